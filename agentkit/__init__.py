@@ -1,0 +1,83 @@
+"""agentkit: durable agent runs on Celery, Redis and Flask.
+
+    from agentkit import Agent, AgentKit, tool
+
+Everything that an application needs is importable from here; the modules below are the house's own.
+"""
+
+from agentkit.agents import Agent
+from agentkit.errors import (
+    AgentKitError,
+    AgentNotFoundError,
+    ConfigurationError,
+    ConflictError,
+    DecisionAmbiguousError,
+    DecisionConflictError,
+    DecisionExpiredError,
+    DecisionNotFoundError,
+    DecisionValidationError,
+    IdempotencyConflictError,
+    InputValidationError,
+    InvalidLastEventIdError,
+    InvalidRequestError,
+    LeaseLostError,
+    ProviderError,
+    RunNotFoundError,
+    RunNotPausedError,
+    RunNotTerminalError,
+    StoreError,
+    StoreUnavailableError,
+    ToolNotRegisteredError,
+    UnsupportedSchemaVersionError,
+    ValidationError,
+    VersionConflictError,
+)
+from agentkit.handle import RunHandle
+from agentkit.kit import AgentKit
+from agentkit.providers import register_provider
+from agentkit.providers.scripted import ScriptedModel
+from agentkit.run import Run
+from agentkit.settings import Settings
+from agentkit.tools import Tool, ToolContext, ToolResult, tool
+
+__all__ = [
+    # an application
+    "Agent",
+    "AgentKit",
+    "ScriptedModel",
+    "Settings",
+    "register_provider",
+    # tools
+    "Tool",
+    "ToolContext",
+    "ToolResult",
+    "tool",
+    # runs
+    "Run",
+    "RunHandle",
+    # errors
+    "AgentKitError",
+    "AgentNotFoundError",
+    "ConfigurationError",
+    "ConflictError",
+    "DecisionAmbiguousError",
+    "DecisionConflictError",
+    "DecisionExpiredError",
+    "DecisionNotFoundError",
+    "DecisionValidationError",
+    "IdempotencyConflictError",
+    "InputValidationError",
+    "InvalidLastEventIdError",
+    "InvalidRequestError",
+    "LeaseLostError",
+    "ProviderError",
+    "RunNotFoundError",
+    "RunNotPausedError",
+    "RunNotTerminalError",
+    "StoreError",
+    "StoreUnavailableError",
+    "ToolNotRegisteredError",
+    "UnsupportedSchemaVersionError",
+    "ValidationError",
+    "VersionConflictError",
+]

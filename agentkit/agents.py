@@ -1,0 +1,150 @@
+"""The agent: a named, frozen definition. Code, never data: it is not stored, every process has its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.messages import AssistantMessage, Json, zero_usage
+from agentkit.providers.base import Provider, ToolSpec
+from agentkit.tools import Tool
+
+__all__ = ["Agent", "BoundAgent", "Limits"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may use; None is without limit.
+
+    `max_turns`: model calls. `max_tokens`: the run's `usage.totalTokens`. `max_cost`: US dollars.
+    `timeout`: seconds that the run is queued or running; time spent paused does not count.
+    """
+
+    max_turns: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    timeout: float | None = None
+
+    def override(self, given: Mapping[str, Any]) -> Limits:
+        """These limits with those of one run, by their wire names, in front."""
+        return Limits(
+            given.get("maxTurns", self.max_turns),
+            given.get("maxTokens", self.max_tokens),
+            given.get("maxCost", self.max_cost),
+            given.get("timeout", self.timeout),
+        )
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An agent's definition.
+
+    `model`: a name `provider:model`, or a provider object such as ScriptedModel. `instructions`: the
+    system prompt. `tools`: functions decorated with `@tool`. `max_turns`, `max_tokens`, `max_cost` (US
+    dollars) and `timeout` (seconds, pauses not counted) limit every run. `parallel_tool_calls`: the tool
+    calls of one turn are executed side by side. The rest are model options (`temperature`, `max_tokens`
+    of one answer as `max_output_tokens`, `top_p`, `reasoning_effort`, `stop`, `tool_choice`) that go to
+    the provider as they are.
+    """
+
+    name: str
+    model: Any
+    instructions: str = ""
+    tools: tuple[Tool, ...] = ()
+    parallel_tool_calls: bool = True
+    limits: Limits = field(default_factory=Limits)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        instructions: str = "",
+        tools: Iterable[Tool] = (),
+        *,
+        parallel_tool_calls: bool = True,
+        max_turns: int | None = 100,
+        max_tokens: int | None = None,
+        max_cost: float | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigurationError(f"agent name {name!r}: use 1 to 64 letters, digits, '_', '-' or '.'")
+        tools = tuple(tools)
+        for item in tools:
+            if not isinstance(item, Tool):
+                raise ConfigurationError(f"agent {name!r}: {item!r} is no tool; decorate the function with @tool")
+        names = [item.name for item in tools]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ConfigurationError(f"agent {name!r} has two tools named {twice[0]!r}")
+        set_field = object.__setattr__
+        set_field(self, "name", name)
+        set_field(self, "model", model)
+        set_field(self, "instructions", instructions)
+        set_field(self, "tools", tools)
+        set_field(self, "parallel_tool_calls", parallel_tool_calls)
+        set_field(self, "limits", Limits(max_turns, max_tokens, max_cost, timeout))
+        set_field(self, "options", dict(options))
+
+
+class BoundAgent:
+    """An agent with the provider that answers for it: what a step needs to run."""
+
+    def __init__(self, agent: Agent, provider: Provider, model: str) -> None:
+        self.agent = agent
+        self.provider = provider
+        self.model = model
+        self._tools = {item.name: item for item in agent.tools}
+
+    @property
+    def name(self) -> str:
+        return self.agent.name
+
+    @property
+    def model_name(self) -> str:
+        return f"{self.provider.name}:{self.model}"
+
+    def tool(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
+    def tool_specs(self) -> tuple[ToolSpec, ...]:
+        return tuple(ToolSpec(t.name, t.description, t.parameters) for t in self.agent.tools)
+
+    def definition(self) -> Json:
+        """The agent as `GET /agents` shows it."""
+        return {
+            "name": self.name,
+            "model": self.model_name,
+            "tools": [
+                {
+                    "name": t.name,
+                    "label": t.label,
+                    "description": t.description,
+                    "parameters": t.parameters,
+                    "runs": t.runs,
+                    "effects": t.effects,
+                    **({"decision": t.decision} if t.decision is not None else {}),
+                }
+                for t in self.agent.tools
+            ],
+        }
+
+    def empty_message(self, timestamp: int) -> AssistantMessage:
+        """The assistant message before any content, as `message_start` shows it."""
+        return {
+            "role": "assistant",
+            "content": [],
+            "api": self.provider.api,
+            "provider": self.provider.name,
+            "model": self.model,
+            "usage": zero_usage(),
+            "stopReason": "stop",
+            "timestamp": timestamp,
+        }

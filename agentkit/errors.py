@@ -1,0 +1,247 @@
+"""Every error that agentkit raises, in one tree.
+
+    AgentKitError
+    ├── ConfigurationError             a setting, agent or tool is declared wrongly
+    ├── InvalidRequestError            the caller's input has the wrong shape
+    │   └── InvalidLastEventIdError    a Last-Event-ID that is no seq of this run
+    ├── RunNotFoundError
+    ├── AgentNotFoundError
+    ├── DecisionNotFoundError
+    ├── ConflictError                  the run's state does not allow it
+    │   ├── RunNotPausedError          nothing is pending
+    │   ├── RunNotTerminalError        only an ended run can be deleted
+    │   ├── ToolNotRegisteredError     the application no longer has the tool
+    │   ├── DecisionConflictError      another decision was accepted first
+    │   ├── DecisionAmbiguousError     several items are pending and none was named
+    │   └── IdempotencyConflictError   the same Idempotency-Key with another body
+    ├── DecisionExpiredError
+    ├── ValidationError                a value does not satisfy its JSON Schema
+    │   ├── DecisionValidationError
+    │   └── InputValidationError
+    ├── StoreError
+    │   ├── StoreUnavailableError      try again after `retry_after` seconds
+    │   ├── VersionConflictError       the record changed since it was read (internal signal)
+    │   └── LeaseLostError             the step belongs to another worker, or is done
+    ├── UnsupportedSchemaVersionError  the record was written by a newer agentkit
+    └── ProviderError                  the model's vendor failed or refused
+
+A class's docstring is its default message. `code` is the protocol's error code. This module knows
+nothing of HTTP: the web layer maps codes to statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, TypedDict
+
+__all__ = [
+    "AgentKitError",
+    "AgentNotFoundError",
+    "ConfigurationError",
+    "ConflictError",
+    "DecisionAmbiguousError",
+    "DecisionConflictError",
+    "DecisionExpiredError",
+    "DecisionNotFoundError",
+    "DecisionValidationError",
+    "IdempotencyConflictError",
+    "InputValidationError",
+    "InvalidLastEventIdError",
+    "InvalidRequestError",
+    "LeaseLostError",
+    "ProviderError",
+    "RunNotFoundError",
+    "RunNotPausedError",
+    "RunNotTerminalError",
+    "SchemaProblem",
+    "StoreError",
+    "StoreUnavailableError",
+    "ToolNotRegisteredError",
+    "UnsupportedSchemaVersionError",
+    "ValidationError",
+    "VersionConflictError",
+]
+
+
+class SchemaProblem(TypedDict):
+    """One way in which a value misses its schema. `path` is a JSON Pointer ("" is the whole value)."""
+
+    path: str
+    message: str
+
+
+class AgentKitError(Exception):
+    """agentkit could not do what was asked."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class ConfigurationError(AgentKitError):
+    """The application is not configured correctly."""
+
+    code = "configuration_error"
+
+
+class InvalidRequestError(AgentKitError):
+    """The request is malformed."""
+
+    code = "invalid_request"
+
+
+class InvalidLastEventIdError(InvalidRequestError):
+    """The event id is not a seq of this run."""
+
+    code = "invalid_last_event_id"
+
+
+class RunNotFoundError(AgentKitError):
+    """There is no such run."""
+
+    code = "run_not_found"
+
+
+class AgentNotFoundError(AgentKitError):
+    """There is no such agent."""
+
+    code = "agent_not_found"
+
+
+class DecisionNotFoundError(AgentKitError):
+    """The run has no such pending item."""
+
+    code = "decision_not_found"
+
+
+class ConflictError(AgentKitError):
+    """The run's state does not allow this."""
+
+    code = "conflict"
+
+
+class RunNotPausedError(ConflictError):
+    """Nothing is pending in this run."""
+
+    code = "run_not_paused"
+
+
+class RunNotTerminalError(ConflictError):
+    """The run has not ended: abort it first."""
+
+    code = "run_not_terminal"
+
+
+class ToolNotRegisteredError(ConflictError):
+    """The application no longer has the tool that this decision is for."""
+
+    code = "tool_not_registered"
+
+
+class DecisionConflictError(ConflictError):
+    """Another decision was already accepted for this item."""
+
+    code = "decision_conflict"
+
+
+class DecisionAmbiguousError(ConflictError):
+    """Several items are pending: say which by toolCallId or decisionId."""
+
+    code = "decision_ambiguous"
+
+
+class IdempotencyConflictError(ConflictError):
+    """This Idempotency-Key was used with another body."""
+
+    code = "idempotency_conflict"
+
+
+class DecisionExpiredError(AgentKitError):
+    """The time to decide is over."""
+
+    code = "decision_expired"
+
+
+class ValidationError(AgentKitError):
+    """The value does not satisfy its schema."""
+
+    code = "invalid_value"
+
+    def __init__(self, errors: Sequence[SchemaProblem], message: str | None = None) -> None:
+        self.errors: list[SchemaProblem] = list(errors)
+        summary = "; ".join(f"{e['path'] or '/'}: {e['message']}" for e in self.errors[:3])
+        super().__init__(message or f"{(type(self).__doc__ or '').strip().rstrip('.')}: {summary}")
+
+
+class DecisionValidationError(ValidationError):
+    """The decision does not satisfy the tool's decision schema."""
+
+    code = "decision_invalid"
+
+
+class InputValidationError(ValidationError):
+    """The replaced input does not satisfy the tool's parameters."""
+
+    code = "input_invalid"
+
+
+class StoreError(AgentKitError):
+    """The store refused."""
+
+    code = "store_error"
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached; nothing was changed, try again."""
+
+    code = "store_unavailable"
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class VersionConflictError(StoreError):
+    """The record changed since it was read: read it again and decide anew."""
+
+
+class LeaseLostError(StoreError):
+    """The step's lease is gone: another worker has it, or the step is done."""
+
+
+class UnsupportedSchemaVersionError(AgentKitError):
+    """The record was written by a newer agentkit: upgrade this process. The record is untouched."""
+
+    code = "unsupported_schema_version"
+
+
+class ProviderError(AgentKitError):
+    """The model provider failed.
+
+    `retryable`: the same request may succeed later. `status`: the HTTP status, None where the
+    connection failed or the stream broke. `retry_after`: seconds that the vendor asked to wait.
+    """
+
+    code = "provider_error"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retryable: bool = False,
+        status: int | None = None,
+        retry_after: float | None = None,
+        vendor: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.status = status
+        self.retry_after = retry_after
+        self.vendor = vendor
+        self.request_id = request_id

@@ -1,0 +1,92 @@
+"""A handle on one run: where it stands, its events as they come, and its stream for a browser."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agentkit import sse
+from agentkit.events import Event
+from agentkit.record import dumps
+from agentkit.run import Run
+from agentkit.runtime.follow import follow
+from agentkit.store.base import Store, StoredEvent
+
+__all__ = ["RunHandle"]
+
+RETRY_MS = 1000
+KEEPALIVE_SECONDS = 15.0
+
+
+class RunHandle:
+    """One run. `since` is the seq before the first event that the call which gave this handle wrote."""
+
+    def __init__(self, store: Store, run_id: str, since: int = 0) -> None:
+        self._store = store
+        self.id = run_id
+        self.since = since
+
+    def __repr__(self) -> str:
+        return f"RunHandle({self.id!r})"
+
+    @property
+    def run(self) -> Run:
+        """The run as it is now."""
+        return Run.of(*self._store.messages(self.id))
+
+    def events(self, after: int = 0, *, until_pause: bool = False) -> Iterator[Event]:
+        """The run's events after the seq `after`, as they come, until it ends (or, asked for, pauses)."""
+        for event in self._follow(after, until_pause):
+            if event is not None:
+                yield json.loads(event.data)
+
+    def sse(
+        self,
+        after: int | None = None,
+        *,
+        until_pause: bool = False,
+        keepalive: float = KEEPALIVE_SECONDS,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Iterator[bytes]:
+        """The run's events as server-sent events, from the one that gave this handle unless `after` is given."""
+        start = self.since if after is None else after
+        yield sse.retry(RETRY_MS)
+        for event in self._follow(start, until_pause, keepalive, stopped):
+            yield sse.KEEPALIVE if event is None else sse.frame(event.seq, event.data)
+
+    def to_response(self, after: int | None = None, *, until_pause: bool = True) -> Any:
+        """A Flask response that streams the run until it pauses or ends."""
+        web = importlib.import_module("agentkit.web")  # a floor above: only a caller who has Flask needs it
+        return web.sse_response(self, after=after, until_pause=until_pause)
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait until the run ends or pauses. Raises TimeoutError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        after = self._store.load(self.id).last_seq
+        late: Callable[[], bool] = lambda: deadline is not None and time.monotonic() >= deadline  # noqa: E731
+        tick = 15.0 if timeout is None else min(15.0, max(timeout, 0.01))
+        for _ in self._follow(max(0, after - 1), True, tick, late):
+            pass
+        run = self.run
+        if not run.ended and run.status != "paused":
+            raise TimeoutError(f"run {self.id} is still {run.status} after {timeout} seconds")
+        return run
+
+    def _follow(
+        self,
+        after: int,
+        until_pause: bool,
+        tick: float = KEEPALIVE_SECONDS,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Iterator[StoredEvent | None]:
+        return follow(
+            self._store, self.id, after, reset=self._reset, until_pause=until_pause, tick=tick, stopped=stopped
+        )
+
+    def _reset(self) -> StoredEvent:
+        """The stream_reset that stands for events which are no longer kept."""
+        run = self.run
+        return StoredEvent(run.last_seq, dumps({"type": "stream_reset", "run": run.to_json()}).encode())

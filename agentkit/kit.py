@@ -1,0 +1,475 @@
+"""The kit: an application's agents, and what can be done with their runs.
+
+Start, resume, abort and look at runs, from any process that has the same agents and reaches the same store.
+It knows neither Celery nor Flask: nudges go out through a `Nudger`, and the web layer calls this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentkit.agents import Agent, BoundAgent
+from agentkit.errors import (
+    AgentKitError,
+    AgentNotFoundError,
+    ConfigurationError,
+    DecisionConflictError,
+    DecisionExpiredError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    RunNotFoundError,
+    VersionConflictError,
+)
+from agentkit.handle import RunHandle
+from agentkit.ids import new_id, now_ms
+from agentkit.loop import (
+    Answer,
+    abort,
+    add_message,
+    begin_run,
+    client_result,
+    find_pending,
+    not_pending,
+    resolve,
+)
+from agentkit.messages import Block, Json, Message, check_content, check_history
+from agentkit.providers import resolve as resolve_provider
+from agentkit.record import Change, RunState, dumps
+from agentkit.run import Run
+from agentkit.runtime.nudging import InlineNudger, Nudger
+from agentkit.runtime.recovery import Recovery
+from agentkit.runtime.steps import StepRunner, commit_change
+from agentkit.settings import Settings
+from agentkit.store.base import Commit, Store
+from agentkit.store.memory import MemoryStore
+
+__all__ = ["AgentKit"]
+
+MAX_METADATA_BYTES = 16_384
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """A store and the way to its workers."""
+
+    store: Store
+    nudger: Nudger
+
+
+class AgentKit:
+    """An application: its agents and where their runs live.
+
+    `agents`: the definitions; unknown models are errors here, not when they run. `settings`: by default
+    those of the environment (docs/settings.md). `store` and `nudger` are for tests and for other queues:
+    by default Redis and Celery, connected on first use.
+    """
+
+    def __init__(
+        self,
+        agents: Iterable[Agent],
+        *,
+        settings: Settings | None = None,
+        store: Store | None = None,
+        nudger: Nudger | None = None,
+    ) -> None:
+        self.settings = settings or Settings.from_env()
+        self._agents: dict[str, BoundAgent] = {}
+        for agent in agents:
+            if agent.name in self._agents:
+                raise ConfigurationError(f"two agents are named {agent.name!r}")
+            self._agents[agent.name] = BoundAgent(agent, *resolve_provider(agent.model))
+        if not self._agents:
+            raise ConfigurationError("an AgentKit needs at least one agent")
+        self._store = store
+        self._nudger = nudger
+        self._made: tuple[int, _Engine] | None = None
+        self._runner: tuple[int, StepRunner] | None = None
+        self._inline: _Engine | None = None
+
+    # -- agents
+
+    @property
+    def agents(self) -> list[BoundAgent]:
+        return list(self._agents.values())
+
+    def bind(self, name: str, model: str | None = None) -> BoundAgent:
+        """The agent of this name, with its own model or another. Raises AgentNotFoundError."""
+        bound = self._agents.get(name)
+        if bound is None:
+            known = ", ".join(sorted(self._agents))
+            raise AgentNotFoundError(f"there is no agent {name!r}; the agents are: {known}")
+        if model is None or model == bound.model_name:
+            return bound
+        return BoundAgent(bound.agent, *resolve_provider(model))
+
+    # -- runs
+
+    def start(
+        self,
+        agent: str,
+        input: str | list[Block] | None = None,
+        messages: list[Message] | None = None,
+        metadata: Json | None = None,
+        limits: Json | None = None,
+        *,
+        model: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunHandle:
+        """Start a run of `agent`: `input` is the user message's content, or `messages` a history ending with one.
+
+        `metadata`: a JSON object up to 16 kB. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`. `model`
+        takes the place of the agent's. The same `idempotency_key` with the same arguments gives the same run.
+        Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError.
+        """
+        return self._start(self._engine, agent, input, messages, metadata, limits, model, idempotency_key)
+
+    def run(
+        self,
+        agent: str,
+        input: str | list[Block] | None = None,
+        messages: list[Message] | None = None,
+        metadata: Json | None = None,
+        limits: Json | None = None,
+    ) -> Run:
+        """Execute a run here and now, in memory, until it ends or pauses: for scripts and tests.
+
+        It can be resumed and looked at through this kit object as long as that lives.
+        """
+        if self._inline is None:
+            self._inline = _Engine(MemoryStore(), InlineNudger())
+        handle = self._start(self._inline, agent, input, messages, metadata, limits, None, None)
+        self._drain(self._inline)
+        return handle.run
+
+    def resume(
+        self,
+        run_id: str,
+        decision: Any = None,
+        *,
+        reject: str | None = None,
+        result: Any = None,
+        input: Json | None = None,
+        tool_call_id: str | None = None,
+        decision_id: str | None = None,
+        decided_by: str | None = None,
+    ) -> RunHandle:
+        """Answer a pending item: by `decision`, by `reject` (the reason), or by the `result` of a client-side tool.
+
+        The ids may be left out when one item is pending. `input` replaces the tool's arguments. The same
+        answer again is harmless. Raises RunNotFoundError, RunNotPausedError, DecisionAmbiguousError,
+        DecisionNotFoundError, DecisionConflictError, DecisionExpiredError, ToolNotRegisteredError,
+        DecisionValidationError and InputValidationError; none of these consumes the item.
+        """
+        if reject is not None:
+            answer = Answer("reject", {"reason": reject}, input, decided_by)
+        elif result is not None:
+            answer = Answer("result", result, input, decided_by)
+        else:
+            answer = Answer("decision", decision, input, decided_by)
+        return self.answer(run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
+
+    def answer(
+        self, run_id: str, answer: Answer, *, tool_call_id: str | None = None, decision_id: str | None = None
+    ) -> RunHandle:
+        """`resume` with an Answer."""
+        if answer.kind == "result":
+            answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
+        engine = self._engine_of(run_id)
+        while True:
+            state = engine.store.load(run_id)
+            index = find_pending(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
+            if index is None:
+                seq = self._answered_before(engine.store, state, answer, tool_call_id, decision_id)
+                return RunHandle(engine.store, run_id, seq - 1)
+            change = self._resolve(state, index, answer)
+            try:
+                commit = self._commit(engine, change, state.version)
+            except VersionConflictError:
+                continue
+            self._drain(engine)
+            return RunHandle(engine.store, run_id, commit.first_seq - 1)
+
+    def _resolve(self, state: RunState, index: int, answer: Answer) -> Change:
+        record = state.record
+        bound = self._agents.get(record.agent)
+        tool = bound.tool(record.calls[index].name) if bound else None
+        parallel = bound.agent.parallel_tool_calls if bound else True
+        return resolve(state, index, answer, tool, parallel, now_ms())
+
+    def _answered_before(
+        self, store: Store, state: RunState, answer: Answer, tool_call_id: str | None, decision_id: str | None
+    ) -> int:
+        """The seq at which the same answer was accepted; otherwise the error that says what became of the item."""
+        known = store.resolution(state.record.id, decision_id=decision_id, tool_call_id=tool_call_id)
+        if known is None or tool_call_id not in (None, known.tool_call_id):
+            raise not_pending(state.record)
+        if known.outcome == "expired":
+            raise DecisionExpiredError
+        if not answer.same_as(known.answer):
+            raise DecisionConflictError
+        return known.seq
+
+    def abort(self, run_id: str, reason: str | None = None) -> RunHandle:
+        """End a run: at once where nothing executes, otherwise within a second. Harmless when repeated."""
+        engine = self._engine_of(run_id)
+        while True:
+            state = engine.store.load(run_id)
+            change = abort(state, reason, now_ms())
+            handle = RunHandle(engine.store, run_id, state.last_seq)
+            if change is None:
+                return handle
+            try:
+                self._commit(engine, change, state.version)
+            except VersionConflictError:
+                continue
+            for step in () if state.live else change.record.steps:
+                engine.nudger.nudge(run_id, step.number, step.kind)  # its worker is gone: another ends the run
+            self._drain(engine)
+            return handle
+
+    def send(self, run_id: str, message: str | list[Block], when: str = "followUp") -> RunHandle:
+        """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end."""
+        content = check_content(message, "message")
+        if when not in ("steer", "followUp"):
+            raise InvalidRequestError("when must be 'steer' or 'followUp'")
+        engine = self._engine_of(run_id)
+        while True:
+            state = engine.store.load(run_id)
+            try:
+                self._commit(engine, add_message(state, content, when, now_ms()), state.version)
+            except VersionConflictError:
+                continue
+            return RunHandle(engine.store, run_id, state.last_seq)
+
+    def get(self, run_id: str) -> Run:
+        """The run with its messages. Raises RunNotFoundError."""
+        return self.handle(run_id).run
+
+    def handle(self, run_id: str) -> RunHandle:
+        """A handle on a run, whether it is there or not."""
+        return RunHandle(self._engine_of(run_id).store, run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Forget an ended run. Raises RunNotTerminalError, RunNotFoundError."""
+        self._engine_of(run_id).store.delete(run_id)
+
+    def runs(self, status: str | None = None, agent: str | None = None) -> Iterator[Run]:
+        """All runs, newest first, without their messages."""
+        cursor: str | None = None
+        while True:
+            page, cursor = self.page(status=status, agent=agent, limit=100, cursor=cursor)
+            yield from page
+            if cursor is None:
+                return
+
+    def page(
+        self, *, status: str | None = None, agent: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[Run], str | None]:
+        """Up to `limit` runs older than `cursor`, newest first, and the cursor of the next page if there is more."""
+        store = self._engine.store
+        found: list[Run] = []
+        while True:
+            ids = store.listing(cursor, 100)
+            for run_id, state in zip(ids, store.loads(ids), strict=True):
+                cursor = run_id
+                if state is None:
+                    store.unlist(run_id)
+                    continue
+                if status in (None, str(state.record.status)) and agent in (None, state.record.agent):
+                    if len(found) == limit:
+                        return found, found[-1].id
+                    found.append(Run.of(state, None))
+            if len(ids) < 100:
+                return found, None
+
+    # -- what workers do
+
+    @property
+    def store(self) -> Store:
+        """The store of this process."""
+        return self._engine.store
+
+    def execute(self, run_id: str, step: int) -> None:
+        """Execute one step if it is due and nobody else does."""
+        self.runner.run(run_id, step)
+
+    def broker_reachable(self) -> bool:
+        """Whether nudges reach the queue."""
+        return self._engine.nudger.reachable()
+
+    @property
+    def runner(self) -> StepRunner:
+        """What executes steps in this process; made anew after a fork."""
+        if self._runner is None or self._runner[0] != os.getpid():
+            self._runner = (os.getpid(), self._new_runner(self._engine))
+        return self._runner[1]
+
+    def recovery(self) -> Recovery:
+        """What finds due and forgotten runs, for a worker to start."""
+        return Recovery(
+            self._engine.store,
+            self,
+            self._engine.nudger,
+            lease_seconds=self.settings.lease_seconds,
+            retention_seconds=self.settings.retention_seconds,
+        )
+
+    # -- inside
+
+    def _start(
+        self,
+        engine: _Engine,
+        agent: str,
+        input: str | list[Block] | None,
+        messages: list[Message] | None,
+        metadata: Json | None,
+        limits: Json | None,
+        model: str | None,
+        idempotency_key: str | None,
+    ) -> RunHandle:
+        if (input is None) == (messages is None):
+            raise InvalidRequestError("give either input or messages")
+        given: Any = check_content(input) if messages is None else check_history(messages, now_ms())
+        request: Json = {
+            "agent": agent,
+            "given": input if messages is None else messages,
+            "metadata": _checked_metadata(metadata),
+            "limits": _checked_limits(limits),
+            "model": model,
+        }
+        bound = self._bind_for_start(agent, model)
+        run_id = new_id()
+        if idempotency_key is not None:
+            run_id = self._remember(engine.store, idempotency_key, request, run_id)
+        change = begin_run(
+            bound,
+            run_id,
+            given,
+            is_history=messages is not None,
+            metadata=request["metadata"],
+            limits=request["limits"],
+            now=now_ms(),
+        )
+        engine.store.note(run_id, self._soon())
+        engine.store.index(run_id)
+        if engine.store.create(change):
+            for step in change.opened:
+                engine.nudger.nudge(run_id, step.number, step.kind)
+        return RunHandle(engine.store, run_id)
+
+    def _bind_for_start(self, agent: str, model: str | None) -> BoundAgent:
+        try:
+            return self.bind(agent, model)
+        except ConfigurationError as error:
+            raise InvalidRequestError(f"model: {error.message}") from error
+
+    def _remember(self, store: Store, key: str, request: Json, run_id: str) -> str:
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        bound_digest, bound_run = store.remember(hashlib.sha256(key.encode()).hexdigest(), digest, run_id)
+        if bound_digest != digest:
+            raise IdempotencyConflictError
+        return bound_run
+
+    def _commit(self, engine: _Engine, change: Change, version: int) -> Commit:
+        if change.opened:
+            engine.store.note(change.record.id, self._soon())
+        return commit_change(engine.store, engine.nudger, change, version)
+
+    def _soon(self) -> int:
+        """When to look whether a nudge arrived: well within a lease time."""
+        return now_ms() + round(self.settings.lease_seconds * 500)
+
+    @property
+    def _engine(self) -> _Engine:
+        if self._made is None or self._made[0] != os.getpid():
+            self._made = (os.getpid(), _Engine(self._store or self._redis_store(), self._nudger or self._celery()))
+        return self._made[1]
+
+    def _redis_store(self) -> Store:
+        from agentkit.store.redis import RedisStore
+
+        settings = self.settings
+        return RedisStore(
+            settings.redis_url,
+            prefix=settings.key_prefix,
+            retention_seconds=settings.retention_seconds,
+            max_events=settings.max_events,
+        )
+
+    def _celery(self) -> Nudger:
+        from agentkit.nudge import CeleryNudger
+
+        return CeleryNudger(self.settings)
+
+    def _engine_of(self, run_id: str) -> _Engine:
+        if self._inline is not None:
+            try:
+                self._inline.store.load(run_id)
+            except RunNotFoundError:
+                pass
+            else:
+                return self._inline
+        return self._engine
+
+    def _new_runner(self, engine: _Engine) -> StepRunner:
+        settings = self.settings
+        return StepRunner(
+            engine.store,
+            self,
+            engine.nudger,
+            lease_seconds=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+            flush_seconds=settings.flush_seconds,
+        )
+
+    def _drain(self, engine: _Engine) -> None:
+        """Execute what is due, where nobody else does."""
+        if engine is not self._inline or not isinstance(engine.nudger, InlineNudger):
+            return
+        runner = self._new_runner(engine)
+        while engine.nudger.waiting:
+            runner.run(*engine.nudger.waiting.popleft())
+
+
+def _checked_result(value: Any) -> Json:
+    try:
+        return client_result(value)
+    except (TypeError, AgentKitError) as error:
+        raise InvalidRequestError(f"result: {error}") from error
+
+
+def _checked_metadata(metadata: Any) -> Json:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict):
+        raise InvalidRequestError("metadata must be a JSON object")
+    try:
+        size = len(dumps(metadata).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"metadata must be a JSON object: {error}") from error
+    if size > MAX_METADATA_BYTES:
+        raise InvalidRequestError(f"metadata has {size} bytes, over {MAX_METADATA_BYTES}")
+    return metadata
+
+
+_LIMITS: Mapping[str, type[Any]] = {"maxTurns": int, "maxTokens": int, "maxCost": float, "timeout": float}
+
+
+def _checked_limits(limits: Any) -> Json:
+    if limits is None:
+        return {}
+    if not isinstance(limits, dict):
+        raise InvalidRequestError("limits must be an object")
+    for key, value in limits.items():
+        if key not in _LIMITS:
+            raise InvalidRequestError(f"limits has the unknown field {key!r}; the limits are {', '.join(_LIMITS)}")
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+        if not number > 0 or (_LIMITS[key] is int and not isinstance(value, int)):
+            kind = "a whole number" if _LIMITS[key] is int else "a number"
+            raise InvalidRequestError(f"limits.{key} must be {kind} over 0")
+    return limits

@@ -1,0 +1,31 @@
+"""The agent loop as pure transitions: a run's state goes in, a `Change` comes out.
+
+    begin_run ─► model step ─► finish_model ─► tool steps ─► finish_tool ─► … ─► end
+                                    │                            │
+                                    └─► pending items ─► resolve / expire ─► tool steps
+
+Each transition takes what a store knows (`RunState`) and what has happened, and says what should become
+true: messages, events, steps to open and to close. No I/O, no clock, no threads; a transition whose commit
+meets another's is simply computed again from the newer state.
+"""
+
+from agentkit.loop.answers import Answer, client_result, expire, find_pending, not_pending, resolve
+from agentkit.loop.ends import abort, fail
+from agentkit.loop.turns import add_message, begin_run, doubt, finish_model, finish_tool, park
+
+__all__ = [
+    "Answer",
+    "abort",
+    "add_message",
+    "begin_run",
+    "client_result",
+    "doubt",
+    "expire",
+    "fail",
+    "find_pending",
+    "finish_model",
+    "finish_tool",
+    "not_pending",
+    "park",
+    "resolve",
+]

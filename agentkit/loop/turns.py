@@ -1,0 +1,140 @@
+"""The transitions of a run that works: it begins, the model answers, tools are executed."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from agentkit import events as ev
+from agentkit.agents import BoundAgent
+from agentkit.errors import RunNotPausedError
+from agentkit.loop.draft import IN_DOUBT_SCHEMA, Draft, error_content, finish_step
+from agentkit.messages import (
+    AssistantMessage,
+    Block,
+    Json,
+    Message,
+    ToolCallBlock,
+    add_usage,
+    tool_calls_of,
+    user_message,
+)
+from agentkit.record import Call, Change, RunRecord, RunState, Status
+
+__all__ = ["add_message", "begin_run", "doubt", "finish_model", "finish_tool", "park"]
+
+
+def begin_run(
+    agent: BoundAgent,
+    run_id: str,
+    given: str | list[Block] | list[Message],
+    *,
+    is_history: bool,
+    metadata: Json,
+    limits: Json,
+    now: int,
+) -> Change:
+    """A new run. `given`: the first user message's content, or a history that ends with a user message."""
+    record = RunRecord(
+        id=run_id,
+        agent=agent.name,
+        model=agent.model_name,
+        metadata=metadata,
+        limits=limits,
+        created_at=now,
+        active_since=now,
+    )
+    draft = Draft(RunState(record, version=0, last_seq=0), now)
+    history: list[Message] = given if is_history else []  # type: ignore[assignment]  # told apart by is_history
+    draft.emit(ev.agent_start(run_id, agent.name, history))
+    draft.adopt_history(history)
+    if not is_history:
+        draft.add_message(user_message(given, now))  # type: ignore[arg-type]  # told apart by is_history
+    draft.open_turn(agent)
+    return draft.change()
+
+
+def finish_model(state: RunState, agent: BoundAgent, step: int, message: AssistantMessage, now: int) -> Change:
+    """The model has answered."""
+    draft = Draft(state, now)
+    draft.close_step(step)
+    draft.set(usage=add_usage(state.record.usage, message["usage"]))
+    draft.add_message(message, started=True)
+    calls = tool_calls_of(message)
+    draft.set(calls=tuple(Call(c["id"], c["name"], c["arguments"], "ready") for c in calls))
+    for index, call in enumerate(calls):
+        _admit(draft, agent, index, call)
+    draft.settle(agent)
+    return draft.change()
+
+
+def _admit(draft: Draft, agent: BoundAgent, index: int, call: ToolCallBlock) -> None:
+    """Decide what becomes of a tool call: executed, asked for, or an error that the model is told."""
+    tool = agent.tool(call["name"])
+    if tool is None:
+        known = ", ".join(sorted(t.name for t in agent.agent.tools)) or "none"
+        draft.finish_call(index, error_content(f"there is no tool named {call['name']!r}; the tools are: {known}"))
+    elif "rawArguments" in call:
+        draft.finish_call(index, error_content("the arguments are not a JSON object; send them again as one"))
+    elif problems := tool.input_problems(call["arguments"]):
+        listed = "; ".join(f"{p['path'] or '/'}: {p['message']}" for p in problems)
+        draft.finish_call(index, error_content(f"the arguments do not satisfy the tool's parameters: {listed}"))
+    elif tool.decision is not None:
+        draft.pend(index, "decision", tool.decision, timeout=tool.decision_timeout, on_expire=tool.on_expire)
+    elif tool.runs == "client":
+        draft.pend(index, "client_execute", {}, timeout=tool.decision_timeout, on_expire=tool.on_expire)
+
+
+def finish_tool(
+    state: RunState,
+    agent: BoundAgent,
+    step: int,
+    result: Json,
+    now: int,
+    *,
+    executed: bool,
+) -> Change:
+    """A tool call has its result: `{content, isError, details?}`. `executed`: its execution start is in the log."""
+    draft = Draft(state, now)
+    finish_step(draft, step, result, executed=executed)
+    draft.settle(agent)
+    return draft.change()
+
+
+def doubt(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
+    """A worker died while a tool of effects "once" was executing: a person must say what happened."""
+    draft = Draft(state, now)
+    closed = draft.close_step(step)
+    assert closed.call is not None
+    draft.set_call(closed.call, started=True)
+    draft.pend(closed.call, "in_doubt", IN_DOUBT_SCHEMA)
+    draft.settle(agent)
+    return draft.change()
+
+
+def park(state: RunState, step: int, now: int, reason: str) -> Change:
+    """The worker lacks the tool of an answered call: the run goes back to paused and its log says why."""
+    draft = Draft(state, now)
+    closed = draft.close_step(step)
+    assert closed.call is not None
+    item = cast(Json, state.record.calls[closed.call].item)
+    draft.set_call(closed.call, started=True, answer=None)
+    draft.pend(closed.call, item["kind"], item["schema"])
+    draft.advance(True, reason)
+    return draft.change()
+
+
+def add_message(state: RunState, content: str | list[Block], when: str, now: int) -> Change:
+    """A message from outside into a run that has not ended. `when`: "steer" or "followUp"."""
+    record = state.record
+    if record.terminal:
+        raise RunNotPausedError(f"the run has ended ({record.status}): start another with its messages")
+    draft = Draft(state, now)
+    model_steps = [step for step in record.steps if step.kind == "model"]
+    if when == "followUp":
+        draft.set(follow_ups=(*record.follow_ups, {"content": content}))
+    elif model_steps and record.status is not Status.PAUSED and model_steps[0].number not in state.claimed:
+        draft.add_message(user_message(content, now))  # the call that is due has not begun: it will see it
+        draft.set(turn_from=draft.record.messages)
+    else:
+        draft.set(steers=(*record.steers, {"content": content}))
+    return draft.change()

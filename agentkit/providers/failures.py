@@ -1,0 +1,156 @@
+"""Turns what vendors say when they fail into ProviderError: what happened, what to do, whether to try again.
+
+Pure: statuses, headers and bodies in, errors out. It must not know the HTTP client.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from agentkit.errors import ProviderError
+
+__all__ = ["retry_after", "status_error", "stream_error", "vendor_message"]
+
+_LONGEST_MESSAGE = 500
+_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
+_TOO_LONG = re.compile(
+    r"context.?(length|size|window)|(prompt|input|request) is too long|prompt too long|too many (input )?tokens",
+    re.IGNORECASE,
+)
+_PASSING_KINDS = re.compile(r"overload|rate.?limit|server.?error|api_error|internal|timeout|unavailable", re.IGNORECASE)
+_OUT_OF_MONEY = "insufficient_quota"
+
+
+def status_error(
+    vendor: str, status: int, headers: Mapping[str, str], body: str, *, key_setting: str, url_setting: str
+) -> ProviderError:
+    """The error for an HTTP answer that is no success. `headers` is keyed case-insensitively or in lower case."""
+    problem = _parsed(body)
+    said = vendor_message(problem)
+    message = f"{vendor} answered HTTP {status}" + (f": {said}" if said else "")
+    hint = _hint(status, _kind(problem), said, key_setting, url_setting)
+    if hint:
+        message += f" ({hint})"
+    request_id = headers.get("x-request-id") or headers.get("request-id")
+    if request_id:
+        message += f" [request {request_id}]"
+    return ProviderError(
+        message,
+        retryable=_retryable(status, headers.get("x-should-retry"), _kind(problem)),
+        status=status,
+        retry_after=retry_after(headers),
+        vendor=vendor,
+        request_id=request_id,
+    )
+
+
+def stream_error(vendor: str, problem: Any) -> ProviderError:
+    """The error for one that comes inside a stream that began with HTTP 200: `problem` is what it says."""
+    said, kind, status = vendor_message(problem), _kind(problem), _status_of(problem)
+    if status is not None:
+        retryable = _retryable(status, None, kind)
+    else:
+        # The request was accepted, so the vendor's own failure is likelier than ours, unless it says otherwise.
+        retryable = not kind or bool(_PASSING_KINDS.search(kind))
+    hint = _hint(status or 0, kind, said, "", "")
+    message = f"{vendor} failed while answering: {said or 'it gave no reason'}" + (f" ({hint})" if hint else "")
+    return ProviderError(message, retryable=retryable, status=status, vendor=vendor)
+
+
+def vendor_message(problem: Any) -> str:
+    """What a vendor says went wrong, in one line: from any of the shapes that vendors give errors."""
+    if isinstance(problem, str):
+        if re.match(r"\s*<(!doctype|html|head|body)", problem, re.IGNORECASE):
+            title = re.search(r"<title>(.*?)</title>", problem, re.IGNORECASE | re.DOTALL)
+            return _shortened("an HTML page" + (f", {title[1]!r}" if title else ""))
+        return _shortened(problem)
+    if isinstance(problem, dict):
+        inner = problem.get("error") or problem.get("detail") or problem.get("message") or problem.get("msg")
+        said = vendor_message(inner) if inner else _shortened(json.dumps(problem))
+        metadata = problem.get("metadata")
+        raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: its upstream's words
+        return _shortened(f"{said}: {raw}") if isinstance(raw, str) and raw else said
+    if isinstance(problem, list):
+        return _shortened("; ".join(vendor_message(entry) for entry in problem))
+    return "" if problem is None else _shortened(json.dumps(problem))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the vendor asks: `retry-after-ms` where it says something, else `Retry-After` (RFC 9110)."""
+    if millis := _number(headers.get("retry-after-ms")):
+        return millis / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None or value is None:
+        return seconds
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+
+
+def _number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _retryable(status: int, advice: str | None, kind: str) -> bool:
+    if advice in ("true", "false"):
+        return advice == "true"
+    return (status in _RETRYABLE_STATUSES or status >= 500) and _OUT_OF_MONEY not in kind
+
+
+def _hint(status: int, kind: str, said: str, key_setting: str, url_setting: str) -> str:
+    if status == 413 or _TOO_LONG.search(f"{kind} {said}"):
+        return "the conversation is longer than the model's context: shorten it or choose another model"
+    if _OUT_OF_MONEY in kind:
+        return "the account's quota is used up: check its plan and billing"
+    if status in (401, 403) and key_setting:
+        return f"check {key_setting}"
+    if status == 404 and url_setting:
+        return f"check the model's name and {url_setting}"
+    if 300 <= status < 400 and url_setting:
+        return f"redirects are not followed: set {url_setting} to where it leads"
+    return ""
+
+
+def _kind(problem: Any) -> str:
+    """The vendor's words for the kind of error: its `type` and its `code`, which may be a number or null."""
+    if not isinstance(problem, dict):
+        return ""
+    inner = problem.get("error")
+    error = inner if isinstance(inner, dict) else problem
+    return " ".join(value for value in (error.get("type"), error.get("code")) if isinstance(value, str))
+
+
+def _status_of(problem: Any) -> int | None:
+    for key in ("status_code", "status", "code"):
+        value = problem.get(key) if isinstance(problem, dict) else None
+        if isinstance(value, str) and value.isdecimal():
+            value = int(value)
+        if isinstance(value, int) and 400 <= value < 600:
+            return value
+    return None
+
+
+def _parsed(body: str) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+
+
+def _shortened(value: str) -> str:
+    line = " ".join(value.split())
+    return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

@@ -1,0 +1,341 @@
+"""OpenAI's chat completions, as OpenAI and the many servers that speak the same wire send them.
+
+`build_request` and `ChunkDecoder` are pure; `OpenAIProvider` joins them to HTTP. Vendors differ in
+small ways that only this module knows; each is noted where it is met.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from httpx_sse import ServerSentEvent
+
+from agentkit.cancel import Cancellation
+from agentkit.errors import ProviderError
+from agentkit.messages import (
+    AssistantMessage,
+    Block,
+    Json,
+    Message,
+    StopReason,
+    ToolResultMessage,
+    Usage,
+    text_of,
+    zero_usage,
+)
+from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.failures import stream_error
+from agentkit.providers.http import HttpRequest, api_key, stream_sse
+
+__all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
+
+_DEFAULT_URL = "https://api.openai.com/v1"
+_DONE = "[DONE]"
+_MAX_TOKENS = ("max_output_tokens", "max_tokens")
+_OUR_OPTIONS = ("connect_timeout", "read_timeout")
+
+
+class OpenAIProvider:
+    """Models of OpenAI and of every server that speaks its chat completions.
+
+    Another vendor is `register_provider(OpenAIProvider("groq", url=…, key_setting="GROQ_API_KEY"))`.
+    Settings are read at each call. The model options `connect_timeout` and `read_timeout` (seconds)
+    are ours; all others go to the vendor as they are, but `max_output_tokens` (or `max_tokens`) under
+    the name `max_tokens_option`.
+    """
+
+    api = "openai-completions"
+
+    def __init__(
+        self,
+        name: str = "openai",
+        *,
+        url: str = _DEFAULT_URL,
+        key_setting: str = "OPENAI_API_KEY",
+        url_setting: str = "OPENAI_BASE_URL",
+        max_tokens_option: str = "max_completion_tokens",
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._key_setting = key_setting
+        self._url_setting = url_setting
+        self._max_tokens_option = max_tokens_option
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        call = self._call(request)
+        try:
+            with closing(stream_sse(call, cancel, last=_DONE)) as events:
+                yield from decode(events, self.name)
+        except ProviderError as error:
+            if cancel.cancelled:
+                return
+            error.args = (call.redact(error.message),)
+            raise
+
+    def _call(self, request: ModelRequest) -> HttpRequest:
+        url = os.environ.get(self._url_setting, "").strip() or self._url
+        key = api_key(self._key_setting, self.name)
+        if not key and url.rstrip("/") == _DEFAULT_URL:
+            raise ProviderError(f"no API key for {self.name}: set {self._key_setting}", vendor=self.name)
+        timeouts = {name: request.options[name] for name in _OUR_OPTIONS if name in request.options}
+        return HttpRequest(
+            vendor=self.name,
+            url=f"{url.rstrip('/')}/chat/completions",
+            body=build_request(request, max_tokens_option=self._max_tokens_option),
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            secrets=(key,),
+            key_setting=self._key_setting,
+            url_setting=self._url_setting,
+            **timeouts,
+        )
+
+
+# -- the request -----------------------------------------------------------------------------------
+
+
+def build_request(request: ModelRequest, *, max_tokens_option: str = "max_completion_tokens") -> Json:
+    """The body of POST /chat/completions. `cache` marks stay behind: these vendors cache by themselves."""
+    options = {
+        max_tokens_option if name in _MAX_TOKENS else name: value
+        for name, value in request.options.items()
+        if name not in _OUR_OPTIONS
+    }
+    body: Json = {
+        **options,
+        "model": request.model,
+        "messages": _messages(request),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.tools:
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+            }
+            for tool in request.tools
+        ]
+    return body
+
+
+def _messages(request: ModelRequest) -> list[Json]:
+    sent: list[Json] = []
+    if request.instructions:
+        sent.append({"role": "system", "content": request.instructions})
+    # An answer that failed or was aborted is no part of the conversation, nor are results of its tool calls.
+    kept = [m for m in request.messages if m["role"] != "assistant" or m["stopReason"] not in ("error", "aborted")]
+    for at, message in enumerate(kept):
+        if message["role"] == "user":
+            sent.append({"role": "user", "content": _user_content(message["content"])})
+        elif message["role"] == "assistant":
+            sent += _assistant(message, _results_after(kept, at))
+    return sent
+
+
+def _results_after(messages: Sequence[Message], at: int) -> dict[str, ToolResultMessage]:
+    """The tool results between the assistant message at `at` and the next, by tool call id."""
+    results: dict[str, ToolResultMessage] = {}
+    for message in messages[at + 1 :]:
+        if message["role"] == "assistant":
+            break
+        if message["role"] == "toolResult":
+            results[message["toolCallId"]] = message
+    return results
+
+
+def _assistant(message: AssistantMessage, results: Mapping[str, ToolResultMessage]) -> list[Json]:
+    """The message and, at once after it as the vendors demand, one result for each of its tool calls."""
+    text = text_of(message)
+    calls = [block for block in message["content"] if block["type"] == "toolCall"]
+    if not calls:
+        return [{"role": "assistant", "content": text}] if text else []
+    sent: list[Json] = [{"role": "assistant", "content": text or None, "tool_calls": [_call(block) for block in calls]}]
+    images: list[Block] = []
+    for call in calls:
+        result = results.get(call["id"])
+        content = "no result" if result is None else text_of(result)
+        pictures = [block for block in result["content"] if block["type"] == "image"] if result else []
+        content = content or ("(see the image below)" if pictures else "(no output)")
+        sent.append({"role": "tool", "tool_call_id": call["id"], "content": content})
+        images += pictures
+    if images:  # a tool message cannot carry any
+        sent.append({"role": "user", "content": _user_content(images)})
+    return sent
+
+
+def _call(block: Block) -> Json:
+    # Always the JSON of an object, also where the model wrote something else: some servers parse it again and fail.
+    arguments = json.dumps(block["arguments"], ensure_ascii=False)
+    return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
+
+
+def _user_content(content: str | list[Block]) -> str | list[Json]:
+    if isinstance(content, str):
+        return content
+    if len(content) == 1 and content[0]["type"] == "text":
+        return str(content[0]["text"])  # the shape that every server understands
+    return [
+        {"type": "text", "text": block["text"]}
+        if block["type"] == "text"
+        else {"type": "image_url", "image_url": {"url": f"data:{block['mimeType']};base64,{block['data']}"}}
+        for block in content
+    ]
+
+
+# -- the answer ------------------------------------------------------------------------------------
+
+
+def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
+    """The parts that a whole event stream says. Raises ProviderError for an error in it, and for a stream cut short."""
+    decoder = ChunkDecoder(vendor)
+    for event in events:
+        if not event.data or event.data.strip() == _DONE:
+            continue
+        try:
+            chunk = json.loads(event.data)
+        except (ValueError, RecursionError):
+            chunk = event.data
+        if event.event == "error":
+            raise stream_error(vendor, chunk.get("error", chunk) if isinstance(chunk, dict) else chunk)
+        if not isinstance(chunk, dict):
+            raise ProviderError(f"{vendor} sent an event that is no JSON object", retryable=True, vendor=vendor)
+        yield from decoder.feed(chunk)
+    yield from decoder.finish()
+
+
+_LENGTH_REASONS = {"length", "max_tokens", "model_length"}
+_FAILED_REASONS = {"error", "abort", "insufficient_system_resource", "network_error"}
+
+
+class ChunkDecoder:
+    """Turns the chunks of one answer into parts. `finish()` is due when there are no more chunks."""
+
+    def __init__(self, vendor: str = "openai") -> None:
+        self._vendor = vendor
+        self._model: str | None = None
+        self._usage: Json = {}
+        self._reason: str | None = None
+        self._calls = _CallIndex()
+
+    def feed(self, chunk: Json) -> list[Part]:
+        """The parts of one chunk. Raises ProviderError where it carries an error."""
+        if problem := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
+            raise stream_error(self._vendor, problem)
+        try:
+            return self._parts(chunk)
+        except (AttributeError, TypeError) as error:
+            message = f"{self._vendor} sent a chunk of an unknown shape: {error}"
+            raise ProviderError(message, vendor=self._vendor) from error
+
+    def finish(self) -> list[Part]:
+        """The last part. Raises ProviderError where the answer is not complete, or was filtered."""
+        if self._reason is None:
+            message = f"{self._vendor}: the stream ended before the answer was complete"
+            raise ProviderError(message, retryable=True, vendor=self._vendor)
+        if self._reason == "content_filter":
+            raise ProviderError(f"{self._vendor}: the answer was content filtered", vendor=self._vendor)
+        if self._reason in _FAILED_REASONS:
+            raise stream_error(self._vendor, f"finish reason {self._reason!r}")
+        # Tool calls count more than the word: some servers say `stop` after them, and some `tool_calls` without any.
+        whole: StopReason = "toolUse" if self._calls.any else "stop"
+        return [Finish("length" if self._reason in _LENGTH_REASONS else whole, _usage(self._usage), self._model)]
+
+    def _parts(self, chunk: Json) -> list[Part]:
+        self._model = chunk.get("model") or self._model
+        # Usage comes in a chunk of its own, in the finishing chunk, or (Groq) under x_groq.
+        self._usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage") or self._usage
+        parts: list[Part] = []
+        for choice in chunk.get("choices") or ():  # empty in Azure's first chunk and in the one with the usage
+            if choice.get("index"):
+                continue  # another of several answers (`n`): only the first is ours
+            self._reason = choice.get("finish_reason") or self._reason
+            parts += self._delta(choice.get("delta") or {})
+        return parts
+
+    def _delta(self, delta: Json) -> list[Part]:
+        parts: list[Part] = []
+        if thinking := delta.get("reasoning_content") or delta.get("reasoning"):
+            parts.append(ThinkingDelta(thinking))
+        parts += _content(delta.get("content"))
+        if refusal := delta.get("refusal"):
+            parts.append(TextDelta(refusal))
+        for piece in delta.get("tool_calls") or ():
+            parts += self._tool_call(piece)
+        return parts
+
+    def _tool_call(self, piece: Json) -> list[Part]:
+        function = piece.get("function") or {}
+        call_id, name, arguments = piece.get("id") or "", function.get("name") or "", function.get("arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments)  # servers that send the object itself
+        index, is_new = self._calls.find(piece.get("index"), call_id, name)
+        if not (is_new or call_id or name or arguments):
+            return []
+        return [ToolCallDelta(index, call_id, name, arguments)]
+
+
+class _CallIndex:
+    """Numbers the tool calls of one answer, however the vendor tells their pieces apart.
+
+    As a rule by `index`. Some servers leave it out, and some give all calls the same one: a piece
+    with a name and an id of its own then begins another call. An id alone does not, since some send a
+    fresh one with each piece.
+    """
+
+    def __init__(self) -> None:
+        self._at: dict[int | None, int] = {}
+        self._ids: list[str] = []
+
+    @property
+    def any(self) -> bool:
+        return bool(self._ids)
+
+    def find(self, index: int | None, call_id: str, name: str) -> tuple[int, bool]:
+        """The number of the call that a piece belongs to, and whether the piece begins it."""
+        at = self._at.get(index)
+        if index is None and call_id and call_id in self._ids:
+            at = self._ids.index(call_id)
+        elif at is not None and self._another(at, index, call_id, name):
+            at = None
+        if at is None:
+            self._at[index] = len(self._ids)
+            self._ids.append(call_id)
+            return self._at[index], True
+        self._ids[at] = self._ids[at] or call_id
+        return at, False
+
+    def _another(self, at: int, index: int | None, call_id: str, name: str) -> bool:
+        if not name:
+            return False
+        return self._ids[at] not in ("", call_id) if call_id else index is None
+
+
+def _content(content: Any) -> list[Part]:
+    """A text, or (Mistral) a list of text and thinking parts, the thinking again a text or a list of texts."""
+    if isinstance(content, str):
+        return [TextDelta(content)] if content else []
+    parts: list[Part] = []
+    for entry in content or ():
+        if entry.get("type") == "text" and entry.get("text"):
+            parts.append(TextDelta(entry["text"]))
+        elif entry.get("type") == "thinking":
+            thinking = entry.get("thinking") or ""
+            if not isinstance(thinking, str):
+                thinking = "".join(inner.get("text") or "" for inner in thinking)
+            parts += [ThinkingDelta(thinking)] if thinking else []
+    return parts
+
+
+def _usage(given: Json) -> Usage:
+    """Our counts: the vendor's prompt count includes what it read from its cache, ours does not."""
+    usage = zero_usage()
+    cached = (given.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    usage["input"] = max(0, (given.get("prompt_tokens") or 0) - cached)
+    usage["cacheRead"] = cached
+    usage["output"] = given.get("completion_tokens") or 0
+    usage["totalTokens"] = usage["input"] + usage["output"] + cached
+    return usage

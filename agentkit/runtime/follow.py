@@ -1,0 +1,104 @@
+"""Following a run's log: replay what is there, then what comes, with no gap and no duplicate.
+
+Subscribe first, then read the log, then follow; drop what was had already, and read the log again where a
+seq is missing. The log is what is true, published news only saves asking for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from agentkit.errors import RunNotFoundError, StoreUnavailableError
+from agentkit.sse import event_type
+from agentkit.store.base import EventPage, Store, StoredEvent
+
+__all__ = ["follow"]
+
+_PAGE = 500
+_WAKE_SECONDS = 1.0
+
+
+class _Log:
+    """One reader's place in a log."""
+
+    def __init__(self, store: Store, run_id: str, after: int, reset: Callable[[], StoredEvent]) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._reset = reset
+        self.after = after
+        self.status = ""
+
+    def read(self) -> Iterator[StoredEvent]:
+        """Everything that is in the log after this reader's place."""
+        while True:
+            page: EventPage = self._store.events(self._run_id, self.after, _PAGE)
+            if page.first_seq > self.after + 1 and self.after < page.last_seq:
+                snapshot = self._reset()
+                self.after = snapshot.seq
+                yield snapshot
+                continue
+            for event in page.events:
+                self.after = event.seq
+                yield event
+            if len(page.events) < _PAGE:
+                self.status = page.status
+                return
+
+    def take(self, news: Sequence[StoredEvent]) -> Iterator[StoredEvent]:
+        """What is new of published events; the log where they leave a gap."""
+        for event in news:
+            if event.seq > self.after + 1:
+                yield from self.read()
+                return
+            if event.seq == self.after + 1:
+                self.after = event.seq
+                yield event
+
+
+def follow(
+    store: Store,
+    run_id: str,
+    after: int,
+    *,
+    reset: Callable[[], StoredEvent],
+    until_pause: bool = False,
+    tick: float = 15.0,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[StoredEvent | None]:
+    """The events of a run after the seq `after`, as they come; None at least every `tick` seconds without any.
+
+    Ends after agent_end, when the run is deleted, or when `stopped`; with `until_pause` also after
+    agent_pause, and where the run is paused with nothing more to tell. `reset` makes the stream_reset that
+    stands for events which are no longer kept.
+    """
+    log = _Log(store, run_id, after, reset)
+    subscription = store.subscribe(run_id)
+    quiet_since = time.monotonic()
+    news: Sequence[StoredEvent] = ()
+    look = True
+    try:
+        while not stopped():
+            try:
+                for event in log.read() if look else log.take(news):
+                    yield event
+                    kind = event_type(event.data)
+                    if kind == "agent_end" or (kind == "agent_pause" and until_pause):
+                        return
+                    quiet_since = time.monotonic()
+                look = False
+            except StoreUnavailableError:
+                look = True  # the log is still there when the store is
+            except RunNotFoundError:
+                return
+            if log.status in ("completed", "failed", "aborted") or (until_pause and log.status == "paused"):
+                return
+            got = subscription.get(min(_WAKE_SECONDS, max(0.0, quiet_since + tick - time.monotonic())))
+            news = got or ()
+            look = look or got == []
+            if time.monotonic() - quiet_since >= tick:
+                quiet_since = time.monotonic()
+                look = True  # should news ever be lost, this notices
+                yield None
+    finally:
+        subscription.close()

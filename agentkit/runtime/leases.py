@@ -1,0 +1,100 @@
+"""Keeps the leases of a process's steps alive, and brings them the news that comes back.
+
+All leases are renewed in one round trip, every `HEARTBEAT_SECONDS` or thrice a lease time, whichever is
+shorter: the same round trip tells that a run is to be aborted, which a step must learn within a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+from agentkit.cancel import Cancellation
+from agentkit.errors import AgentKitError, StoreError
+from agentkit.record import Lease, RunState
+from agentkit.runtime.ticker import Ticker
+from agentkit.store.base import Claim, Store
+
+__all__ = ["Held", "LeaseKeeper"]
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 0.3
+
+
+@dataclass(eq=False)
+class Held:
+    """A step in execution. `cancel` fires with the reason abort, lost, stop or deadline."""
+
+    lease: Lease
+    state: RunState
+    cancel: Cancellation = field(default_factory=Cancellation)
+    version: int = 0
+
+
+class LeaseKeeper:
+    def __init__(self, store: Store, ticker: Ticker, lease_seconds: float) -> None:
+        self._store = store
+        self._ticker = ticker
+        self.lease_ms = round(lease_seconds * 1000)
+        self._period = min(HEARTBEAT_SECONDS, lease_seconds / 3)
+        self._lock = threading.Lock()
+        self._held: list[Held] = []
+        self._beating = False
+
+    def hold(self, claim: Claim) -> Held:
+        held = Held(claim.lease, claim.state, version=claim.state.version)
+        with self._lock:
+            self._held.append(held)
+            if not self._beating:
+                self._beating = True
+                self._ticker.call_later(self._period, self._beat)
+        return held
+
+    def drop(self, held: Held) -> None:
+        with self._lock:
+            self._held.remove(held)
+
+    def busy(self) -> int:
+        """How many steps this process executes."""
+        with self._lock:
+            return len(self._held)
+
+    def stop_all(self) -> None:
+        """Tell every step to stop at its next safe point."""
+        with self._lock:
+            held = list(self._held)
+        for each in held:
+            each.cancel.cancel("stop")
+
+    def saw(self, held: Held, version: int) -> None:
+        """The run's version as a round trip brought it: where it moved, look whether the run is to be aborted."""
+        if version == held.version:
+            return
+        held.version = version
+        state = self._store.load(held.lease.run_id)
+        if state.record.abort is not None:
+            held.cancel.cancel("abort")
+
+    def _beat(self) -> None:
+        with self._lock:
+            held = list(self._held)
+            if not held:
+                self._beating = False
+                return
+        started = time.monotonic()
+        try:
+            versions = self._store.renew([each.lease for each in held], self.lease_ms)
+            for each, version in zip(held, versions, strict=True):
+                if version is None:
+                    each.cancel.cancel("lost")
+                else:
+                    self.saw(each, version)
+        except StoreError as error:
+            log.warning("leases could not be renewed: %s", error)
+        except AgentKitError:
+            log.exception("a run's news could not be read")
+        finally:
+            self._ticker.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)

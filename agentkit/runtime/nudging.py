@@ -1,0 +1,33 @@
+"""How a due step is made known. The store holds the truth; a nudge only saves waiting for the next sweep."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from agentkit.record import StepKind
+
+__all__ = ["InlineNudger", "Nudger"]
+
+
+class Nudger(Protocol):
+    def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
+        """Tell some worker that `step` is due. Never raises: a nudge may be lost, late or doubled."""
+        ...
+
+    def reachable(self) -> bool:
+        """Whether nudges reach the queue at the moment."""
+        ...
+
+
+class InlineNudger:
+    """Collects nudges for a caller that executes the steps itself."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[str, int]] = deque()
+
+    def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
+        self.waiting.append((run_id, step))
+
+    def reachable(self) -> bool:
+        return True

@@ -1,0 +1,115 @@
+"""Recovery without an operator: every worker looks at the runs whose time has come.
+
+That is a step whose nudge was lost, a lease that ran out, an item that expired, an ended run whose keys are
+gone. There is no leader: taking an overdue run holds it for a moment, so each is looked at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+
+from agentkit.errors import (
+    AgentKitError,
+    AgentNotFoundError,
+    RunNotFoundError,
+    StoreUnavailableError,
+    VersionConflictError,
+)
+from agentkit.ids import now_ms
+from agentkit.loop import expire
+from agentkit.runtime.nudging import Nudger
+from agentkit.runtime.steps import Agents, commit_change, look_at
+from agentkit.store.base import DueRun, Store
+
+__all__ = ["Recovery"]
+
+log = logging.getLogger(__name__)
+
+_HOLD_MS = 4000
+_BATCH = 100
+_SLACK_MS = 50
+
+
+class Recovery:
+    """One worker's timer. `start` and `stop` it with the worker, or call `sweep` yourself."""
+
+    def __init__(
+        self, store: Store, agents: Agents, nudger: Nudger, *, lease_seconds: float, retention_seconds: int
+    ) -> None:
+        self._store = store
+        self._agents = agents
+        self._nudger = nudger
+        self._lease_ms = round(lease_seconds * 1000)
+        self._retention_ms = retention_seconds * 1000
+        self._period = min(1.0, lease_seconds / 4)
+        self._stop = threading.Event()
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="agentkit-recovery", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._store.beat(self._name, max(5000, round(self._period * 5000)))
+                while self.sweep() == _BATCH and not self._stop.is_set():
+                    pass
+            except StoreUnavailableError as error:
+                log.warning("recovery waits for the store: %s", error)
+            except Exception:
+                log.exception("recovery failed, and goes on")
+            self._stop.wait(self._period)
+
+    def sweep(self) -> int:
+        """Look at the runs whose time has come, at most a batch; how many there were."""
+        due = self._store.due(_BATCH, _HOLD_MS)
+        for run in due:
+            try:
+                self._look(run)
+            except VersionConflictError:
+                pass  # it is changing under our eyes, so it is alive: the next look will tell
+            except StoreUnavailableError:
+                raise
+            except AgentKitError as error:
+                log.error("run %s cannot be looked at: %s", run.run_id, error)
+                self._store.settle(run, now_ms() + self._lease_ms)
+        return len(due)
+
+    def _look(self, run: DueRun) -> None:
+        try:
+            state = self._store.load(run.run_id)
+        except RunNotFoundError:
+            self._store.unlist(run.run_id)
+            return
+        now = now_ms()
+        record = state.record
+        if record.terminal:
+            self._store.settle(run, (record.ended_at or now) + self._retention_ms + 1000)
+            return
+        change = expire(state, self._parallel(record.agent), now)
+        if change is not None:
+            log.info("run %s: an item expired", record.id)
+            commit_change(self._store, self._nudger, change, state.version)
+            self._store.settle(run, now + self._lease_ms)
+            return
+        looks = [until + _SLACK_MS for until in state.live.values()]
+        if (expires := look_at(record)) is not None:
+            looks.append(expires)
+        for step in record.steps:
+            if step.number not in state.live:
+                log.info("run %s: nudging step %s again", record.id, step.number)
+                self._nudger.nudge(record.id, step.number, step.kind)
+                looks.append(now + self._lease_ms)
+        self._store.settle(run, min(looks, default=None))
+
+    def _parallel(self, agent: str) -> bool:
+        try:
+            return self._agents.bind(agent).agent.parallel_tool_calls
+        except AgentNotFoundError:
+            return True

@@ -1,0 +1,101 @@
+"""Streams a step's events into the log: adjacent deltas of one block merged, in as few round trips as can be.
+
+The first event after a quiet time is written at once; what follows within the window is collected and
+written together when the window ends, by the ticker, also while the provider is silent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from agentkit.errors import LeaseLostError, StoreError
+from agentkit.events import Event
+from agentkit.runtime.leases import Held
+from agentkit.runtime.ticker import Ticker
+from agentkit.store.base import Store
+
+__all__ = ["EventSink"]
+
+
+class EventSink:
+    """One step's way into the log. `saw` is called with the version that each write brings back."""
+
+    def __init__(
+        self, store: Store, held: Held, ticker: Ticker, window: float, saw: Callable[[Held, int], None]
+    ) -> None:
+        self._store = store
+        self._held = held
+        self._ticker = ticker
+        self._window = window
+        self._saw = saw
+        self._lock = threading.RLock()
+        self._waiting: list[Event] = []
+        self._sending: list[Event] = []
+        self._flushes = 0
+        self._last_flush = 0.0
+        self._timer = False
+        self._closed = False
+
+    def emit(self, *events: Event) -> None:
+        """Add events. Raises LeaseLostError when the step is no longer ours."""
+        with self._lock:
+            if self._closed:
+                return
+            for event in events:
+                if not (self._waiting and _merge(self._waiting[-1], event)):
+                    self._waiting.append(event)
+            if not self._waiting or self._timer:
+                return
+            wait = self._last_flush + self._window - time.monotonic()
+            if wait <= 0:
+                self._flush()
+            else:
+                self._timer = True
+                self._ticker.call_later(wait, self._on_timer)
+
+    def drain(self) -> tuple[Event, ...]:
+        """What is not in the log yet, for the step's commit to carry. Nothing is written after this."""
+        with self._lock:
+            self._closed = True
+            if self._sending:  # a write whose outcome is unknown: only repeating it tells
+                self._send()
+            events, self._waiting = tuple(self._waiting), []
+            return events
+
+    def _on_timer(self) -> None:
+        with self._lock:
+            self._timer = False
+            if self._closed or not self._waiting:
+                return
+            try:
+                self._flush()
+            except LeaseLostError:
+                self._held.cancel.cancel("lost")
+            except StoreError:
+                self._timer = True
+                self._ticker.call_later(max(self._window, 0.2), self._on_timer)
+
+    def _flush(self) -> None:
+        if not self._sending:
+            self._sending, self._waiting = self._waiting, []
+            self._flushes += 1
+        self._send()
+
+    def _send(self) -> None:
+        version = self._store.append(self._held.lease, self._sending, self._flushes)
+        self._sending = []
+        self._last_flush = time.monotonic()
+        self._saw(self._held, version)
+
+
+def _merge(last: Event, event: Event) -> bool:
+    """Add a delta to the one before it, where both are of the same block; False where they are not."""
+    if last["type"] != "message_update" or event["type"] != "message_update":
+        return False
+    a, b = last["assistantMessageEvent"], event["assistantMessageEvent"]
+    if a["type"] != b["type"] or a["contentIndex"] != b["contentIndex"] or "delta" not in a:
+        return False
+    last["assistantMessageEvent"] = {**a, "delta": a["delta"] + b["delta"]}
+    return True

@@ -1,0 +1,192 @@
+"""Executes one step: claim it, do its work, commit the outcome, make known what is due next.
+
+    claim ─► model call ─► append … append ─► commit ─► nudge
+        └──► tool call  ─► (updates)        ─► commit ─► nudge
+
+A step may be told of twice, late or never: the claim decides. Whatever goes wrong before the commit leaves
+the step open; its lease runs out, and it is executed again as a new attempt, up to `max_attempts`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from agentkit.agents import BoundAgent
+from agentkit.errors import AgentKitError, AgentNotFoundError, LeaseLostError, RunNotFoundError, VersionConflictError
+from agentkit.events import Event, open_message
+from agentkit.ids import now_ms
+from agentkit.loop import abort, fail
+from agentkit.messages import AssistantMessage
+from agentkit.record import Change, RunRecord, RunState
+from agentkit.runtime.leases import Held, LeaseKeeper
+from agentkit.runtime.model_step import run_model_step
+from agentkit.runtime.nudging import Nudger
+from agentkit.runtime.sink import EventSink
+from agentkit.runtime.ticker import Ticker
+from agentkit.runtime.tool_step import run_tool_step
+from agentkit.store.base import Commit, Store
+
+__all__ = ["Agents", "StepRunner", "commit_change", "look_at", "read_log"]
+
+log = logging.getLogger(__name__)
+
+Transition = Callable[[RunState], Change]
+
+
+class Agents(Protocol):
+    def bind(self, name: str, model: str | None = None) -> BoundAgent:
+        """The agent of this name with its provider; raises AgentNotFoundError."""
+        ...
+
+
+def look_at(record: RunRecord) -> int | None:
+    """When somebody must look at a run because an item of it expires; None if none does."""
+    return min((item["expiresAt"] for item in record.pending if "expiresAt" in item), default=None)
+
+
+def commit_change(store: Store, nudger: Nudger, change: Change, version: int, held: Held | None = None) -> Commit:
+    """Make a change true and tell of what it makes due."""
+    expires = look_at(change.record)
+    if expires is not None:
+        store.note(change.record.id, expires)
+    commit = store.commit(change, version, held.lease if held else None)
+    for step in change.opened:
+        nudger.nudge(change.record.id, step.number, step.kind)
+    return commit
+
+
+def read_log(store: Store, run_id: str) -> list[Event]:
+    """The whole log of a run, as far as it is kept."""
+    events: list[Event] = []
+    after = 0
+    while True:
+        page = store.events(run_id, after, 1000)
+        events += [json.loads(event.data) for event in page.events]
+        if len(page.events) < 1000:
+            return events
+        after = page.events[-1].seq
+
+
+class StepRunner:
+    """Executes steps for one process. `flush_seconds`: the window in which streamed deltas are merged."""
+
+    def __init__(
+        self,
+        store: Store,
+        agents: Agents,
+        nudger: Nudger,
+        *,
+        lease_seconds: float = 30.0,
+        max_attempts: int = 5,
+        flush_seconds: float = 0.03,
+    ) -> None:
+        self.store = store
+        self._agents = agents
+        self._nudger = nudger
+        self._max_attempts = max_attempts
+        self._flush_seconds = flush_seconds
+        self.ticker = Ticker()
+        self.keeper = LeaseKeeper(store, self.ticker, lease_seconds)
+
+    def run(self, run_id: str, number: int) -> None:
+        """Execute step `number` of a run if it is due and nobody else does."""
+        try:
+            claim = self.store.claim(run_id, number, self.keeper.lease_ms)
+        except RunNotFoundError:
+            return  # deleted since
+        if claim is None:
+            return
+        held = self.keeper.hold(claim)
+        try:
+            self._execute(held)
+        except LeaseLostError:
+            log.info("step %s of run %s went to another worker", number, run_id)
+        finally:
+            self.keeper.drop(held)
+
+    def _execute(self, held: Held) -> None:
+        record = held.state.record
+        step = record.step(held.lease.step)
+        if step is None:
+            raise LeaseLostError
+        if record.abort is not None:
+            self.commit(held, lambda state: self.aborted(held, state))
+        elif held.lease.attempt > self._max_attempts:
+            self._give_up(held)
+        else:
+            agent = self._bind(record)
+            if agent is None:
+                return  # the lease runs out, and another worker may know the agent
+            run = run_model_step if step.kind == "model" else run_tool_step
+            run(self, held, agent)
+
+    def _bind(self, record: RunRecord) -> BoundAgent | None:
+        try:
+            return self._agents.bind(record.agent, record.model)
+        except AgentKitError as error:
+            log.error("run %s waits for a worker that knows its agent: %s", record.id, error)
+            return None
+
+    def sink(self, held: Held) -> EventSink:
+        return EventSink(self.store, held, self.ticker, self._flush_seconds, self.keeper.saw)
+
+    def commit(self, held: Held, transition: Transition, events: tuple[Event, ...] = ()) -> None:
+        """Commit what `transition` makes of the run, computed again where the run has changed meanwhile.
+
+        `events` go in front of its own. Raises LeaseLostError where the step is no longer ours.
+        """
+        state = held.state
+        while True:
+            change = transition(state).with_events(events)
+            try:
+                commit_change(self.store, self._nudger, change, state.version, held)
+            except VersionConflictError:
+                state = self.store.load(held.lease.run_id)
+            else:
+                return
+
+    def hand_back(self, held: Held) -> None:
+        """Give the step to another worker at once."""
+        step = held.state.record.step(held.lease.step)
+        self.store.release(held.lease)
+        if step is not None:
+            self._nudger.nudge(held.lease.run_id, step.number, step.kind)
+
+    def aborted(self, held: Held, state: RunState, **what: Any) -> Change:
+        """The change that ends a run which somebody wants aborted."""
+        if "message" not in what and self._is_model(held):
+            what["message"] = self.cut_message(held, "aborted", None)
+        change = abort(state, None, now_ms(), holding=True, **what)
+        if change is None:
+            raise LeaseLostError
+        return change
+
+    def cut_message(self, held: Held, stop_reason: Any, error: str | None) -> AssistantMessage:
+        """The open assistant message as far as an earlier attempt streamed it, closed."""
+        message = open_message(read_log(self.store, held.lease.run_id))
+        if message is None:
+            record = held.state.record
+            try:
+                message = self._agents.bind(record.agent, record.model).empty_message(now_ms())
+            except AgentNotFoundError:
+                provider, _, model = record.model.partition(":")
+                message = AssistantMessage(
+                    role="assistant", content=[], api="", provider=provider, model=model,
+                    usage=held.state.record.usage, stopReason=stop_reason, timestamp=now_ms(),
+                )  # fmt: skip
+        message["stopReason"] = stop_reason
+        if error is not None:
+            message["errorMessage"] = error
+        return message
+
+    def _is_model(self, held: Held) -> bool:
+        step = held.state.record.step(held.lease.step)
+        return step is not None and step.kind == "model"
+
+    def _give_up(self, held: Held) -> None:
+        text = f"step {held.lease.step} was begun {self._max_attempts} times and never finished"
+        message = self.cut_message(held, "error", text) if self._is_model(held) else None
+        self.commit(held, lambda state: fail(state, "step_failed", text, now_ms(), message=message))

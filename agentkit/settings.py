@@ -1,0 +1,182 @@
+"""Every setting that agentkit reads from its environment, in one table: the fields of `Settings`.
+
+A setting's name, type, default and meaning stand in one place; the environment variable is
+`AGENTKIT_` and the field's name in capitals. The table in docs/settings.md is checked against this
+one. This module reads no file and knows nothing of what the settings are for; the variables of
+model vendors (`OPENAI_API_KEY` and the like) belong to the vendors' adapters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from agentkit.errors import ConfigurationError
+
+__all__ = ["Setting", "Settings", "describe"]
+
+PREFIX: Final = "AGENTKIT_"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How a variable's text becomes a value. `parse` raises ValueError; `expected` ends "expected …"."""
+
+    name: str
+    expected: str
+    parse: Callable[[str], object]
+
+
+def _matching(name: str, expected: str, pattern: str) -> Kind:
+    compiled = re.compile(pattern)
+
+    def parse(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(text)
+        return text
+
+    return Kind(name, expected, parse)
+
+
+def _number(
+    name: str, expected: str, read: Callable[[str], float], accept: Callable[[float], bool] = lambda _: True
+) -> Kind:
+    def parse(text: str) -> float:
+        value = read(text)
+        if not math.isfinite(value) or not accept(value):
+            raise ValueError(text)
+        return value
+
+    return Kind(name, expected, parse)
+
+
+_TEXT = Kind("text", "text", str)
+_APP = _matching("module:name", "module:name, such as shop.agents:kit", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_REDIS_URL = _matching("URL", "a redis://, rediss:// or unix:// URL", r"(?:rediss?|unix)://\S+")
+_BROKER_URL = _matching("URL", "a broker URL that Celery understands, such as amqp://host", r"[a-z][\w+.-]*://\S*")
+_HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*")
+# Braces would take the place of the run id's hash tag in a Redis Cluster.
+_KEY_PREFIX = _matching("text", "text without spaces, braces and glob characters", r"[^\s{}*?\[\]\\]+")
+_COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
+_SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
+_SECONDS_OR_NONE = _number("seconds", "a number of seconds, 0 or more", float, lambda value: value >= 0)
+_KEEPALIVE = _number("seconds", "a number of seconds above 0 and at most 15", float, lambda value: 0 < value <= 15)
+
+
+def _setting(default: object, kind: Kind, meaning: str, *, secret: bool = False) -> Any:
+    """A field of `Settings`. A secret one may hold a password, and stays out of the repr."""
+    return dataclasses.field(default=default, repr=not secret, metadata={"kind": kind, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment says. Read it once, with `from_env`, at the edge of a process.
+
+    `broker_url` left out is `redis_url`.
+    """
+
+    app: str | None = _setting(None, _APP, "The application: the module and the name of its `AgentKit`.")
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0",
+        _REDIS_URL,
+        "The store of runs, and the broker where `AGENTKIT_BROKER_URL` is unset. "
+        "`agentkit dev` starts its own server where this is unset.",
+        secret=True,
+    )
+    broker_url: str = _setting(
+        "", _BROKER_URL, "Celery's broker. Unset, it is `AGENTKIT_REDIS_URL`, and a step costs less.", secret=True
+    )
+    key_prefix: str = _setting(
+        "agentkit:",
+        _KEY_PREFIX,
+        "What every Redis key and channel of agentkit begins with. One prefix is one installation.",
+    )
+    lease_seconds: float = _setting(
+        30.0,
+        _SECONDS,
+        "How long a step belongs to a worker that gives no sign of life. A run whose worker died, or whose "
+        "message was lost, goes on after about this time.",
+    )
+    retention_seconds: int = _setting(
+        604_800, _COUNT, "How long an ended run and its events are kept. The default is a week."
+    )
+    max_events: int = _setting(
+        100_000,
+        _COUNT,
+        "Events kept per run. Older ones are trimmed, and a reader who asks for them gets `stream_reset`.",
+    )
+    max_attempts: int = _setting(5, _COUNT, "Attempts of one step before its run fails with `step_failed`.")
+    flush_seconds: float = _setting(
+        0.03,
+        _SECONDS_OR_NONE,
+        "How long streamed deltas are gathered before they are written together. 0 writes each by itself.",
+    )
+    max_body_bytes: int = _setting(10_000_000, _COUNT, "The largest HTTP request body that is read.")
+    data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")
+    url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.")
+    keepalive_seconds: float = _setting(
+        15.0,
+        _KEEPALIVE,
+        "The longest silence of an event stream. A client that went away is noticed within this time.",
+    )
+
+    def __post_init__(self) -> None:
+        if not self.broker_url:
+            object.__setattr__(self, "broker_url", self.redis_url)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
+        """Read the `AGENTKIT_…` variables of `env`. An empty one counts as unset; unknown ones are ignored.
+
+        Raises ConfigurationError, which names the variable, its value and what is expected.
+        """
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            variable = PREFIX + field.name.upper()
+            text = env.get(variable, "").strip()
+            if text:
+                values[field.name] = _parse(variable, field.metadata["kind"], text)
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. `default` is the text that would set it; None where there is no value."""
+
+    variable: str
+    type: str
+    default: str | None
+    meaning: str
+
+
+def describe() -> tuple[Setting, ...]:
+    """Every setting, in the order of the table in docs/settings.md."""
+    return tuple(
+        Setting(
+            variable=PREFIX + field.name.upper(),
+            type=field.metadata["kind"].name,
+            default=_as_text(field.default),
+            meaning=field.metadata["meaning"],
+        )
+        for field in dataclasses.fields(Settings)
+    )
+
+
+def _parse(variable: str, kind: Kind, text: str) -> object:
+    try:
+        return kind.parse(text)
+    except ValueError:
+        # A URL's password is nobody's business, least of all a log's.
+        shown = re.sub(r"//[^/]*@", "//***@", text)
+        raise ConfigurationError(f"{variable} is {shown!r}; expected {kind.expected}.") from None
+
+
+def _as_text(default: object) -> str | None:
+    if default is None or default == "":
+        return None
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,22 @@
+"""Server-sent events: how an event of the log is framed (WHATWG HTML, section 9.2), and nothing more."""
+
+from __future__ import annotations
+
+__all__ = ["KEEPALIVE", "event_type", "frame", "retry"]
+
+KEEPALIVE = b": keepalive\n\n"
+
+
+def frame(seq: int, data: bytes) -> bytes:
+    """One event. `data` is JSON, so it holds no line feed."""
+    return b"id: %d\ndata: %b\n\n" % (seq, data)
+
+
+def retry(milliseconds: int) -> bytes:
+    """How long a client waits before it connects again."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+def event_type(data: bytes) -> str:
+    """The `type` of a stored event, without parsing it: the store writes seq, timestamp and type first."""
+    return data.split(b",", 3)[2].partition(b":")[2].strip(b'"}').decode()

@@ -1,0 +1,330 @@
+"""The store in memory: for scripts and tests in one process. It keeps encoded bytes, so that nothing that
+works here fails on Redis for want of a codec, and nobody can change a stored value by holding on to it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agentkit.errors import LeaseLostError, RunNotFoundError, RunNotTerminalError, VersionConflictError
+from agentkit.events import Event
+from agentkit.ids import now_ms
+from agentkit.messages import Message
+from agentkit.record import Change, Lease, RunRecord, RunState, dumps
+from agentkit.store.base import (
+    Claim,
+    Commit,
+    DueRun,
+    EventPage,
+    Health,
+    StoredEvent,
+    StoredResolution,
+    Subscription,
+)
+from agentkit.store.encoding import decode_resolution, encode_change
+
+__all__ = ["MemoryStore"]
+
+
+@dataclass
+class _Step:
+    reads_from: int
+    first_claim: str
+    token: int = 0
+    until: int = 0
+    attempt: int = 0
+    flush: int = 0
+
+
+@dataclass
+class _Run:
+    fixed: str
+    state: str = ""
+    status: str = ""
+    turn_from: int = 0
+    version: int = 0
+    seq: int = 0
+    tokens: int = 0
+    on_claim: str = ""
+    expires: int | None = None
+    steps: dict[int, _Step] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    events: deque[StoredEvent] = field(default_factory=deque)
+    resolutions: dict[str, bytes] = field(default_factory=dict)
+    by_call: dict[str, str] = field(default_factory=dict)
+
+
+class MemorySubscription:
+    def __init__(self, store: MemoryStore, run_id: str) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._seen = store.changes
+
+    def get(self, timeout: float) -> Sequence[StoredEvent] | None:
+        with self._store.news:
+            if not self._store.news.wait_for(lambda: self._store.changes != self._seen, timeout):
+                return None
+            self._seen = self._store.changes
+            return []
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class MemoryStore:
+    """See `agentkit.store.base.Store` for what each method promises."""
+
+    def __init__(self, *, retention_seconds: int = 604_800, max_events: int = 100_000) -> None:
+        self._retention_ms = retention_seconds * 1000
+        self._max_events = max_events
+        self._runs: dict[str, _Run] = {}
+        self._listed: set[str] = set()
+        self._due: dict[str, float] = {}
+        self._keys: dict[str, tuple[str, str, int]] = {}
+        self._workers: dict[str, int] = {}
+        self.news = threading.Condition(threading.RLock())
+        self.changes = 0
+
+    # -- one run
+
+    def create(self, change: Change) -> bool:
+        with self.news:
+            if self._find(change.record.id) is not None:
+                return False
+            run = self._runs[change.record.id] = _Run(fixed=change.record.encode_fixed())
+            self._write(run, change)
+            return True
+
+    def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
+        with self.news:
+            run = self._get(change.record.id)
+            if lease is not None:
+                self._held(lease)
+            if run.version != version:
+                raise VersionConflictError
+            before = run.seq
+            self._write(run, change)
+            return Commit(run.version, before + 1, run.seq)
+
+    def _write(self, run: _Run, change: Change) -> None:
+        encoded = encode_change(change)
+        before = run.seq
+        run.messages += encoded.messages
+        self._append(run, encoded.events)
+        for number, reads_from, first_claim in encoded.opened:
+            run.steps[number] = _Step(reads_from, first_claim)
+        for number in encoded.closed:
+            run.steps.pop(number, None)
+        for decision_id, tool_call_id, event, text in encoded.resolutions:
+            run.resolutions[decision_id] = f"{before + event + 1} {text}".encode()
+            run.by_call[tool_call_id] = decision_id
+        run.state, run.status, run.turn_from = encoded.state, encoded.status, encoded.turn_from
+        run.on_claim = encoded.on_claim or run.on_claim
+        run.version += 1
+        if encoded.ended:
+            run.on_claim = ""
+            run.expires = now_ms() + self._retention_ms
+        self._tell()
+
+    def load(self, run_id: str) -> RunState:
+        with self.news:
+            run = self._get(run_id)
+            return self._state(run, run.turn_from)
+
+    def messages(self, run_id: str) -> tuple[RunState, list[Message]]:
+        with self.news:
+            state = self._state(self._get(run_id), 0)
+            return state, list(state.turn)
+
+    def claim(self, run_id: str, step: int, lease_ms: int) -> Claim | None:
+        with self.news:
+            run = self._get(run_id)
+            found = run.steps.get(step)
+            now = now_ms()
+            if found is None or found.until > now:
+                return None
+            run.tokens += 1
+            found.token, found.until, found.flush = run.tokens, now + lease_ms, 0
+            found.attempt += 1
+            self._append(run, [line for text in (run.on_claim, found.first_claim) if text for line in text.split("\n")])
+            run.on_claim = found.first_claim = ""
+            if run.status == "queued":
+                run.status = "running"
+            run.version += 1
+            self._tell()
+            return Claim(Lease(run_id, step, found.token, found.attempt), self._state(run, found.reads_from))
+
+    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> int:
+        with self.news:
+            run, step = self._held(lease)
+            if flush > step.flush:
+                step.flush = flush
+                self._append(run, [dumps(event) for event in events])
+                self._tell()
+            return run.version
+
+    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
+        versions: list[int | None] = []
+        with self.news:
+            for lease in leases:
+                try:
+                    run, step = self._held(lease)
+                except (LeaseLostError, RunNotFoundError):
+                    versions.append(None)
+                else:
+                    step.until = now_ms() + lease_ms
+                    versions.append(run.version)
+        return versions
+
+    def release(self, lease: Lease) -> None:
+        with self.news:
+            try:
+                run, step = self._held(lease)
+            except (LeaseLostError, RunNotFoundError):
+                return
+            step.until, step.attempt = 0, max(1, step.attempt - 1)
+            run.version += 1
+
+    def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
+        with self.news:
+            run = self._get(run_id)
+            decision_id = decision_id or run.by_call.get(tool_call_id or "", "")
+            stored = run.resolutions.get(decision_id)
+            return None if stored is None else decode_resolution(decision_id, stored)
+
+    def events(self, run_id: str, after: int, limit: int) -> EventPage:
+        with self.news:
+            run = self._get(run_id)
+            first = run.events[0].seq if run.events else run.seq + 1
+            start = max(0, after + 1 - first)
+            wanted = [run.events[i] for i in range(start, min(start + limit, len(run.events)))]
+            return EventPage(wanted, first, run.seq, run.status)
+
+    def subscribe(self, run_id: str) -> Subscription:
+        return MemorySubscription(self, run_id)
+
+    def delete(self, run_id: str) -> None:
+        with self.news:
+            if self._get(run_id).status not in ("completed", "failed", "aborted"):
+                raise RunNotTerminalError
+            del self._runs[run_id]
+            self.unlist(run_id)
+            self._tell()
+
+    # -- across runs
+
+    def note(self, run_id: str, at: int) -> None:
+        with self.news:
+            self._due[run_id] = float(int(min(self._due.get(run_id, at), at)))
+
+    def due(self, limit: int, hold_ms: int) -> list[DueRun]:
+        with self.news:
+            now = now_ms()
+            ready = sorted((at, run_id) for run_id, at in self._due.items() if at <= now)[:limit]
+            mark = now + hold_ms + 0.5
+            for _, run_id in ready:
+                self._due[run_id] = mark
+            return [DueRun(run_id, mark) for _, run_id in ready]
+
+    def settle(self, run: DueRun, at: int | None) -> None:
+        with self.news:
+            if self._due.get(run.run_id) == run.mark:
+                if at is None:
+                    del self._due[run.run_id]
+                else:
+                    self._due[run.run_id] = at
+
+    def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
+        with self.news:
+            bound = self._keys.get(key)
+            if bound is None or bound[2] <= now_ms():
+                bound = self._keys[key] = (digest, run_id, now_ms() + self._retention_ms)
+            return bound[0], bound[1]
+
+    def index(self, run_id: str) -> None:
+        with self.news:
+            self._listed.add(run_id)
+
+    def unlist(self, run_id: str) -> None:
+        with self.news:
+            self._listed.discard(run_id)
+            self._due.pop(run_id, None)
+
+    def listing(self, before: str | None, limit: int) -> list[str]:
+        with self.news:
+            return sorted((i for i in self._listed if before is None or i < before), reverse=True)[:limit]
+
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | None]:
+        with self.news:
+            runs = [self._find(run_id) for run_id in run_ids]
+            return [None if run is None else self._state(run, len(run.messages)) for run in runs]
+
+    # -- the store itself
+
+    def beat(self, worker: str, ttl_ms: int) -> None:
+        with self.news:
+            self._workers[worker] = now_ms() + ttl_ms
+
+    def workers(self) -> list[str]:
+        with self.news:
+            return sorted(worker for worker, until in self._workers.items() if until > now_ms())
+
+    def backlog(self) -> tuple[int, int]:
+        with self.news:
+            return len(self._due), sum(at <= now_ms() for at in self._due.values())
+
+    def check(self) -> Health:
+        return Health(("the store is this process's memory: its runs end with it",))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    # -- inside
+
+    def _find(self, run_id: str) -> _Run | None:
+        run = self._runs.get(run_id)
+        if run is not None and run.expires is not None and run.expires <= now_ms():
+            del self._runs[run_id]
+            return None
+        return run
+
+    def _get(self, run_id: str) -> _Run:
+        run = self._find(run_id)
+        if run is None:
+            raise RunNotFoundError(f"there is no run {run_id}")
+        return run
+
+    def _held(self, lease: Lease) -> tuple[_Run, _Step]:
+        run = self._get(lease.run_id)
+        step = run.steps.get(lease.step)
+        if step is None or step.token != lease.token:
+            raise LeaseLostError
+        return run, step
+
+    def _append(self, run: _Run, bodies: Sequence[str]) -> None:
+        stamp = now_ms()
+        for body in bodies:
+            run.seq += 1
+            data = f'{{"seq":{run.seq},"timestamp":{stamp},{body[1:]}'
+            run.events.append(StoredEvent(run.seq, data.encode()))
+        while len(run.events) > self._max_events:
+            run.events.popleft()
+
+    def _state(self, run: _Run, first: int) -> RunState:
+        now = now_ms()
+        return RunState(
+            record=RunRecord.decode(run.fixed, run.state, run.status),
+            version=run.version,
+            last_seq=run.seq,
+            turn=tuple(json.loads(message) for message in run.messages[first:]),
+            claimed=frozenset(number for number, step in run.steps.items() if step.attempt),
+            live={number: step.until for number, step in run.steps.items() if step.until > now},
+        )
+
+    def _tell(self) -> None:
+        self.changes += 1
+        self.news.notify_all()

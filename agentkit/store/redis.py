@@ -1,0 +1,349 @@
+"""The store on Redis or Valkey: one Lua script per act, so that an act happens whole or not at all.
+
+The scripts and the schema of every key are in `scripts/`. What spans runs (the due index, the list of
+runs) is never in one script with a run's keys, so the store can be a cluster.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import Any, TypeVar, cast
+
+import redis
+import redis.backoff
+import redis.exceptions
+import redis.retry
+
+from agentkit.errors import (
+    LeaseLostError,
+    RunNotFoundError,
+    RunNotTerminalError,
+    StoreUnavailableError,
+    UnsupportedSchemaVersionError,
+    VersionConflictError,
+)
+from agentkit.events import Event
+from agentkit.ids import new_id, now_ms
+from agentkit.messages import Message
+from agentkit.record import SCHEMA_VERSION, Change, Lease, RunState, dumps
+from agentkit.store.base import (
+    Claim,
+    Commit,
+    DueRun,
+    EventPage,
+    Health,
+    StoredEvent,
+    StoredResolution,
+    Subscription,
+)
+from agentkit.store.encoding import decode_resolution, decode_state, encode_change
+from agentkit.store.redis_hub import Hub
+
+__all__ = ["RedisStore", "connect"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SCRIPTS = ("append", "claim", "commit", "delete", "events", "load", "note", "release", "renew", "settle", "take")
+_SOCKET_SECONDS = 5.0
+
+
+def connect(url: str) -> redis.Redis:
+    """A client with the patience that agentkit needs: redis-py by itself never retries.
+
+    Commands are safe to send twice: each script knows whether it was done.
+    """
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        socket_timeout=_SOCKET_SECONDS,
+        socket_connect_timeout=2.0,
+        health_check_interval=30,
+        retry=redis.retry.Retry(redis.backoff.ExponentialBackoff(cap=0.5, base=0.05), 3),
+        retry_on_error=[redis.exceptions.ConnectionError, redis.exceptions.TimeoutError],
+    )
+
+
+def _translated(method: F) -> F:
+    """Redis's errors become ours at this edge."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except redis.exceptions.RedisError as error:
+            if isinstance(error, redis.exceptions.NoScriptError | redis.exceptions.DataError):
+                raise
+            raise StoreUnavailableError(f"the store cannot be used: {type(error).__name__}: {error}") from error
+
+    return cast(F, call)
+
+
+class Scripts:
+    """The Lua scripts, sent by their digest; a server that has lost them gets them again."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        folder = resources.files("agentkit.store") / "scripts"
+        common = (folder / "common.lua").read_text()
+        self._scripts = {
+            name: client.register_script(common + (folder / f"{name}.lua").read_text()) for name in _SCRIPTS
+        }
+
+    def call(self, name: str, keys: Sequence[str], *args: Any) -> Any:
+        return self._scripts[name](keys=keys, args=args)
+
+    def call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """The same script for several keys, in one round trip."""
+        script = self._scripts[name]
+        pipe = self._client.pipeline(transaction=False)
+        for keys, args in calls:
+            pipe.evalsha(script.sha, len(keys), *keys, *args)
+        try:
+            return pipe.execute()
+        except redis.exceptions.NoScriptError:
+            self._client.script_load(script.script)
+            return self.call_many(name, calls)
+
+
+class RedisStore:
+    """See `agentkit.store.base.Store` for what each method promises."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "agentkit:",
+        retention_seconds: int = 604_800,
+        max_events: int = 100_000,
+        client: redis.Redis | None = None,
+    ) -> None:
+        self.url = url
+        self._client = client or connect(url)
+        self._prefix = prefix
+        self._retention_ms = retention_seconds * 1000
+        self._max_events = max_events
+        self._scripts = Scripts(self._client)
+        self._hub = Hub(self._client)
+        self._due = f"{prefix}due"
+        self._runs = f"{prefix}runs"
+        self._workers = f"{prefix}workers"
+
+    def _key(self, run_id: str, part: str = "") -> str:
+        return f"{self._prefix}{{{run_id}}}{part}"
+
+    # -- one run
+
+    @_translated
+    def create(self, change: Change) -> bool:
+        return bool(self._commit(change, "new", None) != b"exists")
+
+    @_translated
+    def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
+        reply = self._commit(change, str(version), lease)
+        if reply == b"missing":
+            raise RunNotFoundError(f"there is no run {change.record.id}")
+        if reply == b"lost":
+            raise LeaseLostError
+        if reply == b"conflict":
+            raise VersionConflictError
+        version, before, last = (int(value) for value in reply)
+        return Commit(version, before + 1, last)
+
+    def _commit(self, change: Change, version: str, lease: Lease | None) -> Any:
+        encoded = encode_change(change, new=version == "new")
+        run_id = change.record.id
+        args: list[Any] = [
+            new_id(),
+            version,
+            lease.step if lease else "",
+            lease.token if lease else "",
+            encoded.status,
+            encoded.fixed,
+            encoded.state,
+            encoded.turn_from,
+            self._retention_ms if encoded.ended else "",
+            self._max_events,
+            encoded.on_claim,
+            change.record.schema_version,
+        ]
+        for group in (encoded.messages, encoded.events, encoded.opened, encoded.closed, encoded.resolutions):
+            args.append(len(group))
+            for item in group:
+                args += item if isinstance(item, tuple) else (item,)
+        keys = [self._key(run_id), self._key(run_id, ":m"), self._key(run_id, ":e"), self._key(run_id, ":r")]
+        return self._scripts.call("commit", keys, *args)
+
+    @_translated
+    def load(self, run_id: str) -> RunState:
+        return self._load(run_id, "")
+
+    @_translated
+    def messages(self, run_id: str) -> tuple[RunState, list[Message]]:
+        state = self._load(run_id, "0")
+        return state, list(state.turn)
+
+    def _load(self, run_id: str, first: str) -> RunState:
+        reply = self._scripts.call("load", [self._key(run_id), self._key(run_id, ":m")], first)
+        if reply == b"missing":
+            raise RunNotFoundError(f"there is no run {run_id}")
+        return _state(reply)
+
+    @_translated
+    def claim(self, run_id: str, step: int, lease_ms: int) -> Claim | None:
+        keys = [self._key(run_id), self._key(run_id, ":m"), self._key(run_id, ":e")]
+        reply = self._scripts.call("claim", keys, step, lease_ms, self._max_events, SCHEMA_VERSION)
+        if reply == b"missing":
+            raise RunNotFoundError(f"there is no run {run_id}")
+        if reply == b"no":
+            return None
+        if reply == b"newer":
+            raise UnsupportedSchemaVersionError
+        token, attempt, state = reply
+        return Claim(Lease(run_id, step, int(token), int(attempt)), _state(state))
+
+    @_translated
+    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> int:
+        keys = [self._key(lease.run_id), self._key(lease.run_id, ":e")]
+        bodies = [dumps(event) for event in events]
+        reply = self._scripts.call("append", keys, lease.step, lease.token, flush, self._max_events, *bodies)
+        if reply == b"lost":
+            raise LeaseLostError
+        return int(reply)
+
+    @_translated
+    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
+        calls = [([self._key(lease.run_id)], [lease.step, lease.token, lease_ms]) for lease in leases]
+        return [None if reply == b"lost" else int(reply) for reply in self._scripts.call_many("renew", calls)]
+
+    @_translated
+    def release(self, lease: Lease) -> None:
+        self._scripts.call("release", [self._key(lease.run_id)], lease.step, lease.token)
+
+    @_translated
+    def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
+        key = self._key(run_id, ":r")
+        if decision_id is None:
+            found = cast(bytes | None, self._client.hget(key, f"t:{tool_call_id}"))
+            if found is None:
+                return None
+            decision_id = found.decode()
+        stored = cast(bytes | None, self._client.hget(key, f"d:{decision_id}"))
+        return None if stored is None else decode_resolution(decision_id, stored)
+
+    @_translated
+    def events(self, run_id: str, after: int, limit: int) -> EventPage:
+        reply = self._scripts.call("events", [self._key(run_id), self._key(run_id, ":e")], after + 1, limit)
+        if reply == b"missing":
+            raise RunNotFoundError(f"there is no run {run_id}")
+        status, last, first, entries = reply
+        return EventPage(
+            events=[StoredEvent(_seq(entry[0]), entry[1][1]) for entry in entries],
+            first_seq=_seq(first[0][0]) if first else int(last) + 1,
+            last_seq=int(last),
+            status=status.decode(),
+        )
+
+    def subscribe(self, run_id: str) -> Subscription:
+        return self._hub.subscribe(self._key(run_id, ":e"))
+
+    @_translated
+    def delete(self, run_id: str) -> None:
+        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r")]
+        reply = self._scripts.call("delete", keys)
+        if reply == b"missing":
+            raise RunNotFoundError(f"there is no run {run_id}")
+        if reply == b"running":
+            raise RunNotTerminalError
+        self.unlist(run_id)
+
+    # -- across runs
+
+    @_translated
+    def note(self, run_id: str, at: int) -> None:
+        self._scripts.call("note", [self._due], run_id, at)
+
+    @_translated
+    def due(self, limit: int, hold_ms: int) -> list[DueRun]:
+        mark, ids = self._scripts.call("take", [self._due], limit, hold_ms)
+        return [DueRun(run_id.decode(), float(mark)) for run_id in ids]
+
+    @_translated
+    def settle(self, run: DueRun, at: int | None) -> None:
+        self._scripts.call("settle", [self._due], run.run_id, repr(run.mark), "" if at is None else at)
+
+    @_translated
+    def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
+        name = f"{self._prefix}idem:{key}"
+        mine = f"{digest} {run_id}"
+        theirs = cast(bytes | None, self._client.set(name, mine, nx=True, get=True, px=self._retention_ms))
+        bound_digest, _, bound_run = (theirs.decode() if theirs else mine).partition(" ")
+        return bound_digest, bound_run
+
+    @_translated
+    def index(self, run_id: str) -> None:
+        self._client.zadd(self._runs, {run_id: 0})
+
+    @_translated
+    def unlist(self, run_id: str) -> None:
+        self._client.zrem(self._runs, run_id)
+        self._client.zrem(self._due, run_id)
+
+    @_translated
+    def listing(self, before: str | None, limit: int) -> list[str]:
+        newest = f"({before}" if before else "+"
+        ids = cast(list[bytes], self._client.zrevrangebylex(self._runs, newest, "-", 0, limit))
+        return [run_id.decode() for run_id in ids]
+
+    @_translated
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | None]:
+        calls = [([self._key(run_id), self._key(run_id, ":m")], ["none"]) for run_id in run_ids]
+        return [None if reply == b"missing" else _state(reply) for reply in self._scripts.call_many("load", calls)]
+
+    # -- the store itself
+
+    @_translated
+    def beat(self, worker: str, ttl_ms: int) -> None:
+        now = now_ms()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zremrangebyscore(self._workers, "-inf", now)
+        pipe.zadd(self._workers, {worker: now + ttl_ms})
+        pipe.pexpire(self._workers, ttl_ms)
+        pipe.execute()
+
+    @_translated
+    def workers(self) -> list[str]:
+        return [w.decode() for w in cast(list[bytes], self._client.zrangebyscore(self._workers, now_ms(), "+inf"))]
+
+    @_translated
+    def backlog(self) -> tuple[int, int]:
+        overdue = self._client.zcount(self._due, "-inf", now_ms())
+        return self._client.zcard(self._due), overdue
+
+    @_translated
+    def check(self) -> Health:
+        self._client.ping()
+        memory = self._client.info("memory")
+        persistence = self._client.info("persistence")
+        warnings = []
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction" and memory.get("maxmemory"):
+            warnings.append(f"maxmemory-policy is {policy}: Redis may evict runs; set it to noeviction")
+        if not persistence.get("aof_enabled", 1):
+            warnings.append("appendonly is off: a restart of Redis loses runs; set appendonly yes")
+        return Health(tuple(warnings))
+
+    def close(self) -> None:
+        self._hub.close()
+        self._client.close()
+
+
+def _state(reply: Any) -> RunState:
+    now, fields, messages = reply
+    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+    return decode_state(int(now), pairs, messages)
+
+
+def _seq(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])

@@ -1,0 +1,161 @@
+"""One Redis subscription per process, shared by all who follow runs in it.
+
+A channel is subscribed to when its first follower comes and let go after the last. What a follower cannot
+take in time is dropped and it is told to look at the log: nobody makes the process buffer without bound,
+and nobody slows the others. After a reconnection everybody is told to look at the log, since what was
+published meanwhile is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import redis.exceptions
+
+from agentkit.store.base import StoredEvent
+
+__all__ = ["Hub"]
+
+log = logging.getLogger(__name__)
+
+_MAX_WAITING = 512
+_POLL_SECONDS = 1.0
+
+
+class HubSubscription:
+    """One follower's end: a bounded queue, and a flag that something did not fit."""
+
+    def __init__(self, hub: Hub, channel: str) -> None:
+        self._hub = hub
+        self.channel = channel
+        self._waiting: deque[StoredEvent] = deque()
+        self._look = False
+        self._news = threading.Condition()
+
+    def put(self, events: Sequence[StoredEvent]) -> None:
+        """Hand over events; none at all means that the log must be looked at."""
+        with self._news:
+            if self._look or not events or len(self._waiting) + len(events) > _MAX_WAITING:
+                self._waiting.clear()
+                self._look = True
+            else:
+                self._waiting.extend(events)
+            self._news.notify()
+
+    def get(self, timeout: float) -> Sequence[StoredEvent] | None:
+        with self._news:
+            if not self._news.wait_for(lambda: self._look or self._waiting, timeout):
+                return None
+            self._look = False
+            events = list(self._waiting)
+            self._waiting.clear()
+            return events
+
+    def close(self) -> None:
+        self._hub.leave(self)
+
+
+class Hub:
+    """Reads the process's subscription in one daemon thread, which runs only while somebody follows."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._lock = threading.RLock()
+        self._followers: dict[str, list[HubSubscription]] = {}
+        self._pubsub: Any = None
+        self._broken = False
+
+    def subscribe(self, channel: str) -> HubSubscription:
+        follower = HubSubscription(self, channel)
+        with self._lock:
+            followers = self._followers.setdefault(channel, [])
+            followers.append(follower)
+            if self._pubsub is None:
+                self._connect()
+                threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
+            elif len(followers) == 1:
+                self._attempt("subscribe", channel)
+        return follower
+
+    def leave(self, follower: HubSubscription) -> None:
+        with self._lock:
+            followers = self._followers.get(follower.channel, [])
+            if follower in followers:
+                followers.remove(follower)
+            if not followers and self._followers.pop(follower.channel, None) is not None and self._pubsub:
+                self._attempt("unsubscribe", follower.channel)
+
+    def close(self) -> None:
+        with self._lock:
+            self._followers.clear()
+
+    def _connect(self) -> None:
+        """A subscription of its own to every channel that is followed."""
+        if self._pubsub is not None:
+            self._pubsub.close()
+        self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]  # untyped in redis-py
+        self._broken = False
+        if self._followers:
+            self._attempt("subscribe", *self._followers)
+
+    def _attempt(self, act: str, *channels: str) -> None:
+        """Subscribe or unsubscribe; what fails is made good by connecting anew."""
+        try:
+            getattr(self._pubsub, act)(*channels)
+        except (redis.exceptions.RedisError, OSError):
+            log.warning("the store's news cannot be followed at the moment; readers look at the log instead")
+            self._broken = True
+
+    def _read(self) -> None:
+        while True:
+            with self._lock:
+                if not self._followers:
+                    self._pubsub.close()
+                    self._pubsub = None
+                    return
+                if self._broken:
+                    self._connect()
+                pubsub = self._pubsub
+            try:
+                if not self._broken:
+                    message = pubsub.get_message(timeout=_POLL_SECONDS)
+                    if message is not None:
+                        self._dispatch(message)
+                    continue
+            except (redis.exceptions.RedisError, OSError, ValueError, RuntimeError):
+                self._broken = True
+            self._tell_all()
+            threading.Event().wait(_POLL_SECONDS)  # the server is away: neither spin nor give up
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        channel = message["channel"].decode()
+        if message["type"] == "subscribe":
+            # From here on nothing is missed; what came before is in the log.
+            self._tell(channel, [])
+        elif message["type"] == "message":
+            self._tell(channel, _parse(message["data"]))
+
+    def _tell(self, channel: str, events: Sequence[StoredEvent]) -> None:
+        with self._lock:
+            followers = list(self._followers.get(channel, ()))
+        for follower in followers:
+            follower.put(events)
+
+    def _tell_all(self) -> None:
+        with self._lock:
+            channels = list(self._followers)
+        for channel in channels:
+            self._tell(channel, [])
+
+
+def _parse(data: bytes) -> list[StoredEvent]:
+    """`seq\\njson\\njson…` as the scripts publish it; nothing for a run that is gone."""
+    if not data:
+        return []
+    first, *rows = data.split(b"\n")
+    return [StoredEvent(int(first) + i, row) for i, row in enumerate(rows)]

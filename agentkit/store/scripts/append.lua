@@ -1,0 +1,16 @@
+-- Append events under a lease. KEYS: run, events. ARGV: step, token, flush number, events kept, events...
+-- Returns 'lost' or the version.
+local s = step_get(KEYS[1], ARGV[1])
+if not s or s.token ~= ARGV[2] then
+  return 'lost'
+end
+if tonumber(ARGV[3]) > s.flush then
+  s.flush = tonumber(ARGV[3])
+  step_set(KEYS[1], ARGV[1], s)
+  local bodies = {}
+  for i = 5, #ARGV do
+    bodies[i - 4] = ARGV[i]
+  end
+  append_events(KEYS[1], KEYS[2], bodies, ARGV[4])
+end
+return redis.call('HGET', KEYS[1], 'v')

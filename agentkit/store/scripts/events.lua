@@ -1,0 +1,12 @@
+-- Read a log. KEYS: run, events. ARGV: the first seq wanted, how many.
+-- Returns 'missing' or {status, last seq, first entry kept, entries}.
+local known = redis.call('HMGET', KEYS[1], 'status', 'seq')
+if not known[1] then
+  return 'missing'
+end
+return {
+  known[1],
+  known[2],
+  redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1),
+  redis.call('XRANGE', KEYS[2], ARGV[1] .. '-0', '+', 'COUNT', ARGV[2]),
+}

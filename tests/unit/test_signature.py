@@ -1,0 +1,398 @@
+"""From signatures to schemas, and from JSON to what a function declares."""
+
+# ruff: noqa: UP006, UP007, UP035, UP045  # the old spellings of types must be understood too
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Dict, List, Literal, NewType, NotRequired, Optional, TypedDict, Union
+
+import pydantic
+import pytest
+
+from agentkit.errors import ConfigurationError
+from agentkit.schema import compile_schema
+from agentkit.signature import Signature, read_signature, summary_of
+
+if TYPE_CHECKING:
+    from nowhere import Unresolvable  # type: ignore[import-not-found]
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.0
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Node:
+    name: str
+    color: Color = Color.RED
+    children: list[Node] = field(default_factory=list)
+
+
+class Address(TypedDict):
+    city: str
+    at: NotRequired[Point]
+
+
+class Item(pydantic.BaseModel):
+    sku: str
+    count: int = pydantic.Field(default=1, ge=1)
+
+
+class Order(pydantic.BaseModel):
+    items: list[Item]
+
+
+UserId = NewType("UserId", int)
+POINT = {
+    "type": "object",
+    "properties": {
+        "x": {"type": "integer"},
+        "y": {"type": "number", "default": 0.0},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["x"],
+    "additionalProperties": False,
+}
+
+
+def read(fn: Callable[..., Any], decision: bool = False, parameters: dict[str, Any] | None = None) -> Signature:
+    return read_signature(fn, has_decision=decision, parameters=parameters, caller=sys._getframe(1))
+
+
+def of(annotation: Any) -> Signature:
+    def f(x: Any) -> None: ...
+
+    f.__annotations__["x"] = annotation
+    return read(f)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "schema"),
+    [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (None, {"type": "null"}),
+        (Any, {}),
+        (object, {}),
+        (list, {"type": "array"}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (List[int], {"type": "array", "items": {"type": "integer"}}),
+        (Sequence[str], {"type": "array", "items": {"type": "string"}}),
+        (list[Any], {"type": "array"}),
+        (set[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}),
+        (tuple, {"type": "array"}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
+        (
+            tuple[int, str],
+            {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2, "maxItems": 2},
+        ),
+        (dict, {"type": "object"}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (Dict[str, Any], {"type": "object"}),
+        (Mapping[str, bool], {"type": "object", "additionalProperties": {"type": "boolean"}}),
+        (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        (int | str, {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+        (Union[int, Any], {}),
+        (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (Literal["a", 1, None], {"enum": ["a", 1, None]}),
+        (Color, {"type": "string", "enum": ["red", "blue"]}),
+        (Level, {"type": "integer", "enum": [1, 2]}),
+        (Annotated[int, "how many"], {"type": "integer", "description": "how many"}),
+        (Annotated[int, {"minimum": 1}, "n"], {"type": "integer", "minimum": 1, "description": "n"}),
+        (list[Annotated[int, {"minimum": 1}]], {"type": "array", "items": {"type": "integer", "minimum": 1}}),
+        (UserId, {"type": "integer"}),
+        (Point, POINT),
+        ("Point", POINT),
+        ("list[Point]", {"type": "array", "items": POINT}),
+        (
+            Address,
+            {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "at": POINT},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
+        ),
+    ],
+)
+def test_an_annotation_has_a_schema(annotation: Any, schema: dict[str, Any]) -> None:
+    parameters = of(annotation).parameters
+    assert parameters == {
+        "type": "object",
+        "properties": {"x": schema},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
+    compile_schema(parameters, "the parameters")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "expected"),
+    [
+        (int, 2.0, 2),
+        (float, 2, 2.0),
+        (Color, "blue", Color.BLUE),
+        (Level, 2, Level.HIGH),
+        (Literal["a", 1], 1.0, 1),
+        (list[Color], ["red"], [Color.RED]),
+        (set[int], [1, 2], {1, 2}),
+        (frozenset[Color], ["red"], frozenset({Color.RED})),
+        (tuple[int, Color], [1, "red"], (1, Color.RED)),
+        (tuple[Color, ...], ["red", "blue"], (Color.RED, Color.BLUE)),
+        (dict[str, Color], {"a": "red"}, {"a": Color.RED}),
+        (Optional[Color], None, None),
+        (Optional[Color], "red", Color.RED),
+        (Union[Point, Color, str], "red", Color.RED),
+        (Union[Point, Color, str], "else", "else"),
+        (Union[Point, Color, str], {"x": 1}, Point(1)),
+        (Point, {"x": 1, "y": 2, "tags": ["a"]}, Point(1, 2.0, ["a"])),
+        (Optional[list[Point]], [{"x": 1}], [Point(1)]),
+        (
+            Node,
+            {"name": "a", "children": [{"name": "b", "color": "blue"}]},
+            Node("a", children=[Node("b", Color.BLUE)]),
+        ),
+        (Optional[Node], {"name": "a"}, Node("a")),
+        (Address, {"city": "Ulm", "at": {"x": 1}}, {"city": "Ulm", "at": Point(1)}),
+        (Item, {"sku": "a"}, Item(sku="a")),
+        (Order, {"items": [{"sku": "a", "count": 2}]}, Order(items=[Item(sku="a", count=2)])),
+        (list[Item] | None, [{"sku": "a"}], [Item(sku="a")]),
+        (Annotated[Color, "the colour"], "red", Color.RED),
+        (Any, {"a": [1]}, {"a": [1]}),
+    ],
+)
+def test_valid_json_becomes_what_the_annotation_says(annotation: Any, given: Any, expected: Any) -> None:
+    signature = of(annotation)
+    assert compile_schema(signature.parameters, "the parameters").problems({"x": given}) == []
+    bound = signature.bind({"x": given})["x"]
+    assert bound == expected
+    assert type(bound) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "path"),
+    [
+        (Point, {"x": "1"}, "/x/x"),
+        (Node, {"name": "a", "children": [{"name": 1}]}, "/x/children/0/name"),
+        (Item, {"sku": "a", "count": 0}, "/x/count"),
+        (Order, {"items": [{}]}, "/x/items/0"),
+        (Address, {"city": "a", "zip": "b"}, "/x"),
+        (tuple[int, str], [1], "/x"),
+        (set[int], [1, 1], "/x"),
+        (int, True, "/x"),
+    ],
+)
+def test_invalid_json_is_found_by_the_derived_schema(annotation: Any, given: Any, path: str) -> None:
+    found = compile_schema(of(annotation).parameters, "the parameters").problems({"x": given})
+    assert [problem["path"] for problem in found] == [path]
+
+
+def test_a_type_that_contains_itself_goes_to_defs() -> None:
+    def f(a: Node, b: list[Node]) -> None: ...
+
+    parameters = read(f).parameters
+    assert list(parameters["$defs"]) == ["Node"]
+    assert parameters["properties"]["a"] == {"$ref": "#/$defs/Node"}
+
+
+def test_pydantic_models_of_one_name_do_not_collide() -> None:
+    def twin() -> type[pydantic.BaseModel]:
+        class Item(pydantic.BaseModel):
+            other: bool
+
+        class Basket(pydantic.BaseModel):
+            items: list[Item]
+
+        return Basket
+
+    def f(a: Any, b: Any) -> None: ...
+
+    f.__annotations__.update(a=Order, b=twin())
+    schema = compile_schema(read(f).parameters, "the parameters")
+    assert schema.problems({"a": {"items": [{"sku": "a"}]}, "b": {"items": [{"other": True}]}}) == []
+    assert schema.problems({"a": {"items": [{"other": True}]}, "b": {"items": []}}) != []
+
+
+def test_defaults_are_told_and_not_required() -> None:
+    def f(a, b: int = 3, c: Color = Color.BLUE, d: Any = object(), *, e: bool) -> None: ...  # type: ignore[no-untyped-def]  # noqa: B008
+
+    parameters = read(f).parameters
+    assert parameters["required"] == ["a", "e"]
+    assert parameters["properties"]["a"] == {}
+    assert parameters["properties"]["b"] == {"type": "integer", "default": 3}
+    assert parameters["properties"]["c"]["default"] == "blue"
+    assert "default" not in parameters["properties"]["d"]
+
+
+def test_a_default_of_none_allows_null() -> None:
+    def f(a: Color = None) -> None: ...  # type: ignore[assignment]
+
+    signature = read(f)
+    assert compile_schema(signature.parameters, "p").problems({"a": None}) == []
+    assert signature.bind({"a": "red"}) == {"a": Color.RED}
+    assert signature.bind({}) == {}
+
+
+def test_ctx_and_a_declared_decision_are_no_parameters() -> None:
+    def f(a: int, ctx: Unresolvable, decision: Unresolvable) -> Unresolvable: ...
+
+    signature = read(f, decision=True)
+    assert list(signature.parameters["properties"]) == ["a"]
+    assert signature.wants_ctx
+    assert signature.wants_decision
+
+
+def test_decision_is_an_ordinary_parameter_where_none_is_declared() -> None:
+    def f(decision: str) -> None: ...
+
+    signature = read(f)
+    assert list(signature.parameters["properties"]) == ["decision"]
+    assert not signature.wants_decision
+
+
+def test_keyword_arguments_open_the_schema() -> None:
+    def f(a: int, **rest: Any) -> None: ...
+
+    assert read(f).parameters["additionalProperties"] is True
+
+
+def test_a_class_local_to_a_function_resolves() -> None:
+    @dataclass
+    class Local:
+        n: int
+
+    def f(x: Local) -> None: ...
+
+    assert read(f).bind({"x": {"n": 1}}) == {"x": Local(1)}
+
+
+class Callable_:
+    def __call__(self, x: Color) -> None: ...
+
+    def method(self, x: Color) -> None: ...
+
+
+@pytest.mark.parametrize("fn", [Callable_(), Callable_().method])
+def test_bound_methods_and_callable_objects_are_read(fn: Callable[..., Any]) -> None:
+    assert read(fn).bind({"x": "red"}) == {"x": Color.RED}
+
+
+def _positional(x: int, /) -> None: ...
+def _star(*x: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "words"), [(_positional, "x cannot be passed by name"), (_star, r"\*x cannot be passed by name")]
+)
+def test_what_cannot_be_passed_by_name_is_refused(fn: Callable[..., Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        read(fn)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        bytes,
+        complex,
+        dict[int, str],
+        Callable[[], int],
+        "Unresolvable",
+        "1 +",
+        Literal[b"a"],
+        enum.Enum("E", {"A": (1,)}),
+    ],
+)
+def test_an_unsupported_annotation_is_a_clear_error(annotation: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        of(annotation)
+    for words in ("of.<locals>.f", "'x'", "give parameters="):
+        assert words in caught.value.message
+
+
+@dataclass
+class Holder:
+    data: bytes
+
+
+def test_an_unsupported_member_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"in Holder\.data: bytes is not supported"):
+        of(list[Holder])
+
+
+def test_given_parameters_replace_the_derived_ones_and_annotations_still_convert() -> None:
+    schema = {"type": "object", "properties": {"x": {"enum": ["red"]}, "y": {}}}
+
+    def f(x: Color, y: complex) -> None: ...
+
+    signature = read(f, parameters=schema)
+    assert signature.parameters == schema
+    assert signature.bind({"x": "red", "y": 1}) == {"x": Color.RED, "y": 1}
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"x": {}, "z": {}}, "lists 'z', which the function does not take"),
+        ({}, "does not list 'x', which the function needs"),
+        ({"x": {}, "ctx": {}}, "lists 'ctx', which agentkit passes itself"),
+    ],
+)
+def test_given_parameters_must_fit_the_function(properties: dict[str, Any], words: str) -> None:
+    def f(x: int, y: int = 0, ctx: Any = None) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=words):
+        read(f, parameters={"type": "object", "properties": properties})
+
+
+def _google(a: int, b: int, c: Annotated[int, "own"]) -> None:
+    """Adds numbers
+    of any size.
+
+    More of it.
+
+    Args:
+        a (int): The first,
+            which goes on.
+        b: The second.
+        c: Not told.
+
+    Returns:
+        b: nothing.
+    """
+
+
+def _sphinx(a: int, b: int, c: Annotated[int, "own"]) -> None:
+    """Adds numbers
+    of any size.
+
+    :param int a: The first,
+        which goes on.
+    :param b: The second.
+    :returns: nothing
+    """
+
+
+@pytest.mark.parametrize("fn", [_google, _sphinx])
+def test_docstrings_describe_function_and_parameters(fn: Callable[..., Any]) -> None:
+    assert summary_of(fn) == "Adds numbers of any size."
+    told = {name: schema["description"] for name, schema in read(fn).parameters["properties"].items()}
+    assert told == {"a": "The first, which goes on.", "b": "The second.", "c": "own"}

@@ -43,7 +43,7 @@ from agentkit.record import Change, RunState, dumps
 from agentkit.run import Run
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
-from agentkit.runtime.steps import StepRunner, commit_change
+from agentkit.runtime.steps import StepRunner, commit_change, nudge_all, pushes_of
 from agentkit.settings import Settings
 from agentkit.store.base import Commit, Store
 from agentkit.store.memory import MemoryStore
@@ -357,9 +357,9 @@ class AgentKit:
         )
         engine.store.note(run_id, self._soon())
         engine.store.index(run_id)
-        if engine.store.create(change):
-            for step in change.opened:
-                engine.nudger.nudge(run_id, step.number, step.kind)
+        pushes = pushes_of(engine.nudger, change)
+        if engine.store.create(change, pushes) and not pushes:
+            nudge_all(engine.nudger, change)
         return RunHandle(engine.store, run_id)
 
     def _bind_for_start(self, agent: str, model: str | None) -> BoundAgent:

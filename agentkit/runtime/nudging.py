@@ -6,6 +6,7 @@ from collections import deque
 from typing import Protocol
 
 from agentkit.record import StepKind
+from agentkit.store.base import Push
 
 __all__ = ["InlineNudger", "Nudger"]
 
@@ -13,6 +14,13 @@ __all__ = ["InlineNudger", "Nudger"]
 class Nudger(Protocol):
     def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
         """Tell some worker that `step` is due. Never raises: a nudge may be lost, late or doubled."""
+        ...
+
+    def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
+        """The nudge as a message that the store can put into the queue, in the very act that makes the step due.
+
+        None where the queue is not on the store's server: `nudge` is called after that act then.
+        """
         ...
 
     def reachable(self) -> bool:
@@ -28,6 +36,9 @@ class InlineNudger:
 
     def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
         self.waiting.append((run_id, step))
+
+    def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
+        return None
 
     def reachable(self) -> bool:
         return True

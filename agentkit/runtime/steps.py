@@ -27,9 +27,9 @@ from agentkit.runtime.nudging import Nudger
 from agentkit.runtime.sink import EventSink
 from agentkit.runtime.ticker import Ticker
 from agentkit.runtime.tool_step import run_tool_step
-from agentkit.store.base import Commit, Store
+from agentkit.store.base import Commit, Push, Store
 
-__all__ = ["Agents", "StepRunner", "commit_change", "look_at", "read_log"]
+__all__ = ["Agents", "StepRunner", "commit_change", "look_at", "nudge_all", "pushes_of", "read_log"]
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,23 @@ def commit_change(store: Store, nudger: Nudger, change: Change, version: int, he
     expires = look_at(change.record)
     if expires is not None:
         store.note(change.record.id, expires)
-    commit = store.commit(change, version, held.lease if held else None)
+    pushes = pushes_of(nudger, change)
+    commit = store.commit(change, version, held.lease if held else None, pushes)
+    if not pushes:
+        nudge_all(nudger, change)
+    return commit
+
+
+def pushes_of(nudger: Nudger, change: Change) -> list[Push]:
+    """The change's nudges for the store to push, where it can."""
+    pushes = [nudger.push(change.record.id, step.number, step.kind) for step in change.opened]
+    return [push for push in pushes if push is not None]
+
+
+def nudge_all(nudger: Nudger, change: Change) -> None:
+    """Tell of what a change has made due."""
     for step in change.opened:
         nudger.nudge(change.record.id, step.number, step.kind)
-    return commit
 
 
 def read_log(store: Store, run_id: str) -> list[Event]:

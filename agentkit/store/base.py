@@ -23,6 +23,7 @@ __all__ = [
     "DueRun",
     "EventPage",
     "Health",
+    "Push",
     "Store",
     "StoredEvent",
     "StoredResolution",
@@ -36,6 +37,14 @@ class Claim:
 
     lease: Lease
     state: RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A message for a queue that lives on the store's own server, as the queue's clients expect it."""
+
+    queue: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +116,8 @@ class Subscription(Protocol):
 class Store(Protocol):
     # -- one run: each call is atomic
 
-    def create(self, change: Change) -> bool:
-        """Make a new run; False, and nothing changed, if one of this id is there."""
+    def create(self, change: Change, pushes: Sequence[Push] = ()) -> bool:
+        """Make a new run; False, and nothing changed, if one of this id is there. `pushes` as in `commit`."""
         ...
 
     def load(self, run_id: str) -> RunState: ...
@@ -133,11 +142,12 @@ class Store(Protocol):
         """
         ...
 
-    def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
+    def commit(self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = ()) -> Commit:
         """Make `change` true if the run still has `version` and the lease, where given, still holds.
 
         Raises VersionConflictError or LeaseLostError, and changes nothing. A commit that was done, asked for
         again because its reply was lost, answers as the first time. The keys of an ended run get a time to live.
+        `pushes` go into their queues in the same act; only a store that shares its server with them gets any.
         """
         ...
 

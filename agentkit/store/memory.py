@@ -21,6 +21,7 @@ from agentkit.store.base import (
     DueRun,
     EventPage,
     Health,
+    Push,
     StoredEvent,
     StoredResolution,
     Subscription,
@@ -91,7 +92,7 @@ class MemoryStore:
 
     # -- one run
 
-    def create(self, change: Change) -> bool:
+    def create(self, change: Change, pushes: Sequence[Push] = ()) -> bool:
         with self.news:
             if self._find(change.record.id) is not None:
                 return False
@@ -99,7 +100,7 @@ class MemoryStore:
             self._write(run, change)
             return True
 
-    def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
+    def commit(self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = ()) -> Commit:
         with self.news:
             run = self._get(change.record.id)
             if lease is not None:

@@ -34,6 +34,7 @@ from agentkit.store.base import (
     DueRun,
     EventPage,
     Health,
+    Push,
     StoredEvent,
     StoredResolution,
     Subscription,
@@ -136,12 +137,12 @@ class RedisStore:
     # -- one run
 
     @_translated
-    def create(self, change: Change) -> bool:
-        return bool(self._commit(change, "new", None) != b"exists")
+    def create(self, change: Change, pushes: Sequence[Push] = ()) -> bool:
+        return bool(self._commit(change, "new", None, pushes) != b"exists")
 
     @_translated
-    def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
-        reply = self._commit(change, str(version), lease)
+    def commit(self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = ()) -> Commit:
+        reply = self._commit(change, str(version), lease, pushes)
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {change.record.id}")
         if reply == b"lost":
@@ -151,7 +152,7 @@ class RedisStore:
         version, before, last = (int(value) for value in reply)
         return Commit(version, before + 1, last)
 
-    def _commit(self, change: Change, version: str, lease: Lease | None) -> Any:
+    def _commit(self, change: Change, version: str, lease: Lease | None, pushes: Sequence[Push]) -> Any:
         encoded = encode_change(change, new=version == "new")
         run_id = change.record.id
         args: list[Any] = [
@@ -172,7 +173,9 @@ class RedisStore:
             args.append(len(group))
             for item in group:
                 args += item if isinstance(item, tuple) else (item,)
-        keys = [self._key(run_id), self._key(run_id, ":m"), self._key(run_id, ":e"), self._key(run_id, ":r")]
+        args += [push.message for push in pushes]
+        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r")]
+        keys += [push.queue for push in pushes]
         return self._scripts.call("commit", keys, *args)
 
     @_translated

@@ -1,8 +1,8 @@
--- Make a change true. KEYS: run, messages, events, resolutions.
+-- Make a change true. KEYS: run, messages, events, resolutions, the queues of the messages to push.
 -- ARGV: commit id, version ('new': create), step ('' without lease), token, status, fixed ('' unless new), state,
 --   from, ttl ms ('' unless ended), events kept, on_claim lines, schema version, then counted lists:
 --   messages; events; opened steps (number, from, first-claim lines); closed steps;
---   resolutions (decision id, tool call id, index among the events, JSON).
+--   resolutions (decision id, tool call id, index among the events, JSON); and the messages to push, one a queue.
 -- Returns 'missing', 'exists', 'conflict', 'lost' or {version, seq before the change's events, last seq}.
 local run = KEYS[1]
 local at = 13
@@ -65,8 +65,11 @@ end
 redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'cid', ARGV[1], 'cseq', int(before))
 if ARGV[9] ~= '' then
   redis.call('HDEL', run, 'c')
-  for _, key in ipairs(KEYS) do
-    redis.call('PEXPIRE', key, ARGV[9])
+  for i = 1, 4 do
+    redis.call('PEXPIRE', KEYS[i], ARGV[9])
   end
+end
+for i = 5, #KEYS do
+  redis.call('LPUSH', KEYS[i], take())
 end
 return {redis.call('HINCRBY', run, 'v', 1), int(before), int(before + #bodies)}

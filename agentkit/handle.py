@@ -19,6 +19,7 @@ __all__ = ["RunHandle"]
 
 RETRY_MS = 1000
 KEEPALIVE_SECONDS = 15.0
+_LOOK_SECONDS = 5.0
 
 
 class RunHandle:
@@ -64,16 +65,19 @@ class RunHandle:
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until the run ends or pauses. Raises TimeoutError after `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        after = self._store.load(self.id).last_seq
-        late: Callable[[], bool] = lambda: deadline is not None and time.monotonic() >= deadline  # noqa: E731
-        tick = 15.0 if timeout is None else min(15.0, max(timeout, 0.01))
-        for _ in self._follow(max(0, after - 1), True, tick, late):
-            pass
-        run = self.run
-        if not run.ended and run.status != "paused":
-            raise TimeoutError(f"run {self.id} is still {run.status} after {timeout} seconds")
-        return run
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        subscription = self._store.subscribe(self.id, stops_only=True)
+        try:
+            while True:
+                run = self.run
+                if run.ended or run.status == "paused":
+                    return run
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"run {self.id} is still {run.status} after {timeout} seconds")
+                subscription.get(min(left, _LOOK_SECONDS))
+        finally:
+            subscription.close()
 
     def _follow(
         self,

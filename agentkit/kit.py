@@ -51,6 +51,7 @@ from agentkit.store.memory import MemoryStore
 __all__ = ["AgentKit"]
 
 MAX_METADATA_BYTES = 16_384
+MAX_LIMIT = 2**53 - 1  # what every JSON reader takes as a whole number
 
 
 @dataclass(frozen=True)
@@ -469,7 +470,7 @@ def _checked_limits(limits: Any) -> Json:
         if key not in _LIMITS:
             raise InvalidRequestError(f"limits has the unknown field {key!r}; the limits are {', '.join(_LIMITS)}")
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-        if not number > 0 or (_LIMITS[key] is int and not isinstance(value, int)):
+        if not 0 < number <= MAX_LIMIT or (_LIMITS[key] is int and not isinstance(value, int)):
             kind = "a whole number" if _LIMITS[key] is int else "a number"
-            raise InvalidRequestError(f"limits.{key} must be {kind} over 0")
+            raise InvalidRequestError(f"limits.{key} must be {kind} over 0, at most {MAX_LIMIT}")
     return limits

@@ -164,8 +164,13 @@ class RunRecord:
     def decode(cls, fixed: bytes | str, state: bytes | str, status: str) -> RunRecord:
         """Read a stored record, of this version or an older one."""
         once = json.loads(fixed)
-        version = once.get("schemaVersion", 1)
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
+        version = once.get("schemaVersion")
+        if type(version) is not int or version < 1:
+            raise UnsupportedSchemaVersionError(
+                f"run {once.get('id')} has the schemaVersion {version!r}, which no agentkit has written "
+                "(the record is untouched)"
+            )
+        if version > SCHEMA_VERSION:
             raise UnsupportedSchemaVersionError(
                 f"run {once.get('id')} has schemaVersion {version}, this agentkit reads up to {SCHEMA_VERSION}: "
                 "upgrade this process (the record is untouched)"
@@ -220,7 +225,7 @@ _CALL = {
 
 def _encode_call(call: Call) -> Json:
     values = {key: getattr(call, name) for key, name in _CALL.items()}
-    return {key: value for key, value in values.items() if value is not None and value is not False}
+    return {key: value for key, value in values.items() if value is not None and (key != "started" or value)}
 
 
 def _decode_call(stored: Json) -> Call:

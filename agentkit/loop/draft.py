@@ -11,6 +11,7 @@ Rules that this module alone knows:
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -45,7 +46,7 @@ class Draft:
 
     def __init__(self, state: RunState, now: int) -> None:
         self.state = state
-        self.record: RunRecord = state.record
+        self.record: RunRecord = copy.copy(state.record)  # this draft's own, so that `set` can write to it
         self.now = now
         self._messages: list[Message] = []
         self._events: list[Event] = []
@@ -57,8 +58,9 @@ class Draft:
         self._last_calls: tuple[Call, ...] = ()
 
     def change(self) -> Change:
+        self.set(updated_at=self.now)
         return Change(
-            record=replace(self.record, updated_at=self.now),
+            record=self.record,
             messages=tuple(self._messages),
             events=tuple(self._events),
             opened=tuple(self._opened),
@@ -71,7 +73,8 @@ class Draft:
     # -- small moves
 
     def set(self, **values: Any) -> None:
-        self.record = replace(self.record, **values)
+        for name, value in values.items():
+            object.__setattr__(self.record, name, value)
 
     def emit(self, *events: Event) -> None:
         self._events += events

@@ -73,8 +73,8 @@ class LeaseKeeper:
         """The run's version as a round trip brought it: where it moved, look whether the run is to be aborted."""
         if version == held.version:
             return
-        held.version = version
         state = self._store.load(held.lease.run_id)
+        held.version = version  # not before: where the news could not be read, the next round trip tries again
         if state.record.abort is not None:
             held.cancel.cancel("abort")
 

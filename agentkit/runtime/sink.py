@@ -1,7 +1,8 @@
 """Streams a step's events into the log: adjacent deltas of one block merged, in as few round trips as can be.
 
-The first event after a quiet time is written at once; what follows within the window is collected and
-written together when the window ends, by the ticker, also while the provider is silent.
+The first text after a quiet time is written at once; what follows within the window is collected and
+written together when the window ends, by the ticker, also while the provider is silent. Pieces of a tool
+call's arguments always wait for the window: nobody reads them letter by letter, and most calls end within it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class EventSink:
             if not self._waiting or self._timer:
                 return
             wait = self._last_flush + self._window - time.monotonic()
+            if wait <= 0 and _only_arguments(self._waiting):
+                wait = self._window
             if wait <= 0:
                 self._flush()
             else:
@@ -88,6 +91,13 @@ class EventSink:
         self._sending = []
         self._last_flush = time.monotonic()
         self._saw(self._held, version)
+
+
+def _only_arguments(events: list[Event]) -> bool:
+    return all(
+        event["type"] == "message_update" and event["assistantMessageEvent"]["type"].startswith("toolcall")
+        for event in events
+    )
 
 
 def _merge(last: Event, event: Event) -> bool:

@@ -35,7 +35,8 @@ class Ticker:
         while True:
             with self._news:
                 while not self._calls or self._calls[0][0] > time.monotonic():
-                    self._news.wait(self._calls[0][0] - time.monotonic() if self._calls else None)
+                    # At most an hour: the clock of a lock cannot wait for any time that somebody may ask for.
+                    self._news.wait(min(3600.0, self._calls[0][0] - time.monotonic()) if self._calls else None)
                 _, _, function = heapq.heappop(self._calls)
             try:
                 function()

@@ -167,7 +167,9 @@ class Store(Protocol):
         """Up to `limit` events whose seq is over `after`, oldest first."""
         ...
 
-    def subscribe(self, run_id: str) -> Subscription: ...
+    def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
+        """News of a run's log; with `stops_only` of its pauses and its end alone, as empty sequences."""
+        ...
 
     def delete(self, run_id: str) -> None:
         """Forget an ended run. Raises RunNotTerminalError otherwise. Subscribers are told to look."""

@@ -148,6 +148,7 @@ class MemoryStore:
             now = now_ms()
             if found is None or found.until > now:
                 return None
+            RunRecord.decode(run.fixed, run.state, run.status)  # a record that cannot be read stays untouched
             run.tokens += 1
             found.token, found.until, found.flush = run.tokens, now + lease_ms, 0
             found.attempt += 1
@@ -205,7 +206,7 @@ class MemoryStore:
             wanted = [run.events[i] for i in range(start, min(start + limit, len(run.events)))]
             return EventPage(wanted, first, run.seq, run.status)
 
-    def subscribe(self, run_id: str) -> Subscription:
+    def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
         return MemorySubscription(self, run_id)
 
     def delete(self, run_id: str) -> None:

@@ -7,6 +7,7 @@ runs) is never in one script with a run's keys, so the store can be a cluster.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, TypeVar, cast
@@ -88,23 +89,25 @@ class Scripts:
         self._client = client
         folder = resources.files("agentkit.store") / "scripts"
         common = (folder / "common.lua").read_text()
-        self._scripts = {
-            name: client.register_script(common + (folder / f"{name}.lua").read_text()) for name in _SCRIPTS
-        }
+        self._texts = {name: common + (folder / f"{name}.lua").read_text() for name in _SCRIPTS}
+        self._digests = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}
 
     def call(self, name: str, keys: Sequence[str], *args: Any) -> Any:
-        return self._scripts[name](keys=keys, args=args)
+        # Not `register_script`: its layers cost as much again as the round trip itself.
+        try:
+            return self._client.execute_command("EVALSHA", self._digests[name], len(keys), *keys, *args)  # type: ignore[no-untyped-call]
+        except redis.exceptions.NoScriptError:
+            return self._client.execute_command("EVAL", self._texts[name], len(keys), *keys, *args)  # type: ignore[no-untyped-call]
 
     def call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """The same script for several keys, in one round trip."""
-        script = self._scripts[name]
         pipe = self._client.pipeline(transaction=False)
         for keys, args in calls:
-            pipe.evalsha(script.sha, len(keys), *keys, *args)
+            pipe.evalsha(self._digests[name], len(keys), *keys, *args)
         try:
             return pipe.execute()
         except redis.exceptions.NoScriptError:
-            self._client.script_load(script.script)
+            self._client.script_load(self._texts[name])
             return self.call_many(name, calls)
 
 
@@ -248,8 +251,8 @@ class RedisStore:
             status=status.decode(),
         )
 
-    def subscribe(self, run_id: str) -> Subscription:
-        return self._hub.subscribe(self._key(run_id, ":e"))
+    def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
+        return self._hub.subscribe(self._key(run_id, "" if stops_only else ":e"))
 
     @_translated
     def delete(self, run_id: str) -> None:
@@ -312,7 +315,8 @@ class RedisStore:
         pipe = self._client.pipeline(transaction=False)
         pipe.zremrangebyscore(self._workers, "-inf", now)
         pipe.zadd(self._workers, {worker: now + ttl_ms})
-        pipe.pexpire(self._workers, ttl_ms)
+        pipe.pexpire(self._workers, ttl_ms, nx=True)
+        pipe.pexpire(self._workers, ttl_ms, gt=True)  # never earlier than another worker said
         pipe.execute()
 
     @_translated

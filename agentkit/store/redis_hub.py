@@ -127,7 +127,8 @@ class Hub:
                     if message is not None:
                         self._dispatch(message)
                     continue
-            except (redis.exceptions.RedisError, OSError, ValueError, RuntimeError):
+            except Exception as error:  # redis-py raises even TypeError where its socket is gone; this thread must live
+                log.debug("the store's news broke off: %r", error)
                 self._broken = True
             self._tell_all()
             threading.Event().wait(_POLL_SECONDS)  # the server is away: neither spin nor give up

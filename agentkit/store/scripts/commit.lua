@@ -12,8 +12,9 @@ local function take()
 end
 
 if ARGV[2] == 'new' then
-  if redis.call('EXISTS', run) == 1 then
-    return 'exists'
+  local known = redis.call('HMGET', run, 'v', 'cid', 'seq', 'cseq')
+  if known[1] then
+    return known[2] == ARGV[1] and {known[1], known[4], known[3]} or 'exists'
   end
   redis.call('HSET', run, 'fixed', ARGV[6], 'sv', ARGV[12], 'v', 0, 'tok', 0, 'seq', 0)
 else
@@ -63,6 +64,9 @@ if ARGV[11] ~= '' then
   redis.call('HSET', run, 'c', ARGV[11])
 end
 redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'cid', ARGV[1], 'cseq', int(before))
+if ARGV[9] ~= '' or ARGV[5] == 'paused' then
+  redis.call('PUBLISH', run, '')
+end
 if ARGV[9] ~= '' then
   redis.call('HDEL', run, 'c')
   for i = 1, 4 do

@@ -17,6 +17,7 @@
 --   P{ID}:e    stream   the events; id SEQ-0, field d: JSON
 --   P{ID}:r    hash     answered items: d:DECISION -> "seq json", t:TOOLCALL -> decision id
 --   P{ID}:e    channel  "SEQ\n" and the same JSON, a line each; an empty message says that the run is gone
+--   P{ID}      channel  an empty message: the run has paused or ended
 --   Pdue       zset     run ids, scored by the time (ms) at which somebody must look at them; permanent
 --   Pruns      zset     run ids, score 0, read in the order of the ids; permanent
 --   Pidem:KEY  string   "digest run-id", expires

@@ -8,4 +8,5 @@ if status ~= 'completed' and status ~= 'failed' and status ~= 'aborted' then
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 redis.call('PUBLISH', KEYS[3], '')
+redis.call('PUBLISH', KEYS[1], '')
 return 'ok'

@@ -1,0 +1,134 @@
+"""`agentkit dev`: the development stack in one terminal, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from agentkit.application import load_kit
+from agentkit.cli.stack import Plan, Stack, StartError, data_folder, free_port
+from agentkit.cli.supervisor import StoppedError, Supervisor
+from agentkit.cli.terminal import Terminal, plain
+from agentkit.errors import AgentKitError
+from agentkit.settings import Settings
+
+__all__ = ["check_app", "run_dev"]
+
+EXAMPLE = "agentkit.example:kit"
+_COLORS = {"store": "blue", "worker": "magenta", "web": "cyan"}
+_NOISE = ("worker: Warm shutdown (MainProcess)",)
+
+
+def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: bool, terminal: Terminal) -> int:
+    """Start all, say so, and keep it running until a signal; the exit status."""
+    settings = Settings.from_env()
+    name = app or settings.app or EXAMPLE
+    folder = (data or Path(settings.data_dir)).absolute()
+    plan = Plan(
+        app=name,
+        host=host,
+        port=port or free_port(host),
+        data=folder,
+        redis_url=settings.redis_url if os.environ.get("AGENTKIT_REDIS_URL", "").strip() else None,
+        env=os.environ,
+        verbose=verbose,
+    )
+    os.environ["AGENTKIT_DATA_DIR"] = str(folder)
+    agents = check_app(name)
+
+    def report(program: str, line: str) -> None:
+        if line.strip() and line.strip() not in _NOISE:
+            terminal.line(terminal.style(f"{program:<6} │ ", fg=_COLORS.get(program)) + plain(line))
+
+    def note(line: str) -> None:
+        terminal.line(terminal.style(f"dev    │ {line}", fg="yellow"))
+
+    with data_folder(folder) as lock:
+        try:
+            with Supervisor(report, note) as supervisor:
+                stack = Stack(plan, supervisor, lock)
+                terminal.line(terminal.dim("starting …"))
+                try:
+                    stack.start()
+                    _banner(plan, stack, supervisor.pids(), agents, terminal)
+                    while not supervisor.signals:
+                        supervisor.turn(1.0)
+                except StoppedError:
+                    pass
+                terminal.line()
+                terminal.line(terminal.dim("stopping … (again: at once)"))
+        except BrokenPipeError:
+            return 1  # nobody reads us any more; all is stopped
+    terminal.line(terminal.dim("stopped"))
+    return 0
+
+
+def check_app(name: str) -> list[str]:
+    """Load the application as its processes will, and name its agents. Raises StartError that says what is wrong."""
+    try:
+        return [agent.name for agent in load_kit(name).agents]
+    except AgentKitError as error:
+        raise StartError(error.message) from error
+    except Exception as error:
+        where = _where(error.__traceback__)
+        raise StartError(f"{name} cannot be loaded: {type(error).__name__}: {error}{where}") from error
+
+
+def _where(trace: TracebackType | None) -> str:
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith("<frozen")]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def _banner(plan: Plan, stack: Stack, pids: dict[str, int], agents: list[str], terminal: Terminal) -> None:
+    store = _without_password(stack.redis_url)
+    kept = f"pid {pids['store']}, data in {_short(plan.data)}" if "store" in pids else "from AGENTKIT_REDIS_URL"
+    rows = [
+        ("app", plan.app, f"agents: {', '.join(agents)}"),
+        ("web", plan.url, f"pid {pids['web']}"),
+        ("worker", "celery, 32 threads", f"pid {pids['worker']}"),
+        ("store", store, kept),
+    ]
+    width = max(len(row[1]) for row in rows)
+    terminal.line()
+    terminal.line("  " + terminal.style("agentkit is running", fg="green", bold=True))
+    terminal.line()
+    for label, what, more in rows:
+        terminal.line(f"  {terminal.dim(f'{label:<8}')}{what:<{width}}  {terminal.dim(more)}")
+    terminal.line()
+    terminal.line("  Try, in another terminal:")
+    terminal.line()
+    for line in _suggestions(plan, agents[0]):
+        terminal.line(f"    {line}" if line else "")
+    terminal.line()
+    terminal.line(terminal.dim("  Ctrl-C stops everything. A process that dies is started again: try kill -9."))
+    terminal.line()
+
+
+def _suggestions(plan: Plan, agent: str) -> list[str]:
+    text = "Please refund order A-1001" if plan.app == EXAMPLE else "Hello"
+    url = "" if plan.url == Settings.url else f" --url {plan.url}"
+    return [
+        f'agentkit run {agent} "{text}"{url}',
+        "",
+        f"curl -N {plan.url}/runs -H 'Accept: text/event-stream' \\",
+        f"  -H 'Content-Type: application/json' -d {json.dumps({'agent': agent, 'input': text})!r}",
+        f"curl {plan.url}/runs/ID/resume \\",
+        """  -H 'Content-Type: application/json' -d '{"decision": {"approved": true}}'""",
+    ]
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,225 @@
+"""The commands and their options. What they do stands in the modules beside this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from agentkit.cli import runs as on_runs
+from agentkit.cli.terminal import Terminal
+from agentkit.client import Client, ServerUnreachableError
+from agentkit.errors import AgentKitError
+from agentkit.settings import Settings
+
+__all__ = ["cli", "main"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """The program `agentkit`. Exit status: 0 good, 1 failed, 2 used wrongly, 3 waits for a decision, 130 Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks, not a traceback
+    try:
+        status = cli.main(words, prog_name="agentkit", standalone_mode=False)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "agentkit"
+        _fail(f"{error.format_message().rstrip('.')} (see {command} --help)", 2)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ServerUnreachableError as error:
+        _fail(f"{error} - is it running? `agentkit dev` starts one; --url names another", 1)
+    except AgentKitError as error:
+        _fail(error.message, 1)
+    except BrokenPipeError:  # `agentkit runs events ID | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    click.echo(f"agentkit: {message}", err=True)
+    sys.exit(status)
+
+
+def _url_option(command: F) -> F:
+    return click.option(
+        "--url", metavar="URL", help="The server.  [default: AGENTKIT_URL, else http://127.0.0.1:8000]"
+    )(command)
+
+
+def _client(url: str | None) -> Client:
+    return Client(url or Settings.from_env().url, patience=0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("agentkit-celery"), message="agentkit %(version)s")
+def cli() -> None:
+    """Durable agent runs that wait for people: start them, watch them, decide for them.
+
+    \b
+    agentkit dev                                       everything on this machine, with an example
+    agentkit run support "Please refund order A-1001"  a run in the terminal
+    agentkit runs ls                                   what is there
+    """
+
+
+@cli.command()
+@click.option("--app", metavar="MODULE:KIT", help="Your AgentKit.  [default: AGENTKIT_APP, else an example]")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the web server listens.")
+@click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="[default: AGENTKIT_DATA_DIR, .agentkit]")
+@click.option("-v", "--verbose", is_flag=True, help="Show what worker and web server log, not only warnings.")
+def dev(app: str | None, port: int, host: str, data: Path | None, verbose: bool) -> int:
+    """Start store, worker and web server together; Ctrl-C stops them all.
+
+    The store is an embedded Valkey server that keeps its data in the data folder, or the server that
+    AGENTKIT_REDIS_URL names. A process that dies is started again.
+    """
+    from agentkit.cli.dev import run_dev
+
+    return run_dev(app, host, port, data, verbose, Terminal())
+
+
+@cli.command()
+def demo() -> int:
+    """Watch a run survive the death of its worker and its web server.
+
+    Takes about ten seconds, on a stack of its own that is gone afterwards.
+    """
+    from agentkit.cli.demo import run_demo
+
+    return run_demo(Terminal())
+
+
+@cli.command()
+@click.argument("agent")
+@click.argument("input")
+@click.option("--model", metavar="PROVIDER:MODEL", help="Instead of the agent's own.")
+@_url_option
+def run(agent: str, input: str, model: str | None, url: str | None) -> int:
+    """Run AGENT on INPUT: watch it here, and decide what it asks.
+
+    A decision is asked for field by field; one line of JSON does as well, and `/reject REASON` refuses.
+    Ctrl-C leaves the run running.
+
+    \b
+    Exit status: 0 completed, 1 failed or aborted, 3 nobody answered and it waits.
+    """
+    with _client(url) as client:
+        return on_runs.conduct(client, client.start(agent, input, model=model), Terminal())
+
+
+@cli.group()
+def runs() -> None:
+    """Look at runs, follow them, answer them, end them."""
+
+
+@runs.command("ls")
+@click.option("--status", type=click.Choice(["queued", "running", "paused", "completed", "failed", "aborted"]))
+@click.option("--agent", metavar="NAME")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
+@_url_option
+def ls(status: str | None, agent: str | None, limit: int, url: str | None) -> None:
+    """List runs, newest first."""
+    with _client(url) as client:
+        on_runs.list_runs(client, Terminal(), status, agent, limit)
+
+
+@runs.command("show")
+@click.argument("run_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="The run as the server gives it.")
+@_url_option
+def show(run_id: str, as_json: bool, url: str | None) -> None:
+    """Show one run and its conversation."""
+    with _client(url) as client:
+        found = client.get(run_id)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        on_runs.show_run(found, Terminal())
+
+
+@runs.command("events")
+@click.argument("run_id", metavar="ID")
+@click.option("--after", default=0, type=click.IntRange(0), metavar="N", help="Only events with a higher seq.")
+@click.option("--follow/--no-follow", default=True, help="Wait for what is still to come.  [default: follow]")
+@_url_option
+def events(run_id: str, after: int, follow: bool, url: str | None) -> None:
+    """Print a run's events, one line of JSON each, until it ends."""
+    with _client(url) as client:
+        last = client.get(run_id)["lastSeq"]
+        client.patience = float("inf") if follow else 0
+        if not follow and after >= last:
+            return
+        for event in client.events(run_id, after):
+            click.echo(json.dumps(event, ensure_ascii=False))
+            if not follow and event.get("seq", last) >= last:
+                return
+
+
+@runs.command("abort")
+@click.argument("run_id", metavar="ID")
+@click.option("--reason", metavar="TEXT")
+@_url_option
+def abort(run_id: str, reason: str | None, url: str | None) -> None:
+    """End a run. Harmless when repeated."""
+    with _client(url) as client:
+        _tell(client.abort(run_id, reason))
+
+
+@runs.command("resume")
+@click.argument("run_id", metavar="ID")
+@click.argument("decision", metavar="[JSON]", required=False)
+@click.option("--reject", metavar="REASON", help="Refuse, instead of a decision.")
+@click.option("--result", metavar="JSON", help="The result of a tool that runs at the client.")
+@click.option("--tool-call-id", metavar="ID", help="Which item, where several wait.")
+@click.option("--decision-id", metavar="ID", help="Which item, where several wait.")
+@_url_option
+def resume(
+    run_id: str,
+    decision: str | None,
+    reject: str | None,
+    result: str | None,
+    tool_call_id: str | None,
+    decision_id: str | None,
+    url: str | None,
+) -> None:
+    """Answer what a paused run waits for; JSON is the decision.
+
+    \b
+    agentkit runs resume ID '{"approved": true}'
+    agentkit runs resume ID --reject "too much"
+    """
+    given = [value for value in (decision, reject, result) if value is not None]
+    if len(given) != 1:
+        raise click.UsageError("give exactly one of a decision in JSON, --reject REASON and --result JSON")
+    answer: dict[str, Any] = {"reject": reject}
+    if decision is not None:
+        answer = {"decision": _json(decision, "the decision")}
+    elif result is not None:
+        answer = {"result": _json(result, "--result")}
+    with _client(url) as client:
+        _tell(client.resume(run_id, **answer, tool_call_id=tool_call_id, decision_id=decision_id))
+
+
+def _json(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{what} is no JSON ({error}): {text}") from error
+
+
+def _tell(run: dict[str, Any]) -> None:
+    terminal = Terminal()
+    terminal.line(f"{run['id']}  {terminal.status(run['status'])}")

@@ -1,0 +1,188 @@
+"""`agentkit run` and `agentkit runs …`: runs of a server, from a terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import click
+
+from agentkit.cli.decisions import Answer, ask_for_answer
+from agentkit.cli.terminal import RunView, Terminal, one_line, plain
+from agentkit.client import ApiError, Client
+from agentkit.messages import Json, text_of
+
+__all__ = ["conduct", "list_runs", "show_run", "unanswered"]
+
+EXIT_COMPLETED, EXIT_FAILED, EXIT_WAITING = 0, 1, 3
+_ANSWERED_ELSEWHERE = ("run_not_paused", "decision_not_found", "decision_conflict", "decision_expired")
+
+
+def conduct(client: Client, run: Json, terminal: Terminal) -> int:
+    """Watch a run to its end and ask for every decision on the way; the exit status."""
+    client.patience = math.inf  # the run is there and goes on, whatever becomes of the web process
+    view = RunView(terminal, show_user=False)
+    run_id = run["id"]
+    try:
+        while True:
+            for event in client.events(run_id, view.last_seq, until_pause=True):
+                view.feed(event)
+            run = client.get(run_id)
+            if run["status"] in ("completed", "failed", "aborted"):
+                return EXIT_COMPLETED if run["status"] == "completed" else EXIT_FAILED
+            for item in run["pending"]:
+                _settle(client, run_id, item, view, terminal)
+    except EOFError:
+        terminal.line()
+        unanswered(client, run_id)
+        return EXIT_WAITING
+    except KeyboardInterrupt:
+        terminal.line()
+        click.echo(f"The run goes on without you. To watch it again:\n  agentkit runs events {run_id}", err=True)
+        return 130
+
+
+def unanswered(client: Client, run_id: str) -> None:
+    """Say how the pending items of a run can be answered later."""
+    pending = client.get(run_id)["pending"]
+    click.echo("The run stays paused until it is answered:", err=True)
+    for item in pending:
+        example = "--result 'RESULT'" if item["kind"] == "client_execute" else f"'{_example(item.get('schema'))}'"
+        which = f" --decision-id {item['decisionId']}" if len(pending) > 1 else ""
+        click.echo(f"  agentkit runs resume {run_id} {example}{which}", err=True)
+
+
+def _example(schema: Any) -> str:
+    """A decision of about the right shape, to be changed by hand."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
+        return "JSON"
+    samples = {"boolean": True, "string": "…", "integer": 0, "number": 0}
+    fields: Json = schema["properties"]
+    value: Json = {}
+    for name in schema.get("required") or fields:
+        field = fields.get(name, {})
+        value[name] = field["enum"][0] if field.get("enum") else samples.get(str(field.get("type")))
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _settle(client: Client, run_id: str, item: Mapping[str, Any], view: RunView, terminal: Terminal) -> None:
+    """Ask for one pending item until the server takes the answer, or no longer wants one."""
+    terminal.line()
+    view.call(item["toolName"], item["input"])
+    if "expiresAt" in item:
+        left = max(0, round(item["expiresAt"] / 1000 - time.time()))
+        terminal.line(terminal.dim(f"  to be answered within {left} s"))
+    while True:
+        answer = ask_for_answer(item, lambda prompt: _ask(prompt, terminal), lambda text: _say(text, terminal))
+        try:
+            _send(client, run_id, item, answer)
+        except ApiError as error:
+            if error.code in _ANSWERED_ELSEWHERE:
+                terminal.line(terminal.style(f"  not needed any more: {plain(error.detail)}", fg="yellow"))
+            elif error.status in (400, 422):
+                _refused(error, terminal)
+                continue
+            else:
+                raise
+        terminal.line()
+        return
+
+
+def _send(client: Client, run_id: str, item: Mapping[str, Any], answer: Answer) -> None:
+    value: Any = {answer.kind: answer.value}
+    client.resume(run_id, **value, tool_call_id=item["toolCallId"], decision_id=item["decisionId"])
+
+
+def _refused(error: ApiError, terminal: Terminal) -> None:
+    problems = [f"{one['path'] or 'the whole'}: {one['message']}" for one in error.errors] or [error.detail]
+    for problem in problems:
+        terminal.line(terminal.style(f"  {plain(problem)}", fg="red"))
+
+
+def _ask(prompt: str, terminal: Terminal) -> str:
+    about, _, question = prompt.rpartition("\n")
+    if about:
+        _say(about, terminal)
+    terminal.write("  " + terminal.style(plain(question), fg="yellow"))
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    line = line.rstrip("\r\n")
+    if not sys.stdin.isatty():
+        terminal.line(line)  # a terminal has echoed it already
+    return line
+
+
+def _say(text: str, terminal: Terminal) -> None:
+    for line in text.split("\n"):
+        terminal.line(terminal.dim(f"  {plain(line)}"))
+
+
+# -- looking at runs
+
+
+def list_runs(client: Client, terminal: Terminal, status: str | None, agent: str | None, limit: int) -> None:
+    """A table of runs, newest first."""
+    rows = [("ID", "AGENT", "STATUS", "TURN", "TOKENS", "STARTED", "WAITS FOR")]
+    for run in islice(client.runs(status=status, agent=agent), limit):
+        waits = ", ".join(plain(item["toolName"]) for item in run["pending"])
+        tokens = f"{run['usage']['totalTokens']:,}"
+        rows.append((run["id"], run["agent"], run["status"], str(run["turn"]), tokens, _ago(run["createdAt"]), waits))
+    if len(rows) == 1:
+        terminal.line("No runs.")
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if number:
+            cells[2] = terminal.status(row[2]) + " " * (widths[2] - len(row[2]))
+        line = "  ".join(cells).rstrip()
+        terminal.line(line if number else terminal.dim(line))
+
+
+def show_run(run: Json, terminal: Terminal) -> None:
+    """One run: what it is, its conversation, and what it waits for."""
+    terminal.line(f"{terminal.style(run['id'], bold=True)}  {terminal.status(run['status'])}")
+    used = f"turn {run['turn']}, {run['usage']['totalTokens']:,} tokens, {run['lastSeq']} events"
+    about = f"{run['agent']} ({run['model']}), started {_ago(run['createdAt'])}, {used}"
+    terminal.line(terminal.dim(about))
+    if run["metadata"]:
+        terminal.line(terminal.dim(f"metadata {one_line(run['metadata'])}"))
+    view = RunView(terminal)
+    terminal.line()
+    for message in run["messages"]:
+        _show_message(message, view, terminal)
+    for item in run["pending"]:
+        terminal.line(terminal.style(f"◆ {plain(item['toolName'])} waits for an answer ({item['kind']})", fg="yellow"))
+        terminal.line(terminal.dim(f"  decisionId {item['decisionId']}"))
+    if run.get("error"):
+        terminal.line(terminal.style(f"✗ {run['error']['code']}: {plain(run['error']['message'])}", fg="red"))
+
+
+def _show_message(message: Any, view: RunView, terminal: Terminal) -> None:
+    if message["role"] == "user":
+        terminal.line(terminal.style(f"> {plain(text_of(message))}", bold=True))
+    elif message["role"] == "toolResult":
+        style: dict[str, Any] = {"fg": "red"} if message["isError"] else {"dim": True}
+        terminal.line("  " + terminal.style(f"└ {one_line(text_of(message)) or '(nothing)'}", **style))
+    else:
+        for block in message["content"]:
+            if block["type"] == "toolCall":
+                view.call(block["name"], block["arguments"])
+            elif block["type"] == "thinking":
+                terminal.line(terminal.dim(plain(block["thinking"])))
+            else:
+                terminal.line(plain(block["text"]))
+
+
+def _ago(when: int) -> str:
+    seconds = max(0, round(time.time() - when / 1000))
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {name} ago"
+    return f"{seconds} s ago"

@@ -1,0 +1,250 @@
+"""Request bodies, read strictly: what is unknown, missing or of the wrong type is refused and says what to do.
+
+It checks the shape of a request. What the values mean (which agents, which content blocks, which limits) is
+checked by the kit, for Python callers too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+
+from agentkit.errors import InvalidRequestError
+from agentkit.http.state import state
+from agentkit.loop import Answer
+from agentkit.messages import Json
+
+__all__ = [
+    "MAX_DEPTH",
+    "NewRun",
+    "Resume",
+    "UserInput",
+    "abort_reason",
+    "new_run",
+    "parse",
+    "read",
+    "resume",
+    "user_input",
+]
+
+MAX_DEPTH = 100
+"""How deep JSON may nest: far below what Python, Lua and JSON libraries of clients can take."""
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "a string": (str,),
+    "an object": (dict,),
+    "a list": (list,),
+    "a string or a list of content blocks": (str, list),
+    "any JSON": (object,),
+}
+
+
+# -- JSON
+
+
+def read(*, optional: bool = False) -> Json:
+    """The JSON object in the current request's body; `{}` for an empty one that is `optional`.
+
+    Raises UnsupportedMediaType, RequestEntityTooLarge and InvalidRequestError.
+    """
+    is_json = request.mimetype == "application/json"
+    if not is_json and not optional:
+        raise UnsupportedMediaType(_WANTED)
+    data = _limited()
+    if optional and not data:
+        return {}
+    if not is_json:
+        raise UnsupportedMediaType(_WANTED)
+    return parse(data)
+
+
+_WANTED = "send the body as Content-Type: application/json"
+
+
+def _limited() -> bytes:
+    """The body, unless it is over the limit. Of a chunked one that is, werkzeug gives the beginning as if it were all.
+
+    So the application lets werkzeug read one byte more than the limit.
+    """
+    data = request.get_data()
+    if len(data) > state().settings.max_body_bytes:
+        raise RequestEntityTooLarge
+    return data
+
+
+def parse(data: bytes) -> Json:
+    """A JSON object from bytes, with nothing in it that could not be written down again as JSON in UTF-8."""
+    try:
+        value = json.loads(
+            data.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates
+        )
+    except RecursionError as error:
+        raise InvalidRequestError(_TOO_DEEP) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
+    except ValueError as error:
+        raise InvalidRequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidRequestError("the body must be a JSON object")
+    _check_tree(value)
+    return value
+
+
+_TOO_DEEP = f"the body nests deeper than {MAX_DEPTH} levels"
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> Json:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
+    return value
+
+
+def _check_tree(value: Json) -> None:
+    """Refuse half surrogate pairs, which JSON can say and UTF-8 cannot, and too deep nesting."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, str):
+                _check_text(node)
+            elif isinstance(node, dict):
+                below += node.keys()
+                below += node.values()
+            elif isinstance(node, list):
+                below += node
+        if not below:
+            return
+        level = below
+    if any(isinstance(node, dict | list) for node in level):
+        raise InvalidRequestError(_TOO_DEEP)
+    for node in level:
+        if isinstance(node, str):
+            _check_text(node)
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError("a string of the body holds half of a surrogate pair (\\ud800 to \\udfff)") from error
+
+
+# -- the bodies of the protocol
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """POST /runs."""
+
+    agent: str
+    input: Any
+    messages: Any
+    model: str | None
+    metadata: Json | None
+    limits: Json | None
+
+
+def new_run(body: Json) -> NewRun:
+    fields = {
+        "agent": "a string",
+        "input": "a string or a list of content blocks",
+        "messages": "a list",
+        "model": "a string",
+        "metadata": "an object",
+        "limits": "an object",
+    }
+    _check(body, fields, required=("agent",))
+    _exactly_one(body, ("input", "messages"))
+    rest: list[Any] = [body.get(name) for name in ("input", "messages", "model", "metadata", "limits")]
+    return NewRun(body["agent"], *rest)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """POST /runs/{id}/resume: an answer, and which item it is for."""
+
+    answer: Answer
+    tool_call_id: str | None
+    decision_id: str | None
+
+
+def resume(body: Json) -> Resume:
+    fields = {
+        "decision": "any JSON",
+        "reject": "an object",
+        "result": "any JSON",
+        "toolCallId": "a string",
+        "decisionId": "a string",
+        "input": "an object",
+    }
+    _check(body, fields)
+    kind = cast(Literal["decision", "reject", "result"], _exactly_one(body, ("decision", "reject", "result")))
+    if kind == "reject":
+        _check(body["reject"], {"reason": "a string"}, required=("reason",), where="reject")
+    return Resume(Answer(kind, body[kind], body.get("input")), body.get("toolCallId"), body.get("decisionId"))
+
+
+def abort_reason(body: Json) -> str | None:
+    """POST /runs/{id}/abort."""
+    _check(body, {"reason": "a string"})
+    return body.get("reason")
+
+
+@dataclass(frozen=True)
+class UserInput:
+    """POST /runs/{id}/messages."""
+
+    message: Any
+    when: str
+
+
+def user_input(body: Json) -> UserInput:
+    _check(
+        body,
+        {"message": "a string or a list of content blocks", "when": "a string"},
+        required=("message", "when"),
+    )
+    if body["when"] not in ("steer", "followUp"):
+        raise InvalidRequestError("when must be 'steer' or 'followUp'")
+    return UserInput(body["message"], body["when"])
+
+
+def _check(body: Json, fields: Mapping[str, str], *, required: Iterable[str] = (), where: str = "") -> None:
+    prefix = f"{where}." if where else ""
+    for name, value in body.items():
+        expected = fields.get(name)
+        if expected is None:
+            raise InvalidRequestError(f"unknown field {prefix + name!r}; the fields are {', '.join(fields)}")
+        if not isinstance(value, _TYPES[expected]):
+            hint = ": leave it out where there is none" if value is None and name not in required else ""
+            raise InvalidRequestError(f"{prefix}{name} must be {expected}{hint}")
+    for name in required:
+        if name not in body:
+            raise InvalidRequestError(f"{prefix}{name} is missing; it must be {fields[name]}")
+
+
+def _exactly_one(body: Json, names: tuple[str, ...]) -> str:
+    given = [name for name in names if name in body]
+    if len(given) != 1:
+        found = f"not {' and '.join(given)}" if given else "there is none"
+        raise InvalidRequestError(f"give exactly one of {', '.join(names)}; {found}")
+    return given[0]

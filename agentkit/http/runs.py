@@ -1,0 +1,141 @@
+"""Runs over HTTP: start, look, follow, answer, steer, abort, delete (protocol sections 3 to 5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from flask import Blueprint, Response, request, url_for
+
+from agentkit.errors import InvalidLastEventIdError, InvalidRequestError
+from agentkit.handle import RunHandle
+from agentkit.http import bodies
+from agentkit.http.state import json_response, state
+from agentkit.http.streams import sse_response, wants_sse
+from agentkit.record import TERMINAL, Status
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("agentkit_runs", __name__)
+
+MAX_LIMIT = 200
+DEFAULT_LIMIT = 50
+MAX_IDEMPOTENCY_KEY = 255
+
+_SEQ = re.compile(r"0|[1-9][0-9]{0,14}")
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@blueprint.post("/runs")
+def start_run() -> Response:
+    given = bodies.new_run(bodies.read())
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequestError(f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    handle = state().kit.start(
+        given.agent,
+        given.input,
+        given.messages,
+        given.metadata,
+        given.limits,
+        model=given.model,
+        idempotency_key=key,
+    )
+    return _accepted(handle, stream=wants_sse())
+
+
+@blueprint.get("/runs")
+def list_runs() -> Response:
+    _known_parameters(("status", "agent", "limit", "cursor"))
+    status = request.args.get("status")
+    if status is not None and status not in list(Status):
+        raise InvalidRequestError(f"status must be one of {', '.join(Status)}")
+    cursor = request.args.get("cursor")
+    if cursor is not None and not _RUN_ID.fullmatch(cursor):
+        raise InvalidRequestError("cursor must be the nextCursor of another page")
+    page, following = state().kit.page(
+        status=status, agent=request.args.get("agent"), limit=_limit(request.args.get("limit")), cursor=cursor
+    )
+    body: dict[str, object] = {"runs": [run.to_json() for run in page]}
+    if following is not None:
+        body["nextCursor"] = following
+    return json_response(body)
+
+
+@blueprint.get("/runs/<run_id>")
+def get_run(run_id: str) -> Response:
+    return json_response(state().kit.get(run_id).to_json())
+
+
+@blueprint.get("/runs/<run_id>/events")
+def run_events(run_id: str) -> Response:
+    _known_parameters(("after", "until"))
+    until = request.args.get("until")
+    if until not in (None, "pause"):
+        raise InvalidRequestError("until takes one value: pause")
+    header = request.headers.get("Last-Event-ID")
+    given = request.args.get("after", "0") if header is None else header
+    is_seq = _SEQ.fullmatch(given) is not None
+    after = int(given) if is_seq else 0
+    page = state().kit.store.events(run_id, after, 1)  # an unknown run is a 404 before anything streams
+    if not is_seq:
+        name = "after" if header is None else "Last-Event-ID"
+        raise InvalidLastEventIdError(f"{name} must be a seq, a whole number such as 17")
+    if after > page.last_seq:
+        raise InvalidLastEventIdError(f"the run's log ends at {page.last_seq}; {after} lies beyond it")
+    if after == page.last_seq and page.status in TERMINAL:
+        return _nothing()  # which stops a browser's EventSource
+    return sse_response(state().kit.handle(run_id), after, until_pause=until == "pause")
+
+
+@blueprint.post("/runs/<run_id>/resume")
+def resume_run(run_id: str) -> Response:
+    given = bodies.resume(bodies.read())
+    handle = state().kit.answer(run_id, given.answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
+    return _accepted(handle, stream=wants_sse())
+
+
+@blueprint.post("/runs/<run_id>/abort")
+def abort_run(run_id: str) -> Response:
+    reason = bodies.abort_reason(bodies.read(optional=True))
+    return _accepted(state().kit.abort(run_id, reason))
+
+
+@blueprint.post("/runs/<run_id>/messages")
+def send_message(run_id: str) -> Response:
+    given = bodies.user_input(bodies.read())
+    return _accepted(state().kit.send(run_id, given.message, given.when))
+
+
+@blueprint.delete("/runs/<run_id>")
+def delete_run(run_id: str) -> Response:
+    state().kit.delete(run_id)
+    return _nothing()
+
+
+def _accepted(handle: RunHandle, *, stream: bool = False) -> Response:
+    """202 and the run, or 200 and its events from what the call wrote to the next pause or end."""
+    response = sse_response(handle) if stream else json_response(handle.run.to_json(), 202)
+    response.headers["Location"] = url_for("agentkit_runs.get_run", run_id=handle.id)
+    return response
+
+
+def _nothing() -> Response:
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidRequestError(f"limit must be a whole number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def _known_parameters(names: Collection[str]) -> None:
+    """A misspelt filter must not look like one that everything satisfies."""
+    for name in request.args:
+        if name not in names:
+            raise InvalidRequestError(f"unknown query parameter {name!r}; there are {', '.join(names)}")

@@ -1,0 +1,116 @@
+"""Event streams: their headers, how many are open in this process, and how they end when it stops.
+
+An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream asks, at least once
+a second and at every event, whether its worker is stopping.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from flask import Response, current_app, request
+
+from agentkit.errors import StoreUnavailableError
+from agentkit.handle import KEEPALIVE_SECONDS, RunHandle
+from agentkit.http.state import EXTENSION
+
+__all__ = [
+    "HEADERS",
+    "gunicorn_worker",
+    "open_streams",
+    "sse_response",
+    "stopping",
+    "wants_sse",
+    "warn_of_sync_workers",
+]
+
+log = logging.getLogger(__name__)
+
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+_lock = threading.Lock()
+_open = 0
+
+
+def open_streams() -> int:
+    """How many event streams this process serves now."""
+    return _open
+
+
+def wants_sse() -> bool:
+    """Whether the current request names text/event-stream, and prefers nothing to it. `*/*` means JSON."""
+    wanted = {kind.partition(";")[0].strip().lower(): quality for kind, quality in request.accept_mimetypes}
+    return wanted.get("text/event-stream", 0) > 0 and wanted["text/event-stream"] >= wanted.get("application/json", 0)
+
+
+def sse_response(handle: RunHandle, after: int | None = None, until_pause: bool = True) -> Response:
+    """The run's events as a streaming response: after the seq `after`, or from where `handle` began.
+
+    It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription.
+    """
+    known = current_app.extensions.get(EXTENSION)
+    keepalive = known.settings.keepalive_seconds if known else KEEPALIVE_SECONDS
+    chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping)
+    # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
+    return Response(
+        _counted(handle.id, chunks), headers=HEADERS, content_type="text/event-stream", direct_passthrough=True
+    )
+
+
+def _counted(run_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    global _open
+    with _lock:
+        _open += 1
+    try:
+        for chunk in chunks:
+            yield chunk
+            if stopping():
+                return
+    except StoreUnavailableError as error:  # too late for a 503: the client comes again after its last seq
+        log.warning("the stream of run %s ends: %s", run_id, error)
+    finally:
+        cast(Callable[[], None], getattr(chunks, "close", lambda: None))()
+        with _lock:
+            _open -= 1
+
+
+# -- gunicorn
+
+_worker: Any = None
+
+
+def gunicorn_worker() -> Any:
+    """The gunicorn worker that this process is, or None.
+
+    Its SIGTERM handler is a method of it. A handler of ours would be replaced where the application is
+    preloaded, gunicorn's own hooks would have to be configured, and neither hears of `max_requests`.
+    """
+    global _worker
+    if _worker is None:
+        owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+        bases = {base.__module__.partition(".")[0] for base in type(owner).__mro__}
+        if "gunicorn" in bases and hasattr(owner, "alive"):  # the arbiter of a preloaded application has no `alive`
+            _worker = owner
+    return _worker
+
+
+def stopping() -> bool:
+    """Whether the server is about to end this process: streams should end, their clients come again."""
+    worker = gunicorn_worker()
+    return worker is not None and not worker.alive
+
+
+def warn_of_sync_workers() -> bool:
+    """Say it once where a stream would block everything else. Returns whether there was something to say."""
+    worker = gunicorn_worker()
+    if worker is None or type(worker).__module__ != "gunicorn.workers.sync":
+        return False
+    log.warning(
+        "gunicorn runs sync workers: each serves one request at a time, so one open event stream blocks it. "
+        "Start it with `-k gthread --threads 64` or `-k gevent`."
+    )
+    return True

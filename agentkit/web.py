@@ -1,0 +1,55 @@
+"""The web application: `gunicorn 'agentkit.web:create_app()' -k gthread --threads 64`.
+
+Puts the pieces of agentkit/http together. It holds nothing between requests but counters: any number of web
+processes serve the same runs.
+"""
+
+from __future__ import annotations
+
+from flask import Flask, Response, request
+
+from agentkit.application import load_kit
+from agentkit.http import problems, runs, system
+from agentkit.http.state import EXTENSION, WebState
+from agentkit.http.streams import sse_response, warn_of_sync_workers
+from agentkit.kit import AgentKit
+from agentkit.settings import Settings
+
+__all__ = ["create_app", "sse_response"]
+
+
+def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None) -> Flask:
+    """The protocol's HTTP interface to the runs of `kit`, by default the one that `AGENTKIT_APP` names.
+
+    `settings`: by default the kit's. Raises ConfigurationError where the application cannot be loaded.
+    """
+    if kit is None:
+        kit = load_kit((settings or Settings.from_env()).app)
+    web = WebState(kit, settings or kit.settings)
+    # No static folder: it would add a route that the protocol does not have.
+    app = Flask("agentkit", static_folder=None)
+    app.extensions[EXTENSION] = web
+    app.config["MAX_CONTENT_LENGTH"] = web.settings.max_body_bytes + 1  # bodies.py says why
+    app.url_map.merge_slashes = False  # "//runs" is not there, instead of a redirect page
+    problems.install(app)
+    app.register_blueprint(runs.blueprint)
+    app.register_blueprint(system.blueprint)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        web.requests.add(request.method, response.status_code)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        if request.method == "OPTIONS" and not response.data:
+            response.headers.pop("Content-Type", None)  # Flask's own answer: a list of methods and no HTML
+        return response
+
+    warned = warn_of_sync_workers()
+
+    @app.before_request
+    def look_at_server() -> None:
+        nonlocal warned  # a preloaded application learns only now which worker serves it
+        if not warned:
+            warned = True
+            warn_of_sync_workers()
+
+    return app

@@ -1,0 +1,271 @@
+"""The rules that every run's log must keep (protocol section 3), checked in one place.
+
+`check_log` reads a log as a client would and fails at the first event that breaks a rule; it knows nothing of
+how the log was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentkit.events import Event, fold
+from agentkit.messages import Message, add_usage, tool_calls_of, zero_usage
+
+__all__ = ["check_log", "shape"]
+
+_PENDING = ("tool_decision_pending", "tool_client_execute_pending", "tool_in_doubt")
+_ENDED = ("completed", "failed", "aborted")
+
+
+def check_log(events: Sequence[Event], messages: Sequence[Message], status: str | None = None) -> None:
+    """Check a whole log, from its first event on, against the rules and against the run's messages.
+
+    `status`: that of the run, where it is known; a queued, running or paused run may have things open.
+    """
+    log = _Log()
+    for at, event in enumerate(events):
+        try:
+            log.take(event)
+        except AssertionError as error:
+            context = "\n".join(f"  {e.get('seq')} {_told(e)}" for e in events[max(0, at - 8) : at + 1])
+            raise AssertionError(f"event {at + 1} breaks a rule: {error}\n{context}") from error
+    assert fold(events) == list(messages), "folding law: the log does not fold into the run's messages"
+    if status is not None:
+        assert log.ended == (status in _ENDED), f"the run is {status}, but its log says ended: {log.ended}"
+        if status == "paused":
+            assert log.paused, "the run is paused, and its log does not say so"
+            assert log.pending, "the run is paused with nothing pending"
+
+
+def shape(events: Sequence[Event]) -> list[str]:
+    """The log in short: types, with the role of messages; runs of message_update as one."""
+    short: list[str] = []
+    for event in events:
+        kind = event["type"]
+        if kind in ("message_start", "message_end"):
+            kind = f"{event['message']['role']} {kind}"
+        if kind != "message_update" or not short or short[-1] != kind:
+            short.append(kind)
+    return short
+
+
+def _told(event: Event) -> str:
+    more = {k: v for k, v in event.items() if k in ("turn", "toolCallId", "decisionId", "outcome", "reason", "status")}
+    return f"{event['type']} {more or ''}"
+
+
+class _Log:
+    """What a reader knows after the events so far."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.started = self.ended = self.paused = False
+        self.turn = 0
+        self.in_turn = False
+        self.usage = zero_usage()
+        self.open: dict[str, Any] | None = None
+        self.blocks_open: set[int] = set()
+        self.assistant: Any = None
+        self.calls: list[str] = []
+        self.results: list[Message] = []
+        self.executing: set[str] = set()
+        self.executed: set[str] = set()
+        self.pending: dict[str, tuple[str, str]] = {}
+        self.consumed: set[str] = set()
+        self.answered: set[str] = set()
+
+    def take(self, event: Event) -> None:
+        kind = event["type"]
+        assert not self.ended, "nothing comes after agent_end"
+        assert self.started != (kind == "agent_start"), "agent_start is first, and there once"
+        if "seq" in event:
+            assert event["seq"] == self.seq + 1, f"seq {event['seq']} after {self.seq}"
+            self.seq = event["seq"]
+            assert isinstance(event["timestamp"], int)
+        if self.open is not None:
+            assert kind in ("message_update", "message_end", "message_discard", "model_retry"), "a message is open"
+        handler: Callable[[Event], None] = getattr(self, f"_{kind}", self._pending if kind in _PENDING else self._other)
+        handler(event)
+
+    def _other(self, event: Event) -> None:
+        raise AssertionError(f"an event of the unknown type {event['type']!r}")
+
+    # -- the run
+
+    def _agent_start(self, event: Event) -> None:
+        assert event["runId"]
+        assert event["agent"]
+        self.started = True
+
+    def _agent_pause(self, event: Event) -> None:
+        assert not self.paused, "paused twice"
+        assert self.in_turn, "a pause does not end a turn"
+        waiting = {call for call, _ in self.pending.values()}
+        assert self.executing <= waiting, f"{self.executing - waiting} still execute"
+        shown = [item["decisionId"] for item in event["pending"]]
+        assert sorted(shown) == sorted(self.pending), "agent_pause shows what is pending"
+        order = [self.calls.index(item["toolCallId"]) for item in event["pending"]]
+        assert order == sorted(order), "pending items stand in the order of their calls"
+        assert shown, "a pause waits for something"
+        self.paused = True
+
+    def _agent_resume(self, event: Event) -> None:
+        assert self.paused, "agent_resume without agent_pause"
+        assert not self.pending, "a run continues when its last item is answered"
+        assert event["toolCallIds"], "agent_resume says which calls were answered"
+        assert set(event["toolCallIds"]) <= self.answered
+        self.paused = False
+
+    def _agent_end(self, event: Event) -> None:
+        assert not self.in_turn, "turn_end comes before agent_end"
+        assert event["status"] in _ENDED
+        assert ("error" in event) == (event["status"] != "completed")
+        assert event["usage"] == self.usage, "the run's usage is the sum of its messages'"
+        self.ended = True
+
+    # -- turns
+
+    def _turn_start(self, event: Event) -> None:
+        assert not self.in_turn, "turns do not nest"
+        assert not self.paused
+        assert event["turn"] == self.turn + 1, "turns count from 1"
+        self.turn, self.in_turn = event["turn"], True
+        self.assistant, self.calls, self.results = None, [], []
+        self.executed, self.answered = set(), set()
+
+    def _turn_end(self, event: Event) -> None:
+        assert self.in_turn
+        assert event["turn"] == self.turn
+        assert not self.executing, f"{self.executing} have no end"
+        assert self.assistant is not None, "a turn has its assistant message"
+        assert event["message"] == self.assistant
+        assert event["toolResults"] == self.results
+        self.in_turn = False
+        self.pending.clear()
+
+    # -- messages
+
+    def _message_start(self, event: Event) -> None:
+        message = event["message"]
+        match message["role"]:
+            case "user":
+                assert not self.in_turn, "user messages stand between turns"
+            case "assistant":
+                assert self.in_turn
+                assert self.assistant is None, "a turn has one assistant message"
+                assert message["content"] == [], "the assistant's message starts empty"
+            case _:
+                self._check_result(message)
+        self.open = {**message, "content": list(message["content"])} if message["role"] == "assistant" else message
+
+    def _check_result(self, message: Any) -> None:
+        call = message["toolCallId"]
+        assert call in self.calls, "a result answers a call of its turn"
+        assert call not in self.executing, "its execution has ended"
+        assert call not in {pending for pending, _ in self.pending.values()}, "its item was answered"
+        before = [self.calls.index(result["toolCallId"]) for result in self.results]  # type: ignore[typeddict-item]
+        assert all(at < self.calls.index(call) for at in before), "results stand in the order of the calls"
+
+    def _message_update(self, event: Event) -> None:
+        assert self.open is not None, "an update of no message"
+        assert self.open["role"] == "assistant", "only the assistant streams"
+        update = event["assistantMessageEvent"]
+        kind, phase = update["type"].rsplit("_", 1)
+        at, content = update["contentIndex"], self.open["content"]
+        assert "partial" not in update
+        assert "message" not in event, "an update carries only the delta"
+        if phase == "start":
+            assert at == len(content), "blocks start in order"
+            content.append({"type": kind, "text": ""})
+            self.blocks_open.add(at)
+            return
+        assert at in self.blocks_open, "an open block"
+        assert content[at]["type"] == kind
+        if phase == "delta":
+            assert update["delta"] != ""
+            content[at]["text"] += update["delta"]
+        else:
+            self.blocks_open.remove(at)
+            content[at]["call"] = update.get("toolCall")
+
+    def _message_end(self, event: Event) -> None:
+        message = event["message"]
+        assert self.open is not None, "message_end without message_start"
+        assert self.open["role"] == message["role"]
+        if message["role"] == "assistant":
+            self._check_stream(message)
+            self.assistant = message
+            self.calls = [call["id"] for call in tool_calls_of(message)]
+            self.usage = add_usage(self.usage, message["usage"])
+        else:
+            assert self.open == message
+        if message["role"] == "toolResult":
+            self.results.append(message)
+        self.open = None
+        self.blocks_open.clear()
+
+    def _check_stream(self, message: Any) -> None:
+        assert self.open is not None
+        streamed = self.open["content"]
+        assert len(streamed) == len(message["content"]), "the stream shows every block"
+        cut = message["stopReason"] in ("error", "aborted")
+        assert cut or not self.blocks_open, "every block ends"
+        for got, block in zip(streamed, message["content"], strict=True):
+            match block["type"]:
+                case "toolCall":
+                    assert got["type"] == "toolcall"
+                    shown = got.get("call")
+                    assert cut or shown is not None
+                    assert shown is None or (shown["id"], shown["name"]) == (block["id"], block["name"])
+                    assert shown is None or shown["arguments"] == block["arguments"]
+                case kind:
+                    assert got["type"] == kind
+                    assert got["text"] == block[kind], "deltas fold into the message"
+
+    def _message_discard(self, event: Event) -> None:
+        assert self.open is not None
+        assert self.open["role"] == "assistant"
+        self.open = None
+        self.blocks_open.clear()
+
+    def _model_retry(self, event: Event) -> None:
+        assert self.in_turn
+
+    # -- tools
+
+    def _tool_execution_start(self, event: Event) -> None:
+        call = event["toolCallId"]
+        assert not self.paused, "nothing executes while the run is paused"
+        assert call in self.calls
+        assert call not in self.executed, "a tool call has one start"
+        assert call not in {pending for pending, _ in self.pending.values()}, "its item was answered"
+        self.executing.add(call)
+        self.executed.add(call)
+
+    def _tool_execution_update(self, event: Event) -> None:
+        assert event["toolCallId"] in self.executing
+
+    def _tool_execution_end(self, event: Event) -> None:
+        assert event["toolCallId"] in self.executing, "an end has its start"
+        assert "content" in event["result"]
+        self.executing.remove(event["toolCallId"])
+
+    def _pending(self, event: Event) -> None:
+        call, decision = event["toolCallId"], event["decisionId"]
+        assert call in self.calls
+        assert decision not in self.pending
+        assert decision not in self.consumed
+        assert call not in {pending for pending, _ in self.pending.values()}, "a call waits for one answer at a time"
+        assert event["type"] != "tool_in_doubt" or call in self.executing, "in doubt is what was executing"
+        self.pending[decision] = (call, event["type"])
+
+    def _tool_decision_resolved(self, event: Event) -> None:
+        decision = event["decisionId"]
+        assert decision not in self.consumed, "an item is consumed once"
+        assert decision in self.pending, "an item is pending before it is answered"
+        call, _ = self.pending.pop(decision)
+        assert call == event["toolCallId"]
+        assert event["outcome"] in ("decided", "rejected", "expired")
+        self.consumed.add(decision)
+        self.answered.add(call)

@@ -1,0 +1,53 @@
+"""The store on a real Valkey server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from agentkit.errors import StoreUnavailableError
+from agentkit.store.redis import RedisStore
+from tests.redis_contract import RedisStoreContract, echoing
+from tests.servers import ValkeyServer, free_port
+from tests.store_contract import MakeStore, claimed, event, new_run
+from tests.waiting import wait_until
+
+
+class TestRedisStore(RedisStoreContract):
+    @pytest.fixture
+    def client(self, redis_url: str) -> Iterator[Any]:
+        with echoing(redis.Redis).from_url(redis_url, protocol=2) as client:
+            yield client
+
+    def test_it_says_what_of_the_servers_settings_loses_runs(self, make_store: MakeStore) -> None:
+        assert any("appendonly" in warning for warning in make_store().check().warnings)
+
+
+def test_a_store_that_is_not_there_is_unavailable() -> None:
+    store = RedisStore(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.load("r")
+    assert caught.value.retry_after >= 1
+    with pytest.raises(StoreUnavailableError):
+        store.check()
+
+
+def test_a_subscriber_misses_nothing_when_the_server_is_killed_and_comes_back(tmp_path: Any) -> None:
+    with ValkeyServer(tmp_path) as server:
+        store = RedisStore(server.url)
+        run_id = new_run(store)
+        lease = claimed(store, run_id).lease
+        subscription = store.subscribe(run_id)
+        try:
+            wait_until(lambda: subscription.get(0.2) is None, what="a quiet subscription")
+            server.restart(hard=True)
+            store.append(lease, [event("x")], 1)
+            told = wait_until(lambda: [n for n in [subscription.get(0.5)] if n is not None], timeout=20, what="news")
+            assert told[0] == [] or told[0][-1].seq == 5
+            assert store.events(run_id, 0, 10).last_seq == 5
+        finally:
+            subscription.close()
+            store.close()

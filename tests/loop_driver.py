@@ -1,0 +1,237 @@
+"""Drives one run by hand through the loop's transitions and a store, with a clock of its own.
+
+Every move goes through the store, so that what a test reads is what another process would read, and every
+change is checked against the table of transitions.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agentkit.agents import Agent, BoundAgent
+from agentkit.cancel import Cancellation
+from agentkit.events import Event, message_update
+from agentkit.ids import new_id
+from agentkit.loop import Answer, abort, begin_run, client_result, expire, fail, find_pending, resolve
+from agentkit.loop import add_message as send_message
+from agentkit.loop import doubt as doubt_step
+from agentkit.loop import finish_model, finish_tool, park
+from agentkit.messages import AssistantMessage, Json, Message, Usage, user_message
+from agentkit.providers.base import ModelRequest
+from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.scripted import ScriptedModel
+from agentkit.record import TRANSITIONS, Change, Lease, RunRecord, RunState
+from agentkit.store.base import Claim, Commit, Store
+from agentkit.store.memory import MemoryStore
+from agentkit.tools import Tool, error_result, to_result
+from tests.event_rules import check_log, shape
+
+__all__ = ["APPROVAL", "Driver", "call", "result"]
+
+LEASE_MS = 60_000
+APPROVAL: Json = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
+
+
+def call(name: str, call_id: str | None = None, **arguments: Any) -> Json:
+    """A toolCall block of a turn; its id is `call_id`, or the tool's name."""
+    return {"type": "toolCall", "id": call_id or name, "name": name, "arguments": arguments}
+
+
+def result(text: str, *, is_error: bool = False) -> Json:
+    made = error_result(text) if is_error else to_result(text)
+    return {"content": made.content, "isError": is_error}
+
+
+class Driver:
+    """One run and its agent. `now` is the clock (ms) that transitions are told; tests move it."""
+
+    def __init__(self, *tools: Tool, store: Store | None = None, **options: Any) -> None:
+        model = ScriptedModel(["unused"])
+        self.agent = BoundAgent(Agent("tester", model, tools=tools, **options), model, model.model)
+        self.store: Store = store or MemoryStore()
+        self.now = 1_700_000_000_000
+        self.run_id = new_id()
+        self.claims: dict[int, Claim] = {}
+
+    # -- reading
+
+    @property
+    def state(self) -> RunState:
+        return self.store.load(self.run_id)
+
+    @property
+    def record(self) -> RunRecord:
+        return self.state.record
+
+    @property
+    def status(self) -> str:
+        return str(self.record.status)
+
+    @property
+    def pending(self) -> list[Json]:
+        return self.record.pending
+
+    @property
+    def messages(self) -> list[Message]:
+        return self.store.messages(self.run_id)[1]
+
+    @property
+    def events(self) -> list[Event]:
+        return [json.loads(event.data) for event in self.store.events(self.run_id, 0, 10_000).events]
+
+    def shape(self) -> list[str]:
+        return shape(self.events)
+
+    def check(self) -> Driver:
+        """The log, the messages and the record agree, and keep the rules."""
+        check_log(self.events, self.messages, self.status)
+        assert self.record.messages == len(self.messages)
+        return self
+
+    # -- moves
+
+    def start(self, given: Any = "go", *, limits: Json | None = None) -> Driver:
+        """Start the run. A list is a history."""
+        change = begin_run(
+            self.agent,
+            self.run_id,
+            given,
+            is_history=isinstance(given, list),
+            metadata={},
+            limits=limits or {},
+            now=self.now,
+        )
+        assert self.store.create(change)
+        return self
+
+    def open_step(self, kind: str, call_id: str | None = None) -> int:
+        """The number of the open step of this kind, and of this call where one is named."""
+        record = self.record
+        for step in record.steps:
+            if step.kind == kind and (call_id is None or (step.call is not None and record.calls[step.call].id == call_id)):
+                return step.number
+        raise AssertionError(f"no {kind} step is open for {call_id}: {record.steps}")
+
+    def claim(self, kind: str, call_id: str | None = None, *, lease_ms: int = LEASE_MS) -> Claim:
+        """Claim an open step, or give the claim that this driver has."""
+        number = self.open_step(kind, call_id)
+        if number not in self.claims:
+            claim = self.store.claim(self.run_id, number, lease_ms)
+            assert claim is not None
+            self.claims[number] = claim
+        return self.claims[number]
+
+    def lose(self, kind: str, call_id: str | None = None) -> Claim:
+        """Claim a step as a worker that dies at once: its lease is over, another may claim it."""
+        claim = self.claim(kind, call_id, lease_ms=0)
+        del self.claims[claim.lease.step]
+        return claim
+
+    def commit(self, change: Change, lease: Lease | None = None, version: int | None = None) -> Commit:
+        state = self.state
+        before, after = state.record.status, change.record.status
+        steps_through = {before, *TRANSITIONS[before]}
+        if before == "queued":
+            steps_through |= TRANSITIONS[after] if after == "running" else set()
+        assert after in steps_through, f"{before} -> {after}"
+        commit = self.store.commit(change, state.version if version is None else version, lease)
+        if lease is not None:
+            self.claims.pop(lease.step, None)
+        return commit
+
+    def answer_of(self, turn: Any, usage: Usage | None = None) -> tuple[tuple[Event, ...], AssistantMessage]:
+        """What the model says in a turn (as ScriptedModel takes it): its stream, and its message."""
+        builder = self.builder()
+        updates: list[Json] = []
+        request = ModelRequest("script", "", [user_message("x", 0)])
+        for part in ScriptedModel([turn], chunk_size=4).stream(request, Cancellation()):
+            updates += builder.feed(part)
+        updates += builder.finish()
+        message = builder.message()
+        if usage is not None:
+            message["usage"] = usage
+        return tuple(message_update(update) for update in updates), message
+
+    def builder(self) -> MessageBuilder:
+        provider = self.agent.provider
+        return MessageBuilder(api=provider.api, provider=provider.name, model=self.agent.model, timestamp=self.now)
+
+    def model(self, turn: Any, usage: Usage | None = None) -> Driver:
+        """The model step answers with `turn`."""
+        claim = self.claim("model")
+        updates, message = self.answer_of(turn, usage)
+        change = finish_model(self.state, self.agent, claim.lease.step, message, self.now)
+        self.commit(change.with_events(updates), claim.lease)
+        return self
+
+    def tool(self, call_id: str, text: str | None = None, *, is_error: bool = False, executed: bool = True) -> Driver:
+        """The tool step of a call ends with a result."""
+        claim = self.claim("tool", call_id)
+        given = result(text or f"{call_id} done", is_error=is_error)
+        self.commit(
+            finish_tool(self.state, self.agent, claim.lease.step, given, self.now, executed=executed), claim.lease
+        )
+        return self
+
+    def doubt(self, call_id: str) -> Driver:
+        claim = self.claim("tool", call_id)
+        self.commit(doubt_step(self.state, self.agent, claim.lease.step, self.now), claim.lease)
+        return self
+
+    def park(self, call_id: str, reason: str = "no such tool here") -> Driver:
+        claim = self.claim("tool", call_id)
+        self.commit(park(self.state, claim.lease.step, self.now, reason), claim.lease)
+        return self
+
+    def decide(self, decision: Any, call_id: str | None = None, **more: Any) -> Driver:
+        return self._answer(Answer("decision", decision, **more), call_id)
+
+    def reject(self, reason: str, call_id: str | None = None) -> Driver:
+        return self._answer(Answer("reject", {"reason": reason}), call_id)
+
+    def give(self, value: Any, call_id: str | None = None) -> Driver:
+        """The result of a client-side tool."""
+        return self._answer(Answer("result", client_result(value)), call_id)
+
+    def _answer(self, answer: Answer, call_id: str | None) -> Driver:
+        state = self.state
+        index = find_pending(state.record, tool_call_id=call_id, decision_id=None)
+        assert index is not None, f"nothing is pending for {call_id}"
+        tool = self.agent.tool(state.record.calls[index].name)
+        self.commit(resolve(state, index, answer, tool, self.agent.agent.parallel_tool_calls, self.now))
+        return self
+
+    def expire(self, seconds: float = 0) -> bool:
+        """Let time pass and apply what has expired; False where nothing has."""
+        self.now += round(seconds * 1000)
+        change = expire(self.state, self.agent.agent.parallel_tool_calls, self.now)
+        if change is not None:
+            self.commit(change)
+        return change is not None
+
+    def abort(self, reason: str | None = None, **holding: Any) -> bool:
+        """Abort from outside, or (`holding`) as the worker that ends it; False where nothing is to be done."""
+        change = abort(self.state, reason, self.now, **holding)
+        if change is not None:
+            self.commit(change)
+        return change is not None
+
+    def fail(self, code: str, text: str, message: AssistantMessage | None = None) -> Driver:
+        self.commit(fail(self.state, code, text, self.now, message=message))
+        return self
+
+    def send(self, content: Any, when: str) -> Driver:
+        self.commit(send_message(self.state, content, when, self.now))
+        return self
+
+    def cut_message(self, text: str, stop_reason: str) -> AssistantMessage:
+        """The assistant message as far as a worker streamed it, its stream written to the log under the step's lease."""
+        claim = self.claim("model")
+        builder = self.builder()
+        message = builder.message(stop_reason=stop_reason)
+        if text:
+            updates, whole = self.answer_of(text)
+            self.store.append(claim.lease, updates, 1)
+            message["content"] = whole["content"]
+        return message

@@ -1,0 +1,124 @@
+"""What only a store on Redis has to promise: its keys, and calls that the client sends twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from agentkit.record import Step
+from agentkit.store.base import Push, Store
+from agentkit.store.redis import RedisStore
+from tests.store_contract import LEASE_MS, MakeStore, StoreContract, claimed, event, first_change, new_run, step_done
+
+__all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
+
+PREFIX = "test:"
+
+
+def ttls_of(client: redis.Redis, pattern: str) -> dict[str, int | None]:
+    """The keys that match, with their times to live (ms), None for those without."""
+    found: dict[str, int | None] = {}
+    for key in client.scan_iter(pattern, count=1000):
+        ttl = client.pttl(key)
+        found[key.decode()] = None if ttl < 0 else ttl
+    return found
+
+
+def echoing(client_class: type[redis.Redis]) -> type[redis.Redis]:
+    """A client that, while `lossy`, loses the reply of every script and sends it again, as redis-py does."""
+
+    class Echo(client_class):  # type: ignore[misc, valid-type]
+        lossy = False
+
+        def execute_command(self, *args: Any, **options: Any) -> Any:
+            if self.lossy and args[0] in ("EVALSHA", "EVAL", "FCALL"):
+                super().execute_command(*args, **options)
+            return super().execute_command(*args, **options)
+
+    return Echo
+
+
+class RedisStoreContract(StoreContract):
+    """Override `client` with a client of the kind that `echoing` makes, on an empty database."""
+
+    @pytest.fixture
+    def client(self) -> Any:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def make_store(self, client: Any) -> Iterator[MakeStore]:
+        stores: list[Store] = []
+
+        def make(**options: Any) -> Store:
+            stores.append(RedisStore("redis://unused", prefix=PREFIX, client=client, **options))
+            return stores[-1]
+
+        yield make
+        for store in stores:
+            store.close()
+
+    def ttls(self, store: Any, run_id: str) -> list[int | None]:
+        return list(ttls_of(store._client, f"*{run_id}*").values())
+
+    def test_a_commit_whose_reply_was_lost_answers_as_the_first_time(self, store: Store, client: Any) -> None:
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        client.lossy = True
+        change = step_done(claim, opens=(Step(2, "model"),))
+        commit = store.commit(change, claim.state.version, claim.lease)
+        client.lossy = False
+        assert (commit.first_seq, commit.last_seq, commit.version) == (5, 5, store.load(run_id).version)
+        assert len(store.messages(run_id)[1]) == 2
+        assert claimed(store, run_id, 2).lease.attempt == 1
+
+    def test_a_creation_whose_reply_was_lost_is_a_creation(self, store: Store, client: Any) -> None:
+        change = first_change("r1")
+        client.lossy = True
+        assert store.create(change)
+        client.lossy = False
+        assert store.load("r1").last_seq == 2
+        assert not store.create(change)
+
+    def test_an_append_and_a_release_whose_replies_were_lost_are_done_once(self, store: Store, client: Any) -> None:
+        run_id = new_run(store)
+        lease = claimed(store, run_id).lease
+        client.lossy = True
+        store.append(lease, [event("x")], 1)
+        store.release(lease)
+        client.lossy = False
+        assert store.load(run_id).last_seq == 5
+        assert claimed(store, run_id).lease.attempt == 2
+
+    def test_pushed_messages_go_into_their_queues_with_the_commit_or_not_at_all(
+        self, store: Store, client: Any
+    ) -> None:
+        run_id = new_run(store)
+        stale, claim = claimed(store, run_id, lease_ms=0), claimed(store, run_id)
+        with pytest.raises(Exception, match=r".*"):
+            store.commit(step_done(stale), claim.state.version, stale.lease, [Push("queue", "stale")])
+        client.lossy = True
+        store.commit(step_done(claim), claim.state.version, claim.lease, [Push("queue", "one"), Push("queue", "two")])
+        client.lossy = False
+        assert client.lrange("queue", 0, -1) == [b"two", b"one"]
+
+    def test_an_idempotency_key_has_a_time_to_live(self, store: Store, client: Any) -> None:
+        store.remember("k", "digest", "run")
+        assert set(ttls_of(client, f"{PREFIX}*")) == {f"{PREFIX}idem:k"}
+        assert None not in ttls_of(client, f"{PREFIX}*").values()
+
+    def test_scripts_that_the_server_has_forgotten_are_sent_again(self, store: Store, client: Any) -> None:
+        run_id = new_run(store)
+        client.script_flush()
+        lease = claimed(store, run_id).lease
+        client.script_flush()
+        assert store.renew([lease], LEASE_MS) == [store.load(run_id).version]
+
+    def test_every_key_has_the_prefix(self, store: Store, client: Any) -> None:
+        run_id = new_run(store)
+        store.note(run_id, 1)
+        store.index(run_id)
+        store.beat("w", 1000)
+        assert all(key.startswith(PREFIX) for key in ttls_of(client, "*"))

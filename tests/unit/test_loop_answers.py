@@ -1,0 +1,421 @@
+"""The loop while a run waits: decisions, client-side tools, doubt, expiry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentkit import tool
+from agentkit.errors import (
+    DecisionAmbiguousError,
+    DecisionExpiredError,
+    DecisionValidationError,
+    InputValidationError,
+    InvalidRequestError,
+    RunNotPausedError,
+    ToolNotRegisteredError,
+)
+from agentkit.loop import Answer, find_pending, resolve
+from agentkit.messages import text_of
+from tests.loop_driver import APPROVAL, Driver, call
+
+YES = {"approved": True}
+
+
+@tool(decision=APPROVAL)
+def refund(cents: int = 0, decision: Any = None) -> str:
+    """Refund."""
+    return f"{cents}"
+
+
+@tool
+def look() -> str:
+    """Look."""
+    return ""
+
+
+@tool(runs="client")
+def locate() -> str:
+    """Where the client is."""
+    return ""
+
+
+@tool(runs="client", decision=APPROVAL)
+def photo(decision: Any = None) -> str:
+    """Take a photo, if allowed."""
+    return ""
+
+
+@tool(effects="once")
+def pay() -> str:
+    """Pay."""
+    return ""
+
+
+@tool(effects="once", decision=APPROVAL)
+def wire(decision: Any = None) -> str:
+    """Wire money, if allowed."""
+    return ""
+
+
+def expiring(on_expire: Any, seconds: float = 60, **options: Any) -> Any:
+    options = {"decision": APPROVAL, **options}
+
+    @tool(name="ask", decision_timeout=seconds, on_expire=on_expire, **options)
+    def ask(decision: Any = None) -> str:
+        """Ask."""
+        return ""
+
+    return ask
+
+
+# -- decisions -------------------------------------------------------------------------------------
+
+
+def test_a_run_with_one_decision_tells_it_in_the_protocols_order() -> None:
+    run = Driver(refund).start().model([call("refund", cents=5)]).check()
+    assert run.status == "paused"
+    assert run.record.steps == ()
+    run.decide(YES).check()
+    assert run.status == "queued"
+    run.tool("refund").model("done").check()
+    assert run.shape() == [
+        "agent_start",
+        "user message_start",
+        "user message_end",
+        "turn_start",
+        "assistant message_start",
+        "message_update",
+        "assistant message_end",
+        "tool_decision_pending",
+        "agent_pause",
+        "tool_decision_resolved",
+        "agent_resume",
+        "tool_execution_start",
+        "tool_execution_end",
+        "toolResult message_start",
+        "toolResult message_end",
+        "turn_end",
+        "turn_start",
+        "assistant message_start",
+        "message_update",
+        "assistant message_end",
+        "turn_end",
+        "agent_end",
+    ]
+
+
+def test_the_pending_item_shows_what_is_to_be_decided() -> None:
+    run = Driver(refund).start().model([call("refund", cents=5)])
+    (item,) = run.pending
+    assert item == {
+        "decisionId": item["decisionId"],
+        "toolCallId": "refund",
+        "toolName": "refund",
+        "kind": "decision",
+        "input": {"cents": 5},
+        "schema": APPROVAL,
+        "createdAt": run.now,
+    }
+    pending = next(e for e in run.events if e["type"] == "tool_decision_pending")
+    assert {k: v for k, v in pending.items() if k not in ("seq", "timestamp", "type", "runId")} == {
+        k: v for k, v in item.items() if k not in ("kind", "createdAt")
+    }
+
+
+def test_the_resolution_is_told_and_kept() -> None:
+    run = Driver(refund).start().model([call("refund")])
+    item = run.pending[0]
+    run.decide(YES, decided_by="ann")
+    told = next(e for e in run.events if e["type"] == "tool_decision_resolved")
+    assert (told["outcome"], told["decision"], told["decidedBy"]) == ("decided", YES, "ann")
+    kept = run.store.resolution(run.run_id, decision_id=item["decisionId"], tool_call_id=None)
+    assert kept is not None
+    assert (kept.outcome, kept.answer, kept.seq) == ("decided", {"decision": YES}, told["seq"])
+
+
+def test_the_executing_step_has_the_decision() -> None:
+    run = Driver(refund).start().model([call("refund")]).decide(YES)
+    state = run.claim("tool").state
+    assert state.record.calls[0].answer == {"decision": YES}
+
+
+@pytest.mark.parametrize("decision", [None, {}, {"approved": "yes"}, "approved"])
+def test_a_decision_that_misses_its_schema_consumes_nothing(decision: Any) -> None:
+    run = Driver(refund).start().model([call("refund")])
+    before = run.state
+    with pytest.raises(DecisionValidationError) as caught:
+        run.decide(decision)
+    assert caught.value.errors
+    assert run.state == before
+    assert run.decide(YES).status == "queued"
+
+
+def test_a_replaced_input_is_checked_and_executed() -> None:
+    run = Driver(refund).start().model([call("refund", cents=5)])
+    with pytest.raises(InputValidationError):
+        run.decide(YES, input={"cents": "five"})
+    run.decide(YES, input={"cents": 7}).tool("refund").model("ok").check()
+    start = next(e for e in run.events if e["type"] == "tool_execution_start")
+    assert start["args"] == {"cents": 7}
+
+
+def test_a_rejected_call_is_not_executed_and_the_model_is_told_why() -> None:
+    run = Driver(refund).start().model([call("refund")]).reject("too much")
+    resolved = next(e for e in run.events if e["type"] == "tool_decision_resolved")
+    assert (resolved["outcome"], resolved["reason"]) == ("rejected", "too much")
+    run.tool("refund", "rejected: too much", is_error=True, executed=False).model("ok").check()
+    assert "tool_execution_start" not in run.shape()
+    assert run.status == "completed"
+
+
+def test_a_tool_that_the_application_has_no_more_leaves_the_run_paused() -> None:
+    run = Driver(refund).start().model([call("refund")])
+    with pytest.raises(ToolNotRegisteredError):
+        resolve(run.state, 0, Answer("decision", YES), None, True, run.now)
+    assert run.check().status == "paused"
+
+
+def test_nothing_is_pending_in_a_run_that_asks_nothing() -> None:
+    run = Driver().start()
+    with pytest.raises(RunNotPausedError):
+        find_pending(run.record, tool_call_id=None, decision_id=None)
+
+
+# -- several items ---------------------------------------------------------------------------------
+
+
+def test_several_items_are_resolved_in_any_order_and_the_run_continues_once() -> None:
+    run = Driver(refund).start().model([call("refund", name) for name in ("one", "two", "three")])
+    assert [item["toolCallId"] for item in run.pending] == ["one", "two", "three"]
+    with pytest.raises(DecisionAmbiguousError):
+        run.decide(YES)
+    run.decide(YES, "three").check()
+    run.reject("no", "one").check()
+    assert (run.status, run.record.steps) == ("paused", ())
+    run.decide(YES, "two").check()
+    assert run.status == "queued"
+    run.tool("two").tool("three").tool("one", is_error=True, executed=False).model("done").check()
+    assert run.shape().count("agent_pause") == run.shape().count("agent_resume") == 1
+    resumed = next(e for e in run.events if e["type"] == "agent_resume")
+    assert resumed["toolCallIds"] == ["one", "two", "three"]
+    assert [m["toolCallId"] for m in run.messages if m["role"] == "toolResult"] == ["one", "two", "three"]
+
+
+def test_what_needs_no_decision_executes_before_the_pause() -> None:
+    run = Driver(refund, look).start().model([call("refund"), call("look")])
+    assert run.status == "running"
+    run.tool("look").check()
+    assert run.status == "paused"
+    assert run.messages[-1]["role"] == "assistant", "its result waits for that of the call before it"
+    run.decide(YES).tool("refund").model("done").check()
+    assert [m["toolCallId"] for m in run.messages if m["role"] == "toolResult"] == ["refund", "look"]
+
+
+def test_an_item_answered_while_others_execute_needs_no_pause() -> None:
+    run = Driver(refund, look).start().model([call("refund"), call("look")])
+    run.claim("tool", "look")
+    run.decide(YES)
+    assert run.status == "running"
+    run.tool("refund").tool("look").model("done").check()
+    assert not {"agent_pause", "agent_resume"} & set(run.shape())
+
+
+def test_sequential_decided_calls_execute_one_after_the_other() -> None:
+    run = Driver(refund, parallel_tool_calls=False).start().model([call("refund", "one"), call("refund", "two")])
+    run.decide(YES, "two").decide(YES, "one")
+    assert len(run.record.steps) == 1
+    run.tool("one").tool("two").model("done").check()
+
+
+# -- client-side tools -----------------------------------------------------------------------------
+
+
+def test_a_client_side_tool_is_answered_by_its_result() -> None:
+    run = Driver(locate).start().model([call("locate")]).check()
+    assert run.pending[0]["kind"] == "client_execute"
+    assert "tool_client_execute_pending" in run.shape()
+    with pytest.raises(InvalidRequestError):
+        run.decide(YES)
+    run.give({"content": [{"type": "text", "text": "Zürich"}], "details": {"lat": 47}})
+    stored = run.record.calls[0].answer
+    assert stored == {
+        "result": {"content": [{"type": "text", "text": "Zürich"}], "isError": False, "details": {"lat": 47}}
+    }
+    run.tool("locate", "Zürich", executed=False).model("ok").check()
+    assert "tool_execution_start" not in run.shape()
+
+
+def test_a_decision_is_not_answered_by_a_result() -> None:
+    run = Driver(refund).start().model([call("refund")])
+    with pytest.raises(InvalidRequestError):
+        run.give("done")
+
+
+def test_a_client_side_tool_with_a_decision_asks_twice_and_pauses_once() -> None:
+    run = Driver(photo).start().model([call("photo")])
+    first = run.pending[0]
+    run.decide(YES).check()
+    second = run.pending[0]
+    assert run.status == "paused"
+    assert (first["kind"], second["kind"]) == ("decision", "client_execute")
+    assert first["decisionId"] != second["decisionId"]
+    run.give("click").tool("photo", "click", executed=False).model("ok").check()
+    assert run.shape().count("agent_pause") == run.shape().count("agent_resume") == 1
+
+
+def test_a_rejected_client_side_tool_is_not_asked_of_the_client() -> None:
+    run = Driver(photo).start().model([call("photo")]).reject("no")
+    run.tool("photo", "rejected", is_error=True, executed=False).model("ok").check()
+    assert "tool_client_execute_pending" not in run.shape()
+
+
+# -- doubt -----------------------------------------------------------------------------------------
+
+
+def in_doubt() -> Driver:
+    run = Driver(pay).start().model([call("pay")])
+    run.lose("tool", "pay")
+    return run.doubt("pay").check()
+
+
+def test_a_call_in_doubt_asks_for_a_verdict() -> None:
+    run = in_doubt()
+    assert run.status == "paused"
+    assert run.pending[0]["kind"] == "in_doubt"
+    assert run.shape()[-2:] == ["tool_in_doubt", "agent_pause"]
+    for wrong in ({"verdict": "maybe"}, {}, {"verdict": "done", "result": 1}):
+        with pytest.raises(DecisionValidationError):
+            run.decide(wrong)
+
+
+@pytest.mark.parametrize("verdict", ["retry", "done", "failed"])
+def test_each_verdict_ends_the_call_once(verdict: str) -> None:
+    run = in_doubt().decide({"verdict": verdict, "result": "so it was"})
+    assert run.record.calls[0].answer == {"verdict": {"verdict": verdict, "result": "so it was"}}
+    run.tool("pay", "so it was", is_error=verdict == "failed", executed=verdict == "retry").model("ok").check()
+    assert run.status == "completed"
+    assert run.shape().count("tool_execution_start") == run.shape().count("tool_execution_end") == 1
+
+
+def test_a_call_in_doubt_can_be_rejected() -> None:
+    run = in_doubt().reject("leave it")
+    run.tool("pay", "rejected", is_error=True, executed=False).model("ok").check()
+
+
+def test_a_call_can_be_in_doubt_again() -> None:
+    run = in_doubt().decide({"verdict": "retry"})
+    run.lose("tool", "pay")
+    run.doubt("pay").check()
+    run.decide({"verdict": "done"}).tool("pay", executed=False).model("ok").check()
+
+
+def test_a_retried_call_still_has_its_decision() -> None:
+    run = Driver(wire).start().model([call("wire")]).decide(YES)
+    run.lose("tool", "wire")
+    run.doubt("wire").decide({"verdict": "retry"})
+    assert run.record.calls[0].answer == {"decision": YES, "verdict": {"verdict": "retry"}}
+    run.tool("wire").model("ok").check()
+
+
+def test_a_call_in_doubt_beside_an_executing_one_pauses_when_that_is_done() -> None:
+    run = Driver(pay, look).start().model([call("pay"), call("look")])
+    run.lose("tool", "pay")
+    run.claim("tool", "look")
+    run.doubt("pay").check()
+    assert run.status == "running"
+    run.tool("look").check()
+    assert run.status == "paused"
+    run.decide({"verdict": "done"}).tool("pay", executed=False).model("ok").check()
+
+
+# -- a worker without the tool ---------------------------------------------------------------------
+
+
+def test_a_parked_run_is_paused_again_with_the_same_question_and_says_why() -> None:
+    run = Driver(refund).start().model([call("refund", cents=5)])
+    first = run.pending[0]
+    run.decide(YES).park("refund", "tool_not_registered: gone").check()
+    assert run.status == "paused"
+    assert run.events[-1]["reason"] == "tool_not_registered: gone"
+    second = run.pending[0]
+    assert second["decisionId"] != first["decisionId"]
+    assert {**second, "decisionId": "", "createdAt": 0} == {**first, "decisionId": "", "createdAt": 0}
+    run.decide(YES).tool("refund").model("ok").check()
+    assert run.shape().count("tool_execution_start") == 1
+
+
+# -- expiry ----------------------------------------------------------------------------------------
+
+
+def test_an_item_shows_when_it_expires_and_nothing_happens_before() -> None:
+    run = Driver(expiring("reject")).start().model([call("ask")])
+    assert run.pending[0]["expiresAt"] == run.now + 60_000
+    assert not run.expire(59.999)
+    assert run.check().status == "paused"
+
+
+def test_an_item_whose_time_is_over_takes_no_answer() -> None:
+    run = Driver(expiring("reject")).start().model([call("ask")])
+    run.now += 60_000
+    with pytest.raises(DecisionExpiredError):
+        run.decide(YES)
+
+
+def test_an_expired_item_is_rejected_by_default() -> None:
+    run = Driver(expiring("reject")).start().model([call("ask")])
+    assert run.expire(60)
+    assert run.status == "queued"
+    resolved = run.events[-1]
+    assert (resolved["outcome"], resolved["reason"]) == ("expired", "nobody answered in time")
+    assert run.record.calls[0].answer == {"reject": {"reason": "nobody answered in time"}}
+    run.tool("ask", "rejected", is_error=True, executed=False).model("ok").check()
+    assert not run.expire(60)
+
+
+def test_an_expired_item_can_abort_the_run() -> None:
+    run = Driver(expiring("abort"), look).start().model([call("ask"), call("look")]).tool("look")
+    assert run.expire(61)
+    assert run.check().status == "aborted"
+    assert run.record.error == {"code": "expired", "message": "nobody answered 'ask' in time"}
+    assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == ["look done"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "default"),
+    [(APPROVAL, {"approved": False}), ({"type": "boolean"}, False), ({"type": "integer"}, 0), ({}, None)],
+)
+def test_a_default_decision_is_what_executes(schema: Any, default: Any) -> None:
+    run = Driver(expiring(default, decision=schema)).start().model([call("ask")])
+    assert run.expire(60)
+    assert run.record.calls[0].answer == {"decision": default}
+    run.tool("ask").model("ok").check()
+
+
+def test_an_expired_item_beside_one_that_waits_lets_the_run_wait() -> None:
+    run = Driver(expiring("reject"), refund).start().model([call("ask"), call("refund")])
+    assert run.expire(60)
+    assert run.check().status == "paused"
+    run.decide(YES).tool("ask", is_error=True, executed=False).tool("refund").model("ok").check()
+
+
+def test_a_default_decision_does_not_execute_a_client_side_tool_on_the_server() -> None:
+    run = Driver(expiring({"approved": True}, runs="client")).start().model([call("ask")])
+    assert run.expire(60)
+    assert run.check().status == "paused"
+    assert run.pending[0]["kind"] == "client_execute"
+    assert run.record.steps == ()
+
+
+def test_a_client_that_does_not_execute_in_time_is_an_error_not_the_default_decision() -> None:
+    run = Driver(expiring({"approved": True}, runs="client")).start().model([call("ask")]).decide(YES)
+    assert run.expire(60)
+    assert run.record.calls[0].answer == {"reject": {"reason": "nobody answered in time"}}
+    run.tool("ask", is_error=True, executed=False).model("ok").check()
+
+
+def test_a_client_side_tool_that_expires_is_rejected() -> None:
+    run = Driver(expiring("reject", decision=None, runs="client")).start().model([call("ask")])
+    assert run.expire(60)
+    run.tool("ask", is_error=True, executed=False).model("ok").check()

@@ -1,0 +1,294 @@
+"""The loop while a run works: turns, tool calls and their order, messages from outside, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentkit import tool
+from agentkit.errors import LeaseLostError, RunNotPausedError
+from agentkit.messages import text_of, user_message, zero_usage
+from agentkit.record import TERMINAL, TRANSITIONS, Status
+from tests.loop_driver import APPROVAL, Driver, call
+
+
+@tool
+def add(a: int, b: int) -> str:
+    """Add."""
+    return str(a + b)
+
+
+@tool(name="look")
+def look_up(word: str = "") -> str:
+    """Look a word up."""
+    return word
+
+
+@tool(decision=APPROVAL)
+def refund(cents: int, decision: dict[str, Any]) -> str:
+    """Refund."""
+    return f"{cents}"
+
+
+def spent(tokens: int = 0, dollars: float = 0.0) -> Any:
+    usage = zero_usage()
+    usage["input"] = usage["totalTokens"] = tokens
+    usage["cost"]["input"] = usage["cost"]["total"] = dollars
+    return usage
+
+
+# -- answers and tool calls ------------------------------------------------------------------------
+
+
+def test_a_plain_answer_is_one_turn() -> None:
+    run = Driver().start("hi")
+    assert run.status == "queued"
+    run.model("hello").check()
+    assert run.status == "completed"
+    assert run.shape() == [
+        "agent_start",
+        "user message_start",
+        "user message_end",
+        "turn_start",
+        "assistant message_start",
+        "message_update",
+        "assistant message_end",
+        "turn_end",
+        "agent_end",
+    ]
+    assert [text_of(m) for m in run.messages] == ["hi", "hello"]
+    assert (run.record.turn, run.record.ended_at) == (1, run.now)
+
+
+def test_a_history_stands_in_agent_start_and_is_not_repeated() -> None:
+    history = [user_message("one", 1), Driver().answer_of("two")[1], user_message("three", 3)]
+    run = Driver().start(history)
+    assert run.events[0]["messages"] == history
+    run.model("four").check()
+    assert [text_of(m) for m in run.messages] == ["one", "two", "three", "four"]
+    assert run.shape()[:3] == ["agent_start", "turn_start", "assistant message_start"]
+
+
+def test_a_tool_call_is_executed_and_its_result_starts_the_next_turn() -> None:
+    run = Driver(add).start().model([call("add", a=1, b=2)])
+    assert run.status == "running"
+    run.tool("add", "3").model("it is 3").check()
+    assert run.status == "completed"
+    assert run.shape()[6:] == [
+        "assistant message_end",
+        "tool_execution_start",
+        "tool_execution_end",
+        "toolResult message_start",
+        "toolResult message_end",
+        "turn_end",
+        "turn_start",
+        "assistant message_start",
+        "message_update",
+        "assistant message_end",
+        "turn_end",
+        "agent_end",
+    ]
+    assert [m["role"] for m in run.messages] == ["user", "assistant", "toolResult", "assistant"]
+
+
+def test_the_model_step_reads_the_whole_conversation_and_the_tool_step_its_turn() -> None:
+    run = Driver(add).start().model([call("add", a=1, b=2)])
+    assert [m["role"] for m in run.claim("tool").state.turn] == ["assistant"]
+    run.tool("add")
+    assert len(run.claim("model").state.turn) == 3
+
+
+@pytest.mark.parametrize(
+    ("block", "told"),
+    [
+        (call("nothing"), "there is no tool named 'nothing'; the tools are: add, look, refund"),
+        (call("add", a=1), "do not satisfy the tool's parameters"),
+        (call("add", a=1, b="x"), "/b"),
+        ({**call("add"), "rawArguments": "{a: 1"}, "not a JSON object"),
+        (call("refund", cents="many"), "do not satisfy"),
+    ],
+)
+def test_a_call_that_cannot_be_executed_is_an_error_for_the_model_and_nobody_is_asked(block: Any, told: str) -> None:
+    run = Driver(add, look_up, refund).start().model([block])
+    assert run.status == "running"
+    answer = run.messages[-1]
+    assert answer["role"] == "toolResult"
+    assert answer["isError"]
+    assert told in text_of(answer)
+    assert not {"tool_execution_start", "tool_decision_pending"} & set(run.shape())
+    run.model("sorry").check()
+    assert run.status == "completed"
+
+
+def test_raw_arguments_stand_in_the_message_as_the_model_wrote_them() -> None:
+    run = Driver(add).start().model([{**call("add"), "rawArguments": "{a: 1"}]).check()
+    assert run.messages[1]["content"][0]["rawArguments"] == "{a: 1"  # type: ignore[index]
+
+
+def test_an_agent_without_tools_says_so_to_a_model_that_calls_one() -> None:
+    run = Driver().start().model([call("add")])
+    assert text_of(run.messages[-1]).endswith("the tools are: none")
+
+
+# -- several calls ---------------------------------------------------------------------------------
+
+
+def test_parallel_calls_are_open_together_and_their_results_stand_in_the_calls_order() -> None:
+    run = Driver(look_up).start().model([call("look", "one"), call("look", "two"), call("look", "three")])
+    assert [step.call for step in run.record.steps] == [0, 1, 2]
+    run.tool("three").tool("one").check()
+    assert [m.get("toolCallId") for m in run.messages[2:]] == ["one"]
+    run.tool("two").check()
+    assert [m.get("toolCallId") for m in run.messages[2:]] == ["one", "two", "three"]
+    run.model("done").check()
+
+
+def test_sequential_calls_are_opened_one_after_the_other() -> None:
+    run = Driver(look_up, parallel_tool_calls=False).start()
+    run.model([call("look", "one"), call("look", "two"), call("look", "three")])
+    for name in ("one", "two", "three"):
+        assert [run.record.calls[step.call or 0].id for step in run.record.steps] == [name]
+        run.tool(name)
+    run.model("done").check()
+    ends = [e.get("toolCallId") for e in run.events if e["type"].startswith("tool_execution")]
+    assert ends == ["one", "one", "two", "two", "three", "three"]
+
+
+def test_a_mistaken_call_does_not_hold_up_its_neighbours() -> None:
+    run = Driver(look_up).start().model([call("look", "one"), call("nothing"), call("look", "two")])
+    run.tool("two").tool("one").model("done").check()
+    assert [(m["toolCallId"], m["isError"]) for m in run.messages if m["role"] == "toolResult"] == [
+        ("one", False),
+        ("nothing", True),
+        ("two", False),
+    ]
+
+
+def test_a_step_that_is_done_cannot_be_done_again() -> None:
+    run = Driver(look_up).start().model([call("look", "one"), call("look", "two")])
+    stale = run.lose("tool", "one")
+    run.tool("one")
+    with pytest.raises(LeaseLostError):
+        run.store.append(stale.lease, [{"type": "x"}], 1)
+    run.tool("two").model("done").check()
+
+
+# -- messages from outside -------------------------------------------------------------------------
+
+
+def test_a_steer_for_a_call_that_has_not_begun_is_seen_by_it() -> None:
+    run = Driver().start("one").send("two", "steer")
+    assert [text_of(m) for m in run.claim("model").state.turn] == ["one", "two"]
+    run.model("done").check()
+    assert run.status == "completed"
+
+
+def test_a_steer_while_tools_execute_is_seen_by_the_next_call() -> None:
+    run = Driver(look_up).start().model([call("look")])
+    run.claim("tool")
+    run.send("hurry", "steer").check()
+    run.tool("look")
+    assert text_of(run.messages[-1]) == "hurry"
+    run.model("done").check()
+
+
+def test_a_steer_that_no_call_would_see_starts_another_turn() -> None:
+    run = Driver().start()
+    run.claim("model")
+    run.send("and this?", "steer").model("done").check()
+    assert (run.status, run.record.turn) == ("running", 2)
+    run.model("that too").check()
+    assert run.status == "completed"
+
+
+def test_follow_ups_start_a_turn_each_when_the_run_would_end() -> None:
+    run = Driver(look_up).start().send("second", "followUp").send("third", "followUp")
+    run.model([call("look")]).tool("look").model("first done")
+    assert text_of(run.messages[-1]) == "second"
+    run.model("second done").model("third done").check()
+    assert run.status == "completed"
+    assert [text_of(m) for m in run.messages if m["role"] == "user"] == ["go", "second", "third"]
+
+
+def test_messages_to_a_paused_run_wait_for_it() -> None:
+    run = Driver(refund).start().model([call("refund", cents=1)])
+    run.send("steer", "steer").send("later", "followUp").check()
+    assert run.status == "paused"
+    run.decide({"approved": True}).tool("refund").model("ok").model("later done").check()
+    assert [text_of(m) for m in run.messages if m["role"] == "user"] == ["go", "steer", "later"]
+
+
+def test_an_ended_run_takes_no_messages() -> None:
+    run = Driver().start().model("done")
+    for when in ("steer", "followUp"):
+        with pytest.raises(RunNotPausedError):
+            run.send("more", when)
+
+
+# -- limits ----------------------------------------------------------------------------------------
+
+
+def test_a_run_has_no_more_turns_than_its_limit() -> None:
+    run = Driver(look_up).start(limits={"maxTurns": 2})
+    run.model([call("look")]).tool("look").model([call("look", "again")]).tool("again").check()
+    assert run.status == "failed"
+    assert run.record.error is not None
+    assert run.record.error["code"] == "limit_turns"
+    assert run.record.turn == 2
+
+
+def test_an_answer_in_the_last_turn_completes_the_run() -> None:
+    assert Driver(max_turns=1).start().model("done").check().status == "completed"
+
+
+def test_a_limit_of_the_run_goes_before_the_agents() -> None:
+    run = Driver(look_up, max_turns=1).start(limits={"maxTurns": 2})
+    assert run.model([call("look")]).tool("look").model("done").check().status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("limits", "usage", "code"),
+    [
+        ({"maxTokens": 10}, spent(tokens=11), "limit_tokens"),
+        ({"maxCost": 0.5}, spent(dollars=0.75), "limit_cost"),
+    ],
+)
+def test_a_run_over_its_limit_executes_no_tool_more(limits: Any, usage: Any, code: str) -> None:
+    run = Driver(look_up).start(limits=limits).model([call("look")], usage).check()
+    assert run.status == "failed"
+    assert run.record.error is not None
+    assert run.record.error["code"] == code
+    assert "tool_execution_start" not in run.shape()
+    assert run.record.usage == usage
+
+
+def test_what_is_used_exactly_is_not_over_the_limit() -> None:
+    run = Driver(look_up).start(limits={"maxTokens": 10, "maxCost": 0.5})
+    assert run.model([call("look")], spent(10, 0.5)).check().status == "running"
+
+
+def test_the_time_of_a_run_is_limited_without_its_pauses() -> None:
+    run = Driver(refund, look_up, timeout=10).start()
+    run.now += 4_000
+    run.model([call("refund", cents=1)])
+    run.now += 3_600_000
+    run.decide({"approved": True})
+    run.now += 5_000
+    run.tool("refund")
+    assert run.status == "running"
+    run.now += 1_000
+    run.model([call("look")]).check()
+    assert run.status == "failed"
+    assert run.record.error is not None
+    assert run.record.error["code"] == "limit_time"
+
+
+# -- the table of transitions ----------------------------------------------------------------------
+
+
+def test_nothing_follows_the_end_and_everything_can_reach_it() -> None:
+    for status, following in TRANSITIONS.items():
+        assert (not following) == (status in TERMINAL)
+        assert Status.ABORTED in following or status in TERMINAL
+    assert set(TRANSITIONS) == set(Status)

@@ -1,0 +1,129 @@
+"""A kit in this process, with threads for workers, and a Flask client in front of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
+from agentkit.record import StepKind
+from agentkit.store.memory import MemoryStore
+from agentkit.web import create_app
+
+APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
+REFUND = {"type": "toolCall", "name": "refund", "arguments": {"cents": 500}}
+
+
+@tool(decision=APPROVAL)
+def refund(cents: int, decision: dict) -> str:
+    """Refund some cents."""
+    return f"{cents} {decision['approved']}"
+
+
+@tool(runs="client")
+def locate() -> str:
+    """Where the browser is."""
+    return ""
+
+
+AGENTS = [
+    Agent("hello", model=ScriptedModel(["Hello there."], chunk_size=4)),
+    Agent("shop", model=ScriptedModel([[REFUND], "Done."]), tools=[refund]),
+    Agent("twice", model=ScriptedModel([[REFUND, REFUND], "Done."]), tools=[refund]),
+    Agent(
+        "map",
+        model=ScriptedModel([[{"type": "toolCall", "name": "locate", "arguments": {}}], "Found."]),
+        tools=[locate],
+    ),
+]
+
+
+class ThreadNudger:
+    """Executes what it is told of in threads of this process."""
+
+    def __init__(self) -> None:
+        self.kit: AgentKit | None = None
+        self.up = True
+        self._pool = ThreadPoolExecutor(4)
+
+    def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
+        assert self.kit is not None
+        if self.up:
+            self._pool.submit(self.kit.execute, run_id, step)
+
+    def push(self, run_id: str, step: int, kind: StepKind) -> None:
+        return None
+
+    def reachable(self) -> bool:
+        return self.up
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+class Web:
+    """What a test of the web layer holds in its hands."""
+
+    def __init__(self, store: MemoryStore, nudger: ThreadNudger) -> None:
+        self.store = store
+        self.nudger = nudger
+        self.kit = nudger.kit = AgentKit(AGENTS, settings=Settings(max_body_bytes=30_000), store=store, nudger=nudger)
+        self.app = create_app(self.kit)
+        self.client: FlaskClient = self.app.test_client()
+
+    def start(self, agent: str = "hello", **more: Any) -> str:
+        """Start a run, wait until it ends or pauses, and return its id."""
+        response = self.client.post("/runs", json={"agent": agent, "input": "hi", **more})
+        assert response.status_code == 202, response.text
+        run_id: str = response.json["id"]
+        self.kit.handle(run_id).wait(10)
+        return run_id
+
+    def resume(self, run_id: str, body: Any, **headers: str) -> TestResponse:
+        return self.client.post(
+            f"/runs/{run_id}/resume", json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+
+    def beat(self) -> None:
+        self.store.beat("worker", 60_000)
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    nudger = ThreadNudger()
+    yield Web(MemoryStore(), nudger)
+    nudger.close()
+
+
+@pytest.fixture
+def stopped_web(web: Web) -> Web:
+    """Its queue takes nothing: what is started stays queued."""
+    web.nudger.up = False
+    return web
+
+
+def frames(body: bytes) -> list[tuple[int, dict[str, Any]]]:
+    """The (id, event) of each frame of a stream."""
+    found = []
+    for block in body.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
+        if "data" in lines:
+            assert set(lines) == {"id", "data"}
+            found.append((int(lines["id"]), json.loads(lines["data"])))
+    return found
+
+
+def assert_problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = json.loads(response.data.decode("utf-8"))
+    assert (body["status"], body["code"]) == (status, code)
+    assert {"type", "title", "detail"} <= body.keys()
+    assert "Traceback" not in response.text
+    return body

@@ -1,0 +1,85 @@
+"""The OpenAPI document: valid, complete, and true of what is really sent."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jsonschema
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.unit.web.conftest import Web, frames
+
+
+def _document(web: Web) -> dict[str, Any]:
+    document: dict[str, Any] = web.client.get("/openapi.json").json
+    return document
+
+
+def _validator(document: dict[str, Any], name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    )
+
+
+def test_the_document_is_valid(web: Web) -> None:
+    OpenAPIV31SpecValidator(_document(web)).validate()
+
+
+def test_every_route_is_in_the_document_and_nothing_else(web: Web) -> None:
+    routes = set()
+    for rule in web.app.url_map.iter_rules():
+        path = re.sub(r"<run_id>", "{runId}", rule.rule)
+        routes |= {(path, method.lower()) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    described = {
+        (path, method)
+        for path, item in _document(web)["paths"].items()
+        for method in item
+        if method not in ("parameters",)
+    }
+    assert described == routes
+
+
+def test_what_is_sent_is_what_is_described(web: Web) -> None:
+    document = _document(web)
+    events: list[dict[str, Any]] = []
+    for agent, answer in (
+        ("hello", None),
+        ("shop", {"decision": {"approved": True}}),
+        ("shop", {"reject": {"reason": "no"}}),
+        ("map", {"result": "home"}),
+    ):
+        run_id = web.start(agent)
+        _validator(document, "Run").validate(web.client.get(f"/runs/{run_id}").json)
+        if answer is not None:
+            _validator(document, "Answer").validate(answer)
+            web.resume(run_id, answer)
+            web.kit.handle(run_id).wait(10)
+        _validator(document, "Run").validate(web.client.get(f"/runs/{run_id}").json)
+        events += [event for _, event in frames(web.client.get(f"/runs/{run_id}/events").data)]
+    schemas = document["components"]["schemas"]
+    check = _validator(document, "Event")
+    for event in events:
+        check.validate(event)
+        name = schemas["Event"]["discriminator"]["mapping"][event["type"]].rpartition("/")[2]
+        assert event.keys() <= schemas[name]["properties"].keys()
+    assert {"agent_start", "message_update", "tool_decision_resolved", "agent_end"} <= {e["type"] for e in events}
+    for path, name in (
+        ("/runs", "RunPage"),
+        ("/agents", "AgentList"),
+        ("/readyz", "Readiness"),
+        ("/healthz", "Health"),
+    ):
+        _validator(document, name).validate(web.client.get(path).json)
+    _validator(document, "Problem").validate(web.client.get("/nothing").json)
+
+
+def test_every_event_of_the_protocol_is_described(web: Web) -> None:
+    described = set(_document(web)["components"]["schemas"]["Event"]["discriminator"]["mapping"])
+    assert described == {
+        *("agent_start", "agent_resume", "agent_pause", "agent_end", "turn_start", "turn_end"),
+        *("message_start", "message_update", "message_end", "message_discard", "model_retry"),
+        *("tool_execution_start", "tool_execution_update", "tool_execution_end"),
+        *("tool_decision_pending", "tool_client_execute_pending", "tool_in_doubt", "tool_decision_resolved"),
+        "stream_reset",
+    }

@@ -35,7 +35,7 @@ check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the hous
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## Measure a step's cost against a bare Celery chain.
-	$(BIN)/python bench/steps.py $(BENCH_ARGS)
+	$(BIN)/python -m bench.steps $(BENCH_ARGS)
 
 # Only `name==version` lines: what a machine's own pip configuration adds has no place in the repository.
 lock: ## Write constraints.txt anew from the newest versions that pyproject.toml allows.

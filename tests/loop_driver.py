@@ -13,10 +13,21 @@ from agentkit.agents import Agent, BoundAgent
 from agentkit.cancel import Cancellation
 from agentkit.events import Event, message_update
 from agentkit.ids import new_id
-from agentkit.loop import Answer, abort, begin_run, client_result, expire, fail, find_pending, resolve
+from agentkit.loop import (
+    Answer,
+    abort,
+    begin_run,
+    client_result,
+    expire,
+    fail,
+    find_pending,
+    finish_model,
+    finish_tool,
+    park,
+    resolve,
+)
 from agentkit.loop import add_message as send_message
 from agentkit.loop import doubt as doubt_step
-from agentkit.loop import finish_model, finish_tool, park
 from agentkit.messages import AssistantMessage, Json, Message, Usage, user_message
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.builder import MessageBuilder
@@ -109,7 +120,9 @@ class Driver:
         """The number of the open step of this kind, and of this call where one is named."""
         record = self.record
         for step in record.steps:
-            if step.kind == kind and (call_id is None or (step.call is not None and record.calls[step.call].id == call_id)):
+            if step.kind == kind and (
+                call_id is None or (step.call is not None and record.calls[step.call].id == call_id)
+            ):
                 return step.number
         raise AssertionError(f"no {kind} step is open for {call_id}: {record.steps}")
 
@@ -131,10 +144,7 @@ class Driver:
     def commit(self, change: Change, lease: Lease | None = None, version: int | None = None) -> Commit:
         state = self.state
         before, after = state.record.status, change.record.status
-        steps_through = {before, *TRANSITIONS[before]}
-        if before == "queued":
-            steps_through |= TRANSITIONS[after] if after == "running" else set()
-        assert after in steps_through, f"{before} -> {after}"
+        assert after in {before, *TRANSITIONS[before]}, f"{before} -> {after}"
         commit = self.store.commit(change, state.version if version is None else version, lease)
         if lease is not None:
             self.claims.pop(lease.step, None)
@@ -205,7 +215,7 @@ class Driver:
     def expire(self, seconds: float = 0) -> bool:
         """Let time pass and apply what has expired; False where nothing has."""
         self.now += round(seconds * 1000)
-        change = expire(self.state, self.agent.agent.parallel_tool_calls, self.now)
+        change = expire(self.state, self.agent, self.now)
         if change is not None:
             self.commit(change)
         return change is not None
@@ -226,7 +236,7 @@ class Driver:
         return self
 
     def cut_message(self, text: str, stop_reason: str) -> AssistantMessage:
-        """The assistant message as far as a worker streamed it, its stream written to the log under the step's lease."""
+        """The assistant message as far as a worker came; what it streamed goes into the log under its lease."""
         claim = self.claim("model")
         builder = self.builder()
         message = builder.message(stop_reason=stop_reason)

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from agentkit.agents import BoundAgent
 from agentkit.errors import (
     DecisionAmbiguousError,
     DecisionExpiredError,
@@ -120,8 +121,11 @@ def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, para
     return draft.change()
 
 
-def expire(state: RunState, parallel: bool, now: int) -> Change | None:
-    """Apply `on_expire` to the items whose time is over; None where there are none."""
+def expire(state: RunState, agent: BoundAgent | None, now: int) -> Change | None:
+    """Apply `on_expire` to the items whose time is over; None where there are none.
+
+    `agent`: as this process knows it; None where it does not.
+    """
     draft = Draft(state, now)
     overdue = [
         (index, call.on_expire)
@@ -132,20 +136,18 @@ def expire(state: RunState, parallel: bool, now: int) -> Change | None:
         return None
     for index, on_expire in overdue:
         item = cast(Json, state.record.calls[index].item)
-        client = item["kind"] == "client_execute"
         if on_expire == "abort":
             draft.resolve_item(index, "expired", None)
             error: Json = {"code": "expired", "message": f"nobody answered {item['toolName']!r} in time"}
             draft.end(Status.ABORTED, error)
             return draft.change()
         if on_expire == "reject":
-            answer: Json = {"reject": {"reason": "nobody answered in time"}}
             draft.resolve_item(index, "expired", None, reason="nobody answered in time")
+            _answer_call(draft, index, {"reject": {"reason": "nobody answered in time"}}, None)
         else:
-            answer = {"result": client_result(on_expire)} if client else {"decision": on_expire}
-            draft.resolve_item(index, "expired", None, decision=None if client else on_expire)
-        _answer_call(draft, index, answer, None)
-    _continue(draft, parallel)
+            draft.resolve_item(index, "expired", None, decision=on_expire)
+            _answer_call(draft, index, {"decision": on_expire}, agent.tool(item["toolName"]) if agent else None)
+    _continue(draft, agent.agent.parallel_tool_calls if agent else True)
     return draft.change()
 
 
@@ -182,7 +184,8 @@ def _answer_call(draft: Draft, index: int, answer: Json, client_tool: Tool | Non
     call = draft.record.calls[index]
     item = cast(Json, call.item)
     if client_tool is not None and client_tool.runs == "client":
-        draft.pend(index, "client_execute", {}, timeout=client_tool.decision_timeout, on_expire=client_tool.on_expire)
+        on_expire = "abort" if client_tool.on_expire == "abort" else "reject"  # a default decision is no result
+        draft.pend(index, "client_execute", {}, timeout=client_tool.decision_timeout, on_expire=on_expire)
     else:
         if item["kind"] == "in_doubt" and "decision" in answer:
             answer = {**(call.answer or {}), "verdict": answer["decision"]}

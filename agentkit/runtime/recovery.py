@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 
+from agentkit.agents import BoundAgent
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -92,7 +93,7 @@ class Recovery:
         if record.terminal:
             self._store.settle(run, (record.ended_at or now) + self._retention_ms + 1000)
             return
-        change = expire(state, self._parallel(record.agent), now)
+        change = expire(state, self._agent(record.agent), now)
         if change is not None:
             log.info("run %s: an item expired", record.id)
             commit_change(self._store, self._nudger, change, state.version)
@@ -108,8 +109,8 @@ class Recovery:
                 looks.append(now + self._lease_ms)
         self._store.settle(run, min(looks, default=None))
 
-    def _parallel(self, agent: str) -> bool:
+    def _agent(self, name: str) -> BoundAgent | None:
         try:
-            return self._agents.bind(agent).agent.parallel_tool_calls
+            return self._agents.bind(name)
         except AgentNotFoundError:
-            return True
+            return None

@@ -176,11 +176,12 @@ def test_a_model_that_fails_ends_the_run_and_its_message() -> None:
     assert run.shape()[-3:] == ["assistant message_end", "turn_end", "agent_end"]
 
 
-@pytest.mark.parametrize("state", [tool_due, worker_gone, resumed, in_doubt, queued])
+@pytest.mark.parametrize("state", [tool_due, worker_gone, resumed, in_doubt])
 def test_a_step_that_fails_ends_the_run_from_where_it_stands(state: Callable[[], Driver]) -> None:
     run = state()
     if run.status == "paused":
         run.decide({"verdict": "retry"})
+    run.claim("tool")
     run.fail("step_failed", "it killed its workers").check()
     assert run.status == "failed"
     assert run.record.error is not None

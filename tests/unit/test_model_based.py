@@ -1,0 +1,253 @@
+"""Anything may happen to a run in any order: hypothesis plays workers, people and the clock.
+
+Whatever it does, the log keeps its rules, a decision is consumed once, and a run that is driven ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from agentkit import tool
+from agentkit.errors import DecisionConflictError, DecisionExpiredError, LeaseLostError, VersionConflictError
+from agentkit.loop import Answer, abort, doubt, finish_model, finish_tool, resolve
+from agentkit.messages import Json
+from agentkit.record import Lease
+from agentkit.store.base import Claim
+from tests.loop_driver import APPROVAL, LEASE_MS, Driver, call, result
+
+
+@tool
+def look() -> str:
+    """Look."""
+    return ""
+
+
+@tool(decision=APPROVAL, decision_timeout=60)
+def refund(decision: Any = None) -> str:
+    """Refund."""
+    return ""
+
+
+@tool(decision=APPROVAL, decision_timeout=300, on_expire="abort")
+def drop(decision: Any = None) -> str:
+    """Drop."""
+    return ""
+
+
+@tool(decision=APPROVAL, decision_timeout=90, on_expire={"approved": False}, runs="client")
+def photo(decision: Any = None) -> str:
+    """Take a photo."""
+    return ""
+
+
+@tool(effects="once")
+def pay() -> str:
+    """Pay."""
+    return ""
+
+
+NAMES = ["look", "refund", "drop", "photo", "pay", "unknown"]
+ANSWERS = [{"approved": True}, {"approved": False}]
+
+
+class Runs(RuleBasedStateMachine):
+    """One run. `hands` are the workers' claims: some hold, some have run out and belong to nobody or another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run: Driver | None = None
+        self.hands: list[Claim] = []
+        self.accepted: dict[str, Json] = {}
+        self.turns = 0
+
+    @property
+    def driver(self) -> Driver:
+        assert self.run is not None
+        return self.run
+
+    @precondition(lambda self: self.run is None)
+    @rule(parallel=st.booleans(), given=st.sampled_from(["go", [{"role": "user", "content": "x", "timestamp": 1}]]))
+    def start(self, parallel: bool, given: Any) -> None:
+        self.run = Driver(look, refund, drop, photo, pay, parallel_tool_calls=parallel, max_turns=6).start(given)
+
+    # -- workers
+
+    @precondition(lambda self: self.run is not None and self.run.record.steps)
+    @rule(data=st.data(), dies=st.booleans())
+    def claim(self, data: st.DataObject, dies: bool) -> None:
+        step = data.draw(st.sampled_from(self.driver.record.steps))
+        live = step.number in self.driver.state.live
+        claim = self.driver.store.claim(self.driver.run_id, step.number, 0 if dies else LEASE_MS)
+        assert (claim is None) == live, "a step is lent unless its lease runs"
+        if claim is not None:
+            self.hands.append(claim)
+
+    @precondition(lambda self: self.hands)
+    @rule(data=st.data(), names=st.lists(st.sampled_from(NAMES), max_size=3))
+    def finish(self, data: st.DataObject, names: list[str]) -> None:
+        """A worker ends its step, whether it still holds it or not; it may have been told of long ago."""
+        claim = data.draw(st.sampled_from(self.hands))
+        self.hands.remove(claim)
+        self._finish(claim, names)
+
+    def _finish(self, claim: Claim, names: list[str]) -> None:
+        run, lease = self.driver, claim.lease
+        state = run.state
+        step = state.record.step(lease.step)
+        held = step is not None and lease.token == self._newest(lease)
+        if step is None:
+            with pytest.raises(LeaseLostError):
+                run.store.append(lease, [{"type": "x"}], 1)
+            return
+        with contextlib.nullcontext() if held else pytest.raises(LeaseLostError):
+            if step.kind == "model":
+                self._finish_model(lease, names)
+            elif state.record.abort is not None:
+                change = abort(state, None, run.now, holding=True, finished=(step.number, result("done")))
+                assert change is not None
+                run.commit(change, lease)
+            else:
+                self._finish_tool(lease, step.call or 0)
+
+    def _newest(self, lease: Lease) -> int:
+        """The token that holds the step: that of the last claim of it."""
+        mine = [c.lease.token for c in [*self.hands, *self.done] if c.lease.step == lease.step]
+        return max([lease.token, *mine])
+
+    @property
+    def done(self) -> list[Claim]:
+        return []
+
+    def _finish_model(self, lease: Lease, names: list[str]) -> None:
+        run, state = self.driver, self.driver.state
+        if lease.attempt > 1:
+            fresh = run.agent.empty_message(run.now)
+            discard = [{"type": "message_discard", "reason": "x"}, {"type": "message_start", "message": fresh}]
+            run.store.append(lease, discard, 1)
+        if state.record.abort is not None:
+            change = abort(state, None, run.now, holding=True, message=run.builder().message(stop_reason="aborted"))
+            assert change is not None
+            run.commit(change, lease)
+            return
+        self.turns += 1
+        blocks = [call(name, f"{self.turns}-{n}-{name}") for n, name in enumerate(names)]
+        updates, message = run.answer_of(blocks or "an answer")
+        run.commit(finish_model(state, run.agent, lease.step, message, run.now).with_events(updates), lease)
+
+    def _finish_tool(self, lease: Lease, index: int) -> None:
+        run, state = self.driver, self.driver.state
+        waiting = state.record.calls[index]
+        answer = waiting.answer or {}
+        verdict = answer.get("verdict", {}).get("verdict", "retry")
+        executed = not ({"reject", "result"} & answer.keys()) and verdict == "retry"
+        if executed and waiting.name == "pay" and lease.attempt > 1:
+            run.commit(doubt(state, run.agent, lease.step, run.now), lease)
+            return
+        assert waiting.name != "photo" or not executed, "a client-side tool is not executed here"
+        change = finish_tool(state, run.agent, lease.step, result("done"), run.now, executed=executed)
+        run.commit(change, lease)
+
+    # -- people
+
+    @precondition(lambda self: self.run is not None and self.run.pending)
+    @rule(data=st.data(), how=st.sampled_from(["answer", "reject"]), decision=st.sampled_from(ANSWERS))
+    def answer(self, data: st.DataObject, how: str, decision: Any) -> None:
+        self._answer(data.draw(st.sampled_from(self.driver.pending)), how, decision)
+
+    def _answer(self, item: Json, how: str, decision: Any) -> None:
+        run = self.driver
+        state = run.state
+        index = next(i for i, c in enumerate(state.record.calls) if c.item == item)
+        given = Answer("reject", {"reason": "no"})
+        if how == "answer":
+            given = {
+                "decision": Answer("decision", decision),
+                "client_execute": Answer("result", result("from the client")),
+                "in_doubt": Answer("decision", {"verdict": random.choice(["retry", "done", "failed"])}),
+            }[item["kind"]]
+        tool_ = run.agent.tool(item["toolName"])
+        try:
+            change = resolve(state, index, given, tool_, run.agent.agent.parallel_tool_calls, run.now)
+        except DecisionExpiredError:
+            assert run.now >= item["expiresAt"]
+            return
+        run.commit(change)
+        self.accepted[item["decisionId"]] = given.stored()
+        with pytest.raises(VersionConflictError):
+            run.commit(change, version=state.version)
+
+    @precondition(lambda self: self.accepted)
+    @rule(data=st.data())
+    def answer_again(self, data: st.DataObject) -> None:
+        """An accepted answer is known for good, and told from any other."""
+        decision_id = data.draw(st.sampled_from(sorted(self.accepted)))
+        known = self.driver.store.resolution(self.driver.run_id, decision_id=decision_id, tool_call_id=None)
+        assert known is not None
+        assert known.answer == self.accepted[decision_id]
+        assert decision_id not in {item["decisionId"] for item in self.driver.pending}
+        assert not Answer("decision", {"approved": "other"}).same_as(known.answer), DecisionConflictError
+
+    @precondition(lambda self: self.run is not None and not self.run.record.terminal)
+    @rule(when=st.sampled_from(["steer", "followUp"]))
+    def send(self, when: str) -> None:
+        self.driver.send("more", when)
+
+    @precondition(lambda self: self.run is not None)
+    @rule(often=st.integers(0, 9))
+    def abort(self, often: int) -> None:
+        if often == 0:
+            self.driver.abort("enough")
+
+    # -- time
+
+    @precondition(lambda self: self.run is not None)
+    @rule(seconds=st.sampled_from([1, 61, 301]))
+    def time_passes(self, seconds: int) -> None:
+        self.driver.expire(seconds)
+
+    # -- what always holds
+
+    @invariant()
+    def the_log_keeps_its_rules(self) -> None:
+        if self.run is not None:
+            self.run.check()
+            record = self.run.record
+            assert record.terminal or record.steps or record.pending, "somebody can always make the run go on"
+            assert not record.terminal or (not record.steps and not record.pending)
+
+    def teardown(self) -> None:
+        """Whatever state it was left in, a run that is driven reaches its end."""
+        if self.run is None:
+            return
+        for _ in range(200):
+            if self.driver.record.terminal:
+                break
+            self._drive()
+        self.driver.check()
+        assert self.driver.record.terminal
+
+    def _drive(self) -> None:
+        run = self.driver
+        state = run.state
+        for step in state.record.steps:
+            held = [c for c in self.hands if c.lease.step == step.number]
+            claim = run.store.claim(run.run_id, step.number, LEASE_MS) or max(held, key=lambda c: c.lease.token)
+            self.hands = [c for c in self.hands if c.lease.step != step.number]
+            self._finish(claim, [])
+            return
+        run.expire(0)
+        if run.pending and not run.record.terminal:
+            self._answer(run.pending[0], "answer", {"approved": True})
+
+
+Runs.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestRuns = Runs.TestCase

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agentkit.agents import Agent, BoundAgent
+from agentkit.engine import Engine, celery_nudger, redis_store
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -23,10 +24,12 @@ from agentkit.errors import (
     IdempotencyConflictError,
     InvalidRequestError,
     RunNotFoundError,
+    UnsupportedSchemaVersionError,
     VersionConflictError,
 )
 from agentkit.handle import RunHandle
 from agentkit.ids import new_id, now_ms
+from agentkit.limits import check_limits, check_metadata
 from agentkit.loop import (
     Answer,
     abort,
@@ -39,27 +42,16 @@ from agentkit.loop import (
 )
 from agentkit.messages import Block, Json, Message, check_content, check_history
 from agentkit.providers import resolve as resolve_provider
-from agentkit.record import Change, RunState, dumps
+from agentkit.record import Change, RunState
 from agentkit.run import Run
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
-from agentkit.runtime.steps import StepRunner, commit_change, nudge_all, pushes_of
+from agentkit.runtime.steps import StepRunner
 from agentkit.settings import Settings
-from agentkit.store.base import Commit, Store
+from agentkit.store.base import Store
 from agentkit.store.memory import MemoryStore
 
 __all__ = ["AgentKit"]
-
-MAX_METADATA_BYTES = 16_384
-MAX_LIMIT = 2**53 - 1  # what every JSON reader takes as a whole number
-
-
-@dataclass(frozen=True)
-class _Engine:
-    """A store and the way to its workers."""
-
-    store: Store
-    nudger: Nudger
 
 
 class AgentKit:
@@ -88,9 +80,10 @@ class AgentKit:
             raise ConfigurationError("an AgentKit needs at least one agent")
         self._store = store
         self._nudger = nudger
-        self._made: tuple[int, _Engine] | None = None
-        self._runner: tuple[int, StepRunner] | None = None
-        self._inline: _Engine | None = None
+        self._made: tuple[int, Engine] | None = None
+        self._inline: Engine | None = None
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._after_fork)
 
     # -- agents
 
@@ -142,7 +135,7 @@ class AgentKit:
         It can be resumed and looked at through this kit object as long as that lives.
         """
         if self._inline is None:
-            self._inline = _Engine(MemoryStore(), InlineNudger())
+            self._inline = Engine(MemoryStore(), InlineNudger(), self, self.settings)
         handle = self._start(self._inline, agent, input, messages, metadata, limits, None, None)
         self._drain(self._inline)
         return handle.run
@@ -189,7 +182,7 @@ class AgentKit:
                 return RunHandle(engine.store, run_id, seq - 1)
             change = self._resolve(state, index, answer)
             try:
-                commit = self._commit(engine, change, state.version)
+                commit = engine.commit(change, state.version)
             except VersionConflictError:
                 continue
             self._drain(engine)
@@ -225,7 +218,7 @@ class AgentKit:
             if change is None:
                 return handle
             try:
-                self._commit(engine, change, state.version)
+                engine.commit(change, state.version)
             except VersionConflictError:
                 continue
             for step in () if state.live else change.record.steps:
@@ -242,7 +235,7 @@ class AgentKit:
         while True:
             state = engine.store.load(run_id)
             try:
-                self._commit(engine, add_message(state, content, when, now_ms()), state.version)
+                engine.commit(add_message(state, content, when, now_ms()), state.version)
             except VersionConflictError:
                 continue
             return RunHandle(engine.store, run_id, state.last_seq)
@@ -281,6 +274,8 @@ class AgentKit:
                 if state is None:
                     store.unlist(run_id)
                     continue
+                if isinstance(state, UnsupportedSchemaVersionError):
+                    continue  # a newer worker's: it can be listed there
                 if status in (None, str(state.record.status)) and agent in (None, state.record.agent):
                     if len(found) == limit:
                         return found, found[-1].id
@@ -306,25 +301,21 @@ class AgentKit:
     @property
     def runner(self) -> StepRunner:
         """What executes steps in this process; made anew after a fork."""
-        if self._runner is None or self._runner[0] != os.getpid():
-            self._runner = (os.getpid(), self._new_runner(self._engine))
-        return self._runner[1]
+        return self._engine.runner
 
     def recovery(self) -> Recovery:
         """What finds due and forgotten runs, for a worker to start."""
-        return Recovery(
-            self._engine.store,
-            self,
-            self._engine.nudger,
-            lease_seconds=self.settings.lease_seconds,
-            retention_seconds=self.settings.retention_seconds,
-        )
+        return self._engine.recovery()
 
     # -- inside
 
+    def _after_fork(self) -> None:
+        """A lock that another thread held at the fork would stay held in the child."""
+        self._lock = threading.Lock()
+
     def _start(
         self,
-        engine: _Engine,
+        engine: Engine,
         agent: str,
         input: str | list[Block] | None,
         messages: list[Message] | None,
@@ -339,8 +330,8 @@ class AgentKit:
         request: Json = {
             "agent": agent,
             "given": input if messages is None else messages,
-            "metadata": _checked_metadata(metadata),
-            "limits": _checked_limits(limits),
+            "metadata": check_metadata(metadata),
+            "limits": check_limits(limits),
             "model": model,
         }
         bound = self._bind_for_start(agent, model)
@@ -356,11 +347,7 @@ class AgentKit:
             limits=request["limits"],
             now=now_ms(),
         )
-        engine.store.note(run_id, self._soon())
-        engine.store.index(run_id)
-        pushes = pushes_of(engine.nudger, change)
-        if engine.store.create(change, pushes) and not pushes:
-            nudge_all(engine.nudger, change)
+        engine.create(change)
         return RunHandle(engine.store, run_id)
 
     def _bind_for_start(self, agent: str, model: str | None) -> BoundAgent:
@@ -376,38 +363,16 @@ class AgentKit:
             raise IdempotencyConflictError
         return bound_run
 
-    def _commit(self, engine: _Engine, change: Change, version: int) -> Commit:
-        if change.opened:
-            engine.store.note(change.record.id, self._soon())
-        return commit_change(engine.store, engine.nudger, change, version)
-
-    def _soon(self) -> int:
-        """When to look whether a nudge arrived: well within a lease time."""
-        return now_ms() + round(self.settings.lease_seconds * 500)
-
     @property
-    def _engine(self) -> _Engine:
-        if self._made is None or self._made[0] != os.getpid():
-            self._made = (os.getpid(), _Engine(self._store or self._redis_store(), self._nudger or self._celery()))
-        return self._made[1]
+    def _engine(self) -> Engine:
+        with self._lock:
+            if self._made is None or self._made[0] != os.getpid():
+                store = self._store or redis_store(self.settings)
+                nudger = self._nudger or celery_nudger(self.settings)
+                self._made = (os.getpid(), Engine(store, nudger, self, self.settings))
+            return self._made[1]
 
-    def _redis_store(self) -> Store:
-        from agentkit.store.redis import RedisStore
-
-        settings = self.settings
-        return RedisStore(
-            settings.redis_url,
-            prefix=settings.key_prefix,
-            retention_seconds=settings.retention_seconds,
-            max_events=settings.max_events,
-        )
-
-    def _celery(self) -> Nudger:
-        from agentkit.nudge import CeleryNudger
-
-        return CeleryNudger(self.settings)
-
-    def _engine_of(self, run_id: str) -> _Engine:
+    def _engine_of(self, run_id: str) -> Engine:
         if self._inline is not None:
             try:
                 self._inline.store.load(run_id)
@@ -417,24 +382,10 @@ class AgentKit:
                 return self._inline
         return self._engine
 
-    def _new_runner(self, engine: _Engine) -> StepRunner:
-        settings = self.settings
-        return StepRunner(
-            engine.store,
-            self,
-            engine.nudger,
-            lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
-            flush_seconds=settings.flush_seconds,
-        )
-
-    def _drain(self, engine: _Engine) -> None:
-        """Execute what is due, where nobody else does."""
-        if engine is not self._inline or not isinstance(engine.nudger, InlineNudger):
-            return
-        runner = self._new_runner(engine)
-        while engine.nudger.waiting:
-            runner.run(*engine.nudger.waiting.popleft())
+    def _drain(self, engine: Engine) -> None:
+        """Nobody else executes what is due in the inline engine."""
+        if engine is self._inline:
+            engine.drain()
 
 
 def _checked_result(value: Any) -> Json:
@@ -442,35 +393,3 @@ def _checked_result(value: Any) -> Json:
         return client_result(value)
     except (TypeError, AgentKitError) as error:
         raise InvalidRequestError(f"result: {error}") from error
-
-
-def _checked_metadata(metadata: Any) -> Json:
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, dict):
-        raise InvalidRequestError("metadata must be a JSON object")
-    try:
-        size = len(dumps(metadata).encode())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"metadata must be a JSON object: {error}") from error
-    if size > MAX_METADATA_BYTES:
-        raise InvalidRequestError(f"metadata has {size} bytes, over {MAX_METADATA_BYTES}")
-    return metadata
-
-
-_LIMITS: Mapping[str, type[Any]] = {"maxTurns": int, "maxTokens": int, "maxCost": float, "timeout": float}
-
-
-def _checked_limits(limits: Any) -> Json:
-    if limits is None:
-        return {}
-    if not isinstance(limits, dict):
-        raise InvalidRequestError("limits must be an object")
-    for key, value in limits.items():
-        if key not in _LIMITS:
-            raise InvalidRequestError(f"limits has the unknown field {key!r}; the limits are {', '.join(_LIMITS)}")
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-        if not 0 < number <= MAX_LIMIT or (_LIMITS[key] is int and not isinstance(value, int)):
-            kind = "a whole number" if _LIMITS[key] is int else "a number"
-            raise InvalidRequestError(f"limits.{key} must be {kind} over 0, at most {MAX_LIMIT}")
-    return limits

@@ -16,13 +16,13 @@ def abort(
     *,
     holding: bool = False,
     message: AssistantMessage | None = None,
-    finished: tuple[int, Json] | None = None,
+    finished: tuple[int, Json, bool] | None = None,
 ) -> Change | None:
     """Abort a run; None where it has ended or is being aborted already.
 
     Where a worker holds a step, the wish is recorded and the worker ends the run; `holding` says that the
-    caller is that worker, with the open assistant `message` as far as it came, or with the result of the
-    tool step that it has `finished`.
+    caller is that worker, with the open assistant `message` as far as it came, or with the tool step that it
+    has `finished`: its number, its result, and whether its execution start is in the log.
     """
     record = state.record
     if record.terminal:
@@ -39,7 +39,8 @@ def abort(
     if message is not None:
         draft.set(usage=add_usage(record.usage, message["usage"]))
     if finished is not None:
-        finish_step(draft, *finished)
+        step, result, executed = finished
+        finish_step(draft, step, result, executed=executed)
     draft.end(Status.ABORTED, error, message)
     return draft.change()
 

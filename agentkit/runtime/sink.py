@@ -70,7 +70,7 @@ class EventSink:
     def _on_timer(self) -> None:
         with self._lock:
             self._timer = False
-            if self._closed or not self._waiting:
+            if self._closed or not (self._waiting or self._sending):
                 return
             try:
                 self._flush()
@@ -81,10 +81,12 @@ class EventSink:
                 self._ticker.call_later(max(self._window, 0.2), self._on_timer)
 
     def _flush(self) -> None:
-        if not self._sending:
+        if self._sending:  # of a write that failed
+            self._send()
+        if self._waiting:
             self._sending, self._waiting = self._waiting, []
             self._flushes += 1
-        self._send()
+            self._send()
 
     def _send(self) -> None:
         version = self._store.append(self._held.lease, self._sending, self._flushes)

@@ -151,7 +151,8 @@ class StepRunner:
 
         `events` go in front of its own. Raises LeaseLostError where the step is no longer ours.
         """
-        state = held.state
+        # An abort came after the claim: only a state that knows of it leads to the run's end.
+        state = self.store.load(held.lease.run_id) if held.cancel.reason == "abort" else held.state
         while True:
             change = transition(state).with_events(events)
             try:

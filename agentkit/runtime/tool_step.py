@@ -43,17 +43,24 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
     number = held.lease.step
     updates: tuple[Event, ...] = ()
     result: ToolResult | None
+
+    def ask(question: Callable[[RunState], Change]) -> None:
+        """Commit what leaves the call open, unless the run was aborted meanwhile."""
+        runner.commit(
+            held, lambda state: question(state) if state.record.abort is None else runner.aborted(held, state)
+        )
+
     given = _given_result(call)
     if given is not None:
         result, executed = given, False
     elif tool is None and call.answer is not None:
         reason = f"tool_not_registered: the worker has no tool {call.name!r}"
-        runner.commit(held, lambda state: park(state, number, now_ms(), reason))
+        ask(lambda state: park(state, number, now_ms(), reason))
         return
     elif tool is None:
         result, executed = error_result(f"the tool {call.name!r} is not registered"), True
     elif tool.effects == "once" and held.lease.attempt > 1:
-        runner.commit(held, lambda state: doubt(state, agent, number, now_ms()))
+        ask(lambda state: doubt(state, agent, number, now_ms()))
         return
     else:
         execution = _Execution(runner, held, call, f"{record.turn}:{step.call}")
@@ -64,7 +71,7 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
 
     def transition(state: RunState) -> Change:
         if state.record.abort is not None:
-            finished = (number, _stored(result)) if result is not None else None
+            finished = (number, _stored(result), executed) if result is not None else None
             return runner.aborted(held, state, finished=finished)
         if result is None:
             raise LeaseLostError

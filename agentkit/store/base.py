@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agentkit.errors import UnsupportedSchemaVersionError
 from agentkit.events import Event
 from agentkit.messages import Json, Message
 from agentkit.record import Change, Lease, RunState
@@ -205,8 +206,11 @@ class Store(Protocol):
         """Ids of runs, newest first, those older than the id `before`."""
         ...
 
-    def loads(self, run_ids: Sequence[str]) -> list[RunState | None]:
-        """The states of several runs without their messages; None for each that is gone."""
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
+        """The states of several runs without their messages; None for each that is gone.
+
+        A record of a newer agentkit does not hide the others: its error stands in its place.
+        """
         ...
 
     # -- the store itself

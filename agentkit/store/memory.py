@@ -10,7 +10,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agentkit.errors import LeaseLostError, RunNotFoundError, RunNotTerminalError, VersionConflictError
+from agentkit.errors import (
+    LeaseLostError,
+    RunNotFoundError,
+    RunNotTerminalError,
+    UnsupportedSchemaVersionError,
+    VersionConflictError,
+)
 from agentkit.events import Event
 from agentkit.ids import now_ms
 from agentkit.messages import Message
@@ -260,10 +266,15 @@ class MemoryStore:
         with self.news:
             return sorted((i for i in self._listed if before is None or i < before), reverse=True)[:limit]
 
-    def loads(self, run_ids: Sequence[str]) -> list[RunState | None]:
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
+        found: list[RunState | UnsupportedSchemaVersionError | None] = []
         with self.news:
-            runs = [self._find(run_id) for run_id in run_ids]
-            return [None if run is None else self._state(run, len(run.messages)) for run in runs]
+            for run in (self._find(run_id) for run_id in run_ids):
+                try:
+                    found.append(None if run is None else self._state(run, len(run.messages)))
+                except UnsupportedSchemaVersionError as error:
+                    found.append(error)
+        return found
 
     # -- the store itself
 

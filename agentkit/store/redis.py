@@ -303,9 +303,10 @@ class RedisStore:
         return [run_id.decode() for run_id in ids]
 
     @_translated
-    def loads(self, run_ids: Sequence[str]) -> list[RunState | None]:
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         calls = [([self._key(run_id), self._key(run_id, ":m")], ["none"]) for run_id in run_ids]
-        return [None if reply == b"missing" else _state(reply) for reply in self._scripts.call_many("load", calls)]
+        replies = self._scripts.call_many("load", calls)
+        return [None if reply == b"missing" else _state_or_error(reply) for reply in replies]
 
     # -- the store itself
 
@@ -350,6 +351,13 @@ def _state(reply: Any) -> RunState:
     now, fields, messages = reply
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     return decode_state(int(now), pairs, messages)
+
+
+def _state_or_error(reply: Any) -> RunState | UnsupportedSchemaVersionError:
+    try:
+        return _state(reply)
+    except UnsupportedSchemaVersionError as error:
+        return error
 
 
 def _seq(entry_id: bytes) -> int:

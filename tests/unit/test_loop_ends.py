@@ -161,9 +161,18 @@ def test_a_tool_that_finished_in_time_keeps_its_result() -> None:
     claim = run.claim("tool", "two")
     run.claim("tool", "look")
     run.abort()
-    assert run.abort(holding=True, finished=(claim.lease.step, result("just in time")))
+    assert run.abort(holding=True, finished=(claim.lease.step, result("just in time"), True))
     run.check()
     assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == ["just in time"]
+
+
+def test_a_rejected_call_that_an_abort_overtakes_has_no_execution_to_end() -> None:
+    run = paused().reject("no")
+    claim = run.claim("tool")
+    run.abort()
+    assert run.abort(holding=True, finished=(claim.lease.step, result("rejected: no", is_error=True), False))
+    run.check()
+    assert "tool_execution_end" not in run.shape()
 
 
 def test_a_model_that_fails_ends_the_run_and_its_message() -> None:

@@ -109,21 +109,12 @@ class Runs(RuleBasedStateMachine):
         with contextlib.nullcontext() if held else pytest.raises(LeaseLostError):
             if step.kind == "model":
                 self._finish_model(lease, names)
-            elif state.record.abort is not None:
-                change = abort(state, None, run.now, holding=True, finished=(step.number, result("done")))
-                assert change is not None
-                run.commit(change, lease)
             else:
                 self._finish_tool(lease, step.call or 0)
 
     def _newest(self, lease: Lease) -> int:
         """The token that holds the step: that of the last claim of it."""
-        mine = [c.lease.token for c in [*self.hands, *self.done] if c.lease.step == lease.step]
-        return max([lease.token, *mine])
-
-    @property
-    def done(self) -> list[Claim]:
-        return []
+        return max([lease.token, *(c.lease.token for c in self.hands if c.lease.step == lease.step)])
 
     def _finish_model(self, lease: Lease, names: list[str]) -> None:
         run, state = self.driver, self.driver.state
@@ -147,6 +138,12 @@ class Runs(RuleBasedStateMachine):
         answer = waiting.answer or {}
         verdict = answer.get("verdict", {}).get("verdict", "retry")
         executed = not ({"reject", "result"} & answer.keys()) and verdict == "retry"
+        if state.record.abort is not None:
+            finished = (lease.step, result("done"), executed)
+            change = abort(state, None, run.now, holding=True, finished=finished)
+            assert change is not None
+            run.commit(change, lease)
+            return
         if executed and waiting.name == "pay" and lease.attempt > 1:
             run.commit(doubt(state, run.agent, lease.step, run.now), lease)
             return
@@ -248,6 +245,6 @@ class Runs(RuleBasedStateMachine):
 
 
 Runs.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestRuns = Runs.TestCase

@@ -1,0 +1,115 @@
+"""An application whose steps a test executes by hand, and models that misbehave."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agentkit import Agent, AgentKit, ScriptedModel
+from agentkit.cancel import Cancellation
+from agentkit.errors import ProviderError
+from agentkit.messages import zero_usage
+from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta
+from agentkit.record import StepKind
+from agentkit.settings import Settings
+from agentkit.store.base import Push, Store
+from agentkit.store.memory import MemoryStore
+from tests.event_rules import check_log
+
+__all__ = ["App", "Failing", "FakeNudger", "Silent", "die", "in_background", "one_call"]
+
+
+class FakeNudger:
+    """Keeps what it was told; delivers on request, as often as one likes."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
+        self.told.append((run_id, step))
+
+    def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
+        return None
+
+    def reachable(self) -> bool:
+        return True
+
+
+class App:
+    """A kit whose nudges are delivered by hand."""
+
+    def __init__(
+        self, *turns: Any, tools: Any = (), model: Any = None, store: Store | None = None, **settings: Any
+    ) -> None:
+        self.store: Any = store or MemoryStore()
+        self.nudger = FakeNudger()
+        self.agent = Agent("a", model or ScriptedModel(list(turns), chunk_size=3), tools=tools)
+        settings = {"flush_seconds": 0.0, **settings}
+        self.kit = AgentKit([self.agent], settings=Settings(**settings), store=self.store, nudger=self.nudger)
+
+    def start(self) -> str:
+        return self.kit.start("a", "go").id
+
+    def run(self) -> str:
+        run_id = self.start()
+        self.work()
+        return run_id
+
+    def work(self) -> App:
+        """Deliver nudges until there are none."""
+        while self.nudger.told:
+            self.kit.execute(*self.nudger.told.pop(0))
+        return self
+
+    def log(self, run_id: str) -> list[Any]:
+        return [json.loads(e.data) for e in self.store.events(run_id, 0, 10_000).events]
+
+    def check(self, run_id: str) -> Any:
+        run = self.kit.get(run_id)
+        check_log(self.log(run_id), run.messages or [], run.status)
+        return run
+
+
+def in_background(function: Callable[[], Any]) -> threading.Thread:
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+class Silent:
+    """A model that says a word and then nothing, until it is cancelled. Asked again, it answers."""
+
+    name = api = "silent"
+    model = "m"
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        if self.reached.is_set():
+            yield TextDelta("fresh")
+            yield Finish("stop", zero_usage())
+            return
+        yield TextDelta("well")
+        self.reached.set()
+        cancel.wait(30)
+
+
+class Failing:
+    name = api = "failing"
+    model = "m"
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        yield TextDelta("I th")
+        raise ProviderError("overloaded", status=529)
+
+
+def die(app: App, run_id: str, step: int) -> None:
+    """A worker claims a step and dies."""
+    assert app.store.claim(run_id, step, 0) is not None
+
+
+def one_call(name: str, **arguments: Any) -> list[Any]:
+    return [{"type": "toolCall", "name": name, "arguments": arguments}]

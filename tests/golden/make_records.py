@@ -1,0 +1,127 @@
+"""Makes the frozen corpus of stored records: tests/golden/records/v1/*.json.
+
+    python -m tests.golden.make_records [FOLDER]
+
+Each file is what a store keeps of one run: `fixed`, `state` and `status` as they are written down, and the
+messages. Ids and times are made steady, so that two runs of this script differ in nothing.
+
+The files are never made again for a schemaVersion that was released: they stand for records that lie in
+people's stores. A new version gets a folder of its own, made by this script as it is then.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from agentkit import tool
+from agentkit.record import SCHEMA_VERSION
+from tests.loop_driver import APPROVAL, Driver, call
+
+__all__ = ["FOLDER", "RUNS", "stored"]
+
+FOLDER = Path(__file__).parent / "records" / f"v{SCHEMA_VERSION}"
+
+
+@tool(decision=APPROVAL, decision_timeout=3600, on_expire={"approved": False})
+def refund(cents: int, decision: Any = None) -> str:
+    """Refund."""
+    return f"{cents}"
+
+
+@tool(runs="client")
+def locate() -> str:
+    """Where the client is."""
+    return ""
+
+
+@tool(effects="once")
+def pay() -> str:
+    """Pay."""
+    return ""
+
+
+def new() -> Driver:
+    return Driver(refund, locate, pay, max_turns=9).start("Grüße ☃", limits={"maxTokens": 1000})
+
+
+def queued() -> Driver:
+    return new()
+
+
+def running() -> Driver:
+    """A tool executes, a call after it is done, and messages from outside wait."""
+    run = new().model([call("pay"), call("unknown")])
+    run.claim("tool")
+    run.send("hurry", "steer").send([{"type": "text", "text": "and then"}], "followUp").abort("enough")
+    return run
+
+
+def paused_one_decision() -> Driver:
+    return new().model([call("refund", cents=5)])
+
+
+def paused_two_pending() -> Driver:
+    """One item is answered, one waits for the client, one is in doubt."""
+    run = new().model([call("refund", cents=5), call("locate"), call("pay")])
+    run.lose("tool", "pay")
+    return run.doubt("pay").decide({"approved": True}, "refund", decided_by="ann", input={"cents": 4})
+
+
+def completed() -> Driver:
+    run = new().model([call("refund", cents=5)]).decide({"approved": True}).tool("refund", "refunded")
+    run.now += 1500
+    return run.model("done")
+
+
+def failed() -> Driver:
+    run = new()
+    return run.fail("provider_error", "overloaded", run.cut_message("half", "error"))
+
+
+def aborted() -> Driver:
+    run = paused_one_decision()
+    run.abort("enough")
+    return run
+
+
+RUNS: dict[str, Callable[[], Driver]] = {
+    make.__name__: make
+    for make in (queued, running, paused_one_decision, paused_two_pending, completed, failed, aborted)
+}
+
+
+def stored(run: Driver) -> dict[str, Any]:
+    """The run as the store keeps it, its halves parsed so that a diff can be read."""
+    record = run.record
+    return {
+        "fixed": json.loads(record.encode_fixed()),
+        "state": json.loads(record.encode_state()),
+        "status": str(record.status),
+        "messages": run.messages,
+    }
+
+
+def steady(text: str, ids: Iterator[str]) -> str:
+    """`text` with every id that was made at random replaced by one that counts."""
+    body = json.loads(text)
+    found = [body["fixed"]["id"]]
+    found += [item["decisionId"] for c in body["state"].get("calls", ()) if (item := c.get("item"))]
+    for old in found:
+        text = text.replace(old, next(ids))
+    return text
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in RUNS.items():
+        ids = (f"00000000-0000-7000-8000-{number:012d}" for number in range(1, 99))
+        text = json.dumps(stored(make()), ensure_ascii=False, indent=2)
+        (folder / f"{name}.json").write_text(steady(text, ids) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

@@ -1,0 +1,131 @@
+"""No key without an owner or a time to live, whatever way a run takes through Redis (design section 2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import pytest
+import redis
+
+from agentkit import Agent, AgentKit, ScriptedModel, tool
+from agentkit.runtime.nudging import InlineNudger
+from agentkit.settings import Settings
+from agentkit.store.redis import RedisStore
+from tests.event_rules import check_log
+from tests.redis_contract import ttls_of
+
+PREFIX = "leak:"
+
+
+@tool(decision={"type": "object"})
+def refund(cents: int, decision: Any) -> str:
+    """Refund."""
+    return f"refunded {cents}"
+
+
+@tool
+def look() -> str:
+    """Look."""
+    return "seen"
+
+
+def calls(*names: str) -> list[Any]:
+    arguments = {"refund": {"cents": 5}}
+    return [{"type": "toolCall", "name": name, "arguments": arguments.get(name, {})} for name in names]
+
+
+class App:
+    def __init__(self, url: str) -> None:
+        self.redis = redis.Redis.from_url(url)
+        self.store = RedisStore(url, prefix=PREFIX)
+        self.nudger = InlineNudger()
+        model = ScriptedModel([calls("look", "refund"), calls("refund"), "done"], chunk_size=2)
+        self.kit = AgentKit(
+            [Agent("a", model, tools=[look, refund])], settings=Settings(), store=self.store, nudger=self.nudger
+        )
+
+    def work(self) -> None:
+        while self.nudger.waiting:
+            self.kit.execute(*self.nudger.waiting.popleft())
+
+    def keys(self) -> dict[str, int | None]:
+        return ttls_of(self.redis, "*")
+
+    def keys_of(self, run_id: str) -> dict[str, int | None]:
+        return {key: ttl for key, ttl in self.keys().items() if run_id in key}
+
+    def close(self) -> None:
+        self.store.close()
+        self.redis.close()
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[App]:
+    app = App(redis_url)
+    yield app
+    app.close()
+
+
+def permanent() -> set[str]:
+    """The keys that common.lua declares as permanent."""
+    text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
+    found = {PREFIX + name for name in re.findall(r"^--\s+P(\w+)\s.*permanent", text, re.MULTILINE)}
+    assert found == {f"{PREFIX}due", f"{PREFIX}runs"}
+    return found
+
+
+def check_keys(app: App) -> None:
+    leaked = {key for key, ttl in app.keys().items() if ttl is None} - permanent()
+    assert not leaked, "keys without a time to live"
+
+
+def test_a_complete_run_leaves_no_key_without_a_time_to_live(app: App) -> None:
+    run_id = app.kit.start("a", "go", idempotency_key="k", metadata={"x": 1}).id
+    app.kit.send(run_id, "more", "steer")
+    app.store.beat("worker", 60_000)
+    for _ in range(2):
+        assert None in app.keys_of(run_id).values()
+        assert set(app.keys_of(run_id).values()) == {None}, "what has not ended must not expire"
+        app.work()
+        assert app.kit.get(run_id).status == "paused"
+        assert set(app.keys_of(run_id).values()) == {None}
+        app.kit.resume(run_id, {})
+    app.work()
+    run = app.kit.get(run_id)
+    assert run.status == "completed"
+    check_log(list(app.kit.handle(run_id).events()), run.messages or [], run.status)
+    suffixes = {key.rpartition("}")[2] for key in app.keys_of(run_id)}
+    assert suffixes == {"", ":m", ":e", ":r"}
+    check_keys(app)
+
+
+def test_a_run_aborted_while_paused_leaves_no_key_without_a_time_to_live(app: App) -> None:
+    run_id = app.kit.start("a", "go").id
+    app.work()
+    app.kit.abort(run_id)
+    app.kit.abort(run_id)
+    assert app.kit.get(run_id).status == "aborted"
+    assert app.keys_of(run_id)
+    check_keys(app)
+
+
+def test_what_comes_after_the_end_makes_no_key(app: App) -> None:
+    run_id = app.kit.start("a", "go").id
+    app.kit.abort(run_id)
+    before = set(app.keys())
+    app.work()
+    app.kit.abort(run_id)
+    app.kit.recovery().sweep()
+    assert set(app.keys()) == before
+    check_keys(app)
+
+
+def test_a_deleted_run_leaves_nothing(app: App) -> None:
+    run_id = app.kit.start("a", "go").id
+    app.kit.abort(run_id)
+    app.kit.delete(run_id)
+    app.work()
+    assert app.keys() == {}

@@ -1,0 +1,164 @@
+"""Following a log: wherever a reader left off, it gets exactly the rest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from agentkit import tool
+from agentkit.errors import StoreUnavailableError
+from agentkit.record import dumps
+from agentkit.runtime.follow import follow
+from agentkit.store.base import Store, StoredEvent
+from agentkit.store.memory import MemoryStore
+from tests.apps import App, in_background, one_call
+from tests.store_contract import claimed, ended, event, new_run, step_done
+
+
+@tool(decision={"type": "object"})
+def refund(decision: Any) -> str:
+    """Refund."""
+    return "refunded"
+
+
+def no_reset() -> StoredEvent:
+    raise AssertionError("nothing was trimmed")
+
+
+def seqs(store: Store, run_id: str, after: int, **options: Any) -> list[int]:
+    return [e.seq for e in follow(store, run_id, after, reset=no_reset, **options) if e is not None]
+
+
+def test_a_reader_that_reconnects_after_any_seq_gets_exactly_the_rest() -> None:
+    app = App(one_call("refund"), "a text of some length", tools=[refund])
+    run_id = app.run()
+    app.kit.resume(run_id, {})
+    app.work()
+    last = app.kit.get(run_id).last_seq
+    assert last > 20
+    for after in range(last + 1):
+        assert seqs(app.store, run_id, after) == list(range(after + 1, last + 1))
+
+
+def test_readers_that_come_while_the_run_is_written_get_all_of_it_once() -> None:
+    app = App(one_call("refund"), "x" * 60, tools=[refund])
+    run_id = app.start()
+    got: dict[int, list[int]] = {}
+    threads = []
+    for reader in range(4):
+        threads.append(in_background(lambda n=reader: got.update({n: seqs(app.store, run_id, 0)})))
+        if app.nudger.told:
+            app.kit.execute(*app.nudger.told.pop(0))
+    app.kit.resume(run_id, {})
+    app.work()
+    for thread in threads:
+        thread.join(10)
+    last = app.kit.get(run_id).last_seq
+    assert [got[n] for n in range(4)] == [list(range(1, last + 1))] * 4
+
+
+def test_published_events_that_leave_a_gap_send_the_reader_to_the_log() -> None:
+    class Gaps(MemoryStore):
+        """Publishes only every other event, some twice, and none in order."""
+
+        def subscribe(self, run_id: str) -> Any:
+            page = super().events(run_id, 0, 100).events
+            news = itertools.chain([[page[1]], [page[0], page[1]], [page[3]], page[::-1], None], itertools.repeat(None))
+            return type("News", (), {"get": lambda _, timeout: next(news), "close": lambda _: None})()
+
+        reads = 0
+
+        def events(self, run_id: str, after: int, limit: int) -> Any:
+            self.reads += 1
+            return super().events(run_id, after, limit if self.reads > 1 else 1)
+
+    store = Gaps()
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    store.commit(step_done(claim, events=(event("agent_end"),)), claim.state.version, claim.lease)
+    assert seqs(store, run_id, 0) == [1, 2, 3, 4, 5]
+
+
+def test_a_reader_of_trimmed_events_gets_the_snapshot_in_their_place() -> None:
+    app = App("x" * 60, store=MemoryStore(max_events=5))
+    run_id = app.run()
+    events = list(app.kit.handle(run_id).events())
+    assert [e["type"] for e in events] == ["stream_reset"]
+    assert events[0]["run"]["lastSeq"] == app.kit.get(run_id).last_seq
+    assert events[0]["run"]["status"] == "completed"
+
+
+def test_after_a_reset_come_the_events_after_the_snapshot() -> None:
+    store = MemoryStore(max_events=3)
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    store.append(claim.lease, [event("x")] * 5, 1)
+    snapshot = StoredEvent(9, dumps({"type": "stream_reset", "run": {"id": run_id, "agent": "a"}}).encode())
+    stream = follow(store, run_id, 2, reset=lambda: snapshot)
+    assert next(stream) == snapshot
+    store.commit(step_done(claim, events=(event("x"), event("agent_end"))), claim.state.version, claim.lease)
+    assert [e and json.loads(e.data)["type"] for e in stream] == ["x", "agent_end"]
+
+
+def test_what_is_still_kept_is_read_without_a_reset() -> None:
+    store = MemoryStore(max_events=3)
+    run_id = ended(store)
+    assert seqs(store, run_id, 2) == [3, 4, 5]
+    assert seqs(store, run_id, 5) == []
+
+
+def test_a_reader_until_the_pause_stops_there_and_a_reader_of_a_paused_run_too() -> None:
+    app = App(one_call("refund"), "done", tools=[refund])
+    run_id = app.run()
+    last = app.kit.get(run_id).last_seq
+    assert seqs(app.store, run_id, 0, until_pause=True) == list(range(1, last + 1))
+    assert seqs(app.store, run_id, last, until_pause=True) == []
+
+
+def test_a_quiet_stream_gives_a_sign_of_life_and_can_be_stopped() -> None:
+    store = MemoryStore()
+    run_id = new_run(store)
+    stop = threading.Event()
+    stream = follow(store, run_id, 2, reset=no_reset, tick=0.01, stopped=stop.is_set)
+    assert [next(stream), next(stream)] == [None, None]
+    stop.set()
+    assert list(stream) in ([], [None])
+
+
+def test_a_deleted_run_ends_its_streams() -> None:
+    store = MemoryStore()
+    run_id = ended(store)
+    stream = follow(store, run_id, 0, reset=no_reset)
+    next(stream)
+    store.delete(run_id)
+    assert len(list(stream)) <= 4
+
+
+def test_a_reader_outlasts_a_store_that_is_away_for_a_while() -> None:
+    class Away(MemoryStore):
+        fails = 0
+
+        def events(self, run_id: str, after: int, limit: int) -> Any:
+            if self.fails:
+                self.fails -= 1
+                raise StoreUnavailableError
+            return super().events(run_id, after, 3)
+
+    store = Away()
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    store.commit(step_done(claim, events=(event("agent_end"),)), claim.state.version, claim.lease)
+    store.fails = 2
+    assert seqs(store, run_id, 0, tick=0.01) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_handles_events_are_json_with_their_seq(after: int) -> None:
+    app = App("hi")
+    run_id = app.run()
+    events = list(app.kit.handle(run_id).events(after))
+    assert [e["seq"] for e in events] == list(range(after + 1, app.kit.get(run_id).last_seq + 1))

@@ -1,0 +1,177 @@
+"""Recovery: whatever was lost, one sweep of any worker finds it. Time is the store's; leases are short."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentkit import tool
+from agentkit.ids import new_id, now_ms
+from agentkit.store.memory import MemoryStore
+from tests.apps import App, die, one_call
+from tests.event_rules import shape
+from tests.store_contract import new_run
+from tests.waiting import wait_until
+
+LEASE_SECONDS = 0.2
+
+
+@tool(decision={"type": "object"}, decision_timeout=0.1)
+def refund(decision: Any) -> str:
+    """Refund."""
+    return "refunded"
+
+
+@tool(decision={"type": "boolean"}, decision_timeout=0.1, on_expire=False)
+def ask(decision: bool) -> str:
+    """Ask."""
+    return f"decided {decision}"
+
+
+@tool
+def look() -> str:
+    """Look."""
+    return ""
+
+
+def app_of(*turns: Any, **options: Any) -> App:
+    return App(*turns, lease_seconds=LEASE_SECONDS, **options)
+
+
+def swept(app: App) -> list[tuple[str, int]]:
+    """What the next sweep that finds anything nudges."""
+    app.nudger.told.clear()
+    recovery = app.kit.recovery()
+    wait_until(lambda: recovery.sweep() and app.nudger.told, what="a sweep that finds something")
+    return app.nudger.told
+
+
+def test_a_lost_nudge_is_found_within_the_lease_time() -> None:
+    app = app_of("hello")
+    run_id = app.start()
+    app.nudger.told.clear()
+    began = now_ms()
+    assert swept(app) == [(run_id, 1)]
+    assert now_ms() - began < LEASE_SECONDS * 1000
+    assert app.work().check(run_id).status == "completed"
+
+
+def test_a_lost_nudge_of_a_later_step_is_found() -> None:
+    app = app_of(one_call("look"), "done", tools=[look])
+    run_id = app.start()
+    app.kit.execute(*app.nudger.told.pop(0))
+    assert swept(app) == [(run_id, 2)]
+    assert app.work().check(run_id).status == "completed"
+
+
+def test_a_lost_nudge_of_an_answer_is_found() -> None:
+    app = app_of(one_call("refund"), "done", tools=[refund])
+    run_id = app.run()
+    app.kit.resume(run_id, {})
+    assert swept(app) == [(run_id, 2)]
+    assert app.work().check(run_id).status == "completed"
+
+
+def test_the_step_of_a_dead_worker_is_found_when_its_lease_has_run_out() -> None:
+    app = app_of("hello")
+    run_id = app.start()
+    assert app.store.claim(run_id, 1, 300) is not None
+    began = now_ms()
+    assert swept(app) == [(run_id, 1)]
+    assert now_ms() - began >= 250, "not before its lease has run out"
+    assert app.work().check(run_id).status == "completed"
+    assert shape(app.log(run_id)).count("message_discard") == 1
+
+
+def test_an_unanswered_nudge_is_repeated_once_per_lease_time() -> None:
+    app = app_of("hello")
+    run_id = app.start()
+    assert swept(app) == [(run_id, 1)]
+    assert app.kit.recovery().sweep() == 0
+    assert swept(app) == [(run_id, 1)]
+
+
+def test_an_expired_item_is_resolved() -> None:
+    app = app_of(one_call("refund"), "done", tools=[refund])
+    run_id = app.run()
+    assert app.check(run_id).status == "paused"
+    (nudge,) = swept(app)
+    assert nudge == (run_id, 2)
+    run = app.work().check(run_id)
+    assert run.status == "completed"
+    resolved = next(e for e in app.log(run_id) if e["type"] == "tool_decision_resolved")
+    assert (resolved["outcome"], resolved["reason"]) == ("expired", "nobody answered in time")
+
+
+def test_a_default_decision_of_false_is_what_the_tool_gets() -> None:
+    app = app_of(one_call("ask"), "done", tools=[ask])
+    run_id = app.run()
+    swept(app)
+    run = app.work().check(run_id)
+    assert run.messages[2]["content"][0]["text"] == "decided False"
+
+
+def test_a_run_that_waits_without_a_time_is_left_alone() -> None:
+    @tool(decision={"type": "object"})
+    def patient(decision: Any) -> str:
+        """Wait."""
+        return ""
+
+    app = app_of(one_call("patient"), tools=[patient])
+    app.run()
+    recovery = app.kit.recovery()
+    wait_until(lambda: app.store.backlog()[0] == 0 or recovery.sweep(), what="the index to be looked at")
+    wait_until(lambda: (recovery.sweep(), app.store.backlog()[0] == 0)[1], what="the index to be empty")
+    assert app.nudger.told == []
+
+
+def test_an_ended_run_stays_until_it_has_expired_and_then_leaves_every_index() -> None:
+    app = app_of("hello", store=MemoryStore(retention_seconds=1), retention_seconds=1)
+    run_id = app.run()
+    recovery = app.kit.recovery()
+    assert app.store.listing(None, 10) == [run_id]
+    wait_until(lambda: (recovery.sweep(), app.store.listing(None, 10) == [])[1], what="the run to be unlisted")
+    assert app.store.backlog() == (0, 0)
+    assert app.store.loads([run_id]) == [None]
+
+
+def test_an_entry_whose_run_was_never_made_is_dropped() -> None:
+    app = app_of("hello")
+    run_id = new_id()
+    app.store.note(run_id, now_ms() - 1)
+    app.store.index(run_id)
+    assert app.kit.recovery().sweep() == 1
+    assert app.store.backlog() == (0, 0)
+    assert app.store.listing(None, 10) == []
+
+
+def test_a_record_that_cannot_be_read_holds_up_no_other() -> None:
+    app = app_of("hello")
+    newer = new_run(app.store, schema_version=99)
+    app.store.note(newer, now_ms() - 1000)
+    run_id = app.start()
+    assert swept(app) == [(run_id, 1)]
+    assert app.work().check(run_id).status == "completed"
+
+
+def test_an_aborted_run_whose_worker_is_gone_is_ended() -> None:
+    app = app_of("hello")
+    run_id = app.start()
+    die(app, run_id, 1)
+    app.nudger.told.clear()
+    app.kit.abort(run_id)
+    app.nudger.told.clear()
+    assert (run_id, 1) in swept(app)
+    assert app.work().check(run_id).status == "aborted"
+
+
+def test_a_running_worker_counts_as_there() -> None:
+    app = app_of("hello")
+    recovery = app.kit.recovery()
+    run_id = app.start()
+    app.nudger.told.clear()
+    recovery.start()
+    try:
+        wait_until(app.store.workers, what="the worker's sign of life")
+        wait_until(lambda: (run_id, 1) in app.nudger.told, what="the sweep")
+    finally:
+        recovery.stop()

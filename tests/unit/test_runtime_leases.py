@@ -1,0 +1,171 @@
+"""What a step leans on: the way into the log, and the lease that lasts while it works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentkit import AgentKit
+from agentkit import events as ev
+from agentkit.errors import LeaseLostError, StoreUnavailableError
+from agentkit.record import Lease
+from agentkit.runtime.leases import Held, LeaseKeeper
+from agentkit.runtime.sink import EventSink
+from agentkit.runtime.ticker import Ticker
+from agentkit.settings import Settings
+from agentkit.store.base import Store
+from agentkit.store.memory import MemoryStore
+from tests.apps import App
+from tests.store_contract import claimed, new_run
+from tests.waiting import wait_until
+
+# -- streaming -------------------------------------------------------------------------------------
+
+
+class CountingStore(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.appends: list[list[Any]] = []
+        self.down = 0
+
+    def append(self, lease: Lease, events: Any, flush: int) -> int:
+        if self.down:
+            self.down -= 1
+            raise StoreUnavailableError
+        self.appends.append(list(events))
+        return super().append(lease, events, flush)
+
+
+def delta(text: str, at: int = 0) -> Any:
+    return ev.message_update({"type": "text_delta", "contentIndex": at, "delta": text})
+
+
+def deltas(events: Any) -> list[str]:
+    return [e["assistantMessageEvent"].get("delta", e["assistantMessageEvent"]["type"]) for e in events]
+
+
+def sink_on(store: Store, window: float) -> tuple[EventSink, Held]:
+    held = Held(*_claim(store))
+    return EventSink(store, held, Ticker(), window, lambda _held, _version: None), held
+
+
+def _claim(store: Store) -> Any:
+    claim = claimed(store, new_run(store))
+    return claim.lease, claim.state
+
+
+def test_the_first_token_is_written_at_once_and_the_rest_together() -> None:
+    store = CountingStore()
+    sink, _ = sink_on(store, 3600)
+    for letter in "abcd":
+        sink.emit(delta(letter))
+    assert [deltas(events) for events in store.appends] == [["a"]]
+    assert deltas(sink.drain()) == ["bcd"]
+
+
+def test_what_is_collected_is_written_at_the_end_of_the_window_while_the_model_is_silent() -> None:
+    store = CountingStore()
+    sink, _ = sink_on(store, 0.02)
+    for letter in "abcd":
+        sink.emit(delta(letter))
+    wait_until(lambda: len(store.appends) == 2, what="the trailing flush")
+    assert [deltas(events) for events in store.appends] == [["a"], ["bcd"]]
+    assert sink.drain() == ()
+
+
+def test_only_adjacent_deltas_of_one_block_are_merged() -> None:
+    store = CountingStore()
+    sink, _ = sink_on(store, 3600)
+    sink.emit(delta("first"))
+    start = ev.message_update({"type": "text_start", "contentIndex": 1})
+    sink.emit(delta("a"), delta("b"), start, delta("c", 1), delta("d", 1), delta("e", 0))
+    assert deltas(sink.drain()) == ["ab", "text_start", "cd", "e"]
+
+
+def test_nothing_is_written_after_the_sink_was_drained() -> None:
+    store = CountingStore()
+    sink, _ = sink_on(store, 0)
+    sink.drain()
+    sink.emit(delta("late"))
+    assert store.appends == []
+
+
+def test_a_flush_that_met_a_lost_lease_cancels_the_step() -> None:
+    store = CountingStore()
+    sink, held = sink_on(store, 0.02)
+    sink.emit(delta("a"))
+    _steal(store, held)
+    sink.emit(delta("b"))
+    wait_until(lambda: held.cancel.reason == "lost", what="the loss to be noticed")
+    with pytest.raises(LeaseLostError):
+        sink.drain()
+
+
+def _steal(store: Store, held: Held) -> None:
+    """Another worker claims the step."""
+    store.renew([held.lease], 0)
+    assert store.claim(held.lease.run_id, held.lease.step, 60_000) is not None
+
+
+def test_a_trailing_flush_that_the_store_could_not_take_is_tried_again() -> None:
+    store = CountingStore()
+    sink, held = sink_on(store, 0.02)
+    sink.emit(delta("a"))
+    store.down = 1
+    sink.emit(delta("b"))
+    wait_until(lambda: len(store.appends) == 2, what="the second try")
+    assert sink.drain() == ()
+    assert store.load(held.lease.run_id).last_seq == 6
+
+
+# -- leases ----------------------------------------------------------------------------------------
+
+
+def test_a_kept_lease_is_renewed_and_a_lost_one_is_told() -> None:
+    store = MemoryStore()
+    keeper = LeaseKeeper(store, Ticker(), 0.3)
+    run_id = new_run(store)
+    held = keeper.hold(claimed(store, run_id, lease_ms=300))
+    assert keeper.busy() == 1
+    first = store.load(run_id).live[1]
+    wait_until(lambda: store.load(run_id).live.get(1, 0) > first + 300, what="a renewal")
+    assert store.claim(run_id, 1, 1000) is None
+    _steal(store, held)
+    wait_until(lambda: held.cancel.reason == "lost", what="the loss to be told")
+    keeper.drop(held)
+    assert keeper.busy() == 0
+
+
+def test_a_keeper_tells_of_an_abort() -> None:
+    store = MemoryStore()
+    app = App("hello")
+    app.kit = AgentKit([app.agent], settings=Settings(), store=store, nudger=app.nudger)
+    run_id = app.start()
+    keeper = LeaseKeeper(store, Ticker(), 30)
+    held = keeper.hold(claimed(store, run_id))
+    app.kit.abort(run_id)
+    wait_until(lambda: held.cancel.reason == "abort", timeout=1, what="the abort to be told")
+    keeper.drop(held)
+
+
+def test_abort_news_that_could_not_be_read_are_read_at_the_next_beat() -> None:
+    class Store(MemoryStore):
+        fails = 0
+
+        def load(self, run_id: str) -> Any:
+            if self.fails:
+                self.fails -= 1
+                raise StoreUnavailableError
+            return super().load(run_id)
+
+    store = Store()
+    app = App("hello")
+    app.kit = AgentKit([app.agent], settings=Settings(), store=store, nudger=app.nudger)
+    run_id = app.start()
+    keeper = LeaseKeeper(store, Ticker(), 30)
+    held = keeper.hold(claimed(store, run_id))
+    app.kit.abort(run_id)
+    store.fails = 1
+    wait_until(lambda: held.cancel.reason == "abort", what="the abort to be told")
+    keeper.drop(held)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentkit.errors import ConfigurationError
 from agentkit.messages import AssistantMessage, Json, zero_usage
 from agentkit.providers.base import Provider, ToolSpec
-from agentkit.tools import Tool
+from agentkit.tools import Tool, tool
 
 __all__ = ["Agent", "BoundAgent", "Limits"]
 
@@ -92,6 +92,43 @@ class Agent:
         set_field(self, "parallel_tool_calls", parallel_tool_calls)
         set_field(self, "limits", Limits(max_turns, max_tokens, max_cost, timeout))
         set_field(self, "options", dict(options))
+
+    def as_tool(
+        self,
+        name: str | None = None,
+        description: str | None = None,
+        *,
+        label: str | None = None,
+        decision: Json | None = None,
+        decision_timeout: float | None = None,
+        on_expire: Any = "reject",
+    ) -> Tool:
+        """This agent as a tool of another: a call starts a run of its own, whose answer is the call's result.
+
+        The calling run holds no process meanwhile. `description` tells its model what the agent is good for.
+        """
+
+        def answer(input: str) -> str:
+            raise NotImplementedError(f"{self.name} answers in a run of its own")
+
+        declared = tool(
+            name=name or self.name.replace(".", "_"),
+            label=label,
+            description=description or f"Ask the agent {self.name}; it answers in words.",
+            parameters=_SUB_AGENT_PARAMETERS,
+            decision=decision,
+            decision_timeout=decision_timeout,
+            on_expire=on_expire,
+        )(answer)
+        return replace(declared, agent=self)
+
+
+_SUB_AGENT_PARAMETERS: Json = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "minLength": 1, "description": "What the agent is to do."}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
 
 
 class BoundAgent:

@@ -141,6 +141,14 @@ class Client:
             body["reject"] = {"reason": reject}
         return self._call("POST", _path(run_id, "/resume"), body=body, repeatable=decision_id is not None)
 
+    def extend(self, run_id: str, decision_id: str, by: float) -> Json:
+        """Give a pending item that expires `by` seconds more; the run.
+
+        It is not sent again where its reply got lost: sent twice, it would move the time twice.
+        """
+        body = {"decisionId": decision_id, "by": by}
+        return self._call("POST", _path(run_id, "/extend"), body=body, repeatable=False)
+
     def abort(self, run_id: str, reason: str | None = None) -> Json:
         """End a run. Harmless when repeated."""
         return self._call("POST", _path(run_id, "/abort"), body={} if reason is None else {"reason": reason})

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from agentkit.ids import now_ms
-from agentkit.record import Change
+from agentkit.runtime.commits import Agents, Committer
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
-from agentkit.runtime.steps import Agents, StepRunner, commit_change, nudge_all, pushes_of
+from agentkit.runtime.steps import StepRunner
 from agentkit.settings import Settings
-from agentkit.store.base import Commit, Store
+from agentkit.store.base import Store
 
 __all__ = ["Engine", "celery_nudger", "redis_store"]
 
@@ -21,6 +20,7 @@ class Engine:
     def __init__(self, store: Store, nudger: Nudger, agents: Agents, settings: Settings) -> None:
         self.store = store
         self.nudger = nudger
+        self.committer = Committer(store, nudger, agents, settings.lease_seconds)
         self._agents = agents
         self._settings = settings
         self._lock = threading.Lock()
@@ -51,30 +51,11 @@ class Engine:
             retention_seconds=self._settings.retention_seconds,
         )
 
-    def create(self, change: Change) -> None:
-        """Make the run of `change`, unless one of its id is there, and tell of its first step."""
-        run_id = change.record.id
-        self.store.note(run_id, self._soon())
-        self.store.index(run_id)
-        pushes = pushes_of(self.nudger, change)
-        if self.store.create(change, pushes) and not pushes:
-            nudge_all(self.nudger, change)
-
-    def commit(self, change: Change, version: int) -> Commit:
-        """Make a change from outside a step true. Raises VersionConflictError."""
-        if change.opened:
-            self.store.note(change.record.id, self._soon())
-        return commit_change(self.store, self.nudger, change, version)
-
     def drain(self) -> None:
         """Execute what is due, where nobody else does."""
         if isinstance(self.nudger, InlineNudger):
             while self.nudger.waiting:
                 self.runner.run(*self.nudger.waiting.popleft())
-
-    def _soon(self) -> int:
-        """When to look whether a nudge arrived: well within a lease time."""
-        return now_ms() + round(self._settings.lease_seconds * 500)
 
 
 def redis_store(settings: Settings) -> Store:

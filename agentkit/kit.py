@@ -14,13 +14,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agentkit.agents import Agent, BoundAgent
+from agentkit.answering import answer_item, extend_item
 from agentkit.engine import Engine, celery_nudger, redis_store
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
     ConfigurationError,
-    DecisionConflictError,
-    DecisionExpiredError,
     IdempotencyConflictError,
     InvalidRequestError,
     RunNotFoundError,
@@ -29,26 +28,21 @@ from agentkit.errors import (
 )
 from agentkit.handle import RunHandle
 from agentkit.ids import new_id, now_ms
-from agentkit.limits import check_limits, check_metadata
+from agentkit.limits import check_extension, check_limits, check_metadata
 from agentkit.loop import (
     Answer,
-    abort,
     add_message,
     begin_run,
     client_result,
-    find_pending,
-    not_pending,
-    resolve,
 )
 from agentkit.messages import Block, Json, Message, check_content, check_history
 from agentkit.providers import resolve as resolve_provider
-from agentkit.record import Change, RunState
 from agentkit.run import Run
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.steps import StepRunner
 from agentkit.settings import Settings
-from agentkit.store.base import Store
+from agentkit.store.base import Store, StoredResolution
 from agentkit.store.memory import MemoryStore
 
 __all__ = ["AgentKit"]
@@ -76,6 +70,8 @@ class AgentKit:
             if agent.name in self._agents:
                 raise ConfigurationError(f"two agents are named {agent.name!r}")
             self._agents[agent.name] = BoundAgent(agent, *resolve_provider(agent.model))
+        for agent in [bound.agent for bound in self._agents.values()]:
+            self._add_sub_agents(agent)
         if not self._agents:
             raise ConfigurationError("an AgentKit needs at least one agent")
         self._store = store
@@ -86,6 +82,18 @@ class AgentKit:
         os.register_at_fork(after_in_child=self._after_fork)
 
     # -- agents
+
+    def _add_sub_agents(self, agent: Agent) -> None:
+        """Agents that others use as tools are the application's too: their runs are carried out like any."""
+        for child in (item.agent for item in agent.tools if item.agent is not None):
+            known = self._agents.get(child.name)
+            if known is None:
+                self._agents[child.name] = BoundAgent(child, *resolve_provider(child.model))
+                self._add_sub_agents(child)
+            elif known.agent is not child:
+                raise ConfigurationError(
+                    f"two agents are named {child.name!r}, one of them as a tool of {agent.name!r}"
+                )
 
     @property
     def agents(self) -> list[BoundAgent]:
@@ -174,57 +182,31 @@ class AgentKit:
         if answer.kind == "result":
             answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
         engine = self._engine_of(run_id)
-        while True:
-            state = engine.store.load(run_id)
-            index = find_pending(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
-            if index is None:
-                seq = self._answered_before(engine.store, state, answer, tool_call_id, decision_id)
-                return RunHandle(engine.store, run_id, seq - 1)
-            change = self._resolve(state, index, answer)
-            try:
-                commit = engine.commit(change, state.version)
-            except VersionConflictError:
-                continue
-            self._drain(engine)
-            return RunHandle(engine.store, run_id, commit.first_seq - 1)
+        seq = answer_item(engine, self._agents, run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
+        self._drain(engine)
+        return RunHandle(engine.store, run_id, seq - 1)
 
-    def _resolve(self, state: RunState, index: int, answer: Answer) -> Change:
-        record = state.record
-        bound = self._agents.get(record.agent)
-        tool = bound.tool(record.calls[index].name) if bound else None
-        parallel = bound.agent.parallel_tool_calls if bound else True
-        return resolve(state, index, answer, tool, parallel, now_ms())
+    def extend(self, run_id: str, decision_id: str, by: float) -> RunHandle:
+        """Give a pending item `by` seconds more: its `expiresAt` moves from where it is.
 
-    def _answered_before(
-        self, store: Store, state: RunState, answer: Answer, tool_call_id: str | None, decision_id: str | None
-    ) -> int:
-        """The seq at which the same answer was accepted; otherwise the error that says what became of the item."""
-        known = store.resolution(state.record.id, decision_id=decision_id, tool_call_id=tool_call_id)
-        if known is None or tool_call_id not in (None, known.tool_call_id):
-            raise not_pending(state.record)
-        if known.outcome == "expired":
-            raise DecisionExpiredError
-        if not answer.same_as(known.answer):
-            raise DecisionConflictError
-        return known.seq
+        Raises RunNotFoundError, RunNotPausedError, DecisionNotFoundError, DecisionExpiredError, and
+        InvalidRequestError where the item never expires.
+        """
+        engine = self._engine_of(run_id)
+        return RunHandle(engine.store, run_id, extend_item(engine, run_id, decision_id, check_extension(by)))
+
+    def decisions(self, run_id: str) -> list[StoredResolution]:
+        """How the run's items were answered, by whom and when, in that order. Raises RunNotFoundError."""
+        store = self._engine_of(run_id).store
+        store.load(run_id)
+        return store.resolutions(run_id)
 
     def abort(self, run_id: str, reason: str | None = None) -> RunHandle:
         """End a run: at once where nothing executes, otherwise within a second. Harmless when repeated."""
         engine = self._engine_of(run_id)
-        while True:
-            state = engine.store.load(run_id)
-            change = abort(state, reason, now_ms())
-            handle = RunHandle(engine.store, run_id, state.last_seq)
-            if change is None:
-                return handle
-            try:
-                engine.commit(change, state.version)
-            except VersionConflictError:
-                continue
-            for step in () if state.live else change.record.steps:
-                engine.nudger.nudge(run_id, step.number, step.kind)  # its worker is gone: another ends the run
-            self._drain(engine)
-            return handle
+        since = engine.committer.abort(run_id, reason)
+        self._drain(engine)
+        return RunHandle(engine.store, run_id, since)
 
     def send(self, run_id: str, message: str | list[Block], when: str = "followUp") -> RunHandle:
         """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end."""
@@ -235,7 +217,7 @@ class AgentKit:
         while True:
             state = engine.store.load(run_id)
             try:
-                engine.commit(add_message(state, content, when, now_ms()), state.version)
+                engine.committer.commit(add_message(state, content, when, now_ms()), state.version)
             except VersionConflictError:
                 continue
             return RunHandle(engine.store, run_id, state.last_seq)
@@ -347,7 +329,7 @@ class AgentKit:
             limits=request["limits"],
             now=now_ms(),
         )
-        engine.create(change)
+        engine.committer.create(change)
         return RunHandle(engine.store, run_id)
 
     def _bind_for_start(self, agent: str, model: str | None) -> BoundAgent:

@@ -1,4 +1,4 @@
-"""What a caller may give a run besides its words: metadata and limits, checked."""
+"""What a caller may give a run besides its words: metadata, limits and more time, checked."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from agentkit.errors import InvalidRequestError
 from agentkit.messages import Json
 from agentkit.record import dumps
 
-__all__ = ["check_limits", "check_metadata"]
+__all__ = ["MAX_EXTENSION_SECONDS", "check_extension", "check_limits", "check_metadata"]
 
 MAX_METADATA_BYTES = 16_384
 MAX_LIMIT = 2**53 - 1  # what every JSON reader takes as a whole number
+MAX_EXTENSION_SECONDS = 1_000_000_000  # 31 years
 
 
 def check_metadata(metadata: Any) -> Json:
@@ -45,3 +46,10 @@ def check_limits(limits: Any) -> Json:
             kind = "a whole number" if _LIMITS[key] is int else "a number"
             raise InvalidRequestError(f"limits.{key} must be {kind} over 0, at most {MAX_LIMIT}")
     return limits
+
+
+def check_extension(by: Any) -> float:
+    """Seconds by which an expiry is moved."""
+    if not isinstance(by, int | float) or isinstance(by, bool) or not 0 < by <= MAX_EXTENSION_SECONDS:
+        raise InvalidRequestError(f"by must be a number of seconds over 0, at most {MAX_EXTENSION_SECONDS}")
+    return by

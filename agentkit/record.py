@@ -64,7 +64,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 }
 
 StepKind = Literal["model", "tool"]
-CallState = Literal["ready", "pending", "answered", "done"]
+CallState = Literal["ready", "pending", "answered", "waiting", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,8 @@ class Call:
     """A tool call of the open turn.
 
     ready: to be executed. pending: waits for an answer to `item`. answered: has its `answer`, and waits
-    until no other call is pending. done: has its `result`, until that is a message.
+    until no other call is pending. waiting: its sub-agent's run works on it. done: has its `result`, until
+    that is a message.
     """
 
     id: str
@@ -94,6 +95,10 @@ class Call:
     answer: Json | None = None
     started: bool = False
     """Its tool_execution_start is in the log from an earlier step of this call."""
+    child: str | None = None
+    """The id of the run in which a sub-agent answers this call."""
+    child_pending: tuple[Json, ...] = ()
+    """What that run waits for, each item with its `runId`; none while it works."""
     result: Json | None = None
     """{content, isError, details?}, held until the calls before it have their messages too."""
 
@@ -109,6 +114,8 @@ class RunRecord:
     metadata: Json
     limits: Json
     created_at: int
+    parent: Json | None = None
+    """{runId, toolCallId, depth}: the call of another run that this run answers."""
     # state
     status: Status = Status.QUEUED
     updated_at: int = 0
@@ -139,8 +146,16 @@ class RunRecord:
 
     @property
     def pending(self) -> list[Json]:
-        """The pending items, in the order of their tool calls."""
-        return [call.item for call in self.calls if call.state == "pending" and call.item]
+        """The pending items, in the order of their tool calls, those of sub-agents' runs among them."""
+        items: list[Json] = []
+        for call in self.calls:
+            items += [call.item] if call.state == "pending" and call.item else call.child_pending
+        return items
+
+    @property
+    def asks(self) -> bool:
+        """Whether an item of this very run is pending."""
+        return any(call.state == "pending" for call in self.calls)
 
     def step(self, number: int) -> Step | None:
         return next((step for step in self.steps if step.number == number), None)
@@ -192,6 +207,7 @@ _FIXED = {
     "metadata": "metadata",
     "limits": "limits",
     "createdAt": "created_at",
+    "parent": "parent",
     "schemaVersion": "schema_version",
 }
 _STATE = {
@@ -219,17 +235,21 @@ _CALL = {
     "onExpire": "on_expire",
     "answer": "answer",
     "started": "started",
+    "child": "child",
+    "childPending": "child_pending",
     "result": "result",
 }
 
 
 def _encode_call(call: Call) -> Json:
     values = {key: getattr(call, name) for key, name in _CALL.items()}
-    return {key: value for key, value in values.items() if value is not None and (key != "started" or value)}
+    return {key: value for key, value in values.items() if value not in (None, ()) and (key != "started" or value)}
 
 
 def _decode_call(stored: Json) -> Call:
-    return Call(**{name: stored[key] for key, name in _CALL.items() if key in stored})
+    values = {name: stored[key] for key, name in _CALL.items() if key in stored}
+    values["child_pending"] = tuple(values.get("child_pending", ()))
+    return Call(**values)
 
 
 def dumps(value: Any) -> str:
@@ -278,6 +298,7 @@ class Resolution:
     """An answered item, kept as long as its run so that the same answer can be told from another.
 
     `answer` is what was given, `event` the index of its tool_decision_resolved among the change's events.
+    `decided_at` is in milliseconds; `decided_by` is None where nobody was named.
     """
 
     decision_id: str
@@ -285,6 +306,8 @@ class Resolution:
     outcome: str
     answer: Json | None
     event: int
+    decided_at: int | None = None
+    decided_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +322,8 @@ class Change:
     resolutions: tuple[Resolution, ...] = ()
     on_claim: tuple[Event, ...] = ()
     """Events that the store appends when the next step of the run is claimed."""
+    orphans: tuple[str, ...] = ()
+    """Runs of sub-agents that nobody waits for any more: they are to be aborted."""
     on_first_claim: Mapping[int, tuple[Event, ...]] = field(default_factory=dict)
     """By step: events that the store appends when that step is claimed for the first time."""
 

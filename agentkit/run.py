@@ -30,6 +30,7 @@ class Run:
     ended_at: int | None
     last_seq: int
     schema_version: int
+    parent_run_id: str | None = None
 
     @classmethod
     def of(cls, state: RunState, messages: Sequence[Message] | None) -> Run:
@@ -50,6 +51,7 @@ class Run:
             ended_at=record.ended_at,
             last_seq=state.last_seq,
             schema_version=record.schema_version,
+            parent_run_id=record.parent["runId"] if record.parent else None,
         )
 
     @property
@@ -59,6 +61,8 @@ class Run:
     def to_json(self) -> Json:
         """The run as the protocol writes it."""
         body: Json = {"id": self.id, "agent": self.agent, "status": self.status, "model": self.model}
+        if self.parent_run_id is not None:
+            body["parentRunId"] = self.parent_run_id
         if self.messages is not None:
             body["messages"] = self.messages
         body |= {"pending": self.pending, "turn": self.turn, "usage": self.usage}

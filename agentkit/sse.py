@@ -18,5 +18,10 @@ def retry(milliseconds: int) -> bytes:
 
 
 def event_type(data: bytes) -> str:
-    """The `type` of a stored event, without parsing it: the store writes seq, timestamp and type first."""
+    """The `type` of a stored event, without parsing it: the store writes seq, timestamp and type first.
+
+    What does not begin so was not stored: it is a stream_reset.
+    """
+    if not data.startswith(b'{"seq":'):
+        return "stream_reset"
     return data.split(b",", 3)[2].partition(b":")[2].strip(b'"}').decode()

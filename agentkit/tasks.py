@@ -90,4 +90,4 @@ def _stop(**_: Any) -> None:
     """Hand unfinished model calls to other workers instead of making the deploy wait for them."""
     for recovery in _recovery:
         recovery.stop()
-    _kit().runner.keeper.stop_all()
+    _kit().runner.keeper.stop_model_calls()

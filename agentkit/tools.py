@@ -95,6 +95,8 @@ class Tool:
     _signature: Signature = field(repr=False)
     _input_schema: Schema = field(repr=False)
     _decision_schema: Schema | None = field(repr=False)
+    agent: Any = field(default=None, repr=False)
+    """The agent that answers in the function's place, in a run of its own (`Agent.as_tool`)."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)

@@ -64,6 +64,7 @@ class _Log:
         self.turn = 0
         self.in_turn = False
         self.usage = zero_usage()
+        self.delegated: set[str] = set()
         self.open: dict[str, Any] | None = None
         self.blocks_open: set[int] = set()
         self.assistant: Any = None
@@ -102,19 +103,21 @@ class _Log:
         assert not self.paused, "paused twice"
         assert self.in_turn, "a pause does not end a turn"
         waiting = {call for call, _ in self.pending.values()}
-        assert self.executing <= waiting, f"{self.executing - waiting} still execute"
-        shown = [item["decisionId"] for item in event["pending"]]
-        assert sorted(shown) == sorted(self.pending), "agent_pause shows what is pending"
-        order = [self.calls.index(item["toolCallId"]) for item in event["pending"]]
+        executing = self.executing - waiting - self.delegated
+        assert not executing, f"{executing} still execute"
+        own = [item for item in event["pending"] if "runId" not in item]  # a sub-agent's item names its run
+        assert sorted(item["decisionId"] for item in own) == sorted(self.pending), "agent_pause shows what is pending"
+        order = [self.calls.index(item["toolCallId"]) for item in own]
         assert order == sorted(order), "pending items stand in the order of their calls"
-        assert shown, "a pause waits for something"
+        assert event["pending"], "a pause waits for something"
         self.paused = True
 
     def _agent_resume(self, event: Event) -> None:
         assert self.paused, "agent_resume without agent_pause"
-        assert not self.pending, "a run continues when its last item is answered"
-        assert event["toolCallIds"], "agent_resume says which calls were answered"
-        assert set(event["toolCallIds"]) <= self.answered
+        continued = set(event["toolCallIds"])
+        assert continued, "agent_resume says which calls were answered"
+        assert continued <= self.answered | self.delegated
+        assert continued <= self.delegated or not self.pending, "a run continues when its last item is answered"
         self.paused = False
 
     def _agent_end(self, event: Event) -> None:
@@ -202,6 +205,8 @@ class _Log:
             assert self.open == message
         if message["role"] == "toolResult":
             self.results.append(message)
+            if message["toolCallId"] in self.delegated:  # a sub-agent's result carries what its run used
+                self.usage = add_usage(self.usage, message.get("details", {}).get("usage", zero_usage()))
         self.open = None
         self.blocks_open.clear()
 
@@ -245,6 +250,8 @@ class _Log:
 
     def _tool_execution_update(self, event: Event) -> None:
         assert event["toolCallId"] in self.executing
+        if isinstance(event["partialResult"], dict) and event["partialResult"].keys() == {"runId"}:
+            self.delegated.add(event["toolCallId"])
 
     def _tool_execution_end(self, event: Event) -> None:
         assert event["toolCallId"] in self.executing, "an end has its start"

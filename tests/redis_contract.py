@@ -11,7 +11,8 @@ import redis
 from agentkit.record import Step
 from agentkit.store.base import Push, Store
 from agentkit.store.redis import RedisStore
-from tests.store_contract import LEASE_MS, MakeStore, StoreContract, claimed, event, first_change, new_run, step_done
+from tests.store_changes import LEASE_MS, MakeStore, claimed, event, first_change, new_run, step_done
+from tests.store_contract import StoreContract
 
 __all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 

@@ -1,7 +1,6 @@
 """What every store must do: the promises of agentkit/store/base.py, one test each.
 
-Inherit from `StoreContract` and override `make_store` (a fixture) and `ttls`. The changes here are made by
-hand, so that the contract does not depend on the loop.
+Inherit from `StoreContract` and override `make_store` (a fixture) and `ttls`.
 """
 
 from __future__ import annotations
@@ -23,112 +22,29 @@ from agentkit.errors import (
 )
 from agentkit.ids import new_id, now_ms
 from agentkit.messages import user_message
-from agentkit.record import SCHEMA_VERSION, Change, Lease, Resolution, RunRecord, Status, Step
-from agentkit.store.base import Claim, DueRun, Store, StoredEvent
+from agentkit.record import SCHEMA_VERSION, Change, Lease, Resolution, Status, Step
+from agentkit.store.base import Store
+from tests.store_changes import (
+    LEASE_MS,
+    TIMESTAMP,
+    MakeStore,
+    claimed,
+    ended,
+    event,
+    first_change,
+    log_of,
+    new_run,
+    snapshot,
+    step_done,
+    types_of,
+)
+from tests.store_index_contract import IndexContract
 from tests.waiting import wait_until
 
-__all__ = ["MakeStore", "StoreContract", "claimed", "ended", "new_run", "step_done"]
-
-MakeStore = Callable[..., Store]
-"""Makes a store on empty ground; takes `retention_seconds` and `max_events`."""
-
-LEASE_MS = 60_000
-TIMESTAMP = 1_700_000_000_000
+__all__ = ["MakeStore", "StoreContract"]
 
 
-def event(kind: str, **fields: Any) -> dict[str, Any]:
-    return {"type": kind, **fields}
-
-
-def new_run(store: Store, *, schema_version: int = SCHEMA_VERSION) -> str:
-    """A queued run with one message, two events and the model step 1 open."""
-    run_id = new_id()
-    assert store.create(first_change(run_id, schema_version=schema_version))
-    return run_id
-
-
-def first_change(run_id: str, *, schema_version: int = SCHEMA_VERSION) -> Change:
-    step = Step(1, "model")
-    record = RunRecord(
-        id=run_id,
-        agent="a",
-        model="m:x",
-        metadata={"k": "ü"},
-        limits={},
-        created_at=TIMESTAMP,
-        updated_at=TIMESTAMP,
-        messages=1,
-        turn=1,
-        turn_from=1,
-        steps=(step,),
-        next_step=2,
-        schema_version=schema_version,
-    )
-    return Change(
-        record=record,
-        messages=(user_message("hallo, Welt ☃", TIMESTAMP),),
-        events=(event("agent_start", runId=run_id), event("hello", text='a "quoted"\nline, ☃')),
-        opened=(step,),
-        on_first_claim={1: (event("turn_start", turn=1), event("message_start", n=1))},
-    )
-
-
-def claimed(store: Store, run_id: str, step: int = 1, lease_ms: int = LEASE_MS) -> Claim:
-    claim = store.claim(run_id, step, lease_ms)
-    assert claim is not None
-    return claim
-
-
-def step_done(claim: Claim, *, opens: tuple[Step, ...] = (), **more: Any) -> Change:
-    """The commit of a claimed step: one message, one event, and steps that it opens."""
-    record = claim.state.record
-    left = tuple(step for step in record.steps if step.number != claim.lease.step)
-    return Change(
-        record=replace(
-            record,
-            status=more.pop("status", record.status),
-            messages=record.messages + 1,
-            steps=(*left, *opens),
-            next_step=record.next_step + len(opens),
-            ended_at=more.pop("ended_at", None),
-        ),
-        messages=(user_message("more", TIMESTAMP + 1),),
-        events=more.pop("events", (event("done", step=claim.lease.step),)),
-        opened=opens,
-        closed=(claim.lease.step,),
-        **more,
-    )
-
-
-def ended(store: Store) -> str:
-    """A completed run with an answered item."""
-    run_id = new_run(store)
-    claim = claimed(store, run_id)
-    change = step_done(
-        claim,
-        status=Status.COMPLETED,
-        ended_at=now_ms(),
-        resolutions=(Resolution("d1", "t1", "decided", {"decision": 1}, 0),),
-    )
-    store.commit(change, claim.state.version, claim.lease)
-    return run_id
-
-
-def log_of(store: Store, run_id: str) -> list[dict[str, Any]]:
-    return [json.loads(entry.data) for entry in store.events(run_id, 0, 1000).events]
-
-
-def types_of(store: Store, run_id: str) -> list[str]:
-    return [entry["type"] for entry in log_of(store, run_id)]
-
-
-def snapshot(store: Store, run_id: str) -> tuple[Any, ...]:
-    """All that an outsider can see of a run."""
-    state, messages = store.messages(run_id)
-    return state.record, state.version, state.last_seq, messages, log_of(store, run_id)
-
-
-class StoreContract:
+class StoreContract(IndexContract):
     """Override `make_store` and `ttls`."""
 
     @pytest.fixture
@@ -442,83 +358,6 @@ class StoreContract:
         assert first is not None
         assert (last.decision_id, first.decision_id) == ("d2", "d1")
 
-    # -- events ------------------------------------------------------------------------------------
-
-    def test_a_log_is_read_in_pages(self, store: Store) -> None:
-        run_id = new_run(store)
-        store.append(claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
-        page = store.events(run_id, 3, 4)
-        assert [e.seq for e in page.events] == [4, 5, 6, 7]
-        assert (page.first_seq, page.last_seq, page.status) == (1, 10, "running")
-        assert [e.seq for e in store.events(run_id, 8, 4).events] == [9, 10]
-        assert store.events(run_id, 10, 4).events == []
-        assert store.events(run_id, 99, 4).events == []
-
-    def test_a_log_keeps_its_newest_events_and_says_which_is_its_first(self, make_store: MakeStore) -> None:
-        store = make_store(max_events=5)
-        run_id = new_run(store)
-        store.append(claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
-        page = store.events(run_id, 0, 100)
-        assert [e.seq for e in page.events] == [6, 7, 8, 9, 10]
-        assert (page.first_seq, page.last_seq) == (6, 10)
-        assert [e.seq for e in store.events(run_id, 8, 100).events] == [9, 10]
-
-    def test_a_change_with_more_events_than_are_kept_counts_them_all(self, make_store: MakeStore) -> None:
-        store = make_store(max_events=3)
-        run_id = new_run(store)
-        claim = claimed(store, run_id)
-        events = tuple(event("x") for _ in range(10))
-        commit = store.commit(step_done(claim, events=events), claim.state.version, claim.lease)
-        assert (commit.first_seq, commit.last_seq) == (5, 14)
-        assert store.events(run_id, 0, 100).first_seq == 12
-
-    # -- news --------------------------------------------------------------------------------------
-
-    def test_a_subscriber_learns_of_everything_that_is_written_after(self, store: Store) -> None:
-        run_id = new_run(store)
-        subscription = store.subscribe(run_id)
-        try:
-            seen: list[int] = []
-
-            def read(news: list[StoredEvent] | None) -> None:
-                fresh = news if news else store.events(run_id, len(seen), 1000).events
-                for entry in fresh:
-                    if entry.seq == len(seen) + 1:
-                        seen.append(entry.seq)
-                    else:
-                        assert entry.seq <= len(seen), f"a gap before {entry.seq}"
-
-            read(None)
-            claim = claimed(store, run_id)
-            for flush in range(1, 6):
-                store.append(claim.lease, [event("x"), event("x")], flush)
-            store.commit(step_done(claim), claim.state.version, claim.lease)
-            last = store.load(run_id).last_seq
-
-            def caught_up() -> bool:
-                news = subscription.get(0.5)
-                if news is not None:
-                    read(list(news))
-                return len(seen) == last
-
-            wait_until(caught_up, what="the news")
-            assert seen == list(range(1, last + 1))
-        finally:
-            subscription.close()
-
-    def test_a_subscription_without_news_says_so_in_time(self, store: Store) -> None:
-        subscription = store.subscribe(new_run(store))
-        wait_until(lambda: subscription.get(0.05) is None, what="a quiet subscription")
-        subscription.close()
-
-    def test_a_subscriber_is_told_of_the_deletion(self, store: Store) -> None:
-        run_id = ended(store)
-        subscription = store.subscribe(run_id)
-        wait_until(lambda: subscription.get(0.2) is None, what="a quiet subscription")
-        store.delete(run_id)
-        assert wait_until(lambda: subscription.get(0.5) == [], what="the news")
-        subscription.close()
-
     # -- the end -----------------------------------------------------------------------------------
 
     def test_an_ended_runs_keys_have_a_time_to_live_and_no_others_have(self, make_store: MakeStore) -> None:
@@ -557,98 +396,6 @@ class StoreContract:
         with pytest.raises(RunNotTerminalError):
             store.delete(run_id)
         assert snapshot(store, run_id) == before
-
-    # -- due ---------------------------------------------------------------------------------------
-
-    def test_a_run_is_due_from_its_time_on_and_held_for_its_taker(self, store: Store) -> None:
-        store.note("now", now_ms() - 1)
-        store.note("later", now_ms() + 60_000)
-        assert store.backlog() == (2, 1)
-        assert [run.run_id for run in store.due(10, 60_000)] == ["now"]
-        assert store.due(10, 60_000) == []
-
-    def test_the_longest_overdue_are_taken_first_and_no_more_than_asked_for(self, store: Store) -> None:
-        for run_id, late in (("a", 100), ("b", 300), ("c", 200)):
-            store.note(run_id, now_ms() - late)
-        assert [run.run_id for run in store.due(2, 60_000)] == ["b", "c"]
-        assert [run.run_id for run in store.due(2, 60_000)] == ["a"]
-
-    def test_a_hold_ends(self, store: Store) -> None:
-        store.note("r", now_ms() - 1)
-        (first,) = store.due(10, 0)
-        second = wait_until(lambda: store.due(10, 60_000), what="the hold to end")[0]
-        assert second.mark > first.mark
-        store.settle(first, None)
-        assert store.backlog()[0] == 1, "a mark that is gone settles nothing"
-
-    def test_the_earliest_note_counts(self, store: Store) -> None:
-        store.note("r", now_ms() - 1)
-        store.note("r", now_ms() + 60_000)
-        assert len(store.due(10, 60_000)) == 1
-
-    def test_a_settled_run_is_looked_at_again_at_its_time_or_never(self, store: Store) -> None:
-        for run_id in ("never", "again", "later"):
-            store.note(run_id, now_ms() - 1)
-        runs = {run.run_id: run for run in store.due(10, 60_000)}
-        store.settle(runs["never"], None)
-        store.settle(runs["again"], now_ms() - 1)
-        store.settle(runs["later"], now_ms() + 60_000)
-        assert [run.run_id for run in store.due(10, 60_000)] == ["again"]
-        assert store.backlog() == (2, 0)
-
-    @pytest.mark.parametrize("noted_in", [-1, 1_000, 120_000])
-    def test_a_run_noted_while_it_is_held_is_not_settled(self, store: Store, noted_in: int) -> None:
-        store.note("r", now_ms() - 1)
-        (run,) = store.due(10, 60_000)
-        store.note("r", now_ms() + noted_in)
-        store.settle(run, None)
-        assert store.backlog() == (1, int(noted_in < 0))
-
-    def test_settling_what_was_unlisted_does_nothing(self, store: Store) -> None:
-        store.note("r", now_ms() - 1)
-        (run,) = store.due(10, 60_000)
-        store.unlist("r")
-        store.settle(run, now_ms())
-        store.settle(DueRun("other", run.mark), now_ms())
-        assert store.backlog() == (0, 0)
-
-    # -- idempotency, lists, workers ---------------------------------------------------------------
-
-    def test_an_idempotency_key_is_bound_once(self, store: Store) -> None:
-        assert store.remember("k", "digest", "run-1") == ("digest", "run-1")
-        assert store.remember("k", "other", "run-2") == ("digest", "run-1")
-        assert store.remember("k2", "other", "run-2") == ("other", "run-2")
-
-    def test_runs_are_listed_newest_first(self, store: Store) -> None:
-        ids = [new_id() for _ in range(5)]
-        for run_id in (ids[2], ids[0], ids[4], ids[1], ids[3], ids[3]):
-            store.index(run_id)
-        assert store.listing(None, 3) == [ids[4], ids[3], ids[2]]
-        assert store.listing(ids[2], 3) == [ids[1], ids[0]]
-        store.unlist(ids[3])
-        store.unlist("never listed")
-        assert store.listing(None, 2) == [ids[4], ids[2]]
-
-    def test_several_runs_are_read_at_once_without_their_messages(self, store: Store) -> None:
-        one, two, absent = new_run(store), ended(store), new_id()
-        states = store.loads([two, absent, one])
-        assert [state and state.record for state in states] == [store.load(two).record, None, store.load(one).record]
-        assert all(state is None or state.turn == () for state in states)
-        assert store.loads([]) == []
-
-    def test_a_worker_counts_as_there_for_the_time_it_said(self, store: Store) -> None:
-        assert store.workers() == []
-        store.beat("b", 60_000)
-        store.beat("a", 60_000)
-        assert store.workers() == ["a", "b"]
-        store.beat("b", 1)
-        wait_until(lambda: "b" not in store.workers(), what="b to be gone")
-
-    def test_a_worker_that_beats_seldom_outlives_one_that_beats_often(self, store: Store) -> None:
-        store.beat("slow", 60_000)
-        store.beat("quick", 1)
-        wait_until(lambda: "quick" not in store.workers(), what="quick to be gone")
-        assert store.workers() == ["slow"]
 
     # -- versions ----------------------------------------------------------------------------------
 

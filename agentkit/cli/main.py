@@ -178,6 +178,21 @@ def abort(run_id: str, reason: str | None, url: str | None) -> None:
         _tell(client.abort(run_id, reason))
 
 
+@runs.command("extend")
+@click.argument("run_id", metavar="ID")
+@click.option("--decision-id", metavar="ID", help="Which item; may be left out where one expires.")
+@click.option("--by", required=True, type=float, metavar="SECONDS", help="How much later than now planned.")
+@_url_option
+def extend(run_id: str, decision_id: str | None, by: float, url: str | None) -> None:
+    """Give whoever is to answer more time.
+
+    \b
+    agentkit runs extend ID --by 3600
+    """
+    with _client(url) as client:
+        _tell(on_runs.extend(client, run_id, decision_id, by))
+
+
 @runs.command("resume")
 @click.argument("run_id", metavar="ID")
 @click.argument("decision", metavar="[JSON]", required=False)

@@ -17,7 +17,7 @@ from agentkit.cli.terminal import RunView, Terminal, one_line, plain
 from agentkit.client import ApiError, Client
 from agentkit.messages import Json, text_of
 
-__all__ = ["conduct", "list_runs", "show_run", "unanswered"]
+__all__ = ["conduct", "extend", "list_runs", "show_run", "unanswered"]
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_WAITING = 0, 1, 3
 _ANSWERED_ELSEWHERE = ("run_not_paused", "decision_not_found", "decision_conflict", "decision_expired")
@@ -75,8 +75,7 @@ def _settle(client: Client, run_id: str, item: Mapping[str, Any], view: RunView,
     terminal.line()
     view.call(item["toolName"], item["input"])
     if "expiresAt" in item:
-        left = max(0, round(item["expiresAt"] / 1000 - time.time()))
-        terminal.line(terminal.dim(f"  to be answered within {left} s"))
+        terminal.line(terminal.dim(f"  to be answered within {_seconds_left(item)} s"))
     while True:
         answer = ask_for_answer(item, lambda prompt: _ask(prompt, terminal), lambda text: _say(text, terminal))
         try:
@@ -123,6 +122,20 @@ def _say(text: str, terminal: Terminal) -> None:
         terminal.line(terminal.dim(f"  {plain(line)}"))
 
 
+def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> Json:
+    """Move the expiry of a pending item, of the only one that expires where none is named; the run."""
+    if not 0 < by < math.inf:
+        raise click.UsageError("--by must be a number of seconds over 0")
+    if decision_id is None:
+        expiring = [item for item in client.get(run_id)["pending"] if "expiresAt" in item]
+        if len(expiring) != 1:
+            named = ", ".join(f"{item['decisionId']} ({plain(item['toolName'])})" for item in expiring)
+            why = f"several items expire: {named}" if expiring else "nothing that the run waits for expires"
+            raise click.UsageError(f"{why}; name one by --decision-id")
+        decision_id = expiring[0]["decisionId"]
+    return client.extend(run_id, decision_id, by)
+
+
 # -- looking at runs
 
 
@@ -160,6 +173,8 @@ def show_run(run: Json, terminal: Terminal) -> None:
     for item in run["pending"]:
         terminal.line(terminal.style(f"◆ {plain(item['toolName'])} waits for an answer ({item['kind']})", fg="yellow"))
         terminal.line(terminal.dim(f"  decisionId {item['decisionId']}"))
+        if "expiresAt" in item:
+            terminal.line(terminal.dim(f"  to be answered within {_seconds_left(item)} s"))
     if run.get("error"):
         terminal.line(terminal.style(f"✗ {run['error']['code']}: {plain(run['error']['message'])}", fg="red"))
 
@@ -178,6 +193,10 @@ def _show_message(message: Any, view: RunView, terminal: Terminal) -> None:
                 terminal.line(terminal.dim(plain(block["thinking"])))
             else:
                 terminal.line(plain(block["text"]))
+
+
+def _seconds_left(item: Mapping[str, Any]) -> int:
+    return max(0, round(item["expiresAt"] / 1000 - time.time()))
 
 
 def _ago(when: int) -> str:

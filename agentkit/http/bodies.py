@@ -22,10 +22,12 @@ from agentkit.messages import Json
 
 __all__ = [
     "MAX_DEPTH",
+    "Extension",
     "NewRun",
     "Resume",
     "UserInput",
     "abort_reason",
+    "extension",
     "new_run",
     "parse",
     "read",
@@ -40,6 +42,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "a string": (str,),
     "an object": (dict,),
     "a list": (list,),
+    "a number": (int, float),
     "a string or a list of content blocks": (str, list),
     "any JSON": (object,),
 }
@@ -201,6 +204,19 @@ def resume(body: Json) -> Resume:
     if kind == "reject":
         _check(body["reject"], {"reason": "a string"}, required=("reason",), where="reject")
     return Resume(Answer(kind, body[kind], body.get("input")), body.get("toolCallId"), body.get("decisionId"))
+
+
+@dataclass(frozen=True)
+class Extension:
+    """POST /runs/{id}/extend."""
+
+    decision_id: str
+    by: float
+
+
+def extension(body: Json) -> Extension:
+    _check(body, {"decisionId": "a string", "by": "a number"}, required=("decisionId", "by"))
+    return Extension(body["decisionId"], body["by"])
 
 
 def abort_reason(body: Json) -> str | None:

@@ -115,6 +115,16 @@ def _one_run() -> Json:
                 body="Answer",
             )
         },
+        "/runs/{runId}/extend": {
+            "post": _operation(
+                "runs",
+                "extendItem",
+                "Give a pending item that expires more time. The run shows its new `expiresAt`; no event tells of it.",
+                {"202": _run("The item expires later.")},
+                (*_BODY, "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
+                body="Extension",
+            )
+        },
         "/runs/{runId}/abort": {
             "post": _operation(
                 "runs",

@@ -1,4 +1,4 @@
-"""Runs over HTTP: start, look, follow, answer, steer, abort, delete (protocol sections 3 to 5)."""
+"""Runs over HTTP: start, look, follow, answer, extend, steer, abort, delete (protocol sections 3 to 5)."""
 
 from __future__ import annotations
 
@@ -93,6 +93,12 @@ def resume_run(run_id: str) -> Response:
     given = bodies.resume(bodies.read())
     handle = state().kit.answer(run_id, given.answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
     return _accepted(handle, stream=wants_sse())
+
+
+@blueprint.post("/runs/<run_id>/extend")
+def extend_item(run_id: str) -> Response:
+    given = bodies.extension(bodies.read())
+    return _accepted(state().kit.extend(run_id, given.decision_id, given.by))
 
 
 @blueprint.post("/runs/<run_id>/abort")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentkit.http.problems import STATUSES
+from agentkit.limits import MAX_EXTENSION_SECONDS
 from agentkit.messages import Json
 from agentkit.record import Status
 
@@ -230,6 +231,13 @@ def _requests() -> Json:
             "additionalProperties": False,
             "oneOf": [{"required": [name]} for name in ("decision", "reject", "result")],
         },
+        "Extension": obj(
+            {
+                "decisionId": STRING,
+                "by": {**NUMBER, "exclusiveMinimum": 0, "maximum": MAX_EXTENSION_SECONDS, "description": "Seconds."},
+            },
+            additionalProperties=False,
+        ),
         "Abort": obj({}, {"reason": STRING}, additionalProperties=False),
         "UserInput": obj(
             {"message": ref("Content"), "when": _enum("steer", "followUp")},

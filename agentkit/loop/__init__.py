@@ -9,22 +9,28 @@ true: messages, events, steps to open and to close. No I/O, no clock, no threads
 meets another's is simply computed again from the newer state.
 """
 
-from agentkit.loop.answers import Answer, client_result, expire, find_pending, not_pending, resolve
+from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
+from agentkit.loop.children import MAX_DEPTH, delegate, find_child, hear_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.turns import add_message, begin_run, doubt, finish_model, finish_tool, park
 
 __all__ = [
+    "MAX_DEPTH",
     "Answer",
     "abort",
     "add_message",
     "begin_run",
     "client_result",
+    "delegate",
     "doubt",
     "expire",
+    "extend",
     "fail",
+    "find_child",
     "find_pending",
     "finish_model",
     "finish_tool",
+    "hear_child",
     "not_pending",
     "park",
     "resolve",

@@ -1,4 +1,4 @@
-"""The transitions of a run that waits: a pending item is answered, or its time runs out.
+"""The transitions of a run that waits: a pending item is answered, or its time is moved or runs out.
 
 Rules that this module alone knows:
 
@@ -10,6 +10,7 @@ Rules that this module alone knows:
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -30,7 +31,7 @@ from agentkit.record import Change, RunRecord, RunState, Status
 from agentkit.schema import compile_schema
 from agentkit.tools import Tool, to_result
 
-__all__ = ["Answer", "client_result", "expire", "find_pending", "not_pending", "resolve"]
+__all__ = ["Answer", "client_result", "expire", "extend", "find_pending", "not_pending", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def find_pending(record: RunRecord, *, tool_call_id: str | None, decision_id: st
 
     Raises RunNotPausedError without ids where nothing is pending, DecisionAmbiguousError where several are.
     """
-    pending = {i: cast(Json, c.item) for i, c in enumerate(record.calls) if c.state == "pending"}
+    asked = record.calls if record.abort is None else ()  # what is being aborted takes no more answers
+    pending = {i: cast(Json, c.item) for i, c in enumerate(asked) if c.state == "pending"}
     if tool_call_id is None and decision_id is None:
         if not pending:
             raise RunNotPausedError(f"nothing is pending: the run is {record.status}")
@@ -84,7 +86,7 @@ def find_pending(record: RunRecord, *, tool_call_id: str | None, decision_id: st
 
 def not_pending(record: RunRecord) -> Exception:
     """The error for ids that name no item, pending or answered."""
-    if record.terminal or not record.pending:
+    if record.terminal or record.abort is not None or not record.pending:
         return RunNotPausedError(f"nothing is pending: the run is {record.status}")
     return DecisionNotFoundError("the run has no pending item of this id")
 
@@ -97,8 +99,7 @@ def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, para
     """
     call = state.record.calls[index]
     item = cast(Json, call.item)
-    if "expiresAt" in item and now >= item["expiresAt"]:
-        raise DecisionExpiredError(f"the time to decide on {call.name!r} is over; what happens then is under way")
+    _check_in_time(item, now)
     if tool is None:
         raise ToolNotRegisteredError(
             f"the application has no tool {call.name!r} any more; the run stays paused: deploy the tool, then resume"
@@ -151,6 +152,27 @@ def expire(state: RunState, agent: BoundAgent | None, now: int) -> Change | None
     return draft.change()
 
 
+def extend(state: RunState, index: int, by: float, now: int) -> Change:
+    """Move the time at which the pending item of the call at `index` expires, by `by` seconds from where it is.
+
+    No event tells of it: the item shows it. Raises, and changes nothing: DecisionExpiredError, InvalidRequestError
+    for an item that never expires.
+    """
+    item = cast(Json, state.record.calls[index].item)
+    _check_in_time(item, now)
+    if "expiresAt" not in item:
+        raise InvalidRequestError(f"the pending item of {item['toolName']!r} never expires: it waits anyway")
+    draft = Draft(state, now)
+    draft.set_call(index, item={**item, "expiresAt": item["expiresAt"] + math.ceil(by * 1000)})
+    return draft.change()
+
+
+def _check_in_time(item: Json, now: int) -> None:
+    if "expiresAt" in item and now >= item["expiresAt"]:
+        name = item["toolName"]
+        raise DecisionExpiredError(f"the time to decide on {name!r} is over; what happens then is under way")
+
+
 def _check(item: Json, answer: Answer, tool: Tool) -> None:
     kind = item["kind"]
     if answer.kind == "reject":
@@ -194,7 +216,7 @@ def _answer_call(draft: Draft, index: int, answer: Json, client_tool: Tool | Non
 
 def _continue(draft: Draft, parallel: bool) -> None:
     """Go on once nothing is pending any more."""
-    if draft.record.pending:
+    if draft.record.asks:
         return
     if draft.record.status is Status.PAUSED:
         draft.unpause([call.id for call in draft.record.calls if call.state == "answered"])

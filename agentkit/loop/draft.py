@@ -54,6 +54,7 @@ class Draft:
         self._closed: list[int] = []
         self._resolutions: list[Resolution] = []
         self._on_claim: tuple[Event, ...] = ()
+        self._orphans: list[str] = []
         self._on_first_claim: dict[int, tuple[Event, ...]] = {}
         self._last_calls: tuple[Call, ...] = ()
 
@@ -67,6 +68,7 @@ class Draft:
             closed=tuple(self._closed),
             resolutions=tuple(self._resolutions),
             on_claim=self._on_claim,
+            orphans=tuple(self._orphans),
             on_first_claim=self._on_first_claim,
         )
 
@@ -127,13 +129,21 @@ class Draft:
         self.set(calls=tuple(calls))
 
     def finish_call(self, index: int, result: Json) -> None:
-        self.set_call(index, state="done", result=result, item=None, answer=None, args={})
+        self.set_call(index, state="done", result=result, item=None, answer=None, args={}, child=None, child_pending=())
 
     def resolve_item(self, index: int, outcome: str, answer: Json | None, **shown: Any) -> None:
         """Consume the pending item of a call and say so in the log."""
         item = cast(Json, self.record.calls[index].item)
         self._resolutions.append(
-            Resolution(item["decisionId"], item["toolCallId"], outcome, answer, event=len(self._events))
+            Resolution(
+                item["decisionId"],
+                item["toolCallId"],
+                outcome,
+                answer,
+                event=len(self._events),
+                decided_at=self.now,
+                decided_by=shown.get("decidedBy"),
+            )
         )
         self.emit(ev.tool_decision_resolved(item["toolCallId"], item["decisionId"], outcome, **shown))
 
@@ -182,8 +192,7 @@ class Draft:
 
     def advance(self, parallel: bool, reason: str | None = None) -> None:
         """Open the tool steps that may run now; pause where there is none and something is pending."""
-        pending = self.record.pending
-        if not pending:
+        if not self.record.asks:
             for index, call in enumerate(self.record.calls):
                 if call.state == "answered":
                     self.set_call(index, state="ready")
@@ -194,8 +203,9 @@ class Draft:
         for index in ready:
             call = self.record.calls[index]
             self.open_step("tool", self._start_events(call), index)
-        if pending and not self.record.steps:
-            self._pause(pending, reason)
+        working = any(call.state == "waiting" and not call.child_pending for call in self.record.calls)
+        if not self.record.steps and not working:
+            self._pause(self.record.pending, reason)
 
     def _start_events(self, call: Call) -> tuple[Event, ...]:
         """What the first claim of a call's step announces: its execution, where one is to come."""
@@ -215,6 +225,13 @@ class Draft:
         self.set_status(Status.QUEUED)
         self.set(active_since=self.now)
         self._on_claim = (ev.agent_resume(self.record.id, call_ids),)
+
+    def wake(self, call_ids: list[str]) -> None:
+        """The paused run goes on without a worker of its own: a sub-agent's run does."""
+        self.unpause(call_ids)
+        self.set_status(Status.RUNNING)
+        self.emit(*self._on_claim)
+        self._on_claim = ()
 
     def _executing(self) -> bool:
         return any(step.kind == "tool" for step in self.record.steps)
@@ -311,6 +328,8 @@ class Draft:
             if call.state != "done" and (call.started or (index in claimed and self._start_events(call))):
                 content = {"content": error_content("cut: the run has ended")["content"]}
                 self.emit(ev.tool_execution_end(call.id, call.name, content, True))
+            if call.child is not None:
+                self._orphans.append(call.child)
         self._flush_results(skip_unfinished=True)
         self._end_turn()
 

@@ -7,6 +7,7 @@ from typing import cast
 from agentkit import events as ev
 from agentkit.agents import BoundAgent
 from agentkit.errors import RunNotPausedError
+from agentkit.ids import new_id
 from agentkit.loop.draft import IN_DOUBT_SCHEMA, Draft, error_content, finish_step
 from agentkit.messages import (
     AssistantMessage,
@@ -19,6 +20,7 @@ from agentkit.messages import (
     user_message,
 )
 from agentkit.record import Call, Change, RunRecord, RunState, Status
+from agentkit.tools import Tool
 
 __all__ = ["add_message", "begin_run", "doubt", "finish_model", "finish_tool", "park"]
 
@@ -32,14 +34,19 @@ def begin_run(
     metadata: Json,
     limits: Json,
     now: int,
+    parent: Json | None = None,
 ) -> Change:
-    """A new run. `given`: the first user message's content, or a history that ends with a user message."""
+    """A new run. `given`: the first user message's content, or a history that ends with a user message.
+
+    `parent`: `{runId, toolCallId, depth}` of the call that the run answers, if it is a sub-agent's.
+    """
     record = RunRecord(
         id=run_id,
         agent=agent.name,
         model=agent.model_name,
         metadata=metadata,
         limits=limits,
+        parent=parent,
         created_at=now,
         active_since=now,
     )
@@ -78,7 +85,15 @@ def _admit(draft: Draft, agent: BoundAgent, index: int, call: ToolCallBlock) -> 
     elif problems := tool.input_problems(call["arguments"]):
         listed = "; ".join(f"{p['path'] or '/'}: {p['message']}" for p in problems)
         draft.finish_call(index, error_content(f"the arguments do not satisfy the tool's parameters: {listed}"))
-    elif tool.decision is not None:
+    else:
+        _ask(draft, index, tool)
+
+
+def _ask(draft: Draft, index: int, tool: Tool) -> None:
+    """Make an admitted call wait for whom it needs."""
+    if tool.agent is not None:
+        draft.set_call(index, child=new_id())
+    if tool.decision is not None:
         draft.pend(index, "decision", tool.decision, timeout=tool.decision_timeout, on_expire=tool.on_expire)
     elif tool.runs == "client":
         draft.pend(index, "client_execute", {}, timeout=tool.decision_timeout, on_expire=tool.on_expire)

@@ -62,12 +62,14 @@ class LeaseKeeper:
         with self._lock:
             return len(self._held)
 
-    def stop_all(self) -> None:
-        """Tell every step to stop at its next safe point."""
+    def stop_model_calls(self) -> None:
+        """Tell the model calls to stop where they are, so that other workers take them; tools are finished."""
         with self._lock:
             held = list(self._held)
         for each in held:
-            each.cancel.cancel("stop")
+            step = each.state.record.step(each.lease.step)
+            if step is not None and step.kind == "model":
+                each.cancel.cancel("stop")
 
     def saw(self, held: Held, version: int) -> None:
         """The run's version as a round trip brought it: where it moved, look whether the run is to be aborted."""

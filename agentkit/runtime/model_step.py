@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import TYPE_CHECKING
 
 from agentkit import events as ev
@@ -10,7 +11,6 @@ from agentkit.agents import BoundAgent
 from agentkit.errors import LeaseLostError, ProviderError
 from agentkit.ids import now_ms
 from agentkit.loop import fail, finish_model
-from agentkit.messages import AssistantMessage
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.builder import MessageBuilder
 from agentkit.record import Change, RunState
@@ -75,7 +75,7 @@ def _stream(held: Held, agent: BoundAgent, builder: MessageBuilder, sink: EventS
         if held.cancel.reason == "deadline":
             return "limit_time", "the run has used up its time (timeout)"
         if not held.cancel.cancelled:
-            _complete(builder)
+            builder.message()  # raises where the response is not complete
     except ProviderError as error:
         if held.cancel.reason == "deadline":
             return "limit_time", "the run has used up its time (timeout)"
@@ -86,13 +86,15 @@ def _stream(held: Held, agent: BoundAgent, builder: MessageBuilder, sink: EventS
     return None
 
 
-def _complete(builder: MessageBuilder) -> AssistantMessage:
-    return builder.message()
-
-
 def _set_deadline(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
     record = held.state.record
     timeout = agent.agent.limits.override(record.limits).timeout
     if timeout is not None and record.active_since is not None:
         spent = record.active_ms + now_ms() - record.active_since
-        runner.ticker.call_later(max(0.0, timeout - spent / 1000), lambda: held.cancel.cancel("deadline"))
+        cancel = weakref.ref(held.cancel)  # the timer may outlive the step by far
+
+        def late() -> None:
+            if (alive := cancel()) is not None:
+                alive.cancel("deadline")
+
+        runner.ticker.call_later(max(0.0, timeout - spent / 1000), late)

@@ -21,8 +21,8 @@ from agentkit.errors import (
 )
 from agentkit.ids import now_ms
 from agentkit.loop import expire
+from agentkit.runtime.commits import Agents, Committer, look_at
 from agentkit.runtime.nudging import Nudger
-from agentkit.runtime.steps import Agents, commit_change, look_at
 from agentkit.store.base import DueRun, Store
 
 __all__ = ["Recovery"]
@@ -41,6 +41,7 @@ class Recovery:
         self, store: Store, agents: Agents, nudger: Nudger, *, lease_seconds: float, retention_seconds: int
     ) -> None:
         self._store = store
+        self._committer = Committer(store, nudger, agents, lease_seconds)
         self._agents = agents
         self._nudger = nudger
         self._lease_ms = round(lease_seconds * 1000)
@@ -96,12 +97,14 @@ class Recovery:
         change = expire(state, self._agent(record.agent), now)
         if change is not None:
             log.info("run %s: an item expired", record.id)
-            commit_change(self._store, self._nudger, change, state.version)
+            self._committer.commit(change, state.version)
             self._store.settle(run, now + self._lease_ms)
             return
         looks = [until + _SLACK_MS for until in state.live.values()]
         if (expires := look_at(record)) is not None:
             looks.append(expires)
+        if self._committer.visit(record):
+            looks.append(now + self._lease_ms)
         for step in record.steps:
             if step.number not in state.live:
                 log.info("run %s: nudging step %s again", record.id, step.number)

@@ -12,63 +12,29 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from agentkit.agents import BoundAgent
-from agentkit.errors import AgentKitError, AgentNotFoundError, LeaseLostError, RunNotFoundError, VersionConflictError
+from agentkit.errors import AgentKitError, LeaseLostError, RunNotFoundError, VersionConflictError
 from agentkit.events import Event, open_message
 from agentkit.ids import now_ms
 from agentkit.loop import abort, fail
-from agentkit.messages import AssistantMessage
+from agentkit.messages import AssistantMessage, zero_usage
 from agentkit.record import Change, RunRecord, RunState
+from agentkit.runtime.commits import Agents, Committer
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
 from agentkit.runtime.nudging import Nudger
 from agentkit.runtime.sink import EventSink
 from agentkit.runtime.ticker import Ticker
 from agentkit.runtime.tool_step import run_tool_step
-from agentkit.store.base import Commit, Push, Store
+from agentkit.store.base import Store
 
-__all__ = ["Agents", "StepRunner", "commit_change", "look_at", "nudge_all", "pushes_of", "read_log"]
+__all__ = ["StepRunner", "read_log"]
 
 log = logging.getLogger(__name__)
 
 Transition = Callable[[RunState], Change]
-
-
-class Agents(Protocol):
-    def bind(self, name: str, model: str | None = None) -> BoundAgent:
-        """The agent of this name with its provider; raises AgentNotFoundError."""
-        ...
-
-
-def look_at(record: RunRecord) -> int | None:
-    """When somebody must look at a run because an item of it expires; None if none does."""
-    return min((item["expiresAt"] for item in record.pending if "expiresAt" in item), default=None)
-
-
-def commit_change(store: Store, nudger: Nudger, change: Change, version: int, held: Held | None = None) -> Commit:
-    """Make a change true and tell of what it makes due."""
-    expires = look_at(change.record)
-    if expires is not None:
-        store.note(change.record.id, expires)
-    pushes = pushes_of(nudger, change)
-    commit = store.commit(change, version, held.lease if held else None, pushes)
-    if not pushes:
-        nudge_all(nudger, change)
-    return commit
-
-
-def pushes_of(nudger: Nudger, change: Change) -> list[Push]:
-    """The change's nudges for the store to push, where it can."""
-    pushes = [nudger.push(change.record.id, step.number, step.kind) for step in change.opened]
-    return [push for push in pushes if push is not None]
-
-
-def nudge_all(nudger: Nudger, change: Change) -> None:
-    """Tell of what a change has made due."""
-    for step in change.opened:
-        nudger.nudge(change.record.id, step.number, step.kind)
 
 
 def read_log(store: Store, run_id: str) -> list[Event]:
@@ -97,6 +63,7 @@ class StepRunner:
         flush_seconds: float = 0.03,
     ) -> None:
         self.store = store
+        self.committer = Committer(store, nudger, agents, lease_seconds)
         self._agents = agents
         self._nudger = nudger
         self._max_attempts = max_attempts
@@ -156,7 +123,7 @@ class StepRunner:
         while True:
             change = transition(state).with_events(events)
             try:
-                commit_change(self.store, self._nudger, change, state.version, held)
+                self.committer.commit(change, state.version, held.lease)
             except VersionConflictError:
                 state = self.store.load(held.lease.run_id)
             else:
@@ -185,11 +152,11 @@ class StepRunner:
             record = held.state.record
             try:
                 message = self._agents.bind(record.agent, record.model).empty_message(now_ms())
-            except AgentNotFoundError:
+            except AgentKitError:  # this process does not know the agent, or its model's provider
                 provider, _, model = record.model.partition(":")
                 message = AssistantMessage(
                     role="assistant", content=[], api="", provider=provider, model=model,
-                    usage=held.state.record.usage, stopReason=stop_reason, timestamp=now_ms(),
+                    usage=zero_usage(), stopReason=stop_reason, timestamp=now_ms(),
                 )  # fmt: skip
         message["stopReason"] = stop_reason
         if error is not None:

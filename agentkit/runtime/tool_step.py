@@ -15,7 +15,7 @@ from agentkit.agents import BoundAgent
 from agentkit.errors import LeaseLostError
 from agentkit.events import Event
 from agentkit.ids import now_ms
-from agentkit.loop import doubt, finish_tool, park
+from agentkit.loop import delegate, doubt, finish_tool, park
 from agentkit.messages import Json
 from agentkit.record import Call, Change, RunState, dumps
 from agentkit.runtime.leases import Held
@@ -59,6 +59,13 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
         return
     elif tool is None:
         result, executed = error_result(f"the tool {call.name!r} is not registered"), True
+    elif tool.agent is not None:
+        refusal = runner.committer.start_child(record, call, tool)
+        if refusal is None:
+            ask(lambda state: delegate(state, agent, number, now_ms()))
+            runner.committer.visit(runner.store.load(record.id).record)  # the child may have been quicker
+            return
+        result, executed = error_result(refusal), True
     elif tool.effects == "once" and held.lease.attempt > 1:
         ask(lambda state: doubt(state, agent, number, now_ms()))
         return
@@ -128,14 +135,14 @@ class _Execution:
             decision=(call.answer or {}).get("decision"),
             metadata=held.state.record.metadata,
             on_update=update,
-            is_aborted=lambda: held.cancel.cancelled and held.cancel.reason != "stop",
+            is_aborted=lambda: held.cancel.cancelled,
         )
         return self._wait(tool, ctx)
 
     def _wait(self, tool: Tool, ctx: ToolContext) -> ToolResult | None:
         done = threading.Event()
         outcome: list[ToolResult] = []
-        forget = self._held.cancel.on_cancel(lambda: None if self._held.cancel.reason == "stop" else done.set())
+        forget = self._held.cancel.on_cancel(done.set)
 
         def finish(get: Callable[[], Any]) -> None:
             outcome.append(_outcome(tool, get))

@@ -80,13 +80,19 @@ class EventPage:
 
 @dataclass(frozen=True, slots=True)
 class StoredResolution:
-    """How an item was answered. `seq` is that of its tool_decision_resolved."""
+    """How an item was answered. `seq` is that of its tool_decision_resolved.
+
+    `outcome`: "decided", "rejected" or "expired". `answer`: what was given, None for an expired item.
+    `decided_at` (ms) is None in what versions before it have written, `decided_by` where nobody was named.
+    """
 
     decision_id: str
     tool_call_id: str
     outcome: str
     answer: Json | None
     seq: int
+    decided_at: int | None = None
+    decided_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ class Store(Protocol):
 
         The first claim after a pause and the first of a step append what the change that opened it left
         for them. A queued run becomes running. A model step's state carries the whole conversation.
+        A claim that was done, asked for again because its reply was lost, answers as the first time.
         """
         ...
 
@@ -162,6 +169,10 @@ class Store(Protocol):
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
         """How an item was answered, the last one of a tool call where only that is given."""
+        ...
+
+    def resolutions(self, run_id: str) -> list[StoredResolution]:
+        """How the run's items were answered, in the order of their answers; empty for a run that is not there."""
         ...
 
     def events(self, run_id: str, after: int, limit: int) -> EventPage:

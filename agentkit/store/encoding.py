@@ -60,7 +60,12 @@ def encode_change(change: Change, *, new: bool = False) -> EncodedChange:
         ],
         closed=change.closed,
         resolutions=[
-            (r.decision_id, r.tool_call_id, r.event, dumps([r.tool_call_id, r.outcome, r.answer]))
+            (
+                r.decision_id,
+                r.tool_call_id,
+                r.event,
+                dumps([r.tool_call_id, r.outcome, r.answer, r.decided_at, r.decided_by]),
+            )
             for r in change.resolutions
         ],
     )
@@ -73,7 +78,7 @@ def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[byt
     live: dict[int, int] = {}
     for key, value in fields.items():
         if key.startswith(b"s:"):
-            _, until, attempt, _, _ = value.split(b" ")
+            _, until, attempt, *_ = value.split(b" ")
             if int(attempt):
                 claimed.add(int(key[2:]))
             if int(until) > now:
@@ -90,5 +95,5 @@ def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[byt
 
 def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
     seq, _, text = stored.partition(b" ")
-    tool_call_id, outcome, answer = json.loads(text)
-    return StoredResolution(decision_id, tool_call_id, outcome, answer, int(seq))
+    tool_call_id, outcome, answer, *who_and_when = json.loads(text)  # at first nothing came after the answer
+    return StoredResolution(decision_id, tool_call_id, outcome, answer, int(seq), *who_and_when)

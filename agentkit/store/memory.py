@@ -204,6 +204,12 @@ class MemoryStore:
             stored = run.resolutions.get(decision_id)
             return None if stored is None else decode_resolution(decision_id, stored)
 
+    def resolutions(self, run_id: str) -> list[StoredResolution]:
+        with self.news:
+            run = self._find(run_id)
+            stored = run.resolutions.items() if run else ()
+            return sorted((decode_resolution(*item) for item in stored), key=lambda found: found.seq)
+
     def events(self, run_id: str, after: int, limit: int) -> EventPage:
         with self.news:
             run = self._get(run_id)

@@ -199,7 +199,7 @@ class RedisStore:
     @_translated
     def claim(self, run_id: str, step: int, lease_ms: int) -> Claim | None:
         keys = [self._key(run_id), self._key(run_id, ":m"), self._key(run_id, ":e")]
-        reply = self._scripts.call("claim", keys, step, lease_ms, self._max_events, SCHEMA_VERSION)
+        reply = self._scripts.call("claim", keys, step, lease_ms, self._max_events, SCHEMA_VERSION, new_id())
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {run_id}")
         if reply == b"no":
@@ -237,6 +237,12 @@ class RedisStore:
             decision_id = found.decode()
         stored = cast(bytes | None, self._client.hget(key, f"d:{decision_id}"))
         return None if stored is None else decode_resolution(decision_id, stored)
+
+    @_translated
+    def resolutions(self, run_id: str) -> list[StoredResolution]:
+        fields = cast(dict[bytes, bytes], self._client.hgetall(self._key(run_id, ":r")))
+        found = [decode_resolution(key[2:].decode(), value) for key, value in fields.items() if key.startswith(b"d:")]
+        return sorted(found, key=lambda each: each.seq)
 
     @_translated
     def events(self, run_id: str, after: int, limit: int) -> EventPage:

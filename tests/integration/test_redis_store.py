@@ -12,7 +12,7 @@ from agentkit.errors import StoreUnavailableError
 from agentkit.store.redis import RedisStore
 from tests.redis_contract import RedisStoreContract, echoing
 from tests.servers import ValkeyServer, free_port
-from tests.store_contract import MakeStore, claimed, event, new_run
+from tests.store_changes import MakeStore, claimed, event, new_run
 from tests.waiting import wait_until
 
 

@@ -1,4 +1,4 @@
-"""The loop while a run waits: decisions, client-side tools, doubt, expiry."""
+"""The loop while a run waits: decisions, and what a client executes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from agentkit import tool
 from agentkit.errors import (
     DecisionAmbiguousError,
-    DecisionExpiredError,
     DecisionValidationError,
     InputValidationError,
     InvalidRequestError,
@@ -17,7 +16,6 @@ from agentkit.errors import (
     ToolNotRegisteredError,
 )
 from agentkit.loop import Answer, find_pending, resolve
-from agentkit.messages import text_of
 from tests.loop_driver import APPROVAL, Driver, call
 
 YES = {"approved": True}
@@ -45,29 +43,6 @@ def locate() -> str:
 def photo(decision: Any = None) -> str:
     """Take a photo, if allowed."""
     return ""
-
-
-@tool(effects="once")
-def pay() -> str:
-    """Pay."""
-    return ""
-
-
-@tool(effects="once", decision=APPROVAL)
-def wire(decision: Any = None) -> str:
-    """Wire money, if allowed."""
-    return ""
-
-
-def expiring(on_expire: Any, seconds: float = 60, **options: Any) -> Any:
-    options = {"decision": APPROVAL, **options}
-
-    @tool(name="ask", decision_timeout=seconds, on_expire=on_expire, **options)
-    def ask(decision: Any = None) -> str:
-        """Ask."""
-        return ""
-
-    return ask
 
 
 # -- decisions -------------------------------------------------------------------------------------
@@ -269,153 +244,3 @@ def test_a_rejected_client_side_tool_is_not_asked_of_the_client() -> None:
     run = Driver(photo).start().model([call("photo")]).reject("no")
     run.tool("photo", "rejected", is_error=True, executed=False).model("ok").check()
     assert "tool_client_execute_pending" not in run.shape()
-
-
-# -- doubt -----------------------------------------------------------------------------------------
-
-
-def in_doubt() -> Driver:
-    run = Driver(pay).start().model([call("pay")])
-    run.lose("tool", "pay")
-    return run.doubt("pay").check()
-
-
-def test_a_call_in_doubt_asks_for_a_verdict() -> None:
-    run = in_doubt()
-    assert run.status == "paused"
-    assert run.pending[0]["kind"] == "in_doubt"
-    assert run.shape()[-2:] == ["tool_in_doubt", "agent_pause"]
-    for wrong in ({"verdict": "maybe"}, {}, {"verdict": "done", "result": 1}):
-        with pytest.raises(DecisionValidationError):
-            run.decide(wrong)
-
-
-@pytest.mark.parametrize("verdict", ["retry", "done", "failed"])
-def test_each_verdict_ends_the_call_once(verdict: str) -> None:
-    run = in_doubt().decide({"verdict": verdict, "result": "so it was"})
-    assert run.record.calls[0].answer == {"verdict": {"verdict": verdict, "result": "so it was"}}
-    run.tool("pay", "so it was", is_error=verdict == "failed", executed=verdict == "retry").model("ok").check()
-    assert run.status == "completed"
-    assert run.shape().count("tool_execution_start") == run.shape().count("tool_execution_end") == 1
-
-
-def test_a_call_in_doubt_can_be_rejected() -> None:
-    run = in_doubt().reject("leave it")
-    run.tool("pay", "rejected", is_error=True, executed=False).model("ok").check()
-
-
-def test_a_call_can_be_in_doubt_again() -> None:
-    run = in_doubt().decide({"verdict": "retry"})
-    run.lose("tool", "pay")
-    run.doubt("pay").check()
-    run.decide({"verdict": "done"}).tool("pay", executed=False).model("ok").check()
-
-
-def test_a_retried_call_still_has_its_decision() -> None:
-    run = Driver(wire).start().model([call("wire")]).decide(YES)
-    run.lose("tool", "wire")
-    run.doubt("wire").decide({"verdict": "retry"})
-    assert run.record.calls[0].answer == {"decision": YES, "verdict": {"verdict": "retry"}}
-    run.tool("wire").model("ok").check()
-
-
-def test_a_call_in_doubt_beside_an_executing_one_pauses_when_that_is_done() -> None:
-    run = Driver(pay, look).start().model([call("pay"), call("look")])
-    run.lose("tool", "pay")
-    run.claim("tool", "look")
-    run.doubt("pay").check()
-    assert run.status == "running"
-    run.tool("look").check()
-    assert run.status == "paused"
-    run.decide({"verdict": "done"}).tool("pay", executed=False).model("ok").check()
-
-
-# -- a worker without the tool ---------------------------------------------------------------------
-
-
-def test_a_parked_run_is_paused_again_with_the_same_question_and_says_why() -> None:
-    run = Driver(refund).start().model([call("refund", cents=5)])
-    first = run.pending[0]
-    run.decide(YES).park("refund", "tool_not_registered: gone").check()
-    assert run.status == "paused"
-    assert run.events[-1]["reason"] == "tool_not_registered: gone"
-    second = run.pending[0]
-    assert second["decisionId"] != first["decisionId"]
-    assert {**second, "decisionId": "", "createdAt": 0} == {**first, "decisionId": "", "createdAt": 0}
-    run.decide(YES).tool("refund").model("ok").check()
-    assert run.shape().count("tool_execution_start") == 1
-
-
-# -- expiry ----------------------------------------------------------------------------------------
-
-
-def test_an_item_shows_when_it_expires_and_nothing_happens_before() -> None:
-    run = Driver(expiring("reject")).start().model([call("ask")])
-    assert run.pending[0]["expiresAt"] == run.now + 60_000
-    assert not run.expire(59.999)
-    assert run.check().status == "paused"
-
-
-def test_an_item_whose_time_is_over_takes_no_answer() -> None:
-    run = Driver(expiring("reject")).start().model([call("ask")])
-    run.now += 60_000
-    with pytest.raises(DecisionExpiredError):
-        run.decide(YES)
-
-
-def test_an_expired_item_is_rejected_by_default() -> None:
-    run = Driver(expiring("reject")).start().model([call("ask")])
-    assert run.expire(60)
-    assert run.status == "queued"
-    resolved = run.events[-1]
-    assert (resolved["outcome"], resolved["reason"]) == ("expired", "nobody answered in time")
-    assert run.record.calls[0].answer == {"reject": {"reason": "nobody answered in time"}}
-    run.tool("ask", "rejected", is_error=True, executed=False).model("ok").check()
-    assert not run.expire(60)
-
-
-def test_an_expired_item_can_abort_the_run() -> None:
-    run = Driver(expiring("abort"), look).start().model([call("ask"), call("look")]).tool("look")
-    assert run.expire(61)
-    assert run.check().status == "aborted"
-    assert run.record.error == {"code": "expired", "message": "nobody answered 'ask' in time"}
-    assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == ["look done"]
-
-
-@pytest.mark.parametrize(
-    ("schema", "default"),
-    [(APPROVAL, {"approved": False}), ({"type": "boolean"}, False), ({"type": "integer"}, 0), ({}, None)],
-)
-def test_a_default_decision_is_what_executes(schema: Any, default: Any) -> None:
-    run = Driver(expiring(default, decision=schema)).start().model([call("ask")])
-    assert run.expire(60)
-    assert run.record.calls[0].answer == {"decision": default}
-    run.tool("ask").model("ok").check()
-
-
-def test_an_expired_item_beside_one_that_waits_lets_the_run_wait() -> None:
-    run = Driver(expiring("reject"), refund).start().model([call("ask"), call("refund")])
-    assert run.expire(60)
-    assert run.check().status == "paused"
-    run.decide(YES).tool("ask", is_error=True, executed=False).tool("refund").model("ok").check()
-
-
-def test_a_default_decision_does_not_execute_a_client_side_tool_on_the_server() -> None:
-    run = Driver(expiring({"approved": True}, runs="client")).start().model([call("ask")])
-    assert run.expire(60)
-    assert run.check().status == "paused"
-    assert run.pending[0]["kind"] == "client_execute"
-    assert run.record.steps == ()
-
-
-def test_a_client_that_does_not_execute_in_time_is_an_error_not_the_default_decision() -> None:
-    run = Driver(expiring({"approved": True}, runs="client")).start().model([call("ask")]).decide(YES)
-    assert run.expire(60)
-    assert run.record.calls[0].answer == {"reject": {"reason": "nobody answered in time"}}
-    run.tool("ask", is_error=True, executed=False).model("ok").check()
-
-
-def test_a_client_side_tool_that_expires_is_rejected() -> None:
-    run = Driver(expiring("reject", decision=None, runs="client")).start().model([call("ask")])
-    assert run.expire(60)
-    run.tool("ask", is_error=True, executed=False).model("ok").check()

@@ -8,7 +8,8 @@ import pytest
 
 from agentkit.ids import now_ms
 from agentkit.store.memory import MemoryStore
-from tests.store_contract import MakeStore, StoreContract, new_run
+from tests.store_changes import MakeStore, new_run
+from tests.store_contract import StoreContract
 
 
 class TestMemoryStore(StoreContract):

@@ -9,7 +9,7 @@ from agentkit.ids import new_id, now_ms
 from agentkit.store.memory import MemoryStore
 from tests.apps import App, die, one_call
 from tests.event_rules import shape
-from tests.store_contract import new_run
+from tests.store_changes import new_run
 from tests.waiting import wait_until
 
 LEASE_SECONDS = 0.2
@@ -100,6 +100,21 @@ def test_an_expired_item_is_resolved() -> None:
     assert run.status == "completed"
     resolved = next(e for e in app.log(run_id) if e["type"] == "tool_decision_resolved")
     assert (resolved["outcome"], resolved["reason"]) == ("expired", "nobody answered in time")
+
+
+def test_a_run_that_was_looked_at_before_its_item_expires_is_looked_at_again_then() -> None:
+    @tool(name="refund", decision={"type": "object"}, decision_timeout=0.5)
+    def slow(decision: Any) -> str:
+        """Refund."""
+        return "refunded"
+
+    app = app_of(one_call("refund"), "done", tools=[slow])
+    run_id = app.run()
+    recovery = app.kit.recovery()
+    wait_until(recovery.sweep, what="the first look")
+    assert app.check(run_id).status == "paused"
+    assert swept(app) == [(run_id, 2)]
+    assert app.work().check(run_id).status == "completed"
 
 
 def test_a_default_decision_of_false_is_what_the_tool_gets() -> None:

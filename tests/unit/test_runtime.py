@@ -112,7 +112,7 @@ def test_a_stopping_worker_hands_its_model_call_to_another() -> None:
     run_id = app.start()
     thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
     assert model.reached.wait(10)
-    app.kit.runner.keeper.stop_all()
+    app.kit.runner.keeper.stop_model_calls()
     thread.join(5)
     assert app.nudger.told == [(run_id, 1)]
     assert app.check(run_id).status == "running"

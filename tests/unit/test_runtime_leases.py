@@ -17,7 +17,7 @@ from agentkit.settings import Settings
 from agentkit.store.base import Store
 from agentkit.store.memory import MemoryStore
 from tests.apps import App
-from tests.store_contract import claimed, new_run
+from tests.store_changes import claimed, new_run
 from tests.waiting import wait_until
 
 # -- streaming -------------------------------------------------------------------------------------

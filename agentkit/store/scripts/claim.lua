@@ -1,4 +1,4 @@
--- Lend a step. KEYS: run, messages, events. ARGV: step, lease ms, events kept, schema version.
+-- Lend a step. KEYS: run, messages, events. ARGV: step, lease ms, events kept, schema version, claim id.
 -- Returns 'missing', 'no', 'newer' (a record that this worker cannot read: it stays untouched) or {token, attempt, state...}.
 local run, step = KEYS[1], ARGV[1]
 local s = step_get(run, step)
@@ -9,6 +9,9 @@ if tonumber(redis.call('HGET', run, 'sv')) > tonumber(ARGV[4]) then
   return 'newer'
 end
 local now = now_ms()
+if s.claim == ARGV[5] then  -- sent again because its reply was lost
+  return {s.token, int(s.attempt), state_of(run, KEYS[2], s.from)}
+end
 if s.till > now then
   return 'no'
 end
@@ -16,6 +19,7 @@ s.token = int(redis.call('HINCRBY', run, 'tok', 1))
 s.till = now + tonumber(ARGV[2])
 s.attempt = s.attempt + 1
 s.flush = 0
+s.claim = ARGV[5]
 step_set(run, step, s)
 local bodies = {}
 add_lines(bodies, redis.call('HGET', run, 'c'))

@@ -46,7 +46,7 @@ end
 local before = append_events(run, KEYS[3], bodies, ARGV[10])
 for _ = 1, tonumber(take()) do
   local number = take()
-  step_set(run, number, {token = '0', till = 0, attempt = 0, flush = 0, from = take()})
+  step_set(run, number, {token = '0', till = 0, attempt = 0, flush = 0, from = take(), claim = '-'})
   local lines = take()
   if lines ~= '' then
     redis.call('HSET', run, 'c:' .. number, lines)

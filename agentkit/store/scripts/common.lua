@@ -10,7 +10,8 @@
 --                seq      seq of the last event; tok  the last fencing token given
 --                from     index of the first message of the open turn
 --                cid      id of the last commit, cseq the seq before its events: one sent twice is done once
---                s:N      an open step: "token until attempt flush from", until in ms, from = first message it reads
+--                s:N      an open step: "token until attempt flush from claim", until in ms, from = first message it
+--                         reads, claim = id of the claim that holds it
 --                c        events (one JSON a line) that the next claim appends
 --                c:N      events that the first claim of step N appends
 --   P{ID}:m    list     the messages, JSON
@@ -40,13 +41,20 @@ local function step_get(run, step)
   if not raw then
     return nil
   end
-  local token, till, attempt, flush, from = string.match(raw, '(%d+) (%d+) (%d+) (%d+) (%d+)')
-  return {token = token, till = tonumber(till), attempt = tonumber(attempt), flush = tonumber(flush), from = from}
+  local token, till, attempt, flush, from, claim = string.match(raw, '(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)')
+  return {
+    token = token,
+    till = tonumber(till),
+    attempt = tonumber(attempt),
+    flush = tonumber(flush),
+    from = from,
+    claim = claim,
+  }
 end
 
 local function step_set(run, step, s)
   redis.call('HSET', run, 's:' .. step,
-    s.token .. ' ' .. int(s.till) .. ' ' .. int(s.attempt) .. ' ' .. int(s.flush) .. ' ' .. s.from)
+    s.token .. ' ' .. int(s.till) .. ' ' .. int(s.attempt) .. ' ' .. int(s.flush) .. ' ' .. s.from .. ' ' .. s.claim)
 end
 
 -- Appends events, given without their seq and timestamp; returns the seq before the first of them.

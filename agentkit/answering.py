@@ -1,0 +1,85 @@
+"""Answers to pending items, and more time for them: which item is meant, and what became of it.
+
+Anybody may answer at any moment, so that a commit may meet another's: then the answer is looked at again in the
+newer state. It knows a store's engine and the loop's transitions, and nothing of who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agentkit.agents import BoundAgent
+from agentkit.engine import Engine
+from agentkit.errors import DecisionConflictError, DecisionExpiredError, VersionConflictError
+from agentkit.ids import now_ms
+from agentkit.loop import Answer, extend, find_child, find_pending, not_pending, resolve
+from agentkit.record import Change, RunState
+from agentkit.store.base import Store, StoredResolution
+
+__all__ = ["answer_item", "extend_item"]
+
+
+def answer_item(
+    engine: Engine,
+    agents: Mapping[str, BoundAgent],
+    run_id: str,
+    answer: Answer,
+    *,
+    tool_call_id: str | None,
+    decision_id: str | None,
+) -> int:
+    """Answer a pending item; the seq at which the answer, or the same one before, was accepted."""
+    while True:
+        state = engine.store.load(run_id)
+        child = find_child(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
+        if child is not None:  # a sub-agent's item, listed here: its own run takes the answer
+            answer_item(engine, agents, child, answer, tool_call_id=tool_call_id, decision_id=decision_id)
+            return state.last_seq + 1
+        index = find_pending(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
+        if index is None:
+            known = _answered_before(engine.store, state, tool_call_id, decision_id)
+            if not answer.same_as(known.answer):
+                raise DecisionConflictError
+            return known.seq
+        try:
+            return engine.committer.commit(_resolve(state, index, answer, agents), state.version).first_seq
+        except VersionConflictError:
+            continue
+
+
+def extend_item(engine: Engine, run_id: str, decision_id: str, by: float) -> int:
+    """Move the expiry of a pending item by `by` seconds; the last seq of the run's log."""
+    while True:
+        state = engine.store.load(run_id)
+        child = find_child(state.record, tool_call_id=None, decision_id=decision_id)
+        if child is not None:
+            extend_item(engine, child, decision_id, by)
+            return state.last_seq
+        index = find_pending(state.record, tool_call_id=None, decision_id=decision_id)
+        if index is None:
+            _answered_before(engine.store, state, None, decision_id)
+            raise not_pending(state.record)
+        try:
+            return engine.committer.commit(extend(state, index, by, now_ms()), state.version).last_seq
+        except VersionConflictError:
+            continue
+
+
+def _resolve(state: RunState, index: int, answer: Answer, agents: Mapping[str, BoundAgent]) -> Change:
+    record = state.record
+    bound = agents.get(record.agent)
+    tool = bound.tool(record.calls[index].name) if bound else None
+    parallel = bound.agent.parallel_tool_calls if bound else True
+    return resolve(state, index, answer, tool, parallel, now_ms())
+
+
+def _answered_before(
+    store: Store, state: RunState, tool_call_id: str | None, decision_id: str | None
+) -> StoredResolution:
+    """How the item was answered; the error that says what became of it where nobody did."""
+    known = store.resolution(state.record.id, decision_id=decision_id, tool_call_id=tool_call_id)
+    if known is None or tool_call_id not in (None, known.tool_call_id):
+        raise not_pending(state.record)
+    if known.outcome == "expired":
+        raise DecisionExpiredError
+    return known

@@ -1,0 +1,93 @@
+"""The transitions of a run that has a sub-agent answer a tool call: it delegates, and it hears of the child.
+
+The child is a run of its own, of which the parent knows the id, what it waits for, and in the end its answer.
+"""
+
+from __future__ import annotations
+
+from agentkit import events as ev
+from agentkit.agents import BoundAgent
+from agentkit.errors import DecisionAmbiguousError
+from agentkit.loop.draft import Draft, error_content
+from agentkit.messages import Json, add_usage
+from agentkit.record import Call, Change, RunRecord, RunState, Status
+
+__all__ = ["MAX_DEPTH", "delegate", "find_child", "hear_child"]
+
+MAX_DEPTH = 5
+"""How deep runs may be nested; a call that would go deeper gets an error result."""
+
+
+def delegate(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
+    """The child's run is there: the call waits for it, and its step is done."""
+    draft = Draft(state, now)
+    closed = draft.close_step(step)
+    assert closed.call is not None
+    call = state.record.calls[closed.call]
+    draft.set_call(closed.call, state="waiting", started=True, answer=None)
+    draft.emit(ev.tool_execution_update(call.id, call.name, call.args, {"runId": call.child}))
+    draft.settle(agent)
+    return draft.change()
+
+
+def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answer: str, now: int) -> Change | None:
+    """What a child's state means for its parent; None where it is no news.
+
+    `answer`: the text of the child's last message, where it has ended. `agent`: the parent's; None where this
+    process does not know it, which then can only tell what the child waits for.
+    """
+    record = state.record
+    index = next((i for i, c in enumerate(record.calls) if c.child == child.id and c.state == "waiting"), None)
+    if record.terminal or index is None:
+        return None
+    call = record.calls[index]
+    if not child.terminal:
+        return _hear_pending(state, index, call, child, now)
+    if agent is None:
+        return None
+    draft = Draft(state, now)
+    if record.status is Status.PAUSED:
+        draft.wake([call.id])
+    draft.set(usage=add_usage(record.usage, child.usage))
+    result: Json = {"content": [{"type": "text", "text": answer}], "isError": False}
+    if child.status is not Status.COMPLETED:
+        why = (child.error or {}).get("message", "without a reason")
+        result = error_content(f"the agent {child.agent} {child.status}: {why}")
+    result["details"] = {"runId": child.id, "usage": child.usage}
+    shown = {key: result[key] for key in ("content", "details")}
+    draft.emit(ev.tool_execution_end(call.id, call.name, shown, result["isError"]))
+    draft.finish_call(index, result)
+    draft.settle(agent)
+    return draft.change()
+
+
+def _hear_pending(state: RunState, index: int, call: Call, child: RunRecord, now: int) -> Change | None:
+    """The child has paused, or goes on."""
+    items = tuple({**item, "runId": item.get("runId", child.id)} for item in child.pending)
+    if child.status is not Status.PAUSED:
+        items = ()
+    if items == call.child_pending:
+        return None
+    draft = Draft(state, now)
+    if state.record.status is Status.PAUSED and not items:
+        draft.wake([call.id])
+    draft.set_call(index, child_pending=items)
+    if draft.record.status is not Status.PAUSED:
+        draft.advance(True)
+    return draft.change()
+
+
+def find_child(record: RunRecord, *, tool_call_id: str | None, decision_id: str | None) -> str | None:
+    """The run of a sub-agent whose pending item is meant; None where it is not one of theirs.
+
+    Raises DecisionAmbiguousError without ids where the run and its children wait for several.
+    """
+    items = [item for call in record.calls for item in call.child_pending] if record.abort is None else []
+    if tool_call_id is None and decision_id is None:
+        if items and len(record.pending) > 1:
+            raise DecisionAmbiguousError
+        return items[0]["runId"] if items else None
+    for item in items:
+        if decision_id in (None, item["decisionId"]) and tool_call_id in (None, item["toolCallId"]):
+            return str(item["runId"])
+    return None

@@ -1,0 +1,182 @@
+"""Makes changes true and carries their consequences beyond the run: nudges, looks, and a run's family.
+
+What a change makes due is told to a worker. A sub-agent's run tells its parent what it waits for and what
+came of it, and is aborted when nobody waits for it any more. All of that comes after the change is true and
+may be lost with the process: the due index makes up for it (agentkit.runtime.recovery).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from agentkit.agents import BoundAgent
+from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, VersionConflictError
+from agentkit.ids import now_ms
+from agentkit.loop import MAX_DEPTH, abort, begin_run, hear_child
+from agentkit.messages import text_of
+from agentkit.record import Call, Change, Lease, RunRecord
+from agentkit.runtime.nudging import Nudger
+from agentkit.store.base import Commit, Push, Store
+from agentkit.tools import Tool
+
+__all__ = ["Agents", "Committer", "look_at"]
+
+log = logging.getLogger(__name__)
+
+
+class Agents(Protocol):
+    def bind(self, name: str, model: str | None = None) -> BoundAgent:
+        """The agent of this name with its provider; raises AgentNotFoundError."""
+        ...
+
+
+def look_at(record: RunRecord) -> int | None:
+    """When somebody must look at a run because an item of its own expires; None if none does."""
+    items = (call.item for call in record.calls if call.state == "pending" and call.item)
+    return min((item["expiresAt"] for item in items if "expiresAt" in item), default=None)
+
+
+class Committer:
+    """A store, the way to its workers, and the agents that this process knows."""
+
+    def __init__(self, store: Store, nudger: Nudger, agents: Agents, lease_seconds: float) -> None:
+        self.store = store
+        self.nudger = nudger
+        self.agents = agents
+        self._soon_ms = round(lease_seconds * 500)
+
+    def create(self, change: Change) -> None:
+        """Make the run of `change`, unless one of its id is there, and tell of its first step."""
+        run_id = change.record.id
+        self.store.note(run_id, now_ms() + self._soon_ms)
+        self.store.index(run_id)
+        pushes = self._pushes(change)
+        if self.store.create(change, pushes) and not pushes:
+            self.nudge_all(change)
+
+    def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
+        """Make a change true, within a step or from outside (no `lease`). Raises as `Store.commit` does."""
+        record = change.record
+        looks = [expires] if (expires := look_at(record)) is not None else []
+        if change.opened and lease is None:
+            looks.append(now_ms() + self._soon_ms)  # the run may not be in the index, or stand there for much later
+        if looks:
+            self.store.note(record.id, min(looks))
+        pushes = self._pushes(change)
+        commit = self.store.commit(change, version, lease, pushes)
+        if not pushes:
+            self.nudge_all(change)
+        for child in change.orphans:
+            self._abort_orphan(child)
+        if record.parent is not None:
+            self.tell_parent(record)
+        return commit
+
+    def nudge_all(self, change: Change) -> None:
+        """Tell of what a change has made due."""
+        for step in change.opened:
+            self.nudger.nudge(change.record.id, step.number, step.kind)
+
+    def _pushes(self, change: Change) -> list[Push]:
+        """The change's nudges for the store to push, where it can."""
+        pushes = [self.nudger.push(change.record.id, step.number, step.kind) for step in change.opened]
+        return [push for push in pushes if push is not None]
+
+    def abort(self, run_id: str, reason: str | None) -> int:
+        """Abort a run; the seq of its last event before that. Harmless when repeated."""
+        while True:
+            state = self.store.load(run_id)
+            change = abort(state, reason, now_ms())
+            if change is None:
+                return state.last_seq
+            try:
+                self.commit(change, state.version)
+            except VersionConflictError:
+                continue
+            for step in () if state.live else change.record.steps:
+                self.nudger.nudge(run_id, step.number, step.kind)  # its worker is gone: another ends the run
+            return state.last_seq
+
+    # -- a run's family
+
+    def start_child(self, record: RunRecord, call: Call, tool: Tool) -> str | None:
+        """Start the run that answers a call, unless it is there; why not, if it cannot be."""
+        depth = (record.parent or {}).get("depth", 0) + 1
+        if depth > MAX_DEPTH:
+            return f"sub-agents may be nested {MAX_DEPTH} deep, and this call would go deeper: answer without it"
+        try:
+            agent = self.agents.bind(tool.agent.name)
+        except AgentKitError as error:
+            return error.message
+        assert call.child is not None
+        parent = {"runId": record.id, "toolCallId": call.id, "depth": depth}
+        change = begin_run(
+            agent,
+            call.child,
+            call.args["input"],
+            is_history=False,
+            metadata=record.metadata,
+            limits={},
+            now=now_ms(),
+            parent=parent,
+        )
+        self.create(change)
+        return None
+
+    def tell_parent(self, child: RunRecord) -> None:
+        """Let the parent of a run know what the run waits for, or what came of it."""
+        if child.parent is None:
+            return
+        try:
+            while not self._told(child, child.parent["runId"]):
+                pass
+        except (StoreError, RunNotFoundError) as error:
+            log.info("run %s could not tell its parent; recovery will: %s", child.id, error)
+
+    def _told(self, child: RunRecord, parent_id: str) -> bool:
+        state = self.store.load(parent_id)
+        answer = ""
+        if child.terminal:
+            _, messages = self.store.messages(child.id)
+            last = messages[-1] if messages else None
+            answer = text_of(last) if last is not None and last["role"] == "assistant" else ""
+        try:
+            agent: BoundAgent | None = self.agents.bind(state.record.agent, state.record.model)
+        except AgentKitError:
+            agent = None
+        change = hear_child(state, agent, child, answer, now_ms())
+        if change is None:
+            return True
+        try:
+            self.commit(change, state.version)
+        except VersionConflictError:
+            return False
+        return True
+
+    def visit(self, record: RunRecord) -> bool:
+        """Make up for what a run and its family did not hear of one another; whether it waits for a child."""
+        if record.parent is not None and self._gone(record.parent["runId"]):
+            self.abort(record.id, "nobody waits for its answer any more")
+            return False
+        children = [call.child for call in record.calls if call.state == "waiting" and call.child]
+        for child in children:
+            try:
+                self.tell_parent(self.store.load(child).record)
+            except RunNotFoundError:
+                log.error("run %s waits for the run %s, which is gone", record.id, child)
+        return bool(children)
+
+    def _gone(self, run_id: str) -> bool:
+        try:
+            return self.store.load(run_id).record.terminal
+        except RunNotFoundError:
+            return True
+
+    def _abort_orphan(self, run_id: str) -> None:
+        try:
+            self.abort(run_id, "the run that asked for it has ended")
+        except RunNotFoundError:
+            pass  # its parent ended before it began
+        except StoreError as error:
+            log.info("run %s could not be aborted; recovery will: %s", run_id, error)

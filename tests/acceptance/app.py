@@ -1,0 +1,60 @@
+"""The application of the acceptance tests. Its tools write into the ledger what they execute."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from agentkit import Agent, AgentKit, ToolContext, tool
+from tests.acceptance.ledger import Ledger
+
+__all__ = ["kit"]
+
+APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
+
+
+def _record(name: str, ctx: ToolContext) -> bool:
+    """Write an execution down; whether it is the first of its call, by the key that all its attempts share."""
+    ledger = Ledger(os.environ["ACCEPTANCE_LEDGER"])
+    first = not ledger.entries(key=ctx.idempotency_key)
+    ledger.add(tool=name, run=ctx.run_id, key=ctx.idempotency_key, attempt=ctx.attempt)
+    return first
+
+
+@tool(decision=APPROVAL)
+def refund(order_id: str, cents: int, ctx: ToolContext, decision: dict[str, Any]) -> str:
+    """Refund an order."""
+    _record("refund", ctx)
+    return f"refunded {cents} for {order_id}" if decision["approved"] else "not approved"
+
+
+@tool
+def look_up(order_id: str, ctx: ToolContext) -> str:
+    """Look an order up."""
+    _record("look_up", ctx)
+    return f"{order_id} was delivered"
+
+
+@tool
+async def survey(ctx: ToolContext) -> str:
+    """Ask around. The first execution of a call never comes to an end."""
+    if _record("survey", ctx):
+        await asyncio.sleep(3600)
+    return "all are happy"
+
+
+@tool(effects="once")
+async def charge(cents: int, ctx: ToolContext) -> str:
+    """Charge a card. The first execution of a call never comes to an end."""
+    if _record("charge", ctx):
+        await asyncio.sleep(3600)
+    return f"charged {cents}"
+
+
+kit = AgentKit(
+    [
+        Agent("support", model="openai:test-model", instructions="Be brief.", tools=[refund, look_up]),
+        Agent("office", model="openai:test-model", tools=[survey, charge]),
+    ]
+)

@@ -1,0 +1,57 @@
+"""The model of the acceptance tests, a process of its own that speaks OpenAI's wire.
+
+It says what the user's message tells it to say (`script`), so each test holds its whole story, and any number
+of them share one server. Every call is written into the ledger, with the port that the caller came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tests.acceptance.ledger import Ledger
+from tests.openai_server import Turn, frames, scripted
+from tests.wire_server import Reply, Request, WireServer
+
+__all__ = ["call", "script"]
+
+
+def script(*turns: Turn, name: str = "", delay: float = 0.0, silent: bool = False) -> str:
+    """An input that makes the model answer with these turns.
+
+    `name`: for the ledger. `delay`: seconds between deltas. `silent`: a turn stops in the middle, and the
+    connection stays open.
+    """
+    return json.dumps({"name": name, "turns": turns, "delay": delay, "silent": silent})
+
+
+def call(tool: str, **arguments: Any) -> dict[str, Any]:
+    return {"type": "toolCall", "name": tool, "arguments": arguments}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ledger", required=True)
+    arguments = parser.parse_args()
+    ledger = Ledger(arguments.ledger)
+
+    def answer(request: Request) -> Reply:
+        messages = request.body["messages"]
+        told = json.loads(next(m["content"] for m in reversed(messages) if m["role"] == "user"))
+        ledger.add(model=told["name"], port=request.port)
+        turn = scripted(told["turns"])(request.body)
+        if isinstance(turn, Reply):
+            return turn
+        answered = sum(message["role"] == "assistant" for message in messages)
+        pieces = frames(turn, request.body["model"], 8, answered)
+        if told["silent"]:
+            return Reply(pieces[: len(pieces) // 2], silence="after")
+        return Reply(pieces, delay=told["delay"])
+
+    WireServer(answer, arguments.port).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

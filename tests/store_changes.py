@@ -1,0 +1,126 @@
+"""Runs and changes made by hand, for tests of stores: they do not depend on the loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from agentkit.ids import new_id, now_ms
+from agentkit.messages import user_message
+from agentkit.record import SCHEMA_VERSION, Change, Resolution, RunRecord, Status, Step
+from agentkit.store.base import Claim, Store
+
+__all__ = [
+    "LEASE_MS",
+    "TIMESTAMP",
+    "MakeStore",
+    "claimed",
+    "ended",
+    "event",
+    "first_change",
+    "log_of",
+    "new_run",
+    "snapshot",
+    "step_done",
+    "types_of",
+]
+
+MakeStore = Callable[..., Store]
+"""Makes a store on empty ground; takes `retention_seconds` and `max_events`."""
+
+LEASE_MS = 60_000
+TIMESTAMP = 1_700_000_000_000
+
+
+def event(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": kind, **fields}
+
+
+def new_run(store: Store, *, schema_version: int = SCHEMA_VERSION) -> str:
+    """A queued run with one message, two events and the model step 1 open."""
+    run_id = new_id()
+    assert store.create(first_change(run_id, schema_version=schema_version))
+    return run_id
+
+
+def first_change(run_id: str, *, schema_version: int = SCHEMA_VERSION) -> Change:
+    step = Step(1, "model")
+    record = RunRecord(
+        id=run_id,
+        agent="a",
+        model="m:x",
+        metadata={"k": "ü"},
+        limits={},
+        created_at=TIMESTAMP,
+        updated_at=TIMESTAMP,
+        messages=1,
+        turn=1,
+        turn_from=1,
+        steps=(step,),
+        next_step=2,
+        schema_version=schema_version,
+    )
+    return Change(
+        record=record,
+        messages=(user_message("hallo, Welt ☃", TIMESTAMP),),
+        events=(event("agent_start", runId=run_id), event("hello", text='a "quoted"\nline, ☃')),
+        opened=(step,),
+        on_first_claim={1: (event("turn_start", turn=1), event("message_start", n=1))},
+    )
+
+
+def claimed(store: Store, run_id: str, step: int = 1, lease_ms: int = LEASE_MS) -> Claim:
+    claim = store.claim(run_id, step, lease_ms)
+    assert claim is not None
+    return claim
+
+
+def step_done(claim: Claim, *, opens: tuple[Step, ...] = (), **more: Any) -> Change:
+    """The commit of a claimed step: one message, one event, and steps that it opens."""
+    record = claim.state.record
+    left = tuple(step for step in record.steps if step.number != claim.lease.step)
+    return Change(
+        record=replace(
+            record,
+            status=more.pop("status", record.status),
+            messages=record.messages + 1,
+            steps=(*left, *opens),
+            next_step=record.next_step + len(opens),
+            ended_at=more.pop("ended_at", None),
+        ),
+        messages=(user_message("more", TIMESTAMP + 1),),
+        events=more.pop("events", (event("done", step=claim.lease.step),)),
+        opened=opens,
+        closed=(claim.lease.step,),
+        **more,
+    )
+
+
+def ended(store: Store) -> str:
+    """A completed run with an answered item."""
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    change = step_done(
+        claim,
+        status=Status.COMPLETED,
+        ended_at=now_ms(),
+        resolutions=(Resolution("d1", "t1", "decided", {"decision": 1}, 0),),
+    )
+    store.commit(change, claim.state.version, claim.lease)
+    return run_id
+
+
+def log_of(store: Store, run_id: str) -> list[dict[str, Any]]:
+    return [json.loads(entry.data) for entry in store.events(run_id, 0, 1000).events]
+
+
+def types_of(store: Store, run_id: str) -> list[str]:
+    return [entry["type"] for entry in log_of(store, run_id)]
+
+
+def snapshot(store: Store, run_id: str) -> tuple[Any, ...]:
+    """All that an outsider can see of a run."""
+    state, messages = store.messages(run_id)
+    return state.record, state.version, state.last_seq, messages, log_of(store, run_id)

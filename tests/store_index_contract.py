@@ -1,0 +1,195 @@
+"""What every store promises to readers and across runs: logs, news, the due index, lists, workers.
+
+Part of `StoreContract`.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from agentkit.ids import new_id, now_ms
+from agentkit.store.base import DueRun, Store, StoredEvent
+from tests.store_changes import (
+    MakeStore,
+    claimed,
+    ended,
+    event,
+    new_run,
+    step_done,
+)
+from tests.waiting import wait_until
+
+__all__ = ["IndexContract"]
+
+
+class IndexContract:
+    """`StoreContract` supplies `make_store` and `store`."""
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def test_a_log_is_read_in_pages(self, store: Store) -> None:
+        run_id = new_run(store)
+        store.append(claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
+        page = store.events(run_id, 3, 4)
+        assert [e.seq for e in page.events] == [4, 5, 6, 7]
+        assert (page.first_seq, page.last_seq, page.status) == (1, 10, "running")
+        assert [e.seq for e in store.events(run_id, 8, 4).events] == [9, 10]
+        assert store.events(run_id, 10, 4).events == []
+        assert store.events(run_id, 99, 4).events == []
+
+    def test_a_log_keeps_its_newest_events_and_says_which_is_its_first(self, make_store: MakeStore) -> None:
+        store = make_store(max_events=5)
+        run_id = new_run(store)
+        store.append(claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
+        page = store.events(run_id, 0, 100)
+        assert [e.seq for e in page.events] == [6, 7, 8, 9, 10]
+        assert (page.first_seq, page.last_seq) == (6, 10)
+        assert [e.seq for e in store.events(run_id, 8, 100).events] == [9, 10]
+
+    def test_a_change_with_more_events_than_are_kept_counts_them_all(self, make_store: MakeStore) -> None:
+        store = make_store(max_events=3)
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        events = tuple(event("x") for _ in range(10))
+        commit = store.commit(step_done(claim, events=events), claim.state.version, claim.lease)
+        assert (commit.first_seq, commit.last_seq) == (5, 14)
+        assert store.events(run_id, 0, 100).first_seq == 12
+
+    # -- news --------------------------------------------------------------------------------------
+
+    def test_a_subscriber_learns_of_everything_that_is_written_after(self, store: Store) -> None:
+        run_id = new_run(store)
+        subscription = store.subscribe(run_id)
+        try:
+            seen: list[int] = []
+
+            def read(news: list[StoredEvent] | None) -> None:
+                fresh = news if news else store.events(run_id, len(seen), 1000).events
+                for entry in fresh:
+                    if entry.seq == len(seen) + 1:
+                        seen.append(entry.seq)
+                    else:
+                        assert entry.seq <= len(seen), f"a gap before {entry.seq}"
+
+            read(None)
+            claim = claimed(store, run_id)
+            for flush in range(1, 6):
+                store.append(claim.lease, [event("x"), event("x")], flush)
+            store.commit(step_done(claim), claim.state.version, claim.lease)
+            last = store.load(run_id).last_seq
+
+            def caught_up() -> bool:
+                news = subscription.get(0.5)
+                if news is not None:
+                    read(list(news))
+                return len(seen) == last
+
+            wait_until(caught_up, what="the news")
+            assert seen == list(range(1, last + 1))
+        finally:
+            subscription.close()
+
+    def test_a_subscription_without_news_says_so_in_time(self, store: Store) -> None:
+        subscription = store.subscribe(new_run(store))
+        wait_until(lambda: subscription.get(0.05) is None, what="a quiet subscription")
+        subscription.close()
+
+    def test_a_subscriber_is_told_of_the_deletion(self, store: Store) -> None:
+        run_id = ended(store)
+        subscription = store.subscribe(run_id)
+        wait_until(lambda: subscription.get(0.2) is None, what="a quiet subscription")
+        store.delete(run_id)
+        assert wait_until(lambda: subscription.get(0.5) == [], what="the news")
+        subscription.close()
+
+    # -- due ---------------------------------------------------------------------------------------
+
+    def test_a_run_is_due_from_its_time_on_and_held_for_its_taker(self, store: Store) -> None:
+        store.note("now", now_ms() - 1)
+        store.note("later", now_ms() + 60_000)
+        assert store.backlog() == (2, 1)
+        assert [run.run_id for run in store.due(10, 60_000)] == ["now"]
+        assert store.due(10, 60_000) == []
+
+    def test_the_longest_overdue_are_taken_first_and_no_more_than_asked_for(self, store: Store) -> None:
+        for run_id, late in (("a", 100), ("b", 300), ("c", 200)):
+            store.note(run_id, now_ms() - late)
+        assert [run.run_id for run in store.due(2, 60_000)] == ["b", "c"]
+        assert [run.run_id for run in store.due(2, 60_000)] == ["a"]
+
+    def test_a_hold_ends(self, store: Store) -> None:
+        store.note("r", now_ms() - 1)
+        (first,) = store.due(10, 0)
+        second = wait_until(lambda: store.due(10, 60_000), what="the hold to end")[0]
+        assert second.mark > first.mark
+        store.settle(first, None)
+        assert store.backlog()[0] == 1, "a mark that is gone settles nothing"
+
+    def test_the_earliest_note_counts(self, store: Store) -> None:
+        store.note("r", now_ms() - 1)
+        store.note("r", now_ms() + 60_000)
+        assert len(store.due(10, 60_000)) == 1
+
+    def test_a_settled_run_is_looked_at_again_at_its_time_or_never(self, store: Store) -> None:
+        for run_id in ("never", "again", "later"):
+            store.note(run_id, now_ms() - 1)
+        runs = {run.run_id: run for run in store.due(10, 60_000)}
+        store.settle(runs["never"], None)
+        store.settle(runs["again"], now_ms() - 1)
+        store.settle(runs["later"], now_ms() + 60_000)
+        assert [run.run_id for run in store.due(10, 60_000)] == ["again"]
+        assert store.backlog() == (2, 0)
+
+    @pytest.mark.parametrize("noted_in", [-1, 1_000, 120_000])
+    def test_a_run_noted_while_it_is_held_is_not_settled(self, store: Store, noted_in: int) -> None:
+        store.note("r", now_ms() - 1)
+        (run,) = store.due(10, 60_000)
+        store.note("r", now_ms() + noted_in)
+        store.settle(run, None)
+        assert store.backlog() == (1, int(noted_in < 0))
+
+    def test_settling_what_was_unlisted_does_nothing(self, store: Store) -> None:
+        store.note("r", now_ms() - 1)
+        (run,) = store.due(10, 60_000)
+        store.unlist("r")
+        store.settle(run, now_ms())
+        store.settle(DueRun("other", run.mark), now_ms())
+        assert store.backlog() == (0, 0)
+
+    # -- idempotency, lists, workers ---------------------------------------------------------------
+
+    def test_an_idempotency_key_is_bound_once(self, store: Store) -> None:
+        assert store.remember("k", "digest", "run-1") == ("digest", "run-1")
+        assert store.remember("k", "other", "run-2") == ("digest", "run-1")
+        assert store.remember("k2", "other", "run-2") == ("other", "run-2")
+
+    def test_runs_are_listed_newest_first(self, store: Store) -> None:
+        ids = [new_id() for _ in range(5)]
+        for run_id in (ids[2], ids[0], ids[4], ids[1], ids[3], ids[3]):
+            store.index(run_id)
+        assert store.listing(None, 3) == [ids[4], ids[3], ids[2]]
+        assert store.listing(ids[2], 3) == [ids[1], ids[0]]
+        store.unlist(ids[3])
+        store.unlist("never listed")
+        assert store.listing(None, 2) == [ids[4], ids[2]]
+
+    def test_several_runs_are_read_at_once_without_their_messages(self, store: Store) -> None:
+        one, two, absent = new_run(store), ended(store), new_id()
+        states = store.loads([two, absent, one])
+        assert [state and state.record for state in states] == [store.load(two).record, None, store.load(one).record]
+        assert all(state is None or state.turn == () for state in states)
+        assert store.loads([]) == []
+
+    def test_a_worker_counts_as_there_for_the_time_it_said(self, store: Store) -> None:
+        assert store.workers() == []
+        store.beat("b", 60_000)
+        store.beat("a", 60_000)
+        assert sorted(store.workers()) == ["a", "b"]
+        store.beat("b", 1)
+        wait_until(lambda: "b" not in store.workers(), what="b to be gone")
+
+    def test_a_worker_that_beats_seldom_outlives_one_that_beats_often(self, store: Store) -> None:
+        store.beat("slow", 60_000)
+        store.beat("quick", 1)
+        wait_until(lambda: "quick" not in store.workers(), what="quick to be gone")
+        assert store.workers() == ["slow"]

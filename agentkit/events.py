@@ -169,18 +169,24 @@ def fold(events: Iterable[Event]) -> list[Message]:
     return messages
 
 
-def open_message(events: Iterable[Event]) -> AssistantMessage | None:
+def open_message(events: Iterable[Event]) -> tuple[AssistantMessage, list[Event]] | None:
     """The assistant message that a log leaves open, as far as it had streamed; None if none is open.
 
-    Arguments of a tool call that was cut are kept as `rawArguments`.
+    With it the updates that end its open blocks. Arguments of a tool call that was cut are kept as `rawArguments`.
     """
     message: Json | None = None
+    blocks_open: set[int] = set()
     for event in events:
         match event["type"]:
             case "message_start" if event["message"]["role"] == "assistant":
-                message = copy.deepcopy(event["message"])
+                message, blocks_open = copy.deepcopy(event["message"]), set()
             case "message_update" if message is not None:
-                _apply(message["content"], event["assistantMessageEvent"])
+                update = event["assistantMessageEvent"]
+                _apply(message["content"], update)
+                if update["type"].endswith("_start"):
+                    blocks_open.add(update["contentIndex"])
+                elif update["type"].endswith("_end"):
+                    blocks_open.discard(update["contentIndex"])
             case "message_end" | "message_discard":
                 message = None
     if message is None:
@@ -188,7 +194,14 @@ def open_message(events: Iterable[Event]) -> AssistantMessage | None:
     for block in message["content"]:
         if block["type"] == "toolCall" and "rawArguments" in block:
             _settle(block)
-    return cast(AssistantMessage, message)
+    ends = [message_update(_end_of(message["content"][at], at)) for at in sorted(blocks_open)]
+    return cast(AssistantMessage, message), ends
+
+
+def _end_of(block: Json, at: int) -> Json:
+    if block["type"] == "toolCall":
+        return {"type": "toolcall_end", "contentIndex": at, "toolCall": dict(block)}
+    return {"type": f"{block['type']}_end", "contentIndex": at}
 
 
 def _apply(content: list[Json], update: Json) -> None:

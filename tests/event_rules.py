@@ -214,16 +214,15 @@ class _Log:
         assert self.open is not None
         streamed = self.open["content"]
         assert len(streamed) == len(message["content"]), "the stream shows every block"
-        cut = message["stopReason"] in ("error", "aborted")
-        assert cut or not self.blocks_open, "every block ends"
+        assert not self.blocks_open, "every block ends"
         for got, block in zip(streamed, message["content"], strict=True):
             match block["type"]:
                 case "toolCall":
                     assert got["type"] == "toolcall"
                     shown = got.get("call")
-                    assert cut or shown is not None
-                    assert shown is None or (shown["id"], shown["name"]) == (block["id"], block["name"])
-                    assert shown is None or shown["arguments"] == block["arguments"]
+                    assert shown is not None
+                    assert (shown["id"], shown["name"]) == (block["id"], block["name"])
+                    assert shown["arguments"] == block["arguments"]
                 case kind:
                     assert got["type"] == kind
                     assert got["text"] == block[kind], "deltas fold into the message"

@@ -75,6 +75,14 @@ class RedisStoreContract(StoreContract):
         assert len(store.messages(run_id)[1]) == 2
         assert claimed(store, run_id, 2).lease.attempt == 1
 
+    def test_a_claim_whose_reply_was_lost_answers_as_the_first_time(self, store: Store, client: Any) -> None:
+        run_id = new_run(store)
+        client.lossy = True
+        lease = claimed(store, run_id).lease
+        client.lossy = False
+        assert lease.attempt == 1
+        store.append(lease, [event("x")], 1)
+
     def test_a_creation_whose_reply_was_lost_is_a_creation(self, store: Store, client: Any) -> None:
         change = first_change("r1")
         client.lossy = True

@@ -47,7 +47,7 @@ def run_model_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
 
     def transition(state: RunState) -> Change:
         if state.record.abort is not None:
-            return runner.aborted(held, state, message=builder.message(stop_reason="aborted"))
+            return runner.aborted(state, message=builder.message(stop_reason="aborted"))
         if error is not None:
             code, text = error
             message = builder.message(stop_reason="error", error=text)

@@ -19,7 +19,7 @@ from agentkit.errors import AgentKitError, LeaseLostError, RunNotFoundError, Ver
 from agentkit.events import Event, open_message
 from agentkit.ids import now_ms
 from agentkit.loop import abort, fail
-from agentkit.messages import AssistantMessage, zero_usage
+from agentkit.messages import AssistantMessage, StopReason, zero_usage
 from agentkit.record import Change, RunRecord, RunState
 from agentkit.runtime.commits import Agents, Committer
 from agentkit.runtime.leases import Held, LeaseKeeper
@@ -93,7 +93,8 @@ class StepRunner:
         if step is None:
             raise LeaseLostError
         if record.abort is not None:
-            self.commit(held, lambda state: self.aborted(held, state))
+            message, ends = self._cut(held, "aborted")
+            self.commit(held, lambda state: self.aborted(state, message=message), ends)
         elif held.lease.attempt > self._max_attempts:
             self._give_up(held)
         else:
@@ -136,38 +137,40 @@ class StepRunner:
         if step is not None:
             self._nudger.nudge(held.lease.run_id, step.number, step.kind)
 
-    def aborted(self, held: Held, state: RunState, **what: Any) -> Change:
+    def aborted(self, state: RunState, **what: Any) -> Change:
         """The change that ends a run which somebody wants aborted."""
-        if "message" not in what and self._is_model(held):
-            what["message"] = self.cut_message(held, "aborted", None)
         change = abort(state, None, now_ms(), holding=True, **what)
         if change is None:
             raise LeaseLostError
         return change
 
-    def cut_message(self, held: Held, stop_reason: Any, error: str | None) -> AssistantMessage:
-        """The open assistant message as far as an earlier attempt streamed it, closed."""
-        message = open_message(read_log(self.store, held.lease.run_id))
-        if message is None:
-            record = held.state.record
-            try:
-                message = self._agents.bind(record.agent, record.model).empty_message(now_ms())
-            except AgentKitError:  # this process does not know the agent, or its model's provider
-                provider, _, model = record.model.partition(":")
-                message = AssistantMessage(
-                    role="assistant", content=[], api="", provider=provider, model=model,
-                    usage=zero_usage(), stopReason=stop_reason, timestamp=now_ms(),
-                )  # fmt: skip
+    def _cut(self, held: Held, stop_reason: StopReason, error: str | None = None) -> tuple[Any, tuple[Event, ...]]:
+        """The open assistant message as far as an earlier attempt streamed it, and the ends of its open blocks.
+
+        (None, ()) for a step that is no model call.
+        """
+        record = held.state.record
+        step = record.step(held.lease.step)
+        if step is None or step.kind != "model":
+            return None, ()
+        message, ends = open_message(read_log(self.store, record.id)) or (self._empty_message(record), [])
         message["stopReason"] = stop_reason
         if error is not None:
             message["errorMessage"] = error
-        return message
+        return message, tuple(ends)
 
-    def _is_model(self, held: Held) -> bool:
-        step = held.state.record.step(held.lease.step)
-        return step is not None and step.kind == "model"
+    def _empty_message(self, record: RunRecord) -> AssistantMessage:
+        """What stands for a message whose beginning is no longer kept."""
+        try:
+            return self._agents.bind(record.agent, record.model).empty_message(now_ms())
+        except AgentKitError:  # this process does not know the agent, or its model's provider
+            provider, _, model = record.model.partition(":")
+            return AssistantMessage(
+                role="assistant", content=[], api="", provider=provider, model=model,
+                usage=zero_usage(), stopReason="stop", timestamp=now_ms(),
+            )  # fmt: skip
 
     def _give_up(self, held: Held) -> None:
         text = f"step {held.lease.step} was begun {self._max_attempts} times and never finished"
-        message = self.cut_message(held, "error", text) if self._is_model(held) else None
-        self.commit(held, lambda state: fail(state, "step_failed", text, now_ms(), message=message))
+        message, ends = self._cut(held, "error", text)
+        self.commit(held, lambda state: fail(state, "step_failed", text, now_ms(), message=message), ends)

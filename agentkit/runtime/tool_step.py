@@ -46,9 +46,7 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
 
     def ask(question: Callable[[RunState], Change]) -> None:
         """Commit what leaves the call open, unless the run was aborted meanwhile."""
-        runner.commit(
-            held, lambda state: question(state) if state.record.abort is None else runner.aborted(held, state)
-        )
+        runner.commit(held, lambda state: question(state) if state.record.abort is None else runner.aborted(state))
 
     given = _given_result(call)
     if given is not None:
@@ -79,7 +77,7 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
     def transition(state: RunState) -> Change:
         if state.record.abort is not None:
             finished = (number, _stored(result), executed) if result is not None else None
-            return runner.aborted(held, state, finished=finished)
+            return runner.aborted(state, finished=finished)
         if result is None:
             raise LeaseLostError
         return finish_tool(state, agent, number, _stored(result), now_ms(), executed=executed)

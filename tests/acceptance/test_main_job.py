@@ -82,7 +82,6 @@ def test_other_pools_do_the_main_job_too(stack: Stack, tmp_path: Path, pool: tup
         stack.web_b.stream(f"/runs/{run_id}/resume", {"decision": {"approved": True}})
         stack.checked(run_id)
         assert len(stack.ledger.entries(run=run_id, tool="refund")) == 1
-        worker.stop()
     finally:
         worker.kill()
         print(worker.log())  # noqa: T201  # pytest shows it on failure

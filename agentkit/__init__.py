@@ -36,6 +36,7 @@ from agentkit.handle import RunHandle
 from agentkit.kit import AgentKit
 from agentkit.providers import register_provider
 from agentkit.providers.scripted import ScriptedModel
+from agentkit.retry import RetryPolicy
 from agentkit.run import Run
 from agentkit.settings import Settings
 from agentkit.tools import Tool, ToolContext, ToolResult, tool
@@ -44,6 +45,7 @@ __all__ = [
     # an application
     "Agent",
     "AgentKit",
+    "RetryPolicy",
     "ScriptedModel",
     "Settings",
     "register_provider",

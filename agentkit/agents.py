@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentkit.errors import ConfigurationError
-from agentkit.messages import AssistantMessage, Json, zero_usage
+from agentkit.messages import AssistantMessage, Json, Message, zero_usage
 from agentkit.providers.base import Provider, ToolSpec
+from agentkit.retry import RetryPolicy
+from agentkit.run import Run
 from agentkit.tools import Tool, tool
 
 __all__ = ["Agent", "BoundAgent", "Limits"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+ContextHook = Callable[[list[Message], Run], list[Message]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,10 @@ class Limits:
 class Agent:
     """An agent's definition.
 
-    `model`: a name `provider:model`, or a provider object such as ScriptedModel. `instructions`: the
+    `model`: a name `provider:model`, or a provider object such as ScriptedModel; of a list, each is asked when
+    the one before it has failed for good. `retry`: when a failed call is tried again, by default as the kit
+    says. `transform_context(messages, run)` gives the messages that the model sees in place of the
+    conversation, which stays as it is; it may run again in another process. `instructions`: the
     system prompt. `tools`: functions decorated with `@tool`. `max_turns`, `max_tokens`, `max_cost` (US
     dollars) and `timeout` (seconds, pauses not counted) limit every run. `parallel_tool_calls`: the tool
     calls of one turn are executed side by side. The rest are model options (`temperature`, `max_tokens`
@@ -58,6 +66,8 @@ class Agent:
     tools: tuple[Tool, ...] = ()
     parallel_tool_calls: bool = True
     limits: Limits = field(default_factory=Limits)
+    retry: RetryPolicy | None = None
+    transform_context: ContextHook | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __init__(
@@ -72,6 +82,8 @@ class Agent:
         max_tokens: int | None = None,
         max_cost: float | None = None,
         timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        transform_context: ContextHook | None = None,
         **options: Any,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -91,6 +103,10 @@ class Agent:
         set_field(self, "tools", tools)
         set_field(self, "parallel_tool_calls", parallel_tool_calls)
         set_field(self, "limits", Limits(max_turns, max_tokens, max_cost, timeout))
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise ConfigurationError(f"agent {name!r}: retry must be a RetryPolicy, not {retry!r}")
+        set_field(self, "retry", retry)
+        set_field(self, "transform_context", transform_context)
         set_field(self, "options", dict(options))
 
     def as_tool(
@@ -132,13 +148,28 @@ _SUB_AGENT_PARAMETERS: Json = {
 
 
 class BoundAgent:
-    """An agent with the provider that answers for it: what a step needs to run."""
+    """An agent with the providers that answer for it: what a step needs to run.
 
-    def __init__(self, agent: Agent, provider: Provider, model: str) -> None:
+    `models`: the provider and the name of each model, in the order in which they are asked; `provider` and
+    `model` are the first's. `retry` is the agent's policy, or else the kit's.
+    """
+
+    def __init__(self, agent: Agent, models: Sequence[tuple[Provider, str]], retry: RetryPolicy | None = None) -> None:
         self.agent = agent
-        self.provider = provider
-        self.model = model
+        self.provider, self.model = models[0]
+        self.retry = agent.retry or retry
+        self._models = models
         self._tools = {item.name: item for item in agent.tools}
+
+    @property
+    def choices(self) -> int:
+        """How many models there are."""
+        return len(self._models)
+
+    def choice(self, number: int) -> BoundAgent:
+        """The agent with its model of that number, from 0, and those after it; the last where there are fewer."""
+        number = min(number, len(self._models) - 1)
+        return self if number == 0 else BoundAgent(self.agent, self._models[number:], self.retry)
 
     @property
     def name(self) -> str:
@@ -159,6 +190,7 @@ class BoundAgent:
         return {
             "name": self.name,
             "model": self.model_name,
+            "fallbacks": [f"{provider.name}:{model}" for provider, model in self._models[1:]],
             "tools": [
                 {
                     "name": t.name,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 
+from agentkit.record import TERMINAL, Status
 from agentkit.runtime.commits import Agents, Committer
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
@@ -12,6 +14,9 @@ from agentkit.settings import Settings
 from agentkit.store.base import Store
 
 __all__ = ["Engine", "celery_nudger", "redis_store"]
+
+
+_LOOK_SECONDS = 0.02
 
 
 class Engine:
@@ -51,11 +56,18 @@ class Engine:
             retention_seconds=self._settings.retention_seconds,
         )
 
-    def drain(self) -> None:
-        """Execute what is due, where nobody else does."""
-        if isinstance(self.nudger, InlineNudger):
+    def drain(self, run_id: str) -> None:
+        """Execute what is due, where nobody else does, until the run ends or pauses; waits for what is due later."""
+        assert isinstance(self.nudger, InlineNudger)
+        recovery = self.recovery()
+        while True:
             while self.nudger.waiting:
                 self.runner.run(*self.nudger.waiting.popleft())
+            status = self.store.load(run_id).record.status
+            if status in TERMINAL or status is Status.PAUSED:
+                return
+            if not recovery.sweep():
+                time.sleep(_LOOK_SECONDS)
 
 
 def redis_store(settings: Settings) -> Store:

@@ -37,6 +37,7 @@ from agentkit.loop import (
 )
 from agentkit.messages import Block, Json, Message, check_content, check_history
 from agentkit.providers import resolve as resolve_provider
+from agentkit.retry import RetryPolicy
 from agentkit.run import Run
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
@@ -53,7 +54,7 @@ class AgentKit:
 
     `agents`: the definitions; unknown models are errors here, not when they run. `settings`: by default
     those of the environment (docs/settings.md). `store` and `nudger` are for tests and for other queues:
-    by default Redis and Celery, connected on first use.
+    by default Redis and Celery, connected on first use. `retry`: the policy of agents that have none.
     """
 
     def __init__(
@@ -63,13 +64,15 @@ class AgentKit:
         settings: Settings | None = None,
         store: Store | None = None,
         nudger: Nudger | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
+        self._retry = retry
         self.settings = settings or Settings.from_env()
         self._agents: dict[str, BoundAgent] = {}
         for agent in agents:
             if agent.name in self._agents:
                 raise ConfigurationError(f"two agents are named {agent.name!r}")
-            self._agents[agent.name] = BoundAgent(agent, *resolve_provider(agent.model))
+            self._agents[agent.name] = self._bound(agent)
         for agent in [bound.agent for bound in self._agents.values()]:
             self._add_sub_agents(agent)
         if not self._agents:
@@ -88,12 +91,18 @@ class AgentKit:
         for child in (item.agent for item in agent.tools if item.agent is not None):
             known = self._agents.get(child.name)
             if known is None:
-                self._agents[child.name] = BoundAgent(child, *resolve_provider(child.model))
+                self._agents[child.name] = self._bound(child)
                 self._add_sub_agents(child)
             elif known.agent is not child:
                 raise ConfigurationError(
                     f"two agents are named {child.name!r}, one of them as a tool of {agent.name!r}"
                 )
+
+    def _bound(self, agent: Agent) -> BoundAgent:
+        models = list(agent.model) if isinstance(agent.model, list | tuple) else [agent.model]
+        if not models:
+            raise ConfigurationError(f"agent {agent.name!r} has no model")
+        return BoundAgent(agent, [resolve_provider(model) for model in models], self._retry)
 
     @property
     def agents(self) -> list[BoundAgent]:
@@ -107,7 +116,7 @@ class AgentKit:
             raise AgentNotFoundError(f"there is no agent {name!r}; the agents are: {known}")
         if model is None or model == bound.model_name:
             return bound
-        return BoundAgent(bound.agent, *resolve_provider(model))
+        return BoundAgent(bound.agent, [resolve_provider(model)], self._retry)
 
     # -- runs
 
@@ -145,7 +154,7 @@ class AgentKit:
         if self._inline is None:
             self._inline = Engine(MemoryStore(), InlineNudger(), self, self.settings)
         handle = self._start(self._inline, agent, input, messages, metadata, limits, None, None)
-        self._drain(self._inline)
+        self._drain(self._inline, handle.id)
         return handle.run
 
     def resume(
@@ -183,7 +192,7 @@ class AgentKit:
             answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
         engine = self._engine_of(run_id)
         seq = answer_item(engine, self._agents, run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
-        self._drain(engine)
+        self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, seq - 1)
 
     def extend(self, run_id: str, decision_id: str, by: float) -> RunHandle:
@@ -205,7 +214,7 @@ class AgentKit:
         """End a run: at once where nothing executes, otherwise within a second. Harmless when repeated."""
         engine = self._engine_of(run_id)
         since = engine.committer.abort(run_id, reason)
-        self._drain(engine)
+        self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, since)
 
     def send(self, run_id: str, message: str | list[Block], when: str = "followUp") -> RunHandle:
@@ -364,10 +373,10 @@ class AgentKit:
                 return self._inline
         return self._engine
 
-    def _drain(self, engine: Engine) -> None:
+    def _drain(self, engine: Engine, run_id: str) -> None:
         """Nobody else executes what is due in the inline engine."""
         if engine is self._inline:
-            engine.drain()
+            engine.drain(run_id)
 
 
 def _checked_result(value: Any) -> Json:

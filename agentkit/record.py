@@ -69,11 +69,19 @@ CallState = Literal["ready", "pending", "answered", "waiting", "done"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An open step: `call` is the index of the tool call that a tool step executes."""
+    """An open step: `call` is the index of the tool call that a tool step executes.
+
+    A model step that waits for another try is due at `at` (ms), after `tries` calls of the agent's model number
+    `choice` since the first of them failed at `since` (ms). Its turn has begun, and it has no open message.
+    """
 
     number: int
     kind: StepKind
     call: int | None = None
+    at: int | None = None
+    choice: int = 0
+    tries: int = 0
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +180,7 @@ class RunRecord:
         if self.calls:
             state["calls"] = [_encode_call(call) for call in self.calls]
         if self.steps:
-            state["steps"] = [[step.number, step.kind, step.call] for step in self.steps]
+            state["steps"] = [_encode_step(step) for step in self.steps]
         return dumps(state)
 
     @classmethod
@@ -239,6 +247,11 @@ _CALL = {
     "childPending": "child_pending",
     "result": "result",
 }
+
+
+def _encode_step(step: Step) -> list[Any]:
+    first = [step.number, step.kind, step.call]
+    return first if step.at is None else [*first, step.at, step.choice, step.tries, step.since]
 
 
 def _encode_call(call: Call) -> Json:

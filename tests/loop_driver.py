@@ -59,7 +59,7 @@ class Driver:
 
     def __init__(self, *tools: Tool, store: Store | None = None, **options: Any) -> None:
         model = ScriptedModel(["unused"])
-        self.agent = BoundAgent(Agent("tester", model, tools=tools, **options), model, model.model)
+        self.agent = BoundAgent(Agent("tester", model, tools=tools, **options), [(model, model.model)])
         self.store: Store = store or MemoryStore()
         self.now = 1_700_000_000_000
         self.run_id = new_id()

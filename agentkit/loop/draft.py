@@ -108,8 +108,10 @@ class Draft:
         known = self.state.turn[len(self.state.turn) - (before - start) :] if start < before else ()
         return [*known, *self._messages[max(0, start - before) :]]
 
-    def open_step(self, kind: StepKind, on_first_claim: tuple[Event, ...] = (), call: int | None = None) -> None:
-        step = Step(self.record.next_step, kind, call)
+    def open_step(
+        self, kind: StepKind, on_first_claim: tuple[Event, ...] = (), call: int | None = None, **wait: Any
+    ) -> None:
+        step = Step(self.record.next_step, kind, call, **wait)
         self.set(steps=(*self.record.steps, step), next_step=step.number + 1)
         self._opened.append(step)
         if on_first_claim:
@@ -308,8 +310,9 @@ class Draft:
         model_steps = [s for s in record.steps if s.kind == "model" and s.number in self.state.claimed]
         if model_steps and message is None:
             raise AssertionError("an open assistant message must be closed")
+        waiting = any(s.tries for s in record.steps if s.number not in self.state.claimed)
         if message is not None:
-            self.add_message(message, started=True)
+            self.add_message(message, started=not waiting)
             self._end_turn()
         elif record.calls:
             self._cut_calls()

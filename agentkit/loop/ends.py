@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agentkit.loop.draft import Draft, finish_step
-from agentkit.messages import AssistantMessage, Json, add_usage
-from agentkit.record import Change, RunState, Status
+from agentkit.messages import AssistantMessage, Json, add_usage, zero_usage
+from agentkit.record import Change, RunRecord, RunState, Status
 
 __all__ = ["abort", "fail"]
 
@@ -34,6 +34,8 @@ def abort(
             return None
         draft.set(abort={"reason": reason})
         return draft.change()
+    if message is None and any(step.tries for step in record.steps):
+        message = _unwritten(record, now)
     asked = record.abort or {"reason": reason}
     error: Json = {"code": "aborted", "message": asked["reason"] or "the run was aborted"}
     if message is not None:
@@ -43,6 +45,15 @@ def abort(
         finish_step(draft, step, result, executed=executed)
     draft.end(Status.ABORTED, error, message)
     return draft.change()
+
+
+def _unwritten(record: RunRecord, now: int) -> AssistantMessage:
+    """What stands for the message that a model call, waiting for another try, never wrote."""
+    provider, _, model = record.model.partition(":")
+    return AssistantMessage(
+        role="assistant", content=[], api="", provider=provider, model=model,
+        usage=zero_usage(), stopReason="aborted", timestamp=now,
+    )  # fmt: skip
 
 
 def fail(state: RunState, code: str, text: str, now: int, *, message: AssistantMessage | None = None) -> Change:

@@ -19,10 +19,10 @@ from agentkit.messages import (
     tool_calls_of,
     user_message,
 )
-from agentkit.record import Call, Change, RunRecord, RunState, Status
+from agentkit.record import Call, Change, RunRecord, RunState, Status, Step
 from agentkit.tools import Tool
 
-__all__ = ["add_message", "begin_run", "doubt", "finish_model", "finish_tool", "park"]
+__all__ = ["add_message", "begin_run", "doubt", "finish_model", "finish_tool", "park", "postpone"]
 
 
 def begin_run(
@@ -112,6 +112,19 @@ def finish_tool(
     draft = Draft(state, now)
     finish_step(draft, step, result, executed=executed)
     draft.settle(agent)
+    return draft.change()
+
+
+def postpone(state: RunState, agent: BoundAgent, step: int, waiting: Step, at: int, reason: str, now: int) -> Change:
+    """The model is to be called again at `at`: what it streamed is void, and nobody holds the run meanwhile.
+
+    `agent`: with the model to call. `waiting`: the tries so far.
+    """
+    draft = Draft(state, now)
+    draft.close_step(step)
+    draft.emit(ev.message_discard(reason))
+    opens = (ev.message_start(agent.empty_message(at)),)
+    draft.open_step("model", opens, at=at, choice=waiting.choice, tries=waiting.tries, since=waiting.since)
     return draft.change()
 
 

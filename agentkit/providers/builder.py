@@ -35,6 +35,11 @@ class MessageBuilder:
         self._finish: Finish | None = None
 
     @property
+    def started(self) -> bool:
+        """Whether there is any content."""
+        return bool(self._blocks)
+
+    @property
     def finished(self) -> bool:
         return self._finish is not None
 

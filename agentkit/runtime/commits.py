@@ -15,7 +15,7 @@ from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, Version
 from agentkit.ids import now_ms
 from agentkit.loop import MAX_DEPTH, abort, begin_run, hear_child
 from agentkit.messages import text_of
-from agentkit.record import Call, Change, Lease, RunRecord
+from agentkit.record import Call, Change, Lease, RunRecord, Step
 from agentkit.runtime.nudging import Nudger
 from agentkit.store.base import Commit, Push, Store
 from agentkit.tools import Tool
@@ -35,6 +35,11 @@ def look_at(record: RunRecord) -> int | None:
     """When somebody must look at a run because an item of its own expires; None if none does."""
     items = (call.item for call in record.calls if call.state == "pending" and call.item)
     return min((item["expiresAt"] for item in items if "expiresAt" in item), default=None)
+
+
+def _due(change: Change) -> list[Step]:
+    """The opened steps that may be claimed at once; the due index has the others."""
+    return [step for step in change.opened if step.at is None]
 
 
 class Committer:
@@ -59,6 +64,7 @@ class Committer:
         """Make a change true, within a step or from outside (no `lease`). Raises as `Store.commit` does."""
         record = change.record
         looks = [expires] if (expires := look_at(record)) is not None else []
+        looks += [step.at for step in change.opened if step.at is not None]
         if change.opened and lease is None:
             looks.append(now_ms() + self._soon_ms)  # the run may not be in the index, or stand there for much later
         if looks:
@@ -75,12 +81,12 @@ class Committer:
 
     def nudge_all(self, change: Change) -> None:
         """Tell of what a change has made due."""
-        for step in change.opened:
+        for step in _due(change):
             self.nudger.nudge(change.record.id, step.number, step.kind)
 
     def _pushes(self, change: Change) -> list[Push]:
         """The change's nudges for the store to push, where it can."""
-        pushes = [self.nudger.push(change.record.id, step.number, step.kind) for step in change.opened]
+        pushes = [self.nudger.push(change.record.id, step.number, step.kind) for step in _due(change)]
         return [push for push in pushes if push is not None]
 
     def abort(self, run_id: str, reason: str | None) -> int:

@@ -1,21 +1,27 @@
-"""The model step: one call of the model, streamed into the log as it comes, committed as one message."""
+"""The model step: one call of the model, streamed into the log as it comes, committed as one message.
+
+A call that fails may be tried again, and after the last try the next of the agent's models is asked. Short
+waits are waited; a long one gives the worker back: the step is closed, and another is due at the time.
+"""
 
 from __future__ import annotations
 
 import logging
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agentkit import events as ev
 from agentkit.agents import BoundAgent
 from agentkit.errors import LeaseLostError, ProviderError
 from agentkit.ids import now_ms
-from agentkit.loop import fail, finish_model
+from agentkit.loop import fail, finish_model, postpone
+from agentkit.messages import Message
 from agentkit.providers.base import ModelRequest
 from agentkit.providers.builder import MessageBuilder
-from agentkit.record import Change, RunState
+from agentkit.record import Change, RunState, Step
+from agentkit.run import Run
 from agentkit.runtime.leases import Held
-from agentkit.runtime.sink import EventSink
 
 if TYPE_CHECKING:
     from agentkit.runtime.steps import StepRunner
@@ -24,66 +30,162 @@ __all__ = ["run_model_step"]
 
 log = logging.getLogger(__name__)
 
+LONG_WAIT_SECONDS = 2.0
+"""A wait of more gives the worker back."""
+
 
 def run_model_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
     """Call the model and commit its answer, its failure, or the run's abort."""
-    builder = MessageBuilder(
-        api=agent.provider.api, provider=agent.provider.name, model=agent.model, timestamp=now_ms()
-    )
-    sink = runner.sink(held)
-    if held.lease.attempt > 1:
-        # The first attempt's claim opened a message in the log; what it streamed is void.
-        sink.emit(ev.message_discard("its worker is gone"), ev.message_start(builder.start()))
+    step = held.state.record.step(held.lease.step)
+    assert step is not None
     _set_deadline(runner, held, agent)
-    error = _stream(held, agent, builder, sink)
-    if held.cancel.reason == "lost":
-        raise LeaseLostError
-    if held.cancel.reason == "stop" and error is None and not builder.finished:
-        sink.drain()
-        runner.hand_back(held)
-        return
-    sink.emit(*(ev.message_update(update) for update in builder.finish()))
-    updates = sink.drain()
-
-    def transition(state: RunState) -> Change:
-        if state.record.abort is not None:
-            return runner.aborted(state, message=builder.message(stop_reason="aborted"))
-        if error is not None:
-            code, text = error
-            message = builder.message(stop_reason="error", error=text)
-            return fail(state, code, text, now_ms(), message=message)
-        return finish_model(state, agent, held.lease.step, builder.message(), now_ms())
-
-    runner.commit(held, transition, updates)
+    _ModelStep(runner, held, agent, step).execute()
 
 
-def _stream(held: Held, agent: BoundAgent, builder: MessageBuilder, sink: EventSink) -> tuple[str, str] | None:
-    """Feed the model's answer to the builder and the log; the error's code and text if it fails."""
-    request = ModelRequest(
-        model=agent.model,
-        instructions=agent.agent.instructions,
-        messages=held.state.turn,
-        tools=agent.tool_specs(),
-        options=agent.agent.options,
-    )
-    try:
-        parts = agent.provider.stream(request, held.cancel)
-        for part in parts:
-            sink.emit(*(ev.message_update(update) for update in builder.feed(part)))
-            if held.cancel.cancelled:
+class _ModelStep:
+    """One execution of a model step. `_tries` and `_since` (ms) are of the model that is being asked."""
+
+    def __init__(self, runner: StepRunner, held: Held, agent: BoundAgent, step: Step) -> None:
+        self._runner = runner
+        self._held = held
+        self._all = agent
+        self._step = step
+        self._agent = agent.choice(step.choice)
+        self._sink = runner.sink(held)
+        self._builder = self._new_builder()
+
+    def execute(self) -> None:
+        if self._held.lease.attempt > 1:
+            # The first attempt's claim opened a message in the log; what it streamed is void.
+            self._begin_anew("its worker is gone")
+        while True:
+            failure = self._call()
+            if failure is None or self._held.cancel.cancelled:
                 break
-        if held.cancel.reason == "deadline":
-            return "limit_time", "the run has used up its time (timeout)"
-        if not held.cancel.cancelled:
-            builder.message()  # raises where the response is not complete
-    except ProviderError as error:
-        if held.cancel.reason == "deadline":
-            return "limit_time", "the run has used up its time (timeout)"
-        if held.cancel.cancelled:
-            return None  # cut on purpose, whatever the provider makes of it
-        log.warning("the model call of run %s failed: %s", held.lease.run_id, error)
-        return error.code, error.message
-    return None
+            if isinstance(failure, ProviderError):
+                again = self._next_try(failure)
+                if again == "later":
+                    return
+                if again == "now":
+                    continue
+            break
+        self._conclude(failure)
+
+    def _call(self) -> Exception | None:
+        """Feed the model's answer to the builder and the log; what went wrong, if something did."""
+        held, agent, builder = self._held, self._agent, self._builder
+        try:
+            request = ModelRequest(
+                model=agent.model,
+                instructions=agent.agent.instructions,
+                messages=self._context(),
+                tools=agent.tool_specs(),
+                options=agent.agent.options,
+            )
+            for part in agent.provider.stream(request, held.cancel):
+                self._sink.emit(*(ev.message_update(update) for update in builder.feed(part)))
+                if held.cancel.cancelled:
+                    return None
+            if not held.cancel.cancelled:
+                builder.message()  # raises where the response is not complete
+        except (ProviderError, _ContextError) as error:
+            if held.cancel.cancelled:
+                return None  # cut on purpose, whatever the provider makes of it
+            log.warning("the model call of run %s failed: %s", held.lease.run_id, error)
+            return error
+        return None
+
+    def _context(self) -> list[Message]:
+        """The conversation as the application wants the model to see it."""
+        messages = list(self._held.state.turn)
+        transform = self._agent.agent.transform_context
+        if transform is None:
+            return messages
+        try:
+            return list(transform(messages, Run.of(self._held.state, messages)))
+        except Exception as error:
+            log.exception("transform_context of agent %s failed", self._agent.name)
+            raise _ContextError(f"transform_context raised {type(error).__name__}: {error}") from error
+
+    def _next_try(self, error: ProviderError) -> str | None:
+        """Prepare another call of this model or of the next one: "now", "later" (not ours any more), or None."""
+        step, policy = self._step, self._agent.retry
+        tries, since = step.tries + 1, step.since or now_ms()
+        delay = policy.delay(error, tries, (now_ms() - since) / 1000) if policy is not None else None
+        if delay is None:
+            if step.choice + 1 >= self._all.choices:
+                return None
+            self._step = replace(step, choice=step.choice + 1, tries=0, since=None)
+            self._agent = self._all.choice(self._step.choice)
+            self._begin_anew(f"{error.message}; asking {self._agent.model_name} instead")
+            return "now"
+        assert policy is not None
+        self._step = replace(step, tries=tries, since=since)
+        self._sink.emit(ev.model_retry(tries + 1, policy.attempts, round(delay * 1000), error.message))
+        if delay > LONG_WAIT_SECONDS:
+            self._postpone(delay, error)
+            return "later"
+        if self._builder.started:
+            self._begin_anew("the call failed, and is tried again")
+        else:
+            self._builder = self._new_builder()
+        self._held.cancel.wait(delay)
+        return "now"
+
+    def _postpone(self, delay: float, error: ProviderError) -> None:
+        """Close this step and have another due when the wait is over."""
+        held, waiting = self._held, self._step
+        at = now_ms() + round(delay * 1000)
+
+        def transition(state: RunState) -> Change:
+            if state.record.abort is not None:
+                return self._runner.aborted(state, message=self._builder.message(stop_reason="aborted"))
+            return postpone(state, self._agent, held.lease.step, waiting, at, error.message, now_ms())
+
+        self._sink.emit(*(ev.message_update(update) for update in self._builder.finish()))
+        self._runner.commit(held, transition, self._sink.drain())
+
+    def _conclude(self, failure: Exception | None) -> None:
+        """Commit what came of it."""
+        held, builder, runner = self._held, self._builder, self._runner
+        reason = held.cancel.reason
+        if reason == "lost":
+            raise LeaseLostError
+        if reason == "stop" and failure is None and not builder.finished:
+            self._sink.drain()
+            runner.hand_back(held)
+            return
+        self._sink.emit(*(ev.message_update(update) for update in builder.finish()))
+        updates = self._sink.drain()
+        error = ("limit_time", "the run has used up its time (timeout)") if reason == "deadline" else None
+        if failure is not None and error is None:
+            error = (getattr(failure, "code", "step_failed"), str(failure))
+
+        def transition(state: RunState) -> Change:
+            if state.record.abort is not None:
+                return runner.aborted(state, message=builder.message(stop_reason="aborted"))
+            if error is not None:
+                code, text = error
+                message = builder.message(stop_reason="error", error=text)
+                return fail(state, code, text, now_ms(), message=message)
+            return finish_model(state, self._all, held.lease.step, builder.message(), now_ms())
+
+        runner.commit(held, transition, updates)
+
+    def _begin_anew(self, reason: str) -> None:
+        """Void the open message and open another."""
+        self._builder = self._new_builder()
+        self._sink.emit(ev.message_discard(reason), ev.message_start(self._builder.start()))
+
+    def _new_builder(self) -> MessageBuilder:
+        provider = self._agent.provider
+        return MessageBuilder(api=provider.api, provider=provider.name, model=self._agent.model, timestamp=now_ms())
+
+
+class _ContextError(Exception):
+    """The application's transform_context failed."""
+
+    code = "step_failed"
 
 
 def _set_deadline(runner: StepRunner, held: Held, agent: BoundAgent) -> None:

@@ -106,7 +106,9 @@ class Recovery:
         if self._committer.visit(record):
             looks.append(now + self._lease_ms)
         for step in record.steps:
-            if step.number not in state.live:
+            if step.at is not None and step.at > now:
+                looks.append(step.at)
+            elif step.number not in state.live:
                 log.info("run %s: nudging step %s again", record.id, step.number)
                 self._nudger.nudge(record.id, step.number, step.kind)
                 looks.append(now + self._lease_ms)

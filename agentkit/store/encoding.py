@@ -18,7 +18,7 @@ __all__ = ["EncodedChange", "decode_resolution", "decode_state", "encode_change"
 
 @dataclass(frozen=True, slots=True)
 class EncodedChange:
-    """A change as text. `opened`: (step, first message that it reads, events of its first claim)."""
+    """A change as text. `opened`: (step, first message that it reads, when it is due, events of its first claim)."""
 
     fixed: str
     state: str
@@ -28,7 +28,7 @@ class EncodedChange:
     messages: list[str]
     events: list[str]
     on_claim: str
-    opened: list[tuple[int, int, str]]
+    opened: list[tuple[int, int, int, str]]
     closed: tuple[int, ...]
     resolutions: list[tuple[str, str, int, str]]
     """(decision id, tool call id, index among the events, JSON)"""
@@ -54,6 +54,7 @@ def encode_change(change: Change, *, new: bool = False) -> EncodedChange:
             (
                 step.number,
                 0 if step.kind == "model" else record.turn_from,
+                step.at or 0,
                 lines(change.on_first_claim.get(step.number, ())),
             )
             for step in change.opened
@@ -78,10 +79,10 @@ def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[byt
     live: dict[int, int] = {}
     for key, value in fields.items():
         if key.startswith(b"s:"):
-            _, until, attempt, *_ = value.split(b" ")
+            token, until, attempt, *_ = value.split(b" ")
             if int(attempt):
                 claimed.add(int(key[2:]))
-            if int(until) > now:
+            if int(until) > now and token != b"0":
                 live[int(key[2:])] = int(until)
     return RunState(
         record=record,

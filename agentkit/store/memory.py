@@ -122,8 +122,8 @@ class MemoryStore:
         before = run.seq
         run.messages += encoded.messages
         self._append(run, encoded.events)
-        for number, reads_from, first_claim in encoded.opened:
-            run.steps[number] = _Step(reads_from, first_claim)
+        for number, reads_from, due, first_claim in encoded.opened:
+            run.steps[number] = _Step(reads_from, first_claim, until=due)
         for number in encoded.closed:
             run.steps.pop(number, None)
         for decision_id, tool_call_id, event, text in encoded.resolutions:
@@ -341,7 +341,7 @@ class MemoryStore:
             last_seq=run.seq,
             turn=tuple(json.loads(message) for message in run.messages[first:]),
             claimed=frozenset(number for number, step in run.steps.items() if step.attempt),
-            live={number: step.until for number, step in run.steps.items() if step.until > now},
+            live={number: step.until for number, step in run.steps.items() if step.until > now and step.token},
         )
 
     def _tell(self) -> None:

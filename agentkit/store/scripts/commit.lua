@@ -1,7 +1,7 @@
 -- Make a change true. KEYS: run, messages, events, resolutions, the queues of the messages to push.
 -- ARGV: commit id, version ('new': create), step ('' without lease), token, status, fixed ('' unless new), state,
 --   from, ttl ms ('' unless ended), events kept, on_claim lines, schema version, then counted lists:
---   messages; events; opened steps (number, from, first-claim lines); closed steps;
+--   messages; events; opened steps (number, from, due ms, first-claim lines); closed steps;
 --   resolutions (decision id, tool call id, index among the events, JSON); and the messages to push, one a queue.
 -- Returns 'missing', 'exists', 'conflict', 'lost' or {version, seq before the change's events, last seq}.
 local run = KEYS[1]
@@ -46,7 +46,9 @@ end
 local before = append_events(run, KEYS[3], bodies, ARGV[10])
 for _ = 1, tonumber(take()) do
   local number = take()
-  step_set(run, number, {token = '0', till = 0, attempt = 0, flush = 0, from = take(), claim = '-'})
+  local from, due = take(), tonumber(take())
+  -- A step that is due later is held by nobody (token 0) until then.
+  step_set(run, number, {token = '0', till = due, attempt = 0, flush = 0, from = from, claim = '-'})
   local lines = take()
   if lines ~= '' then
     redis.call('HSET', run, 'c:' .. number, lines)

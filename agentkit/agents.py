@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from agentkit.errors import ConfigurationError
-from agentkit.messages import AssistantMessage, Json, Message, zero_usage
+from agentkit.messages import AssistantMessage, Block, Json, Message, zero_usage
 from agentkit.providers.base import Provider, ToolSpec
 from agentkit.retry import RetryPolicy
 from agentkit.run import Run
@@ -53,8 +53,9 @@ class Agent:
     the one before it has failed for good. `retry`: when a failed call is tried again, by default as the kit
     says. `transform_context(messages, run)` gives the messages that the model sees in place of the
     conversation, which stays as it is; it may run again in another process. `instructions`: the
-    system prompt. `tools`: functions decorated with `@tool`. `max_turns`, `max_tokens`, `max_cost` (US
-    dollars) and `timeout` (seconds, pauses not counted) limit every run. `parallel_tool_calls`: the tool
+    system prompt, a text or a text block with a `cache` mark. `cache="auto"`: what stays the same from call to
+    call is marked for the vendor's prompt cache. `tools`: functions decorated with `@tool`. `max_turns`,
+    `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run. `parallel_tool_calls`: the tool
     calls of one turn are executed side by side. The rest are model options (`temperature`, `max_tokens`
     of one answer as `max_output_tokens`, `top_p`, `reasoning_effort`, `stop`, `tool_choice`) that go to
     the provider as they are.
@@ -63,6 +64,8 @@ class Agent:
     name: str
     model: Any
     instructions: str = ""
+    instructions_cache: Literal["short", "long"] | None = None
+    cache: Literal["auto"] | None = None
     tools: tuple[Tool, ...] = ()
     parallel_tool_calls: bool = True
     limits: Limits = field(default_factory=Limits)
@@ -74,9 +77,10 @@ class Agent:
         self,
         name: str,
         model: Any,
-        instructions: str = "",
+        instructions: str | Block = "",
         tools: Iterable[Tool] = (),
         *,
+        cache: Literal["auto"] | None = None,
         parallel_tool_calls: bool = True,
         max_turns: int | None = 100,
         max_tokens: int | None = None,
@@ -99,7 +103,12 @@ class Agent:
         set_field = object.__setattr__
         set_field(self, "name", name)
         set_field(self, "model", model)
-        set_field(self, "instructions", instructions)
+        words, mark = _instructions(name, instructions)
+        set_field(self, "instructions", words)
+        set_field(self, "instructions_cache", mark)
+        if cache not in (None, "auto"):
+            raise ConfigurationError(f"agent {name!r}: cache must be 'auto' or left out, not {cache!r}")
+        set_field(self, "cache", cache)
         set_field(self, "tools", tools)
         set_field(self, "parallel_tool_calls", parallel_tool_calls)
         set_field(self, "limits", Limits(max_turns, max_tokens, max_cost, timeout))
@@ -137,6 +146,18 @@ class Agent:
             on_expire=on_expire,
         )(answer)
         return replace(declared, agent=self)
+
+
+def _instructions(name: str, given: str | Block) -> tuple[str, Literal["short", "long"] | None]:
+    """The words of an agent's instructions, and their cache mark."""
+    if isinstance(given, str):
+        return given, None
+    mark = given.get("cache") if isinstance(given, dict) else None
+    if not isinstance(given, dict) or given.get("type") != "text" or mark not in (None, "short", "long"):
+        raise ConfigurationError(
+            f"agent {name!r}: instructions must be a text, or a text block whose cache is short or long"
+        )
+    return str(given.get("text", "")), mark
 
 
 _SUB_AGENT_PARAMETERS: Json = {
@@ -183,7 +204,7 @@ class BoundAgent:
         return self._tools.get(name)
 
     def tool_specs(self) -> tuple[ToolSpec, ...]:
-        return tuple(ToolSpec(t.name, t.description, t.parameters) for t in self.agent.tools)
+        return tuple(ToolSpec(t.name, t.description, t.parameters, t.cache) for t in self.agent.tools)
 
     def definition(self) -> Json:
         """The agent as `GET /agents` shows it."""

@@ -88,6 +88,7 @@ class Tool:
     runs: Literal["server", "client"]
     effects: Literal["idempotent", "once"]
     timeout: float | None
+    cache: Literal["short", "long"] | None
     fn: Callable[..., Any] = field(repr=False)
     is_async: bool
     wants_ctx: bool
@@ -144,6 +145,7 @@ def tool(
     runs: Literal["server", "client"] = "server",
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
+    cache: Literal["short", "long"] | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -161,6 +163,7 @@ def tool(
     runs: Literal["server", "client"] = "server",
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
+    cache: Literal["short", "long"] | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a function a tool: `@tool`, or `@tool(decision={…}, …)`.
 
@@ -168,7 +171,8 @@ def tool(
     Schema of what an outsider must say before the tool executes, within `decision_timeout` seconds,
     else `on_expire` applies. `runs="client"`: the client executes it, and the body is never called.
     `effects="once"`: never executed again by itself when a worker died in it. `timeout`: seconds
-    that an execution may take. Raises ConfigurationError for whatever is declared wrongly.
+    that an execution may take. `cache`: prompt caches may end after this tool's definition. Raises
+    ConfigurationError for whatever is declared wrongly.
     """
     declare = partial(
         _declare,
@@ -183,6 +187,7 @@ def tool(
         runs=runs,
         effects=effects,
         timeout=timeout,
+        cache=cache,
     )
     return declare if fn is None else declare(fn)
 
@@ -201,6 +206,7 @@ def _declare(
     runs: Literal["server", "client"],
     effects: Literal["idempotent", "once"],
     timeout: float | None,
+    cache: Literal["short", "long"] | None,
 ) -> Tool:
     _check_function(fn)
     name = getattr(fn, "__name__", type(fn).__name__) if name is None else name
@@ -210,6 +216,7 @@ def _declare(
         )
     _check_choice(name, "runs", runs, ("server", "client"))
     _check_choice(name, "effects", effects, ("idempotent", "once"))
+    _check_choice(name, "cache", cache, (None, "short", "long"))
     _check_seconds(name, "timeout", timeout)
     _check_seconds(name, "decision_timeout", decision_timeout)
     asked = None if decision is None else compile_schema(decision, f"the decision of tool {name!r}")
@@ -233,6 +240,7 @@ def _declare(
         runs=runs,
         effects=effects,
         timeout=timeout,
+        cache=cache,
         fn=fn,
         is_async=inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)),  # noqa: B004
         wants_ctx=signature.wants_ctx,
@@ -252,7 +260,7 @@ def _check_function(fn: Any) -> None:
         raise ConfigurationError(f"{fn.__qualname__} yields: return the result, and show progress by ctx.update()")
 
 
-def _check_choice(name: str, option: str, value: Any, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, option: str, value: Any, choices: tuple[str | None, ...]) -> None:
     if value not in choices:
         allowed = " or ".join(repr(choice) for choice in choices)
         raise ConfigurationError(f"tool {name!r}: {option} must be {allowed}, not {value!r}")

@@ -358,6 +358,21 @@ class StoreContract(IndexContract):
         assert first is not None
         assert (last.decision_id, first.decision_id) == ("d2", "d1")
 
+    def test_all_resolutions_of_a_run_are_listed_in_the_order_of_their_events(self, store: Store) -> None:
+        run_id = new_run(store)
+        assert store.resolutions(run_id) == []
+        for decision, who in (("d2", "ann"), ("d1", None)):
+            state = store.load(run_id)
+            resolution = Resolution(decision, "t1", "decided", {"decision": decision}, 0, TIMESTAMP, who)
+            store.commit(Change(state.record, events=(event("x"),), resolutions=(resolution,)), state.version)
+        listed = store.resolutions(run_id)
+        assert [(r.decision_id, r.decided_at, r.decided_by) for r in listed] == [
+            ("d2", TIMESTAMP, "ann"),
+            ("d1", TIMESTAMP, None),
+        ]
+        assert listed == [store.resolution(run_id, decision_id=d, tool_call_id=None) for d in ("d2", "d1")]
+        assert store.resolutions(new_id()) == []
+
     # -- the end -----------------------------------------------------------------------------------
 
     def test_an_ended_runs_keys_have_a_time_to_live_and_no_others_have(self, make_store: MakeStore) -> None:

@@ -133,6 +133,7 @@ def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> J
             why = f"several items expire: {named}" if expiring else "nothing that the run waits for expires"
             raise click.UsageError(f"{why}; name one by --decision-id")
         decision_id = expiring[0]["decisionId"]
+        run_id = expiring[0].get("runId", run_id)  # an item of a sub-agent's run is answered there
     return client.extend(run_id, decision_id, by)
 
 
@@ -196,7 +197,8 @@ def _show_message(message: Any, view: RunView, terminal: Terminal) -> None:
 
 
 def _seconds_left(item: Mapping[str, Any]) -> int:
-    return max(0, round(item["expiresAt"] / 1000 - time.time()))
+    expires_at: int = item["expiresAt"]
+    return max(0, round(expires_at / 1000 - time.time()))
 
 
 def _ago(when: int) -> str:

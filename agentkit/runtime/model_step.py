@@ -81,6 +81,8 @@ class _ModelStep:
                 messages=self._context(),
                 tools=agent.tool_specs(),
                 options=agent.agent.options,
+                instructions_cache=agent.agent.instructions_cache,
+                cache=agent.agent.cache,
             )
             for part in agent.provider.stream(request, held.cancel):
                 self._sink.emit(*(ev.message_update(update) for update in builder.feed(part)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from typing import Any
 
 from agentkit import Agent, AgentKit, ToolContext, tool
 from tests.acceptance.ledger import Ledger
+from tests.waiting import wait_until
 
 __all__ = ["kit"]
 
@@ -52,8 +54,55 @@ async def charge(cents: int, ctx: ToolContext) -> str:
     return f"charged {cents}"
 
 
+@tool(decision=APPROVAL, decision_timeout=2)
+def ask(ctx: ToolContext, decision: dict[str, Any]) -> str:
+    """Ask, and take silence for a refusal."""
+    _record("ask", ctx)
+    return "asked"
+
+
+@tool(decision=APPROVAL, decision_timeout=2, on_expire={"approved": False})
+def presume(ctx: ToolContext, decision: dict[str, Any]) -> str:
+    """Ask, and take silence for a no."""
+    _record("presume", ctx)
+    return f"presumed {decision['approved']}"
+
+
+@tool(decision=APPROVAL, decision_timeout=2, on_expire="abort")
+def insist(ctx: ToolContext, decision: dict[str, Any]) -> str:
+    """Ask, and end the run where nobody answers."""
+    _record("insist", ctx)
+    return "insisted"
+
+
+@tool(runs="client", decision=APPROVAL)
+def photo() -> str:
+    """Take a photo at the client, if that is allowed."""
+    return ""
+
+
+@tool
+def wait(ctx: ToolContext) -> str:
+    """Wait until the run is aborted."""
+    _record("wait", ctx)
+    while not ctx.aborted:
+        threading.Event().wait(0.02)
+    _record("wait noticed", ctx)
+    return "over"
+
+
+@tool
+def meet(ctx: ToolContext) -> str:
+    """Wait for another call of this turn to be executed at the same time."""
+    _record("meet", ctx)
+    ledger = Ledger(os.environ["ACCEPTANCE_LEDGER"])
+    wait_until(lambda: len(ledger.entries(run=ctx.run_id, tool="meet")) == 2, what="the other call")
+    return "met"
+
+
 kit = AgentKit(
     [
+        Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, wait, meet, look_up]),
         Agent("support", model="openai:test-model", instructions="Be brief.", tools=[refund, look_up]),
         Agent("office", model="openai:test-model", tools=[survey, charge]),
     ]

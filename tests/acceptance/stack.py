@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,7 @@ class WebProcess(Process):
     def sse_status(self, run_id: str, after: int) -> int:
         return self._events(run_id, after, None).status_code
 
-    def follow(self, run_id: str, after: int = 0) -> Iterator[dict[str, Any]]:
+    def follow(self, run_id: str, after: int = 0) -> Generator[dict[str, Any], None, None]:
         """The run's events as they come; close it to hang up."""
         headers = {"Last-Event-ID": str(after)} if after else {}
         with self.http.stream("GET", f"/runs/{run_id}/events", headers=headers) as response:

@@ -112,6 +112,24 @@ def test_a_run_aborted_while_paused_leaves_no_key_without_a_time_to_live(app: Ap
     check_keys(app)
 
 
+def test_a_run_aborted_while_its_tool_executes_leaves_no_key_no_lease_and_no_item(app: App) -> None:
+    run_id = app.kit.start("a", "go").id
+    app.kit.execute(*app.nudger.waiting.popleft())
+    step = app.nudger.waiting.popleft()[1]
+    assert app.kit.get(run_id).pending
+    claim = app.store.claim(run_id, step, 1000)  # a worker that hears nothing of the abort
+    assert claim is not None
+    app.kit.abort(run_id)
+    assert app.kit.get(run_id).status == "running"
+    app.store.renew([claim.lease], 0)
+    app.kit.execute(run_id, step)
+    state = app.store.load(run_id)
+    assert (state.record.status, state.record.pending, state.record.steps) == ("aborted", [], ())
+    assert (state.live, state.claimed) == ({}, frozenset())
+    assert app.store.renew([claim.lease], 1000) == [None]
+    check_keys(app)
+
+
 def test_what_comes_after_the_end_makes_no_key(app: App) -> None:
     run_id = app.kit.start("a", "go").id
     app.kit.abort(run_id)

@@ -145,6 +145,20 @@ def test_a_rejected_call_is_not_executed_and_the_model_is_told_why() -> None:
     assert run.status == "completed"
 
 
+def test_a_decision_is_checked_against_the_schema_that_was_shown() -> None:
+    run = Driver(refund).start().model([call("refund", cents=5)])
+
+    @tool(name="refund", decision={"type": "string"})
+    def deployed_since(cents: int = 0, decision: Any = None) -> str:
+        """Refund, and ask otherwise."""
+        return ""
+
+    with pytest.raises(DecisionValidationError):
+        resolve(run.state, 0, Answer("decision", "yes"), deployed_since, True, run.now)
+    run.commit(resolve(run.state, 0, Answer("decision", YES), deployed_since, True, run.now))
+    assert run.status == "queued"
+
+
 def test_a_tool_that_the_application_has_no_more_leaves_the_run_paused() -> None:
     run = Driver(refund).start().model([call("refund")])
     with pytest.raises(ToolNotRegisteredError):

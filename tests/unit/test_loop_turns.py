@@ -284,6 +284,23 @@ def test_the_time_of_a_run_is_limited_without_its_pauses() -> None:
     assert run.record.error["code"] == "limit_time"
 
 
+@pytest.mark.parametrize("parallel", [True, False])
+def test_a_run_whose_time_is_over_ends_between_tools_and_never_in_one(parallel: bool) -> None:
+    run = Driver(look_up, timeout=10, parallel_tool_calls=parallel).start()
+    run.model([call("look", "one"), call("look", "two"), call("look", "three")])
+    executing = ["one", "two", "three"] if parallel else ["one"]
+    for call_id in executing:
+        run.claim("tool", call_id)
+    run.now += 11_000
+    for call_id in executing:
+        assert run.check().status == "running"
+        run.tool(call_id)
+    assert run.check().status == "failed"
+    assert run.record.error is not None
+    assert run.record.error["code"] == "limit_time"
+    assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == [f"{c} done" for c in executing]
+
+
 # -- the table of transitions ----------------------------------------------------------------------
 
 

@@ -15,8 +15,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agentkit import tool
-from agentkit.errors import DecisionConflictError, DecisionExpiredError, LeaseLostError, VersionConflictError
-from agentkit.loop import Answer, abort, doubt, finish_model, finish_tool, resolve
+from agentkit.errors import (
+    DecisionConflictError,
+    DecisionExpiredError,
+    InvalidRequestError,
+    LeaseLostError,
+    VersionConflictError,
+)
+from agentkit.loop import Answer, abort, doubt, extend, finish_model, finish_tool, resolve
 from agentkit.messages import Json
 from agentkit.record import Lease
 from agentkit.store.base import Claim
@@ -179,6 +185,23 @@ class Runs(RuleBasedStateMachine):
         self.accepted[item["decisionId"]] = given.stored()
         with pytest.raises(VersionConflictError):
             run.commit(change, version=state.version)
+
+    @precondition(lambda self: self.run is not None and self.run.pending)
+    @rule(data=st.data(), seconds=st.sampled_from([30, 600]))
+    def extend(self, data: st.DataObject, seconds: int) -> None:
+        item = data.draw(st.sampled_from(self.driver.pending))
+        state = self.driver.state
+        index = next(i for i, c in enumerate(state.record.calls) if c.item == item)
+        expires = item.get("expiresAt")
+        try:
+            self.driver.commit(extend(state, index, seconds, self.driver.now))
+        except InvalidRequestError:
+            assert expires is None
+        except DecisionExpiredError:
+            assert self.driver.now >= expires
+        else:
+            (moved,) = [i for i in self.driver.pending if i["decisionId"] == item["decisionId"]]
+            assert moved == {**item, "expiresAt": expires + seconds * 1000}
 
     @precondition(lambda self: self.accepted)
     @rule(data=st.data())

@@ -11,6 +11,8 @@ import pytest
 from agentkit.errors import UnsupportedSchemaVersionError
 from agentkit.record import SCHEMA_VERSION, RunRecord, RunState, Status, Step
 from agentkit.run import Run
+from agentkit.store.base import StoredResolution
+from agentkit.store.encoding import decode_resolution
 from tests.golden.make_records import FOLDER, RUNS, main
 
 FILES = sorted(FOLDER.parent.glob("v*/*.json"))
@@ -103,6 +105,12 @@ def test_a_record_without_a_version_is_refused(version: Any) -> None:
         body["fixed"]["schemaVersion"] = version
     with pytest.raises(UnsupportedSchemaVersionError, match="no agentkit has written"):
         decode(body)
+
+
+def test_a_resolution_that_says_neither_when_nor_who_is_read() -> None:
+    old = decode_resolution("d1", b'7 ["t1","decided",{"decision":true}]')
+    assert old == StoredResolution("d1", "t1", "decided", {"decision": True}, seq=7)
+    assert (old.decided_at, old.decided_by) == (None, None)
 
 
 def test_this_version_still_writes_what_it_wrote(tmp_path: Path) -> None:

@@ -28,22 +28,33 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model sees it. `parameters` is a JSON Schema of an object."""
+    """A tool as a model sees it. `parameters` is a JSON Schema of an object.
+
+    `cache`, "short" or "long", marks the tool: a vendor that can shall cache the request up to here.
+    """
 
     name: str
     description: str
     parameters: Json
+    cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One model call. `model` is the name without the provider; `options` are the agent's model options."""
+    """One model call. `model` is the name without the provider; `options` are the agent's model options.
+
+    `instructions_cache`, "short" or "long", marks the instructions as `ToolSpec.cache` marks a tool;
+    messages and blocks carry their own `cache`. With `cache` "auto", the adapter marks what stays the
+    same from call to call. Marks are hints: an adapter whose vendor has no such thing ignores them.
+    """
 
     model: str
     instructions: str
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    instructions_cache: str | None = None
+    cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,10 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """More thinking. `signature`, where the vendor signs, belongs to the whole block and comes with its last part."""
+    """More thinking. `signature`, where the vendor signs, belongs to the whole block and comes with its last part.
+
+    Thinking after a signed part is a block of its own.
+    """
 
     text: str
     signature: str | None = None

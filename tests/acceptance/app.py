@@ -100,10 +100,12 @@ def meet(ctx: ToolContext) -> str:
     return "met"
 
 
+support = Agent("support", model="openai:test-model", instructions="Be brief.", tools=[refund, look_up])
 kit = AgentKit(
     [
+        Agent("boss", model="openai:test-model", tools=[support.as_tool()]),
         Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, wait, meet, look_up]),
-        Agent("support", model="openai:test-model", instructions="Be brief.", tools=[refund, look_up]),
+        support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
     ]
 )

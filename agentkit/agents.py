@@ -55,10 +55,10 @@ class Agent:
     conversation, which stays as it is; it may run again in another process. `instructions`: the
     system prompt, a text or a text block with a `cache` mark. `cache="auto"`: what stays the same from call to
     call is marked for the vendor's prompt cache. `tools`: functions decorated with `@tool`. `max_turns`,
-    `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run. `parallel_tool_calls`: the tool
-    calls of one turn are executed side by side. The rest are model options (`temperature`, `max_tokens`
-    of one answer as `max_output_tokens`, `top_p`, `reasoning_effort`, `stop`, `tool_choice`) that go to
-    the provider as they are.
+    `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run.
+    `parallel_tool_calls`: the tool calls of one turn are executed side by side. The rest are model options
+    (`temperature`, `max_tokens` of one answer as `max_output_tokens`, `top_p`, `reasoning_effort`, `stop`,
+    `tool_choice`) that go to the provider as they are.
     """
 
     name: str

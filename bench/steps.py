@@ -88,7 +88,7 @@ def bench_agentkit(url: str, server: int, runs: int, at_once: int) -> Result:
 
     worker = Worker("agentkit.tasks", url)
 
-    def one(number: int) -> None:
+    def one(_number: int) -> None:
         handle = kit.start("bench", "go")
         handle.wait(60)
         ended = kit.resume(handle.id, {"approved": True}).wait(60)

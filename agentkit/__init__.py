@@ -35,6 +35,8 @@ from agentkit.errors import (
 from agentkit.handle import RunHandle
 from agentkit.kit import AgentKit
 from agentkit.providers import register_provider
+from agentkit.providers.models import register_model
+from agentkit.providers.prices import set_price
 from agentkit.providers.scripted import ScriptedModel
 from agentkit.retry import RetryPolicy
 from agentkit.run import Run
@@ -48,7 +50,9 @@ __all__ = [
     "RetryPolicy",
     "ScriptedModel",
     "Settings",
+    "register_model",
     "register_provider",
+    "set_price",
     # tools
     "Tool",
     "ToolContext",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from agentkit.errors import ConfigurationError
 from agentkit.messages import AssistantMessage, Block, Json, Message, zero_usage
 from agentkit.providers.base import Provider, ToolSpec
+from agentkit.providers.models import capabilities
 from agentkit.retry import RetryPolicy
 from agentkit.run import Run
 from agentkit.tools import Tool, tool
@@ -212,6 +213,7 @@ class BoundAgent:
             "name": self.name,
             "model": self.model_name,
             "fallbacks": [f"{provider.name}:{model}" for provider, model in self._models[1:]],
+            "capabilities": capabilities(self.model_name).to_json(),
             "tools": [
                 {
                     "name": t.name,

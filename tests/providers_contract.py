@@ -39,9 +39,12 @@ def build(parts: Iterator[Part] | list[Part]) -> AssistantMessage:
 
 
 class ProviderContract:
-    """Override the first group. Its fake answers must count 11 new, 3 cached and 7 written tokens."""
+    """Override the first group. Its fake answers must count 11 new, 3 cached and 7 written tokens, if they can."""
 
     content_type = "text/event-stream"
+    counts = (11, 3, 7)
+    """New, cached and written tokens of the fake answers: other numbers only where the vendor tells less."""
+    arguments_in_pieces = True
 
     def provider(self) -> Provider:
         raise NotImplementedError
@@ -102,7 +105,7 @@ class ProviderContract:
     ) -> None:
         serve(self.reply(TWO_CALLS))
         parts = list(self.parts())
-        assert sum(isinstance(part, ToolCallDelta) for part in parts) > 2
+        assert sum(isinstance(part, ToolCallDelta) for part in parts) > 2 or not self.arguments_in_pieces
         message = build(parts)
         assert message["stopReason"] == "toolUse"
         assert [block["type"] for block in message["content"]] == ["text", "toolCall", "toolCall"]
@@ -122,7 +125,8 @@ class ProviderContract:
     def test_usage_tells_cached_tokens_from_new_ones(self, serve: Callable[[Reply], WireServer]) -> None:
         serve(self.reply("hi"))
         usage = build(self.parts())["usage"]
-        assert (usage["input"], usage["cacheRead"], usage["output"], usage["totalTokens"]) == (11, 3, 7, 21)
+        assert (usage["input"], usage["cacheRead"], usage["output"]) == self.counts
+        assert usage["totalTokens"] == 21
 
     def test_a_connection_serves_one_call_after_the_other(self, serve: Callable[[Reply], WireServer]) -> None:
         server = serve(self.reply("hi"))

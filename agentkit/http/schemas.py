@@ -140,7 +140,7 @@ def _runs() -> Json:
         "lastSeq": COUNT,
         "schemaVersion": COUNT,
     }
-    late = {"error": ref("RunError"), "endedAt": TIME}
+    late = {"error": ref("RunError"), "endedAt": TIME, "parentRunId": STRING}
     codes = "aborted limit_turns limit_tokens limit_cost limit_time provider_error step_failed expired"
     return {
         "Status": _enum(*Status),
@@ -155,7 +155,7 @@ def _runs() -> Json:
                 "schema": {**OBJECT, "description": "The JSON Schema that a decision must satisfy."},
                 "createdAt": TIME,
             },
-            {"expiresAt": TIME},
+            {"expiresAt": TIME, "runId": {**STRING, "description": "The sub-agent's run that waits for it."}},
         ),
         "Run": obj({**summary, "messages": _list(ref("Message"))}, late),
         "RunSummary": obj(summary, late, description="A run without its messages."),
@@ -177,7 +177,19 @@ def _agents() -> Json:
     )
     return {
         "Tool": tool,
-        "Agent": obj({"name": STRING, "model": STRING, "tools": _list(ref("Tool"))}),
+        "Capabilities": obj(
+            {"tools": BOOLEAN, "images": BOOLEAN, "reasoning": BOOLEAN, "contextWindow": {"type": ["integer", "null"]}},
+            description="What the model can do. The context window is in tokens; null: unknown.",
+        ),
+        "Agent": obj(
+            {
+                "name": STRING,
+                "model": STRING,
+                "fallbacks": _list(STRING),
+                "capabilities": ref("Capabilities"),
+                "tools": _list(ref("Tool")),
+            }
+        ),
         "AgentList": obj({"agents": _list(ref("Agent"))}),
         "Health": obj({"status": _enum("ok")}),
         "Readiness": obj(

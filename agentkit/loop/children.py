@@ -42,7 +42,8 @@ def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answ
         return None
     call = record.calls[index]
     if not child.terminal:
-        return _hear_pending(state, index, call, child, now)
+        parallel = agent.agent.parallel_tool_calls if agent else True
+        return _hear_pending(state, index, call, child, parallel, now)
     if agent is None:
         return None
     draft = Draft(state, now)
@@ -61,7 +62,7 @@ def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answ
     return draft.change()
 
 
-def _hear_pending(state: RunState, index: int, call: Call, child: RunRecord, now: int) -> Change | None:
+def _hear_pending(state: RunState, index: int, call: Call, child: RunRecord, parallel: bool, now: int) -> Change | None:
     """The child has paused, or goes on."""
     items = tuple({**item, "runId": item.get("runId", child.id)} for item in child.pending)
     if child.status is not Status.PAUSED:
@@ -73,7 +74,7 @@ def _hear_pending(state: RunState, index: int, call: Call, child: RunRecord, now
         draft.wake([call.id])
     draft.set_call(index, child_pending=items)
     if draft.record.status is not Status.PAUSED:
-        draft.advance(True)
+        draft.advance(parallel)
     return draft.change()
 
 

@@ -23,6 +23,8 @@ class ModelObject(Provider, Protocol):
 
 
 _ADAPTERS = {
+    "anthropic": "agentkit.providers.anthropic:AnthropicProvider",
+    "ollama": "agentkit.providers.ollama:OllamaProvider",
     "openai": "agentkit.providers.openai:OpenAIProvider",
     "scripted": "agentkit.providers.scripted:Scripts",
 }

@@ -13,6 +13,7 @@ from agentkit.errors import ProviderError
 from agentkit.ids import new_id
 from agentkit.messages import AssistantMessage, Block, Json, Usage, zero_usage
 from agentkit.providers.base import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.prices import priced
 
 __all__ = ["MessageBuilder"]
 
@@ -50,7 +51,8 @@ class MessageBuilder:
             case ThinkingDelta(thinking, signature):
                 if not thinking and signature is None:
                     return []
-                events = self._stream("thinking", thinking)
+                events = self._close() if self._is_signed() else []
+                events += self._stream("thinking", thinking)
                 if signature is not None and self._open is not None:
                     self._blocks[self._open]["signature"] = signature
                 return events
@@ -78,7 +80,9 @@ class MessageBuilder:
         """The message so far. Without `stop_reason`, the whole one: a provider that gave no Finish is at fault."""
         if stop_reason is None and self._finish is None:
             raise ProviderError("the response ended before it was complete", retryable=True)
-        usage: Usage = self._finish.usage if self._finish else zero_usage()
+        usage: Usage = zero_usage()
+        if self._finish is not None:
+            usage = priced(self._finish.usage, self._head["provider"], self._head["model"], self._finish.model)
         reason: str = stop_reason or cast(Finish, self._finish).stop_reason
         message: Json = {
             "role": "assistant",
@@ -108,6 +112,9 @@ class MessageBuilder:
 
     def _open_type(self) -> str | None:
         return None if self._open is None else cast(str, self._blocks[self._open]["type"])
+
+    def _is_signed(self) -> bool:
+        return self._open is not None and "signature" in self._blocks[self._open]
 
     def _stream(self, kind: str, delta: str) -> list[Json]:
         events: list[Json] = []

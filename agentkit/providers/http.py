@@ -72,19 +72,20 @@ def api_key(setting: str, vendor: str) -> str:
 
 
 def stream_sse(
-    request: HttpRequest, cancel: Cancellation, *, last: str | None = None
+    request: HttpRequest, cancel: Cancellation, *, last: str | None = None, last_event: str | None = None
 ) -> Generator[ServerSentEvent, None, None]:
-    """The answer's server-sent events. An event whose data is `last` ends them, whatever the vendor does then.
+    """The answer's server-sent events. One that is named `last_event`, or whose data is `last`, ends them in any case.
 
     Raises ProviderError. Ends at once when `cancel` fires; that, or closing the iterator, closes the connection.
     """
 
     def read(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
         response.encoding = "utf-8"  # server-sent events are nothing else, whatever the header says
+        response.headers["content-type"] = "text/event-stream"  # it was checked; EventSource wants this spelling
         return EventSource(response).aiter_sse()
 
     def is_last(event: ServerSentEvent) -> bool:
-        return last is not None and event.data.strip() == last
+        return event.event == last_event or (last is not None and event.data.strip() == last)
 
     return _iterate(request, cancel, "text/event-stream", read, is_last)
 
@@ -97,13 +98,16 @@ def stream_lines(request: HttpRequest, cancel: Cancellation, *, content_type: st
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:
     # Not httpx's aiter_lines: that also splits at U+2028 and others, which JSON allows inside strings.
     response.encoding = "utf-8"
-    rest = ""
+    begun: list[str] = []  # the pieces of the line so far: adding them up each time takes long where lines are
     async for text in response.aiter_text():
-        *lines, rest = (rest + text).split("\n")
-        for line in filter(str.strip, lines):
-            yield line
-    if rest.strip():
-        yield rest
+        first, *others = text.split("\n")
+        begun.append(first)
+        for other in others:
+            if (line := "".join(begun)).strip():
+                yield line
+            begun = [other]
+    if (line := "".join(begun)).strip():
+        yield line
 
 
 def _iterate(

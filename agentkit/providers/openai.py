@@ -1,54 +1,47 @@
 """OpenAI's chat completions, as OpenAI and the many servers that speak the same wire send them.
 
-`build_request` and `ChunkDecoder` are pure; `OpenAIProvider` joins them to HTTP. Vendors differ in
-small ways that only this module knows; each is noted where it is met.
+`build_request` (of `openai_request`) and `ChunkDecoder` are pure; `OpenAIProvider` joins them to HTTP.
+What servers accept differs in ways that `compat` lists; what they answer differs in small ways that
+only this module knows, each noted where it is met.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from httpx_sse import ServerSentEvent
 
 from agentkit.cancel import Cancellation
 from agentkit.errors import ProviderError
-from agentkit.messages import (
-    AssistantMessage,
-    Block,
-    Json,
-    Message,
-    StopReason,
-    ToolResultMessage,
-    Usage,
-    text_of,
-    zero_usage,
-)
+from agentkit.messages import Json, StopReason, Usage, zero_usage
 from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
+from agentkit.providers.openai_request import API, OUR_OPTIONS, build_request
 
 __all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
 
 _DEFAULT_URL = "https://api.openai.com/v1"
+_PATH = "/chat/completions"
 _DONE = "[DONE]"
-_MAX_TOKENS = ("max_output_tokens", "max_tokens")
-_OUR_OPTIONS = ("connect_timeout", "read_timeout")
 
 
 class OpenAIProvider:
     """Models of OpenAI and of every server that speaks its chat completions.
 
     Another vendor is `register_provider(OpenAIProvider("groq", url=…, key_setting="GROQ_API_KEY"))`.
-    Settings are read at each call. The model options `connect_timeout` and `read_timeout` (seconds)
-    are ours; all others go to the vendor as they are, but `max_output_tokens` (or `max_tokens`) under
-    the name `max_tokens_option`.
+    Settings are read at each call. `compat` says what the server accepts; without it, the base URL
+    does. The model options `connect_timeout` and `read_timeout` (seconds) are ours; `max_output_tokens`
+    and `reasoning_effort` go where the server wants them, all others to the vendor as they are.
     """
 
-    api = "openai-completions"
+    api = API
 
     def __init__(
         self,
@@ -57,13 +50,13 @@ class OpenAIProvider:
         url: str = _DEFAULT_URL,
         key_setting: str = "OPENAI_API_KEY",
         url_setting: str = "OPENAI_BASE_URL",
-        max_tokens_option: str = "max_completion_tokens",
+        compat: Compat | None = None,
     ) -> None:
         self.name = name
         self._url = url
         self._key_setting = key_setting
         self._url_setting = url_setting
-        self._max_tokens_option = max_tokens_option
+        self._compat = compat
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         call = self._call(request)
@@ -78,15 +71,17 @@ class OpenAIProvider:
 
     def _call(self, request: ModelRequest) -> HttpRequest:
         url = os.environ.get(self._url_setting, "").strip() or self._url
+        compat = self._compat or compat_for(url)
         key = api_key(self._key_setting, self.name)
         if not key and url.rstrip("/") == _DEFAULT_URL:
             raise ProviderError(f"no API key for {self.name}: set {self._key_setting}", vendor=self.name)
-        timeouts = {name: request.options[name] for name in _OUR_OPTIONS if name in request.options}
+        credential = key if compat.key_header == "api-key" else f"Bearer {key}"
+        timeouts = {name: request.options[name] for name in OUR_OPTIONS if name in request.options}
         return HttpRequest(
             vendor=self.name,
-            url=f"{url.rstrip('/')}/chat/completions",
-            body=build_request(request, max_tokens_option=self._max_tokens_option),
-            headers={"authorization": f"Bearer {key}"} if key else {},
+            url=_endpoint(url),
+            body=build_request(request, self.name, compat),
+            headers={compat.key_header: credential} if key else {},
             secrets=(key,),
             key_setting=self._key_setting,
             url_setting=self._url_setting,
@@ -94,96 +89,14 @@ class OpenAIProvider:
         )
 
 
-# -- the request -----------------------------------------------------------------------------------
-
-
-def build_request(request: ModelRequest, *, max_tokens_option: str = "max_completion_tokens") -> Json:
-    """The body of POST /chat/completions. `cache` marks stay behind: these vendors cache by themselves."""
-    options = {
-        max_tokens_option if name in _MAX_TOKENS else name: value
-        for name, value in request.options.items()
-        if name not in _OUR_OPTIONS
-    }
-    body: Json = {
-        **options,
-        "model": request.model,
-        "messages": _messages(request),
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    if request.tools:
-        body["tools"] = [
-            {
-                "type": "function",
-                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
-            }
-            for tool in request.tools
-        ]
-    return body
-
-
-def _messages(request: ModelRequest) -> list[Json]:
-    sent: list[Json] = []
-    if request.instructions:
-        sent.append({"role": "system", "content": request.instructions})
-    # An answer that failed or was aborted is no part of the conversation, nor are results of its tool calls.
-    kept = [m for m in request.messages if m["role"] != "assistant" or m["stopReason"] not in ("error", "aborted")]
-    for at, message in enumerate(kept):
-        if message["role"] == "user":
-            sent.append({"role": "user", "content": _user_content(message["content"])})
-        elif message["role"] == "assistant":
-            sent += _assistant(message, _results_after(kept, at))
-    return sent
-
-
-def _results_after(messages: Sequence[Message], at: int) -> dict[str, ToolResultMessage]:
-    """The tool results between the assistant message at `at` and the next, by tool call id."""
-    results: dict[str, ToolResultMessage] = {}
-    for message in messages[at + 1 :]:
-        if message["role"] == "assistant":
-            break
-        if message["role"] == "toolResult":
-            results[message["toolCallId"]] = message
-    return results
-
-
-def _assistant(message: AssistantMessage, results: Mapping[str, ToolResultMessage]) -> list[Json]:
-    """The message and, at once after it as the vendors demand, one result for each of its tool calls."""
-    text = text_of(message)
-    calls = [block for block in message["content"] if block["type"] == "toolCall"]
-    if not calls:
-        return [{"role": "assistant", "content": text}] if text else []
-    sent: list[Json] = [{"role": "assistant", "content": text or None, "tool_calls": [_call(block) for block in calls]}]
-    images: list[Block] = []
-    for call in calls:
-        result = results.get(call["id"])
-        content = "no result" if result is None else text_of(result)
-        pictures = [block for block in result["content"] if block["type"] == "image"] if result else []
-        content = content or ("(see the image below)" if pictures else "(no output)")
-        sent.append({"role": "tool", "tool_call_id": call["id"], "content": content})
-        images += pictures
-    if images:  # a tool message cannot carry any
-        sent.append({"role": "user", "content": _user_content(images)})
-    return sent
-
-
-def _call(block: Block) -> Json:
-    # Always the JSON of an object, also where the model wrote something else: some servers parse it again and fail.
-    arguments = json.dumps(block["arguments"], ensure_ascii=False)
-    return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
-
-
-def _user_content(content: str | list[Block]) -> str | list[Json]:
-    if isinstance(content, str):
-        return content
-    if len(content) == 1 and content[0]["type"] == "text":
-        return str(content[0]["text"])  # the shape that every server understands
-    return [
-        {"type": "text", "text": block["text"]}
-        if block["type"] == "text"
-        else {"type": "image_url", "image_url": {"url": f"data:{block['mimeType']};base64,{block['data']}"}}
-        for block in content
-    ]
+def _endpoint(base: str) -> str:
+    """The base URL with the path added before its query: Azure's has `?api-version=…`."""
+    try:
+        url = urlsplit(base)
+    except ValueError:
+        return base  # the HTTP client says what is wrong with it
+    path = url.path.rstrip("/").removesuffix(_PATH) + _PATH
+    return urlunsplit(url._replace(path=path))
 
 
 # -- the answer ------------------------------------------------------------------------------------
@@ -331,11 +244,12 @@ def _content(content: Any) -> list[Part]:
 
 
 def _usage(given: Json) -> Usage:
-    """Our counts: the vendor's prompt count includes what it read from its cache, ours does not."""
+    """Our counts: the vendor's prompt count includes what it read from and wrote to its cache, ours does not."""
     usage = zero_usage()
-    cached = (given.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-    usage["input"] = max(0, (given.get("prompt_tokens") or 0) - cached)
-    usage["cacheRead"] = cached
+    details = given.get("prompt_tokens_details") or {}
+    usage["cacheRead"] = details.get("cached_tokens") or given.get("prompt_cache_hit_tokens") or 0
+    usage["cacheWrite"] = details.get("cache_write_tokens") or 0
+    usage["input"] = max(0, (given.get("prompt_tokens") or 0) - usage["cacheRead"] - usage["cacheWrite"])
     usage["output"] = given.get("completion_tokens") or 0
-    usage["totalTokens"] = usage["input"] + usage["output"] + cached
+    usage["totalTokens"] = usage["input"] + usage["output"] + usage["cacheRead"] + usage["cacheWrite"]
     return usage

@@ -15,7 +15,9 @@ from agentkit.cancel import Cancellation
 from agentkit.errors import ProviderError
 from agentkit.messages import text_of, user_message
 from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.compat import Compat
 from agentkit.providers.openai import OpenAIProvider
+from tests.misbehaving import MisbehavingServerContract
 from tests.openai_server import OpenAIServer, error_body, frames
 from tests.providers_contract import ProviderContract, build
 from tests.wire_server import Reply
@@ -24,7 +26,7 @@ HELLO = ModelRequest("gpt-test", "", [user_message("hello", 0)])
 ROOT = Path(__file__).parents[2]
 
 
-class TestOpenAIProvider(ProviderContract):
+class TestOpenAIProvider(ProviderContract, MisbehavingServerContract):
     def provider(self) -> Provider:
         return OpenAIProvider()
 
@@ -53,6 +55,25 @@ def test_a_server_of_ones_own_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> N
     with OpenAIServer(["hi"]) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         build(OpenAIProvider().stream(HELLO, Cancellation()))
+    assert "authorization" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [
+        ("/v1/", "/v1/chat/completions"),
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("", "/chat/completions"),
+        ("/openai/deployments/d?api-version=1", "/openai/deployments/d/chat/completions?api-version=1"),
+    ],
+)
+def test_the_path_is_added_before_the_query(monkeypatch: pytest.MonkeyPatch, base: str, path: str) -> None:
+    with OpenAIServer(["hi"]) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}{base}")
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+        build(OpenAIProvider(compat=Compat(key_header="api-key")).stream(HELLO, Cancellation()))
+    assert server.requests[0].path == path
+    assert server.requests[0].headers["api-key"] == "sk-1"
     assert "authorization" not in server.requests[0].headers
 
 

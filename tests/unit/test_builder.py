@@ -70,6 +70,12 @@ def test_a_signature_alone_makes_a_block() -> None:
     assert built(ThinkingDelta("", "sig"))[0] == [{"type": "thinking", "thinking": "", "signature": "sig"}]
 
 
+def test_thinking_after_a_signature_is_a_block_of_its_own() -> None:
+    content, events = built(ThinkingDelta("a"), ThinkingDelta("", "s1"), ThinkingDelta("", "s2"), ThinkingDelta("b"))
+    assert [(block["thinking"], block.get("signature")) for block in content] == [("a", "s1"), ("", "s2"), ("b", None)]
+    assert [event["contentIndex"] for event in events if event["type"] == "thinking_end"] == [0, 1, 2]
+
+
 def test_interleaved_tool_calls_keep_their_places() -> None:
     content, _ = built(
         ToolCallDelta(0, "a", "f", '{"x"'),

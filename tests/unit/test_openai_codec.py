@@ -11,10 +11,13 @@ from typing import Any, cast
 import pytest
 
 from agentkit.errors import ProviderError
-from agentkit.messages import AssistantMessage, Message, ToolResultMessage, image, text, user_message, zero_usage
+from agentkit.messages import Message, image, text, user_message
 from agentkit.providers.base import Finish, ModelRequest, ToolSpec
+from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.failures import retry_after, status_error, stream_error, vendor_message
 from agentkit.providers.openai import ChunkDecoder, build_request, decode
+from agentkit.providers.replay import NO_RESULT
+from tests.histories import assistant, call, result
 from tests.providers_contract import build
 from tests.sse_cuts import events_of
 
@@ -22,39 +25,11 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "openai"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
 
 
-def assistant(*content: Any, stop: str = "stop") -> AssistantMessage:
-    return cast(
-        AssistantMessage,
-        {
-            "role": "assistant",
-            "content": list(content),
-            "api": "",
-            "provider": "",
-            "model": "",
-            "usage": zero_usage(),
-            "stopReason": stop,
-            "timestamp": 0,
-        },
-    )
-
-
-def call(call_id: str, **arguments: Any) -> dict[str, Any]:
-    return {"type": "toolCall", "id": call_id, "name": "look", "arguments": arguments}
-
-
-def result(call_id: str, *content: Any) -> ToolResultMessage:
-    return {
-        "role": "toolResult",
-        "toolCallId": call_id,
-        "toolName": "look",
-        "content": list(content),
-        "isError": False,
-        "timestamp": 0,
-    }
-
-
 def sent(*messages: Message, **fields: Any) -> list[Any]:
     return cast(list[Any], build_request(ModelRequest("m", "", messages, **fields))["messages"])
+
+
+OWN = {"api": "openai-completions", "provider": "openai", "model": "m"}
 
 
 # -- the request -----------------------------------------------------------------------------------
@@ -103,7 +78,7 @@ def test_images_become_data_urls_and_cache_marks_stay_behind() -> None:
 
 def test_tool_calls_and_results_are_sent_back_and_thinking_is_not() -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
-    got = sent(assistant(thinking, text("ok"), call("a", x=1), stop="toolUse"), result("a", text("42")))
+    got = sent(assistant(thinking, text("ok"), call("a", x=1), stop="toolUse", **OWN), result("a", text("42")))
     function = {"name": "look", "arguments": '{"x": 1}'}
     assert got == [
         {"role": "assistant", "content": "ok", "tool_calls": [{"id": "a", "type": "function", "function": function}]},
@@ -121,7 +96,7 @@ def test_results_follow_their_calls_in_the_calls_order_and_missing_ones_are_made
     assert [(m["role"], m["content"]) for m in got] == [
         ("assistant", None),
         ("tool", "1"),
-        ("tool", "no result"),
+        ("tool", NO_RESULT),
         ("tool", "3"),
         ("user", "hurry"),
     ]
@@ -134,7 +109,7 @@ def test_a_failed_answer_is_left_out_with_the_results_of_its_calls(stop: str) ->
 
 
 def test_an_answer_with_nothing_to_send_is_left_out() -> None:
-    assert sent(assistant({"type": "thinking", "thinking": "hm"}), user_message("hi", 0)) == [
+    assert sent(assistant({"type": "thinking", "thinking": "hm"}, **OWN), user_message("hi", 0)) == [
         {"role": "user", "content": "hi"}
     ]
 
@@ -149,6 +124,107 @@ def test_images_of_results_follow_in_a_user_message() -> None:
 def test_arguments_are_sent_as_json_also_where_the_model_wrote_none() -> None:
     got = sent(assistant({**call("a"), "rawArguments": '{"x": "so f'}, stop="length"), user_message("go on", 0))
     assert got[0]["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+def compatible(compat: Compat, *messages: Message, **fields: Any) -> Any:
+    return build_request(ModelRequest("m", "", messages or (user_message("hi", 0),), **fields), "openai", compat)
+
+
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://me.openai.azure.com/openai/deployments/d?api-version=2024-10-21", "max_completion_tokens"),
+        ("https://api.mistral.ai/v1", "max_tokens"),
+        ("http://127.0.0.1:8080/v1", "max_tokens"),
+        ("https://notapi.openai.com.example/v1", "max_tokens"),
+        ("http://[::1/v1", "max_tokens"),
+    ],
+)
+def test_the_name_of_the_token_limit_is_the_servers(url: str, field: str) -> None:
+    body = compatible(compat_for(url), options={"max_output_tokens": 9})
+    assert [name for name in body if name.startswith("max_")] == [field]
+
+
+def test_mistral_gets_ids_of_nine_characters_names_in_results_and_no_unknown_keys() -> None:
+    mistral = compat_for("https://api.mistral.ai/v1")
+    marked = user_message("hi", 0)
+    marked["cache"] = "long"
+    body = compatible(mistral, marked, assistant(call("call_1"), stop="toolUse"), result("call_1", text("42")))
+    called = body["messages"][1]["tool_calls"][0]["id"]
+    assert called.isalnum()
+    assert len(called) == 9
+    assert body["messages"][2] == {"role": "tool", "tool_call_id": called, "content": "42", "name": "look"}
+    assert sorted(body) == ["messages", "model", "stream"]
+
+
+def test_deepseek_gets_its_reasoning_back_also_where_there_was_none() -> None:
+    deepseek = compat_for("https://api.deepseek.com")
+    thinking = {"type": "thinking", "thinking": "hm"}
+    messages = [
+        assistant(thinking, call("a"), stop="toolUse", **OWN),
+        assistant(call("b"), stop="toolUse", **OWN),
+        assistant(text("done"), **OWN),
+    ]
+    got = compatible(deepseek, *messages)["messages"]
+    assert [m.get("reasoning_content") for m in got if m["role"] == "assistant"] == ["hm", "", None]
+
+
+def test_the_reasoning_effort_goes_where_the_server_wants_it() -> None:
+    options = {"reasoning_effort": "low", "reasoning": {"exclude": True}}
+    openrouter = compatible(compat_for("https://openrouter.ai/api/v1"), options=options)
+    assert openrouter["reasoning"] == {"effort": "low", "exclude": True}
+    assert "reasoning_effort" not in openrouter
+    assert "reasoning_effort" not in compatible(Compat(reasoning_effort=None), options={"reasoning_effort": "low"})
+
+
+def test_strict_is_sent_where_the_server_takes_it_and_the_schema_allows_it() -> None:
+    inner = {"type": "object", "properties": {}, "additionalProperties": False}
+    strict = {
+        "type": "object",
+        "properties": {"type": {"enum": [{"type": "object"}]}, "list": {"type": "array", "items": inner}},
+        "required": ["list", "type"],
+        "additionalProperties": False,
+    }
+    lax = {**strict, "required": ["list"]}
+    nested = {**strict, "properties": {**strict["properties"], "list": {"items": {"type": "object"}}}}  # type: ignore[dict-item]
+    tools = [ToolSpec("a", "", strict), ToolSpec("b", "", lax), ToolSpec("c", "", nested)]
+    sent_tools = compatible(Compat(strict_tools=True), tools=tools)["tools"]
+    assert [tool["function"].get("strict") for tool in sent_tools] == [True, None, None]
+    assert "strict" not in compatible(Compat(), tools=tools)["tools"][0]["function"]
+
+
+def test_a_server_that_takes_images_in_tool_messages_gets_them_there() -> None:
+    messages: list[Message] = [
+        assistant(call("a"), stop="toolUse"),
+        result("a", text("see"), image("aGk=", "image/png")),
+    ]
+    got = compatible(Compat(tool_result_images=True), *messages)["messages"]
+    assert [part["type"] for part in got[-1]["content"]] == ["text", "image_url"]
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "gpt-5.1-codex-max", "gpt-4.1-2025-04-14"])
+def test_a_long_cache_mark_asks_for_a_day_where_the_model_has_that(model: str) -> None:
+    message = user_message([{**text("hi"), "cache": "long"}], 0)
+    body = build_request(ModelRequest(model, "", [message]))
+    assert body["prompt_cache_retention"] == "24h"
+    assert "cache" not in json.dumps(body["messages"])
+    assert "prompt_cache_retention" not in build_request(ModelRequest("gpt-4o", "", [message]))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"cache": "auto"}, {"instructions_cache": "short"}, {"tools": [ToolSpec("a", "", {}, cache="short")]}]
+)
+def test_a_cache_mark_anywhere_gives_the_conversation_a_key_that_stays(fields: dict[str, Any]) -> None:
+    start = user_message("hi", 0)
+    one = build_request(ModelRequest("m", "Be brief.", [start], **fields))
+    two = build_request(ModelRequest("m", "Be brief.", [start, assistant(text("yes")), start], **fields))
+    other = build_request(ModelRequest("m", "Be brief.", [user_message("ho", 0)], **fields))
+    assert one["prompt_cache_key"] == two["prompt_cache_key"] != other["prompt_cache_key"]
+    assert "prompt_cache_retention" not in one
+    assert '"cache"' not in json.dumps(one)
+    given = build_request(ModelRequest("m", "", [start], options={"prompt_cache_key": "mine"}, **fields))
+    assert given["prompt_cache_key"] == "mine"
 
 
 # -- the answer ------------------------------------------------------------------------------------

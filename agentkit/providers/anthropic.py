@@ -1,0 +1,251 @@
+"""Anthropic's Messages API, as Anthropic and the servers and gateways that speak it send it.
+
+`EventDecoder` is pure, and so is `build_request`, which has a room of its own; `AnthropicProvider`
+joins them to HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+from httpx_sse import ServerSentEvent
+
+from agentkit.cancel import Cancellation
+from agentkit.errors import ProviderError
+from agentkit.messages import Json, StopReason, Usage, zero_usage
+from agentkit.providers.anthropic_request import API, REDACTED, build_request
+from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.failures import stream_error
+from agentkit.providers.http import HttpRequest, api_key, stream_sse
+
+__all__ = ["AnthropicProvider", "EventDecoder", "build_request", "decode"]
+
+_DEFAULT_URL = "https://api.anthropic.com"
+_VERSION = "2023-06-01"
+_DONE = "[DONE]"  # some gateways end with it
+_TIMEOUTS = ("connect_timeout", "read_timeout")
+
+
+class AnthropicProvider:
+    """Models of Anthropic and of every server that speaks its Messages API.
+
+    Settings are read at each call. The model options `connect_timeout` and `read_timeout` (seconds)
+    are ours, `betas` names the vendor's beta features; `build_request` tells of the others.
+    """
+
+    api = API
+
+    def __init__(
+        self,
+        name: str = "anthropic",
+        *,
+        url: str = _DEFAULT_URL,
+        key_setting: str = "ANTHROPIC_API_KEY",
+        url_setting: str = "ANTHROPIC_BASE_URL",
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._key_setting = key_setting
+        self._url_setting = url_setting
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        call = self._call(request)
+        try:
+            with closing(stream_sse(call, cancel, last_event="message_stop")) as events:
+                yield from decode(events, self.name)
+        except ProviderError as error:
+            if cancel.cancelled:
+                return
+            error.args = (call.redact(error.message),)
+            raise
+
+    def _call(self, request: ModelRequest) -> HttpRequest:
+        url = (os.environ.get(self._url_setting, "").strip() or self._url).rstrip("/").removesuffix("/v1")
+        key = api_key(self._key_setting, self.name)
+        if not key and url == _DEFAULT_URL:
+            raise ProviderError(f"no API key for {self.name}: set {self._key_setting}", vendor=self.name)
+        headers = {"anthropic-version": _VERSION}
+        if key:
+            headers["x-api-key"] = key
+        if betas := request.options.get("betas"):
+            headers["anthropic-beta"] = betas if isinstance(betas, str) else ",".join(betas)
+        timeouts = {name: request.options[name] for name in _TIMEOUTS if name in request.options}
+        return HttpRequest(
+            vendor=self.name,
+            url=f"{url}/v1/messages",
+            body=build_request(request, provider=self.name),
+            headers=headers,
+            secrets=(key,),
+            key_setting=self._key_setting,
+            url_setting=self._url_setting,
+            **timeouts,
+        )
+
+
+# -- the answer ------------------------------------------------------------------------------------
+
+
+def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
+    """The parts that a whole event stream says. Raises ProviderError for an error in it, and for a stream cut short."""
+    decoder = EventDecoder(vendor)
+    for event in events:
+        if not event.data or event.data.strip() == _DONE:
+            continue
+        try:
+            said = json.loads(event.data)
+        except (ValueError, RecursionError):
+            said = event.data
+        if event.event == "error" and not (isinstance(said, dict) and said.get("type") == "error"):
+            raise stream_error(vendor, said)
+        if not isinstance(said, dict):
+            raise ProviderError(f"{vendor} sent an event that is no JSON object", retryable=True, vendor=vendor)
+        yield from decoder.feed(said)
+    yield from decoder.finish()
+
+
+_LENGTH_REASONS = {"max_tokens", "model_context_window_exceeded", "pause_turn"}
+"""`pause_turn`: the vendor's own tools reached their limit. The answer is not whole, and we do not go on with them."""
+
+
+class EventDecoder:
+    """Turns the events of one answer into parts. `finish()` is due when there are no more events.
+
+    Blocks, deltas and events of unknown types are passed over; so are the vendor's own tools
+    (`server_tool_use`, `mcp_tool_use` and their results), which it has run itself.
+    """
+
+    def __init__(self, vendor: str = "anthropic") -> None:
+        self._vendor = vendor
+        self._model: str | None = None
+        self._usage: Json = {}
+        self._reason: str | None = None
+        self._details: Json = {}
+        self._stopped = False
+        self._kinds: dict[int, str] = {}
+        self._last = -1
+        self._signature = ""
+        self._inputs: dict[int, Json] = {}
+        self._calls = False
+
+    def feed(self, event: Json) -> list[Part]:
+        """The parts of one event. Raises ProviderError where it is an error."""
+        try:
+            match event.get("type"):
+                case "message_start":
+                    self._begin(event.get("message") or {})
+                case "content_block_start":
+                    return self._start(event)
+                case "content_block_delta":
+                    return self._delta(event)
+                case "content_block_stop":
+                    return self._stop(event)
+                case "message_delta":
+                    self._end(event)
+                case "message_stop":
+                    self._stopped = True
+                case "error":
+                    raise self._failure(event)
+        except (AttributeError, TypeError) as error:
+            message = f"{self._vendor} sent an event of an unknown shape: {error}"
+            raise ProviderError(message, vendor=self._vendor) from error
+        return []
+
+    def finish(self) -> list[Part]:
+        """The last parts. Raises ProviderError where the answer is not complete, or was refused."""
+        if self._reason is None and not self._stopped:
+            message = f"{self._vendor}: the stream ended before the answer was complete"
+            raise ProviderError(message, retryable=True, vendor=self._vendor)
+        if self._reason == "refusal":  # the vendor asks that the refused answer not stay in the conversation
+            why = self._details.get("explanation") or self._details.get("category")
+            message = f"{self._vendor}: the model refused to answer" + (f": {why}" if why else "")
+            raise ProviderError(f"{message} (change the request or use another model)", vendor=self._vendor)
+        # As with other vendors, tool calls count more than the word.
+        whole: StopReason = "toolUse" if self._calls else "stop"
+        reason: StopReason = "length" if self._reason in _LENGTH_REASONS else whole
+        late = [part for at in list(self._inputs) for part in self._whole_input(at)]
+        return [*self._signed(), *late, Finish(reason, _usage(self._usage), self._model)]
+
+    def _begin(self, message: Json) -> None:
+        self._model = _string(message, "model") or None
+        self._count(message.get("usage") or {})
+
+    def _end(self, event: Json) -> None:
+        delta = event.get("delta") or {}
+        self._reason = delta.get("stop_reason") or self._reason
+        details = delta.get("stop_details")
+        self._details = details if isinstance(details, dict) else self._details
+        self._count(event.get("usage") or {})
+
+    def _count(self, usage: Json) -> None:
+        # Anthropic counts in the first event and again in the last; gateways in either, with null in the other.
+        self._usage |= {name: count for name, count in usage.items() if isinstance(count, int)}
+
+    def _start(self, event: Json) -> list[Part]:
+        block = event.get("content_block") or {}
+        at = self._last = event.get("index", self._last + 1)
+        kind = self._kinds[at] = _string(block, "type")
+        parts = self._signed()
+        if kind == "text" and (text := _string(block, "text")):
+            parts.append(TextDelta(text))
+        elif kind == "thinking":
+            self._signature = _string(block, "signature")
+            if thinking := _string(block, "thinking"):
+                parts.append(ThinkingDelta(thinking))
+        elif kind == "redacted_thinking":
+            parts.append(ThinkingDelta("", REDACTED + _string(block, "data")))
+        elif kind == "tool_use":
+            self._calls = True
+            self._inputs[at] = block.get("input") or {}
+            parts.append(ToolCallDelta(at, _string(block, "id"), _string(block, "name")))
+        return parts
+
+    def _delta(self, event: Json) -> list[Part]:
+        delta, at = event.get("delta") or {}, event.get("index", self._last)
+        match delta.get("type"), self._kinds.get(at):
+            case "text_delta", "text" | None:
+                return [TextDelta(text)] if (text := _string(delta, "text")) else []
+            case "thinking_delta", "thinking" | None:
+                return [ThinkingDelta(thinking)] if (thinking := _string(delta, "thinking")) else []
+            case "signature_delta", "thinking":
+                self._signature = _string(delta, "signature")
+            case "input_json_delta", "tool_use":
+                if piece := _string(delta, "partial_json"):
+                    self._inputs.pop(at, None)
+                    return [ToolCallDelta(at, arguments=piece)]
+        return []
+
+    def _stop(self, event: Json) -> list[Part]:
+        return [*self._signed(), *self._whole_input(event.get("index", self._last))]
+
+    def _signed(self) -> list[Part]:
+        """The signature of the thinking block that ends here."""
+        signature, self._signature = self._signature, ""
+        return [ThinkingDelta("", signature)] if signature else []
+
+    def _whole_input(self, at: int) -> list[Part]:
+        """The arguments of servers that send them whole, with the block's start."""
+        whole = self._inputs.pop(at, None)
+        return [ToolCallDelta(at, arguments=json.dumps(whole))] if whole else []
+
+    def _failure(self, event: Json) -> ProviderError:
+        error = stream_error(self._vendor, event.get("error") or event)
+        error.request_id = _string(event, "request_id") or None
+        return error
+
+
+def _string(value: Json, key: str) -> str:
+    found = value.get(key)
+    return found if isinstance(found, str) else ""
+
+
+def _usage(given: Json) -> Usage:
+    usage = zero_usage()
+    usage["input"] = given.get("input_tokens") or 0  # without what was read from the cache or written to it
+    usage["cacheRead"] = given.get("cache_read_input_tokens") or 0
+    usage["cacheWrite"] = given.get("cache_creation_input_tokens") or 0
+    usage["output"] = given.get("output_tokens") or 0
+    usage["totalTokens"] = usage["input"] + usage["cacheRead"] + usage["cacheWrite"] + usage["output"]
+    return usage

@@ -1,0 +1,103 @@
+"""What models can do, for those who choose one: people, and the pages that show agents.
+
+It describes, and forbids nothing: a vendor's refusal is better informed than a table. An application
+that knows more than the table registers it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from agentkit.errors import ConfigurationError
+from agentkit.messages import Json
+from agentkit.providers.prices import context_window
+
+__all__ = ["Capabilities", "capabilities", "register_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a model can do. The defaults are for a model that nothing is known of.
+
+    `tools`: it calls them. `images`: it sees them. `reasoning`: it thinks before it answers, where asked
+    to. `context_window`: tokens of a whole request; None: unknown.
+    """
+
+    tools: bool = True
+    images: bool = False
+    reasoning: bool = False
+    context_window: int | None = None
+
+    def to_json(self) -> Json:
+        """As `GET /agents` shows it."""
+        values = asdict(self)
+        values["contextWindow"] = values.pop("context_window")
+        return values
+
+
+_SEES = Capabilities(images=True)
+_THINKS = Capabilities(reasoning=True)
+_SEES_AND_THINKS = Capabilities(images=True, reasoning=True)
+_TALKS = Capabilities(tools=False)
+
+# The first pattern that fits counts.
+_KNOWN: tuple[tuple[str, Capabilities], ...] = (
+    ("anthropic:claude-3-7-*", replace(_SEES_AND_THINKS, context_window=200_000)),
+    ("anthropic:claude-3-*", replace(_SEES, context_window=200_000)),
+    ("anthropic:claude-*", replace(_SEES_AND_THINKS, context_window=200_000)),
+    ("openai:gpt-3.5*", replace(Capabilities(), context_window=16_385)),
+    ("openai:gpt-4.1*", replace(_SEES, context_window=1_047_576)),
+    ("openai:gpt-4o*", replace(_SEES, context_window=128_000)),
+    ("openai:gpt-5*-chat*", _SEES),
+    ("openai:gpt-5*", _SEES_AND_THINKS),
+    ("openai:o1-mini*", replace(_THINKS, tools=False, context_window=128_000)),
+    ("openai:o3-mini*", replace(_THINKS, context_window=200_000)),
+    ("openai:o[134]*", replace(_SEES_AND_THINKS, context_window=200_000)),
+    ("ollama:deepseek-r1*", _THINKS),
+    ("ollama:gemma3*", replace(_SEES, tools=False)),
+    ("ollama:gpt-oss*", replace(_THINKS, context_window=131_072)),
+    ("ollama:llama3", _TALKS),
+    ("ollama:llama3:*", _TALKS),
+    ("ollama:llava*", replace(_SEES, tools=False)),
+    ("ollama:llama*-vision*", replace(_SEES, tools=False)),
+    ("ollama:qwen*vl*", _SEES),
+    ("ollama:qwen3*", _THINKS),
+    ("deepseek:deepseek-chat*", Capabilities()),
+    ("deepseek:*", _THINKS),
+)
+
+_registered: dict[str, Capabilities] = {}
+
+
+def register_model(name: str, **known: Any) -> None:
+    """Say what `provider:model` can do, in this process: any of `Capabilities`' fields, in front of what is known.
+
+    Raises ConfigurationError for a name that is not `provider:model`, for another field, and for a wrong type.
+    """
+    provider, colon, model = name.partition(":")
+    if not (provider and colon and model):
+        raise ConfigurationError(f"the model {name!r} must be named provider:model")
+    allowed = [field.name for field in fields(Capabilities)]
+    for key, value in known.items():
+        if key not in allowed:
+            raise ConfigurationError(f"{key!r} is no capability: there are {', '.join(allowed)}")
+        if key == "context_window":
+            fits = value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+        else:
+            fits = isinstance(value, bool)
+        if not fits:
+            raise ConfigurationError(f"{name}: {key} cannot be {value!r}")
+    _registered[name] = replace(capabilities(name), **known)
+
+
+def capabilities(name: str) -> Capabilities:
+    """What is known of `provider:model`: registered, in the table, or the defaults."""
+    if name in _registered:
+        return _registered[name]
+    found = next((can for pattern, can in _KNOWN if fnmatchcase(name, pattern)), Capabilities())
+    if found.context_window is None:
+        provider, _, model = name.partition(":")
+        found = replace(found, context_window=context_window(provider, model))
+    return found

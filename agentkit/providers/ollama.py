@@ -1,0 +1,264 @@
+"""Ollama's own chat API: a line of JSON for each piece of the answer.
+
+`build_request` and `LineDecoder` are pure; `OllamaProvider` joins them to HTTP. Ollama streams text
+and thinking in pieces, but each tool call whole, its arguments an object. It has no cache marks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from ipaddress import ip_address
+from typing import Any
+
+from agentkit.cancel import Cancellation
+from agentkit.errors import ProviderError
+from agentkit.messages import AssistantMessage, Block, Json, Message, Usage, text_of, zero_usage
+from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.failures import stream_error
+from agentkit.providers.http import HttpRequest, api_key, stream_lines
+from agentkit.providers.replay import prepare
+
+__all__ = ["LineDecoder", "OllamaProvider", "build_request", "decode", "host_url"]
+
+_API = "ollama-chat"
+_PORT = "11434"
+_KEY_SETTING = "OLLAMA_API_KEY"
+_URL_SETTING = "OLLAMA_HOST"
+_OUR_OPTIONS = ("connect_timeout", "read_timeout")
+_TOP_LEVEL = ("format", "keep_alive", "think", "logprobs", "top_logprobs", "truncate", "shift")
+
+
+class OllamaProvider:
+    """Models of an Ollama server: the one on this machine, or where `OLLAMA_HOST` says.
+
+    `OLLAMA_API_KEY` is sent where it is set, as Ollama's cloud demands. Both are read at each call. Of
+    the model options, `think`, `format`, `keep_alive` and such go to the request, and all others to its
+    `options`: `temperature`, `num_ctx`, and so on. `max_output_tokens` is `num_predict` there, and
+    `reasoning_effort` is `think`.
+    """
+
+    name = "ollama"
+    api = _API
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        key = api_key(_KEY_SETTING, self.name)
+        call = HttpRequest(
+            vendor=self.name,
+            url=f"{host_url(os.environ.get(_URL_SETTING, ''))}/api/chat",
+            body=build_request(request),
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            secrets=(key,),
+            key_setting=_KEY_SETTING,
+            url_setting=_URL_SETTING,
+            **{name: request.options[name] for name in _OUR_OPTIONS if name in request.options},
+        )
+        try:
+            with closing(stream_lines(call, cancel, content_type="application/x-ndjson")) as lines:
+                yield from decode(lines, self.name)
+        except ProviderError as error:
+            if cancel.cancelled:
+                return
+            error.args = (call.redact(error.message),)
+            raise
+
+
+def host_url(setting: str) -> str:
+    """The base URL that `OLLAMA_HOST` means, by Ollama's own rules (its envconfig package).
+
+    A host, `host:port` or URL, perhaps in quotes. Without a port it is 11434, or the scheme's own
+    where there is a scheme. An address to listen on, such as 0.0.0.0, is called at the loopback.
+    """
+    value = setting.strip().strip("\"'").strip()
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        scheme, rest = "http", value
+    default = {"http": "80", "https": "443"}.get(scheme, _PORT) if separator else _PORT
+    hostport, slash, path = rest.partition("/")
+    host, port = _split(hostport, default)
+    return f"{scheme}://{host}:{port}" + (f"/{path}".rstrip("/") if slash else "")
+
+
+def _split(hostport: str, default: str) -> tuple[str, str]:
+    host, colon, port = hostport.rpartition(":")
+    if not colon or "]" in port or (":" in host and not host.endswith("]")):  # no port: `host`, `[::1]` or `::1`
+        host, port = hostport, default
+    if not (port.isascii() and port.isdecimal() and int(port) < 65536):
+        port = default
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host or "127.0.0.1", port
+    if address.is_unspecified:
+        return ("127.0.0.1" if address.version == 4 else "[::1]"), port
+    return (f"[{address}]" if address.version == 6 else str(address)), port
+
+
+# -- the request -----------------------------------------------------------------------------------
+
+
+def build_request(request: ModelRequest) -> Json:
+    """The body of POST /api/chat."""
+    options = {name: value for name, value in request.options.items() if name not in _OUR_OPTIONS}
+    tool_choice = options.pop("tool_choice", None)  # unknown to Ollama
+    effort = options.pop("reasoning_effort", None)
+    body: Json = {"model": request.model, "messages": _messages(request), "stream": True}
+    if effort is not None:
+        body["think"] = False if effort == "none" else effort
+    body |= {name: options.pop(name) for name in _TOP_LEVEL if name in options}
+    for name in ("max_tokens", "max_output_tokens"):
+        if name in options:
+            options["num_predict"] = options.pop(name)
+    if isinstance(options.get("stop"), str):
+        options["stop"] = [options["stop"]]
+    inner = options.pop("options", None) or {}
+    if options or inner:
+        body["options"] = {**options, **inner}
+    if request.tools and tool_choice != "none":
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+            }
+            for tool in request.tools
+        ]
+    return body
+
+
+def _messages(request: ModelRequest) -> list[Json]:
+    sent: list[Json] = []
+    if request.instructions:
+        sent.append({"role": "system", "content": request.instructions})
+    images: list[str] = []  # of the tool results before: templates show only the user's
+    for message in prepare(request.messages, api=_API, provider=OllamaProvider.name, model=request.model):
+        if message["role"] != "toolResult" and images:
+            sent.append({"role": "user", "content": _IMAGES_BELONG, "images": images})
+            images = []
+        if message["role"] == "assistant":
+            sent.append(_assistant(message))
+        elif message["role"] == "user":
+            sent.append(_with_images({"role": "user", "content": text_of(message)}, _images(message)))
+        else:
+            images += _images(message)
+            content = text_of(message) or ("(see the image below)" if _images(message) else "(no output)")
+            sent.append(
+                {
+                    "role": "tool",
+                    "tool_name": message["toolName"],
+                    "tool_call_id": message["toolCallId"],
+                    "content": content,
+                }
+            )
+    return [*sent, {"role": "user", "content": _IMAGES_BELONG, "images": images}] if images else sent
+
+
+_IMAGES_BELONG = "The images of the tool results:"
+
+
+def _assistant(message: AssistantMessage) -> Json:
+    sent: Json = {"role": "assistant", "content": text_of(message)}
+    thinking = "".join(block["thinking"] for block in message["content"] if block["type"] == "thinking")
+    if thinking:
+        sent["thinking"] = thinking
+    calls = [_call(block) for block in message["content"] if block["type"] == "toolCall"]
+    if calls:
+        sent["tool_calls"] = calls
+    return sent
+
+
+def _call(block: Block) -> Json:
+    return {"id": block["id"], "function": {"name": block["name"], "arguments": block["arguments"]}}
+
+
+def _images(message: Message) -> list[str]:
+    content = message["content"]
+    return [] if isinstance(content, str) else [block["data"] for block in content if block["type"] == "image"]
+
+
+def _with_images(message: Json, images: list[str]) -> Json:
+    return {**message, "images": images} if images else message
+
+
+# -- the answer ------------------------------------------------------------------------------------
+
+
+def decode(lines: Iterable[str], vendor: str = "ollama") -> Iterator[Part]:
+    """The parts that all lines say. Raises ProviderError for an error among them, and where the last is missing."""
+    decoder = LineDecoder(vendor)
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise ProviderError(f"{vendor} sent a line that is no JSON object", retryable=True, vendor=vendor)
+        yield from decoder.feed(value)
+    yield from decoder.finish()
+
+
+class LineDecoder:
+    """Turns the lines of one answer into parts. `finish()` is due when there are no more lines."""
+
+    def __init__(self, vendor: str = "ollama") -> None:
+        self._vendor = vendor
+        self._last: Json | None = None
+        self._calls = 0
+
+    def feed(self, line: Json) -> list[Part]:
+        """The parts of one line. Raises ProviderError where it says an error."""
+        if line.get("error"):
+            raise stream_error(self._vendor, line)
+        if line.get("done"):
+            self._last = line
+        try:
+            return self._parts(line.get("message") or {})
+        except (AttributeError, TypeError) as error:
+            message = f"{self._vendor} sent a line of an unknown shape: {error}"
+            raise ProviderError(message, vendor=self._vendor) from error
+
+    def finish(self) -> list[Part]:
+        """The last part. Raises ProviderError where the answer is not complete."""
+        if self._last is None:
+            message = f"{self._vendor}: the stream ended before the answer was complete"
+            raise ProviderError(message, retryable=True, vendor=self._vendor)
+        model = self._last.get("model") or None
+        if self._last.get("done_reason") == "length":
+            return [Finish("length", _usage(self._last), model)]
+        # The reason is `stop` also after tool calls.
+        return [Finish("toolUse" if self._calls else "stop", _usage(self._last), model)]
+
+    def _parts(self, message: Json) -> list[Part]:
+        parts: list[Part] = []
+        if thinking := message.get("thinking"):
+            parts.append(ThinkingDelta(_text(thinking)))
+        if content := message.get("content"):
+            parts.append(TextDelta(_text(content)))
+        for call in message.get("tool_calls") or ():
+            parts.append(self._tool_call(call))
+        return parts
+
+    def _tool_call(self, call: Json) -> ToolCallDelta:
+        # Every call is whole, and `index` says little: older servers leave it out or give all calls the same.
+        function = call.get("function") or {}
+        arguments = function.get("arguments")
+        if not isinstance(arguments, str):
+            arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+        index, self._calls = self._calls, self._calls + 1
+        return ToolCallDelta(index, call.get("id") or "", function.get("name") or "", arguments)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text is {type(value).__name__}")
+    return value
+
+
+def _usage(last: Json) -> Usage:
+    """`prompt_eval_count` is missing where the whole prompt was in the server's cache."""
+    usage = zero_usage()
+    usage["input"] = last.get("prompt_eval_count") or 0
+    usage["output"] = last.get("eval_count") or 0
+    usage["totalTokens"] = usage["input"] + usage["output"]
+    return usage

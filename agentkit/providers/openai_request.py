@@ -1,0 +1,171 @@
+"""The request that OpenAI's chat completions take, written for the server that is to read it.
+
+What servers want differently stands in `agentkit.providers.compat`. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from agentkit.messages import AssistantMessage, Block, Json, ToolResultMessage, text_of
+from agentkit.providers.base import ModelRequest, ToolSpec
+from agentkit.providers.compat import OPENAI, Compat
+from agentkit.providers.replay import prepare
+
+__all__ = ["API", "OUR_OPTIONS", "build_request"]
+
+API = "openai-completions"
+OUR_OPTIONS = ("connect_timeout", "read_timeout")
+"""Options that are ours and reach no vendor."""
+
+_MAX_TOKENS = ("max_output_tokens", "max_tokens")
+
+
+def build_request(request: ModelRequest, provider: str = "openai", compat: Compat = OPENAI) -> Json:
+    """The body of POST /chat/completions, as `compat` wants it."""
+    body: Json = {
+        **_options(request, compat),
+        "model": request.model,
+        "messages": _messages(request, provider, compat),
+        "stream": True,
+    }
+    if compat.stream_usage:
+        body["stream_options"] = {"include_usage": True}
+    if request.tools:
+        body["tools"] = [{"type": "function", "function": _function(tool, compat)} for tool in request.tools]
+    return body
+
+
+def _options(request: ModelRequest, compat: Compat) -> Json:
+    options = _cache_hints(request) if compat.cache_hints else {}
+    for name, value in request.options.items():
+        if name not in OUR_OPTIONS:
+            options[compat.max_tokens_field if name in _MAX_TOKENS else name] = value
+    if compat.reasoning_effort != "reasoning_effort":
+        effort = options.pop("reasoning_effort", None)
+        if effort is not None and compat.reasoning_effort == "reasoning.effort":
+            options["reasoning"] = {"effort": effort, **(options.get("reasoning") or {})}
+    return options
+
+
+def _function(tool: ToolSpec, compat: Compat) -> Json:
+    function: Json = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    if compat.strict_tools and _is_strict(tool.parameters):
+        function["strict"] = True
+    return function
+
+
+_DATA = ("const", "default", "enum", "examples")
+
+
+def _is_strict(schema: Any) -> bool:
+    """Whether all objects in a schema name all of their properties as required, and allow no others."""
+    if isinstance(schema, list):
+        return all(map(_is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object":
+        properties = schema.get("properties", {})
+        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
+            return False
+    return all(_is_strict(value) for key, value in schema.items() if key not in _DATA)
+
+
+_LONG_RETENTION = re.compile(r"gpt-(4\.1|5(\.\d+)?(-codex(-\w+)?|-chat-latest)?)(-\d{4}-\d\d-\d\d)?")
+
+
+def _cache_hints(request: ModelRequest) -> Json:
+    """OpenAI caches by itself, machine by machine: the key brings the calls of one conversation to the same.
+
+    Kept for a day only by models that do that: others refuse the word.
+    """
+    marks = _cache_marks(request)
+    if not marks:
+        return {}
+    first = next((message["content"] for message in request.messages if message["role"] == "user"), "")
+    start = json.dumps([request.model, request.instructions, [tool.name for tool in request.tools], first])
+    hints: Json = {"prompt_cache_key": hashlib.sha256(start.encode()).hexdigest()[:32]}
+    if "long" in marks and _LONG_RETENTION.fullmatch(request.model):
+        hints["prompt_cache_retention"] = "24h"
+    return hints
+
+
+def _cache_marks(request: ModelRequest) -> set[str]:
+    """The marks anywhere in the request."""
+    marked: list[Any] = [message.get("cache") for message in request.messages]
+    for message in request.messages:
+        if not isinstance(message["content"], str):
+            marked += [block.get("cache") for block in message["content"]]
+    return {*marked, request.cache, request.instructions_cache, *(tool.cache for tool in request.tools)} - {None}
+
+
+def _messages(request: ModelRequest, provider: str, compat: Compat) -> list[Json]:
+    sent: list[Json] = []
+    if request.instructions:
+        sent.append({"role": "system", "content": request.instructions})
+    prepared = prepare(
+        request.messages, api=API, provider=provider, model=request.model, id_pattern=compat.tool_call_id_pattern
+    )
+    images: list[Block] = []  # of the tool results before, which could not carry them
+    for message in prepared:
+        if message["role"] != "toolResult" and images:
+            sent.append({"role": "user", "content": _user_content(images)})
+            images = []
+        if message["role"] == "user":
+            sent.append({"role": "user", "content": _user_content(message["content"])})
+        elif message["role"] == "assistant":
+            sent += _assistant(message, compat)
+        else:
+            result, pictures = _tool_result(message, compat)
+            sent.append(result)
+            images += pictures
+    return [*sent, {"role": "user", "content": _user_content(images)}] if images else sent
+
+
+def _assistant(message: AssistantMessage, compat: Compat) -> list[Json]:
+    """The message; nothing where it has only thinking, and the server does not want that."""
+    calls = [block for block in message["content"] if block["type"] == "toolCall"]
+    thinking = "".join(block["thinking"] for block in message["content"] if block["type"] == "thinking")
+    text = text_of(message)
+    sent: Json = {"role": "assistant", "content": text if text or not calls else None}
+    if compat.reasoning_field and (thinking or (calls and compat.reasoning_required)):
+        sent[compat.reasoning_field] = thinking
+    if calls:
+        sent["tool_calls"] = [_call(block) for block in calls]
+    return [sent] if text or len(sent) > 2 else []
+
+
+def _tool_result(message: ToolResultMessage, compat: Compat) -> tuple[Json, list[Block]]:
+    """The tool message, and the images that it cannot carry."""
+    images = [block for block in message["content"] if block["type"] == "image"]
+    content: str | list[Json] = text_of(message) or "(no output)"
+    if images and compat.tool_result_images:
+        content, images = _user_content(message["content"]), []
+    elif images and not text_of(message):
+        content = "(see the image below)"
+    sent: Json = {"role": "tool", "tool_call_id": message["toolCallId"], "content": content}
+    if compat.tool_result_name:
+        sent["name"] = message["toolName"]
+    return sent, images
+
+
+def _call(block: Block) -> Json:
+    # Always the JSON of an object, also where the model wrote something else: some servers parse it again and fail.
+    arguments = json.dumps(block["arguments"], ensure_ascii=False)
+    return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
+
+
+def _user_content(content: str | list[Block]) -> str | list[Json]:
+    if isinstance(content, str):
+        return content
+    if len(content) == 1 and content[0]["type"] == "text":
+        return str(content[0]["text"])  # the shape that every server understands
+    return [
+        {"type": "text", "text": block["text"]}
+        if block["type"] == "text"
+        else {"type": "image_url", "image_url": {"url": f"data:{block['mimeType']};base64,{block['data']}"}}
+        for block in content
+    ]

@@ -1,0 +1,136 @@
+"""What a model call costs, in US dollars: from a price list that others maintain, or as the application says.
+
+The list is genai-prices, read from the copy inside the package: no network. A model that it does not
+know costs nothing, and that is no error. The list is loaded with the first call of a vendor in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import cast
+
+from agentkit.errors import ConfigurationError
+from agentkit.messages import Cost, Usage
+
+__all__ = ["context_window", "priced", "set_price"]
+
+log = logging.getLogger(__name__)
+
+_UNLISTED = frozenset({"ollama", "scripted"})  # nobody charges for these: spares loading the list
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    """Dollars per million tokens."""
+
+    input: float
+    output: float
+    cache_read: float
+    cache_write: float
+
+
+_own: dict[str, _Price] = {}
+
+
+def set_price(
+    model_name: str,
+    *,
+    input: float,
+    output: float,
+    cache_read: float | None = None,
+    cache_write: float | None = None,
+) -> None:
+    """Let `provider:model` cost this in this process, in dollars per million tokens, whatever the list says.
+
+    Cached tokens cost as much as `input` where nothing else is said. Raises ConfigurationError for a
+    name without a colon and for a negative price.
+    """
+    if ":" not in model_name:
+        raise ConfigurationError(f"the model {model_name!r} must be named provider:model")
+    price = _Price(
+        input, output, input if cache_read is None else cache_read, input if cache_write is None else cache_write
+    )
+    if not all(value >= 0 for value in (price.input, price.output, price.cache_read, price.cache_write)):
+        raise ConfigurationError(f"the prices of {model_name!r} must not be negative")
+    _own[model_name] = price
+
+
+def priced(usage: Usage, provider: str, model: str, answered_by: str | None = None) -> Usage:
+    """The usage with its cost. `answered_by` is the vendor's own name of the model, tried where `model` is unknown.
+
+    A usage that has a cost already keeps it.
+    """
+    if usage["cost"]["total"]:
+        return usage
+    for name in filter(None, (model, answered_by)):
+        own = _own.get(f"{provider}:{name}")
+        cost = _by(own, usage) if own else _listed(usage, provider, name)
+        if cost is not None:
+            return cast(Usage, {**usage, "cost": cost})
+    return usage
+
+
+def context_window(provider: str, model: str) -> int | None:
+    """Tokens that the model can take in, where the list says so."""
+    if provider in _UNLISTED:
+        return None
+    found = _find(provider, model)
+    window = getattr(found[1], "context_window", None) if found else None
+    return window if isinstance(window, int) else None
+
+
+def _by(price: _Price, usage: Usage) -> Cost:
+    return _cost(
+        usage["input"] * price.input / _MILLION,
+        usage["output"] * price.output / _MILLION,
+        usage["cacheRead"] * price.cache_read / _MILLION,
+        usage["cacheWrite"] * price.cache_write / _MILLION,
+    )
+
+
+def _listed(usage: Usage, provider: str, model: str) -> Cost | None:
+    """The list's cost, or None. It gives one price for all that went in; the shares are those of each part alone."""
+    if provider in _UNLISTED or _find(provider, model) is None:
+        return None
+    try:
+        new = _price(provider, model, usage["input"])[0]
+        read = _price(provider, model, usage["cacheRead"], read=usage["cacheRead"])[0]
+        write = _price(provider, model, usage["cacheWrite"], write=usage["cacheWrite"])[0]
+        everything = usage["input"] + usage["cacheRead"] + usage["cacheWrite"]
+        whole, output = _price(
+            provider, model, everything, usage["output"], read=usage["cacheRead"], write=usage["cacheWrite"]
+        )
+    except (ArithmeticError, LookupError, ValueError) as error:
+        log.warning("the price of %s:%s cannot be calculated: %s", provider, model, error)
+        return None
+    parts = new + read + write
+    factor = whole / parts if parts else 0.0  # more than 1 where long prompts cost more a token
+    return _cost(new * factor, output, read * factor, write * factor)
+
+
+def _price(
+    provider: str, model: str, input: int, output: int = 0, *, read: int = 0, write: int = 0
+) -> tuple[float, float]:
+    from genai_prices import Usage as Tokens
+    from genai_prices import calc_price
+
+    tokens = Tokens(input_tokens=input, output_tokens=output, cache_read_tokens=read, cache_write_tokens=write)
+    price = calc_price(tokens, model, provider_id=provider)
+    return float(price.input_price), float(price.output_price)
+
+
+def _find(provider: str, model: str) -> tuple[object, object] | None:
+    """The list's entry, or None."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        return get_snapshot().find_provider_model(model, None, provider, None)
+    except LookupError:
+        return None
+
+
+def _cost(input: float, output: float, read: float, write: float) -> Cost:
+    total = input + output + read + write
+    return {"input": input, "output": output, "cacheRead": read, "cacheWrite": write, "total": total}

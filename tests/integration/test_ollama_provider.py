@@ -1,0 +1,59 @@
+"""The Ollama adapter against a local server that speaks its wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentkit.cancel import Cancellation
+from agentkit.messages import text_of, user_message
+from agentkit.providers import resolve
+from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.ollama import OllamaProvider
+from tests.misbehaving import MisbehavingServerContract
+from tests.ollama_server import error_body, lines
+from tests.providers_contract import ProviderContract, build
+from tests.wire_server import Reply, WireServer
+
+HELLO = ModelRequest("llama-test", "", [user_message("hello", 0)])
+
+
+class TestOllamaProvider(ProviderContract, MisbehavingServerContract):
+    content_type = "application/x-ndjson"
+    counts = (14, 0, 7)
+    """Ollama does not tell cached tokens from new ones."""
+    arguments_in_pieces = False
+
+    def provider(self) -> Provider:
+        return OllamaProvider()
+
+    def point_at(self, url: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        monkeypatch.setenv("OLLAMA_API_KEY", key)
+
+    def encode(self, turn: Any) -> list[bytes]:
+        return lines(turn)
+
+    def error_body(self, message: str) -> bytes:
+        return error_body(message)
+
+
+def test_a_local_server_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
+    with WireServer(lambda _: Reply(lines("hi"), content_type="application/x-ndjson")) as server:
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.port}")
+        provider, model = resolve("ollama:llama3:8b")
+        assert text_of(build(provider.stream(HELLO, Cancellation()))) == "hi"
+    assert model == "llama3:8b"
+    assert server.requests[0].path == "/api/chat"
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_a_server_behind_a_path_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WireServer(lambda _: Reply(lines("hi"), content_type="application/x-ndjson")) as server:
+        monkeypatch.setenv("OLLAMA_HOST", f"{server.url}/models/")
+        monkeypatch.setenv("OLLAMA_API_KEY", "key-1")
+        build(OllamaProvider().stream(HELLO, Cancellation()))
+    assert server.requests[0].path == "/models/api/chat"
+    assert server.requests[0].headers["authorization"] == "Bearer key-1"

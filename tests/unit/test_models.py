@@ -1,0 +1,65 @@
+"""What is known of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentkit.errors import ConfigurationError
+from agentkit.providers import models
+from agentkit.providers.models import Capabilities, capabilities, register_model
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_registered", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("anthropic:claude-haiku-4-5", Capabilities(True, True, True, 200_000)),
+        ("anthropic:claude-3-5-haiku-latest", Capabilities(True, True, False, 200_000)),
+        ("openai:gpt-4o-mini", Capabilities(True, True, False, 128_000)),
+        ("ollama:llama3", Capabilities(False, False, False, None)),
+        ("ollama:qwen3:4b", Capabilities(True, False, True, None)),
+        ("ollama:qwen2.5vl:7b", Capabilities(True, True, False, None)),
+        ("scripted:echo", Capabilities()),
+        ("acme:large", Capabilities()),
+    ],
+)
+def test_a_model_can_do_what_the_table_says_or_what_most_can(name: str, known: Capabilities) -> None:
+    assert capabilities(name) == known
+
+
+def test_the_context_window_comes_from_the_price_list_where_the_table_has_none() -> None:
+    assert (capabilities("openai:gpt-5.1").context_window or 0) > 100_000
+
+
+def test_what_is_registered_goes_before_what_is_known() -> None:
+    register_model("openai:gpt-4o", reasoning=True)
+    register_model("openai:gpt-4o", context_window=1000)
+    assert capabilities("openai:gpt-4o") == Capabilities(True, True, True, 1000)
+    assert capabilities("openai:gpt-4o").to_json() == {
+        "tools": True,
+        "images": True,
+        "reasoning": True,
+        "contextWindow": 1000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "words"),
+    [
+        ("large", {}, "provider:model"),
+        ("acme:", {}, "provider:model"),
+        ("acme:large", {"smell": True}, "smell"),
+        ("acme:large", {"tools": "yes"}, "tools"),
+        ("acme:large", {"context_window": 0}, "context_window"),
+        ("acme:large", {"context_window": True}, "context_window"),
+    ],
+)
+def test_a_wrong_registration_is_a_clear_error(name: str, known: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        register_model(name, **known)

@@ -11,7 +11,6 @@ Rules that this module alone knows:
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -46,7 +45,7 @@ class Draft:
 
     def __init__(self, state: RunState, now: int) -> None:
         self.state = state
-        self.record: RunRecord = copy.copy(state.record)  # this draft's own, so that `set` can write to it
+        self.record: RunRecord = replace(state.record)  # this draft's own, so that `set` can write to it
         self.now = now
         self._messages: list[Message] = []
         self._events: list[Event] = []

@@ -7,10 +7,11 @@ newer state. It knows a store's engine and the loop's transitions, and nothing o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from agentkit.agents import BoundAgent
 from agentkit.engine import Engine
-from agentkit.errors import DecisionConflictError, DecisionExpiredError, VersionConflictError
+from agentkit.errors import DecisionConflictError, DecisionExpiredError, RunNotFoundError, VersionConflictError
 from agentkit.ids import now_ms
 from agentkit.loop import Answer, extend, find_child, find_pending, not_pending, resolve
 from agentkit.record import Change, RunState
@@ -37,10 +38,10 @@ def answer_item(
             return state.last_seq + 1
         index = find_pending(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
         if index is None:
-            known = _answered_before(engine.store, state, tool_call_id, decision_id)
+            known, own = _answered_before(engine.store, state, tool_call_id, decision_id)
             if not answer.same_as(known.answer):
                 raise DecisionConflictError
-            return known.seq
+            return known.seq if own else state.last_seq + (not state.record.terminal)
         try:
             return engine.committer.commit(_resolve(state, index, answer, agents), state.version).first_seq
         except VersionConflictError:
@@ -75,11 +76,40 @@ def _resolve(state: RunState, index: int, answer: Answer, agents: Mapping[str, B
 
 def _answered_before(
     store: Store, state: RunState, tool_call_id: str | None, decision_id: str | None
-) -> StoredResolution:
-    """How the item was answered; the error that says what became of it where nobody did."""
+) -> tuple[StoredResolution, bool]:
+    """How the item was answered, and whether it was the run's own, not a sub-agent's.
+
+    Raises the error that says what became of it where nobody answered.
+    """
     known = store.resolution(state.record.id, decision_id=decision_id, tool_call_id=tool_call_id)
+    own = known is not None
+    if known is None and decision_id is not None:
+        known = _answered_by_child(store, state.record.id, decision_id)
     if known is None or tool_call_id not in (None, known.tool_call_id):
         raise not_pending(state.record)
     if known.outcome == "expired":
         raise DecisionExpiredError
-    return known
+    return known, own
+
+
+def _answered_by_child(store: Store, run_id: str, decision_id: str) -> StoredResolution | None:
+    """How an item of one of the run's sub-agents was answered: the run itself keeps only what still waits."""
+    state, messages = store.messages(run_id)
+    children: list[Any] = [call.child for call in state.record.calls]
+    for message in messages:
+        if message["role"] == "toolResult" and isinstance(details := message.get("details"), dict):
+            children.append(details.get("runId"))
+    for child in children:
+        if not isinstance(child, str):
+            continue
+        try:
+            parent = store.load(child).record.parent or {}
+        except RunNotFoundError:
+            continue
+        if parent.get("runId") != run_id:
+            continue  # any tool may write a run's id into its details
+        known = store.resolution(child, decision_id=decision_id, tool_call_id=None)
+        known = known or _answered_by_child(store, child, decision_id)
+        if known is not None:
+            return known
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+from agentkit.faults import guarded
 from agentkit.record import TERMINAL, Status
 from agentkit.runtime.commits import Agents, Committer
 from agentkit.runtime.nudging import InlineNudger, Nudger
@@ -73,15 +74,16 @@ class Engine:
 def redis_store(settings: Settings) -> Store:
     from agentkit.store.redis import RedisStore  # not needed, and not loaded, where a kit is used inline
 
-    return RedisStore(
+    store = RedisStore(
         settings.redis_url,
         prefix=settings.key_prefix,
         retention_seconds=settings.retention_seconds,
         max_events=settings.max_events,
     )
+    return guarded(store)
 
 
 def celery_nudger(settings: Settings) -> Nudger:
     from agentkit.nudge import CeleryNudger  # likewise
 
-    return CeleryNudger(settings)
+    return guarded(CeleryNudger(settings))

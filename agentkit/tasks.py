@@ -16,6 +16,7 @@ from celery import Task, signals
 
 from agentkit.application import load_kit
 from agentkit.errors import AgentKitError, StoreUnavailableError
+from agentkit.faults import fault
 from agentkit.nudge import TASKS, celery_app
 from agentkit.settings import Settings
 
@@ -36,6 +37,7 @@ class StepTask(Task):
     ignore_result = True
 
     def __call__(self, run_id: str, step: int) -> None:
+        fault("before step")
         try:
             _kit().execute(run_id, step)
         except StoreUnavailableError as error:
@@ -45,6 +47,7 @@ class StepTask(Task):
         except Exception:
             log.exception("step %s of run %s failed and will be executed again", step, run_id)
             raise StepError(run_id, step) from None
+        fault("after step")
 
 
 class StepError(Exception):

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from agentkit.agents import BoundAgent
 from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, VersionConflictError
+from agentkit.faults import fault
 from agentkit.ids import now_ms
 from agentkit.loop import MAX_DEPTH, abort, begin_run, hear_child
 from agentkit.messages import text_of
@@ -134,11 +135,13 @@ class Committer:
         """Let the parent of a run know what the run waits for, or what came of it."""
         if child.parent is None:
             return
+        fault("before tell parent")
         try:
             while not self._told(child, child.parent["runId"]):
                 pass
         except (StoreError, RunNotFoundError) as error:
             log.info("run %s could not tell its parent; recovery will: %s", child.id, error)
+        fault("after tell parent")
 
     def _told(self, child: RunRecord, parent_id: str) -> bool:
         state = self.store.load(parent_id)

@@ -29,7 +29,7 @@ __all__ = ["Recovery"]
 
 log = logging.getLogger(__name__)
 
-_HOLD_MS = 4000
+_MAX_HOLD_MS = 4000
 _BATCH = 100
 _SLACK_MS = 50
 
@@ -45,6 +45,7 @@ class Recovery:
         self._agents = agents
         self._nudger = nudger
         self._lease_ms = round(lease_seconds * 1000)
+        self._hold_ms = min(_MAX_HOLD_MS, self._lease_ms)  # a taker may die as well
         self._retention_ms = retention_seconds * 1000
         self._period = min(1.0, lease_seconds / 4)
         self._stop = threading.Event()
@@ -70,7 +71,7 @@ class Recovery:
 
     def sweep(self) -> int:
         """Look at the runs whose time has come, at most a batch; how many there were."""
-        due = self._store.due(_BATCH, _HOLD_MS)
+        due = self._store.due(_BATCH, self._hold_ms)
         for run in due:
             try:
                 self._look(run)

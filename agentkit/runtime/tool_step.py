@@ -14,6 +14,7 @@ from agentkit import events as ev
 from agentkit.agents import BoundAgent
 from agentkit.errors import LeaseLostError
 from agentkit.events import Event
+from agentkit.faults import fault
 from agentkit.ids import now_ms
 from agentkit.loop import delegate, doubt, finish_tool, park
 from agentkit.messages import Json
@@ -69,7 +70,9 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
         return
     else:
         execution = _Execution(runner, held, call, f"{record.turn}:{step.call}")
+        fault("before tool")
         result, executed = execution.execute(tool), True
+        fault("after tool")
         updates = execution.sink.drain()
     if held.cancel.reason == "lost":
         raise LeaseLostError

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from typing import Any
 
-from agentkit import Agent, AgentKit, ToolContext, tool
+from agentkit import Agent, AgentKit, Run, ToolContext, tool
+from agentkit.messages import Message
 from tests.acceptance.ledger import Ledger
 from tests.waiting import wait_until
 
@@ -100,6 +102,34 @@ def meet(ctx: ToolContext) -> str:
     return "met"
 
 
+@tool(effects="once")
+def pay(cents: int, ctx: ToolContext) -> str:
+    """Pay, which must not happen twice."""
+    _record("pay", ctx)
+    return f"paid {cents}"
+
+
+@tool(decision=APPROVAL, decision_timeout=600)
+def approve(ctx: ToolContext, decision: dict[str, Any]) -> str:
+    """Ask, with a time limit that nobody reaches."""
+    _record("approve", ctx)
+    return f"approved: {decision['approved']}"
+
+
+@tool
+def fatal(ctx: ToolContext) -> str:
+    """Kill the worker that executes it, each time."""
+    _record("fatal", ctx)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ""
+
+
+def _fatal_context(messages: list[Message], run: Run) -> list[Message]:
+    Ledger(os.environ["ACCEPTANCE_LEDGER"]).add(context=run.id)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return messages
+
+
 support = Agent("support", model="openai:test-model", instructions="Be brief.", tools=[refund, look_up])
 kit = AgentKit(
     [
@@ -107,5 +137,7 @@ kit = AgentKit(
         Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, wait, meet, look_up]),
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
+        Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal]),
+        Agent("haunted", model="openai:test-model", transform_context=_fatal_context),
     ]
 )

@@ -241,9 +241,14 @@ class ModelProcess(Process):
 
 
 class Stack:
-    """A Valkey that keeps its data, two workers, two web processes and a model."""
+    """A Valkey that keeps its data, two workers, two web processes and a model.
 
-    def __init__(self, folder: Path) -> None:
+    `settings`: variables for all of agentkit's processes; `web_settings`: for the web processes, over these.
+    """
+
+    def __init__(
+        self, folder: Path, settings: dict[str, str] | None = None, web_settings: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.store = ValkeyServer(folder / "valkey")
@@ -259,8 +264,10 @@ class Stack:
             ACCEPTANCE_LEDGER=str(self.ledger.path),
             HOME=str(folder),  # gunicorn puts a control socket there
         )
+        self.env |= settings or {}
+        web_env = self.env | (web_settings or {})
         self.workers = [WorkerProcess(f"worker-{n}", self.env, folder) for n in (1, 2)]
-        self.web_a, self.web_b = (WebProcess(f"web-{n}", self.env, folder) for n in "ab")
+        self.web_a, self.web_b = (WebProcess(f"web-{n}", web_env, folder) for n in "ab")
 
     @property
     def processes(self) -> list[Process]:

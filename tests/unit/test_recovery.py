@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from agentkit import tool
 from agentkit.ids import new_id, now_ms
 from agentkit.store.memory import MemoryStore
@@ -190,3 +192,21 @@ def test_a_running_worker_counts_as_there() -> None:
         wait_until(lambda: (run_id, 1) in app.nudger.told, what="the sweep")
     finally:
         recovery.stop()
+
+
+def test_a_run_whose_look_was_cut_off_by_a_death_is_found_within_the_lease_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = app_of("hello")
+    run_id = app.start()
+
+    def killed(*_: Any) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(app.nudger, "nudge", killed)
+    with pytest.raises(SystemExit):
+        wait_until(app.kit.recovery().sweep, what="a sweep that finds something")
+    monkeypatch.undo()
+    began = now_ms()
+    assert swept(app) == [(run_id, 1)]
+    assert now_ms() - began < 2 * LEASE_SECONDS * 1000

@@ -11,6 +11,7 @@ from agentkit import (
     AgentKit,
     ConfigurationError,
     DecisionAmbiguousError,
+    DecisionConflictError,
     Run,
     RunNotPausedError,
     ScriptedModel,
@@ -95,6 +96,22 @@ def test_the_childs_decision_is_answered_on_either_run(through: str) -> None:
     kit.resume(run.id if through == "parent" else child.id, {"ok": True})
     assert checked(kit, child.id).status == "completed"
     assert checked(kit, run.id).status == "completed"
+
+
+@pytest.mark.parametrize("through", ["parent", "child"])
+def test_the_childs_decision_given_again_on_the_parent_is_the_same_answer(through: str) -> None:
+    kit = desk(5)
+    run = kit.run("boss", "go")
+    [child] = children_of(kit, run)
+    [item] = run.pending
+    kit.resume(run.id if through == "parent" else child.id, {"ok": True}, decision_id=item["decisionId"])
+    again = kit.resume(run.id, {"ok": True}, decision_id=item["decisionId"])
+    [frame] = [part for part in b"".join(again.sse()).split(b"\n\n") if part.startswith(b"id: ")]
+    assert b'"agent_end"' in frame
+    with pytest.raises(DecisionConflictError):
+        kit.resume(run.id, {"ok": False}, decision_id=item["decisionId"])
+    with pytest.raises(RunNotPausedError):
+        kit.resume(run.id, {"ok": True}, decision_id="another")
 
 
 def test_two_children_are_answered_one_after_the_other_and_the_results_keep_their_order() -> None:

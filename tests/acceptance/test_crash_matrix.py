@@ -1,0 +1,293 @@
+"""The crash matrix: a process dies by SIGKILL at every boundary (agentkit/faults.py), and each run still ends right.
+
+Two workers are armed alike: the one that comes to the point first dies, the other takes over while the dead one is
+started again. Nothing but agentkit's own recovery helps a run on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+import redis
+
+from agentkit.ids import new_id
+from tests.acceptance.model import call, script
+from tests.acceptance.stack import Stack, events_of
+from tests.redis_contract import ttls_of
+from tests.waiting import wait_until
+
+LEASE_SECONDS = "0.5"
+MAX_ATTEMPTS = 3
+ANSWER = "All of it is done: looked up, paid for and approved, as you can read in these many words."
+
+# Steps: 1 model, 2 look_up, 3 model, 4 pay (once), 5 model and pause, 6 approve, 7 model. Commits: the same.
+WORK = script(
+    [{"type": "text", "text": "First I look the order up."}, call("look_up", order_id="A-1")],
+    [call("pay", cents=5)],
+    [call("approve")],
+    ANSWER,
+    delay=0.02,
+)
+RESULTS = ["A-1 was delivered", "paid 5", "approved: True"]
+FAMILY = script(
+    [call("support", input=script([call("refund", order_id="A-1", cents=250)], "The money is back."))], "I had it done."
+)
+SIDE_BY_SIDE = script([call("look_up", order_id="A-1"), call("look_up", order_id="A-2")], "Both are there.")
+
+
+def around(name: str, *passes: int) -> list[str]:
+    return [f"{when} {name} {number}" for number in passes for when in ("before", "after")]
+
+
+# Where nothing happens between two points, as after one write and before the next, one of them stands for both.
+WORKER_POINTS = [
+    "before step 1",
+    "after claim 1",
+    "before append 1",
+    "after append 4",
+    *around("tool", 1, 2),
+    *around("commit", 1, 5),
+    "before commit 4",
+    "before commit 7",
+    "before note 1",
+    "after renew 1",
+    "after step 1",
+]
+RECOVERY_POINTS = ["after due 1", "after nudge 1", "after settle 1"]
+FAMILY_POINTS = [*around("create", 1), *around("tell parent", 1), "before tell parent 3"]
+HAND_BACK_POINTS = ["before release 1", *around("nudge", 1)]
+START_POINTS = ["before remember 1", "after remember 1", "after note 1", "after index 1", "after create 1"]
+ANSWER_POINTS = ["before note 1", *around("commit", 1)]
+
+
+class CrashStack(Stack):
+    """A stack whose workers, or web processes, die where they are told to."""
+
+    def __init__(self, folder: Any) -> None:
+        self.worker_fault = folder / "worker.fault"
+        self.web_fault = folder / "web.fault"
+        settings = {
+            "AGENTKIT_FAULT": str(self.worker_fault),
+            "AGENTKIT_LEASE_SECONDS": LEASE_SECONDS,
+            "AGENTKIT_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+        }
+        super().__init__(folder, settings, {"AGENTKIT_FAULT": str(self.web_fault)})
+
+    def revive(self) -> None:
+        """Start workers that died. The wait for them is another's: the one that lives goes on."""
+        for worker in self.workers:
+            if worker.process is not None and worker.process.poll() is not None:
+                worker.kill()
+            if worker.process is None:
+                worker.launch()
+
+    def ask(self, path: str, body: Any, key: str = "") -> dict[str, Any]:
+        """POST to one web process, and where that dies, the same to the other: what any client does."""
+        headers = {"Idempotency-Key": key} if key else {}
+        try:
+            response = self.web_a.http.post(path, json=body, headers=headers)
+        except httpx.TransportError:
+            response = self.web_b.http.post(path, json=body, headers=headers)
+        assert response.status_code == 202, response.text
+        run: dict[str, Any] = response.json()
+        return run
+
+    def begin(self, agent: str, told: str) -> str:
+        return str(self.ask("/runs", {"agent": agent, "input": told}, key=new_id())["id"])
+
+    def finish(self, run_id: str) -> dict[str, Any]:
+        """The ended run; decisions are given, doubts are settled by the ledger, dead workers are started again."""
+
+        def ended() -> dict[str, Any] | None:
+            self.revive()
+            run = self.web_b.get(run_id)
+            for item in run["pending"] if run["status"] == "paused" else ():
+                self.ask(
+                    f"/runs/{run_id}/resume",
+                    {"decision": self.decision(run_id, item), "decisionId": item["decisionId"]},
+                )
+            return run if "endedAt" in run else None
+
+        return wait_until(ended, timeout=20, what="the run to end", every=0.03) or {}
+
+    def decision(self, run_id: str, item: dict[str, Any]) -> dict[str, Any]:
+        if item["kind"] == "decision":
+            return {"approved": True}
+        assert (item["kind"], item["toolName"]) == ("in_doubt", "pay")
+        happened = self.ledger.entries(run=run_id, tool="pay")
+        return {"verdict": "done", "result": "paid 5"} if happened else {"verdict": "retry"}
+
+    def check(self, run_id: str, status: str = "completed") -> list[dict[str, Any]]:
+        """What must hold for every run that ended, whoever died on its way."""
+        events = self.checked(run_id, status)
+        resolved = [event["decisionId"] for event in events if event["type"] == "tool_decision_resolved"]
+        assert len(resolved) == len(set(resolved)), "a decision is consumed once"
+        paid = self.ledger.entries(run=run_id, tool="pay")
+        assert len(paid) <= 1, "a once tool is not repeated"
+        with redis.Redis.from_url(self.store.url) as client:
+            ttls = ttls_of(client, "agentkit:*")
+        assert all(ttls[key] is not None for key in ttls if run_id in key)
+        live = {key for key, ttl in ttls.items() if ttl is None} - {"agentkit:due", "agentkit:runs"}
+        assert not live, "keys without a time to live"
+        return events
+
+
+@pytest.fixture(scope="module")
+def crash_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashStack]:
+    stack = CrashStack(tmp_path_factory.mktemp("crashes"))
+    try:
+        stack.start(*stack.processes)
+        yield stack
+    finally:
+        stack.kill_everything()
+        stack.store.stop()
+
+
+@pytest.fixture
+def shared_stack(crash_stack: CrashStack) -> CrashStack:
+    """Under this name a failed test shows how the logs of the processes end (conftest)."""
+    crash_stack.revive()
+    crash_stack.worker_fault.write_text("")
+    crash_stack.web_fault.write_text("")
+    return crash_stack
+
+
+def do_work(stack: CrashStack, *faults: str, agent: str = "till", told: str = WORK) -> dict[str, Any]:
+    """Carry a run through these deaths, one after the other, while somebody watches; the ended run."""
+    stack.worker_fault.write_text(faults[0])
+    run_id = stack.begin(agent, told)
+    threads = ThreadPoolExecutor()
+    watching = threads.submit(stack.web_b.sse, run_id)
+    threads.shutdown(wait=False)  # where this fails, the watcher ends with the stack
+    for fault in faults[1:]:
+        wait_until(lambda: not stack.worker_fault.read_text(), what=f"the death before {fault}")
+        stack.worker_fault.write_text(fault)
+    run = stack.finish(run_id)
+    events = stack.check(run_id)
+    assert events_of(watching.result(timeout=10)) == events
+    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    return run
+
+
+def check_work(stack: CrashStack, run: dict[str, Any]) -> None:
+    results = [m["content"][0]["text"] for m in run["messages"] if m["role"] == "toolResult"]
+    assert results == RESULTS
+    assert run["messages"][-1]["content"] == [{"type": "text", "text": ANSWER}]
+    assert len(stack.ledger.entries(run=run["id"], tool="pay")) == 1
+    for tool in ("look_up", "approve"):
+        keys = {entry["key"] for entry in stack.ledger.entries(run=run["id"], tool=tool)}
+        assert len(keys) == 1, "attempts of one call share its key"
+
+
+@pytest.mark.parametrize("point", WORKER_POINTS)
+def test_a_worker_dies_and_another_takes_over(shared_stack: CrashStack, point: str) -> None:
+    check_work(shared_stack, do_work(shared_stack, point))
+
+
+@pytest.mark.parametrize("point", RECOVERY_POINTS)
+def test_a_worker_dies_and_then_the_one_that_recovers(shared_stack: CrashStack, point: str) -> None:
+    check_work(shared_stack, do_work(shared_stack, "before claim 2", point))
+
+
+def test_a_worker_dies_with_two_tool_calls_side_by_side(shared_stack: CrashStack) -> None:
+    run = do_work(shared_stack, "before commit 2", told=SIDE_BY_SIDE)
+    results = [m["content"][0]["text"] for m in run["messages"] if m["role"] == "toolResult"]
+    assert results == ["A-1 was delivered", "A-2 was delivered"]
+
+
+@pytest.mark.parametrize("point", FAMILY_POINTS)
+def test_a_worker_dies_between_a_run_and_its_sub_agent(shared_stack: CrashStack, point: str) -> None:
+    run = do_work(shared_stack, point, agent="boss", told=FAMILY)
+    [result] = [message for message in run["messages"] if message["role"] == "toolResult"]
+    assert result["content"][0]["text"] == "The money is back."
+    child = result["details"]["runId"]
+    shared_stack.check(child)
+    assert {entry["key"] for entry in shared_stack.ledger.entries(tool="refund", run=child)} == {f"{child}:1:0"}
+
+
+@pytest.mark.parametrize("point", HAND_BACK_POINTS)
+def test_a_worker_dies_while_it_hands_its_step_back(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    for worker in stack.workers:
+        worker.wait_until_ready()
+    told = script(ANSWER, name=point, delay=0.06)
+    run_id = stack.begin("till", told)
+    [asked] = wait_until(lambda: stack.ledger.entries(model=point), what="the model call")
+    worker_at = wait_until(lambda: stack.worker_at(asked["port"]), what="the worker that asks")
+    stack.worker_fault.write_text(point)
+    assert worker_at.process is not None
+    worker_at.process.terminate()
+    run = stack.finish(run_id)
+    stack.check(run_id)
+    assert run["messages"][-1]["content"] == [{"type": "text", "text": ANSWER}]
+    assert not stack.worker_fault.read_text(), "nobody came to the point"
+
+
+@pytest.mark.parametrize("point", START_POINTS)
+def test_a_web_process_dies_while_it_starts_a_run(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    key = new_id()
+    body = {"agent": "till", "input": script("Here I am.")}
+    stack.web_fault.write_text(point)
+    run_id = stack.ask("/runs", body, key)["id"]
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    assert stack.ask("/runs", body, key)["id"] == run_id
+    stack.finish(run_id)
+    stack.check(run_id)
+
+
+@pytest.mark.parametrize("point", ANSWER_POINTS)
+def test_a_web_process_dies_while_it_takes_an_answer(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    run_id = stack.begin("till", script([call("approve")], "Done."))
+    wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
+    stack.web_fault.write_text(point)
+    stack.finish(run_id)
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    stack.check(run_id)
+    assert len(stack.ledger.entries(run=run_id, tool="approve")) == 1
+
+
+@pytest.mark.parametrize("point", around("tell parent", 1))
+def test_a_web_process_dies_while_it_takes_an_answer_for_a_sub_agent(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    run_id = stack.begin("boss", FAMILY)
+    wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
+    stack.web_fault.write_text(point)
+    stack.finish(run_id)
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    events = stack.check(run_id)
+    [child] = [e["partialResult"]["runId"] for e in events if e["type"] == "tool_execution_update"]
+    stack.check(child)
+    assert len(stack.ledger.entries(run=child, tool="refund")) == 1
+
+
+@pytest.mark.parametrize("point", around("commit", 1))
+def test_a_web_process_dies_while_it_aborts_a_run(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    run_id = stack.begin("till", script([call("approve")], "Never said."))
+    wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
+    stack.web_fault.write_text(point)
+    stack.ask(f"/runs/{run_id}/abort", {})
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: stack.web_b.get(run_id)["status"] == "aborted", what="the end")
+    stack.check(run_id, "aborted")
+
+
+@pytest.mark.parametrize("agent", ["till", "haunted"])
+def test_a_step_that_kills_each_worker_ends_its_run(shared_stack: CrashStack, agent: str) -> None:
+    stack = shared_stack
+    run_id = stack.begin(agent, script([call("fatal")], "Never said."))
+    run = stack.finish(run_id)
+    assert (run["status"], run["error"]["code"]) == ("failed", "step_failed")
+    stack.check(run_id, "failed")
+    deaths = stack.ledger.entries(tool="fatal", run=run_id) + stack.ledger.entries(context=run_id)
+    assert len(deaths) == MAX_ATTEMPTS
+    assert len({death["pid"] for death in deaths}) == MAX_ATTEMPTS
+    after = stack.begin("till", script("We live."))
+    stack.finish(after)
+    stack.check(after)

@@ -21,7 +21,7 @@ __all__ = ["Held", "LeaseKeeper"]
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 0.3
+HEARTBEAT_SECONDS = 0.25
 
 
 @dataclass(eq=False)
@@ -32,6 +32,7 @@ class Held:
     state: RunState
     cancel: Cancellation = field(default_factory=Cancellation)
     version: int = 0
+    since: float = field(default_factory=time.monotonic)
 
 
 class LeaseKeeper:
@@ -87,9 +88,10 @@ class LeaseKeeper:
                 self._beating = False
                 return
         started = time.monotonic()
+        older = [each for each in held if started - each.since >= self._period]  # most steps are over before that
         try:
-            versions = self._store.renew([each.lease for each in held], self.lease_ms)
-            for each, version in zip(held, versions, strict=True):
+            versions = self._store.renew([each.lease for each in older], self.lease_ms) if older else []
+            for each, version in zip(older, versions, strict=True):
                 if version is None:
                     each.cancel.cancel("lost")
                 else:

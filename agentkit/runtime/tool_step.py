@@ -29,7 +29,7 @@ __all__ = ["run_tool_step"]
 
 log = logging.getLogger(__name__)
 
-ABORT_GRACE_SECONDS = 0.4
+ABORT_GRACE_SECONDS = 0.3
 """How long an aborted tool may take to notice, before the run ends without it."""
 
 

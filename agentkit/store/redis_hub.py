@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _MAX_WAITING = 512
 _POLL_SECONDS = 1.0
+_LINGER_SECONDS = 30.0
+"""How long the connection is kept after the last follower: the next one often comes soon, and connecting costs."""
 
 
 class HubSubscription:
@@ -36,6 +39,22 @@ class HubSubscription:
         self._waiting: deque[StoredEvent] = deque()
         self._look = False
         self._news = threading.Condition()
+        self._confirmed = threading.Event()
+        self.late = False
+        """Its maker did not wait for the server's word that it is subscribed."""
+
+    def confirm(self) -> None:
+        """From here on nothing is missed; what came before is in the log."""
+        if self.late or self._confirmed.is_set():
+            self.put([])
+        self._confirmed.set()
+
+    @property
+    def confirmed(self) -> bool:
+        return self._confirmed.is_set()
+
+    def wait_until_confirmed(self) -> None:
+        self.late = not self._confirmed.wait(_POLL_SECONDS)
 
     def put(self, events: Sequence[StoredEvent]) -> None:
         """Hand over events; none at all means that the log must be looked at."""
@@ -61,7 +80,7 @@ class HubSubscription:
 
 
 class Hub:
-    """Reads the process's subscription in one daemon thread, which runs only while somebody follows."""
+    """Reads the process's subscription in one daemon thread, which runs while somebody follows, and a little longer."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -69,17 +88,23 @@ class Hub:
         self._followers: dict[str, list[HubSubscription]] = {}
         self._pubsub: Any = None
         self._broken = False
+        self._closed = False
 
     def subscribe(self, channel: str) -> HubSubscription:
+        """A subscription that holds: what is published from now on reaches it, or it is told to look at the log."""
         follower = HubSubscription(self, channel)
         with self._lock:
             followers = self._followers.setdefault(channel, [])
             followers.append(follower)
             if self._pubsub is None:
+                self._closed = False
                 self._connect()
                 threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
             elif len(followers) == 1:
                 self._attempt("subscribe", channel)
+            elif followers[0].confirmed:
+                follower.confirm()
+        follower.wait_until_confirmed()
         return follower
 
     def leave(self, follower: HubSubscription) -> None:
@@ -93,6 +118,7 @@ class Hub:
     def close(self) -> None:
         with self._lock:
             self._followers.clear()
+            self._closed = True
 
     def _connect(self) -> None:
         """A subscription of its own to every channel that is followed."""
@@ -112,9 +138,11 @@ class Hub:
             self._broken = True
 
     def _read(self) -> None:
+        used = time.monotonic()
         while True:
             with self._lock:
-                if not self._followers:
+                used = time.monotonic() if self._followers else used
+                if time.monotonic() - used > _LINGER_SECONDS or self._closed:
                     self._pubsub.close()
                     self._pubsub = None
                     return
@@ -136,8 +164,10 @@ class Hub:
     def _dispatch(self, message: dict[str, Any]) -> None:
         channel = message["channel"].decode()
         if message["type"] == "subscribe":
-            # From here on nothing is missed; what came before is in the log.
-            self._tell(channel, [])
+            with self._lock:
+                followers = list(self._followers.get(channel, ()))
+            for follower in followers:
+                follower.confirm()
         elif message["type"] == "message":
             self._tell(channel, _parse(message["data"]))
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agentkit import Agent, AgentKit, ScriptedModel
+from agentkit import Agent, AgentKit, RetryPolicy, ScriptedModel
 from agentkit.cancel import Cancellation
 from agentkit.errors import ProviderError
 from agentkit.messages import zero_usage
@@ -41,13 +41,21 @@ class App:
     """A kit whose nudges are delivered by hand."""
 
     def __init__(
-        self, *turns: Any, tools: Any = (), model: Any = None, store: Store | None = None, **settings: Any
+        self,
+        *turns: Any,
+        tools: Any = (),
+        model: Any = None,
+        store: Store | None = None,
+        retry: RetryPolicy | None = None,
+        **settings: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
         self.nudger = FakeNudger()
         self.agent = Agent("a", model or ScriptedModel(list(turns), chunk_size=3), tools=tools)
         settings = {"flush_seconds": 0.0, **settings}
-        self.kit = AgentKit([self.agent], settings=Settings(**settings), store=self.store, nudger=self.nudger)
+        self.kit = AgentKit(
+            [self.agent], settings=Settings(**settings), store=self.store, nudger=self.nudger, retry=retry
+        )
 
     def start(self) -> str:
         return self.kit.start("a", "go").id

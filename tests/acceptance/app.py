@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import Any
 
-from agentkit import Agent, AgentKit, Run, ToolContext, tool
+from agentkit import Agent, AgentKit, RetryPolicy, Run, ToolContext, tool
 from agentkit.messages import Message
 from tests.acceptance.ledger import Ledger
 from tests.waiting import wait_until
@@ -135,6 +135,7 @@ kit = AgentKit(
     [
         Agent("boss", model="openai:test-model", tools=[support.as_tool()]),
         Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, wait, meet, look_up]),
+        Agent("patient", model="openai:test-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
         Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal]),

@@ -17,13 +17,16 @@ from tests.wire_server import Reply, Request, WireServer
 __all__ = ["call", "script"]
 
 
-def script(*turns: Turn, name: str = "", delay: float = 0.0, silent: bool = False) -> str:
+def script(
+    *turns: Turn, name: str = "", delay: float = 0.0, silent: bool = False, busy: int = 0, retry_after: int = 0
+) -> str:
     """An input that makes the model answer with these turns.
 
     `name`: for the ledger. `delay`: seconds between deltas. `silent`: a turn stops in the middle, and the
-    connection stays open.
+    connection stays open. `busy`: how many calls under this name are refused first, with 429 and `retry_after`.
     """
-    return json.dumps({"name": name, "turns": turns, "delay": delay, "silent": silent})
+    told = {"name": name, "turns": turns, "delay": delay, "silent": silent, "busy": busy, "retry_after": retry_after}
+    return json.dumps(told)
 
 
 def call(tool: str, **arguments: Any) -> dict[str, Any]:
@@ -41,6 +44,13 @@ def main() -> None:
         messages = request.body["messages"]
         told = json.loads(next(m["content"] for m in reversed(messages) if m["role"] == "user"))
         ledger.add(model=told["name"], port=request.port)
+        if len(ledger.entries(model=told["name"])) <= told["busy"]:
+            return Reply(
+                [b'{"error":{"message":"busy"}}'],
+                status=429,
+                content_type="application/json",
+                headers={"Retry-After": str(told["retry_after"])},
+            )
         turn = scripted(told["turns"])(request.body)
         if isinstance(turn, Reply):
             return turn

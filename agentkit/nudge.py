@@ -92,6 +92,16 @@ class CeleryNudger:
                 self._down_until = time.monotonic() + _QUIET_SECONDS
             log.warning("the broker took no nudge (%s); the store's sweep makes up for it", type(error).__name__)
 
+    def queued(self) -> int:
+        """How many nudges wait in the queue; 0 also where there is no queue yet or the broker is away."""
+        if time.monotonic() < self._down_until:
+            return 0
+        try:
+            with self.app.pool.acquire(block=True, timeout=1.0) as connection, connection.channel() as channel:
+                return int(channel.queue_declare(QUEUE, passive=True).message_count)
+        except Exception:  # as in `nudge`; a queue that does not exist is one of the errors
+            return 0
+
     def reachable(self) -> bool:
         """Whether the broker answers within a second or two."""
         try:

@@ -33,6 +33,9 @@ class FakeNudger:
     def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
         return None
 
+    def queued(self) -> int:
+        return len(self.told)
+
     def reachable(self) -> bool:
         return True
 

@@ -23,6 +23,10 @@ class Nudger(Protocol):
         """
         ...
 
+    def queued(self) -> int:
+        """How many nudges wait in the queue; 0 where that cannot be told. Never raises."""
+        ...
+
     def reachable(self) -> bool:
         """Whether nudges reach the queue at the moment."""
         ...
@@ -39,6 +43,9 @@ class InlineNudger:
 
     def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
         return None
+
+    def queued(self) -> int:
+        return len(self.waiting)
 
     def reachable(self) -> bool:
         return True

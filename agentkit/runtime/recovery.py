@@ -2,6 +2,9 @@
 
 That is a step whose nudge was lost, a lease that ran out, an item that expired, an ended run whose keys are
 gone. There is no leader: taking an overdue run holds it for a moment, so each is looked at once.
+
+A run that looks stuck may just stand in a long queue, and nudging it again makes the queue longer. So nudges stop
+where the queue is crowded: the runs left over are looked at again a little later, spread over time.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from agentkit.errors import (
 )
 from agentkit.ids import now_ms
 from agentkit.loop import expire
+from agentkit.record import Step
 from agentkit.runtime.commits import Agents, Committer, look_at
 from agentkit.runtime.nudging import Nudger
 from agentkit.store.base import DueRun, Store
@@ -32,6 +36,12 @@ log = logging.getLogger(__name__)
 _MAX_HOLD_MS = 4000
 _BATCH = 100
 _SLACK_MS = 50
+_CROWD = 200
+"""Nudges waiting in the queue from which on recovery adds hardly any."""
+_TRICKLE = 10
+"""Nudges per batch however long the queue is: a lost one is made up for also where the queue never gets short."""
+_PUT_OFF_MS = 10
+"""How much later each run is looked at again than the one put off before it."""
 
 
 class Recovery:
@@ -48,6 +58,8 @@ class Recovery:
         self._hold_ms = min(_MAX_HOLD_MS, self._lease_ms)  # a taker may die as well
         self._retention_ms = retention_seconds * 1000
         self._period = min(1.0, lease_seconds / 4)
+        self._room = 0
+        self._put_off = 0
         self._stop = threading.Event()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -72,6 +84,8 @@ class Recovery:
     def sweep(self) -> int:
         """Look at the runs whose time has come, at most a batch; how many there were."""
         due = self._store.due(_BATCH, self._hold_ms)
+        if due:
+            self._room = max(_TRICKLE, _CROWD - self._nudger.queued())
         for run in due:
             try:
                 self._look(run)
@@ -82,6 +96,8 @@ class Recovery:
             except AgentKitError as error:
                 log.error("run %s cannot be looked at: %s", run.run_id, error)
                 self._store.settle(run, now_ms() + self._lease_ms)
+        if len(due) < _BATCH:
+            self._put_off = 0
         return len(due)
 
     def _look(self, run: DueRun) -> None:
@@ -110,10 +126,18 @@ class Recovery:
             if step.at is not None and step.at > now:
                 looks.append(step.at)
             elif step.number not in state.live:
-                log.info("run %s: nudging step %s again", record.id, step.number)
-                self._nudger.nudge(record.id, step.number, step.kind)
-                looks.append(now + self._lease_ms)
+                looks.append(now + self._nudge_again(record.id, step))
         self._store.settle(run, min(looks, default=None))
+
+    def _nudge_again(self, run_id: str, step: Step) -> int:
+        """Nudge a step, if the queue has room for it; in how many ms to look at it again."""
+        if self._room <= 0:
+            self._put_off += 1
+            return min(self._lease_ms, round(self._period * 1000) + self._put_off * _PUT_OFF_MS)
+        self._room -= 1
+        log.info("run %s: nudging step %s again", run_id, step.number)
+        self._nudger.nudge(run_id, step.number, step.kind)
+        return self._lease_ms
 
     def _agent(self, name: str) -> BoundAgent | None:
         try:

@@ -210,3 +210,11 @@ def test_a_run_whose_look_was_cut_off_by_a_death_is_found_within_the_lease_time(
     began = now_ms()
     assert swept(app) == [(run_id, 1)]
     assert now_ms() - began < 2 * LEASE_SECONDS * 1000
+
+
+def test_a_lost_nudge_is_made_up_for_also_where_the_queue_never_gets_short() -> None:
+    app = app_of("hello")
+    run_id = app.start()
+    app.nudger.told[:] = [("another", 1)] * 10_000
+    recovery = app.kit.recovery()
+    wait_until(lambda: (recovery.sweep(), (run_id, 1) in app.nudger.told)[1], what="the nudge")

@@ -60,6 +60,9 @@ class ThreadNudger:
     def push(self, run_id: str, step: int, kind: StepKind) -> None:
         return None
 
+    def queued(self) -> int:
+        return 0
+
     def reachable(self) -> bool:
         return self.up
 

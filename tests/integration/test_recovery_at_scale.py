@@ -1,0 +1,67 @@
+"""A thousand stuck runs, several workers, a real queue: each is nudged once per period, and no flood comes of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from agentkit import Agent, AgentKit, ScriptedModel
+from agentkit.nudge import QUEUE, CeleryNudger
+from agentkit.settings import Settings
+from agentkit.store.redis import RedisStore
+from tests.servers import ValkeyServer
+from tests.store_changes import new_run
+from tests.waiting import wait_until
+
+RUNS = 1000
+WORKERS = 3
+LEASE_SECONDS = 20.0
+
+
+@pytest.fixture
+def server() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+def worker(url: str) -> AgentKit:
+    settings = Settings(redis_url=url, broker_url=url, lease_seconds=LEASE_SECONDS)
+    agent = Agent("a", ScriptedModel(["hello"]))
+    return AgentKit([agent], settings=settings, store=RedisStore(url), nudger=CeleryNudger(settings))
+
+
+def test_a_thousand_stuck_runs_are_nudged_once_each_and_never_crowd_the_queue(server: ValkeyServer) -> None:
+    kits = [worker(server.url) for _ in range(WORKERS)]
+    store = kits[0].store
+    runs = {new_run(store) for _ in range(RUNS)}
+    for run_id in runs:
+        store.note(run_id, 0)
+    broker = redis.Redis.from_url(server.url)
+    nudged: Counter[str] = Counter()
+
+    def consume() -> bool:
+        """Take what waits in the queue, as workers would, and lose it."""
+        for message in broker.lpop(QUEUE, 10_000) or []:
+            args = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
+            nudged[args[0]] += 1
+        return set(nudged) == runs
+
+    recoveries = [kit.recovery() for kit in kits]
+    try:
+        for recovery in recoveries:
+            recovery.start()
+        wait_until(lambda: store.backlog()[1] == 0, timeout=20, what="every run to be looked at")
+        assert 200 <= broker.llen(QUEUE) < 600, "nobody consumes, so most runs are put off"
+        wait_until(consume, timeout=20, what="every run to be nudged")
+    finally:
+        for recovery in recoveries:
+            recovery.stop()
+        for kit in kits:
+            kit.store.close()
+        broker.close()
+    assert set(nudged.values()) == {1}

@@ -215,7 +215,7 @@ class LeaseLostError(StoreError):
 
 
 class UnsupportedSchemaVersionError(AgentKitError):
-    """The record was written by a newer agentkit: upgrade this process. The record is untouched."""
+    """The run's record is of a version that this agentkit cannot read: upgrade this process. It is untouched."""
 
     code = "unsupported_schema_version"
 

@@ -7,10 +7,10 @@ gives them in the same act that appends the event, so that they are the log's ow
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from agentkit import strictjson
 from agentkit.messages import AssistantMessage, Json, Message, Usage
 
 __all__ = [
@@ -122,24 +122,27 @@ def tool_execution_end(call_id: str, name: str, result: Json, is_error: bool) ->
     }
 
 
-def tool_decision_pending(run_id: str, item: Mapping[str, Any]) -> Event:
-    return _pending("tool_decision_pending", run_id, item, ("schema",))
+def tool_decision_pending(run_id: str, item: Mapping[str, Any], reason: str | None = None) -> Event:
+    return _pending("tool_decision_pending", run_id, item, reason, ("schema",))
 
 
-def tool_client_execute_pending(run_id: str, item: Mapping[str, Any]) -> Event:
-    return _pending("tool_client_execute_pending", run_id, item, ())
+def tool_client_execute_pending(run_id: str, item: Mapping[str, Any], reason: str | None = None) -> Event:
+    return _pending("tool_client_execute_pending", run_id, item, reason, ())
 
 
-def tool_in_doubt(run_id: str, item: Mapping[str, Any]) -> Event:
-    return _pending("tool_in_doubt", run_id, item, ("schema",))
+def tool_in_doubt(run_id: str, item: Mapping[str, Any], reason: str | None = None) -> Event:
+    return _pending("tool_in_doubt", run_id, item, reason, ("schema",))
 
 
-def _pending(kind: str, run_id: str, item: Mapping[str, Any], more: Sequence[str]) -> Event:
+def _pending(kind: str, run_id: str, item: Mapping[str, Any], reason: str | None, more: Sequence[str]) -> Event:
+    """`reason`: why the item is asked again; None is left out."""
     event: Event = {"type": kind, "runId": run_id}
     for key in ("toolCallId", "toolName", "input", *more, "decisionId"):
         event[key] = item[key]
     if "expiresAt" in item:
         event["expiresAt"] = item["expiresAt"]
+    if reason is not None:
+        event["reason"] = reason
     return event
 
 
@@ -220,8 +223,8 @@ def _apply(content: list[Json], update: Json) -> None:
 
 def _settle(block: Json) -> None:
     try:
-        arguments = json.loads(block["rawArguments"])
-    except (ValueError, RecursionError):
+        arguments = strictjson.loads(block["rawArguments"])
+    except ValueError:
         return
     if isinstance(arguments, dict):
         block["arguments"] = arguments

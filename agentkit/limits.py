@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentkit import strictjson
 from agentkit.errors import InvalidRequestError
 from agentkit.messages import Json
 from agentkit.record import dumps
@@ -23,6 +24,7 @@ def check_metadata(metadata: Any) -> Json:
         raise InvalidRequestError("metadata must be a JSON object")
     try:
         size = len(dumps(metadata).encode())
+        strictjson.check(metadata)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"metadata must be a JSON object: {error}") from error
     if size > MAX_METADATA_BYTES:

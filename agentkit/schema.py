@@ -1,14 +1,14 @@
 """JSON Schema, draft 2020-12: checks schemas when they are declared and values when they arrive.
 
-The one place that knows the `jsonschema` library. It knows neither tools nor runs, and it never
-touches the network: a `$ref` resolves inside its own schema or not at all. As the draft has it, an
-integer is a number without a fraction (`1.0` is one, `true` is not), and `format` only annotates.
+With `agentkit.keywords`, which bounds what a check may cost, the one place that knows the `jsonschema`
+library. It knows neither tools nor runs, and it never touches the network or a file: a `$ref` resolves
+inside its own schema or not at all. As the draft has it, an integer is a number without a fraction (`1.0`
+is one, `true` is not), and `format` only annotates.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from agentkit.errors import ConfigurationError, SchemaProblem
+from agentkit.keywords import FORMATS, BoundedValidator, TooMuchWorkError, bounded, matches
 from agentkit.messages import Json
 
 __all__ = ["Schema", "compile_schema"]
@@ -42,11 +43,14 @@ class Schema:
         """What is wrong with `value`, at most 20 entries; empty if it satisfies the schema. Never raises."""
         found: list[SchemaProblem] = []
         try:
-            for problem in _problems(self._validator.iter_errors(value)):
-                if problem not in found:
-                    found.append(problem)
-                if len(found) == MAX_PROBLEMS:
-                    break
+            with bounded():
+                for problem in _problems(self._validator.iter_errors(value)):
+                    if problem not in found:
+                        found.append(problem)
+                    if len(found) == MAX_PROBLEMS:
+                        break
+        except TooMuchWorkError as error:
+            found.append(_problem("", f"cannot be checked: {error}"))
         except RecursionError:
             found.append(_problem("", "is nested too deeply to be checked"))
         except Unresolvable as error:
@@ -84,34 +88,50 @@ class _BadSchemaError(Exception):
 @lru_cache(maxsize=512)
 def _compile(canonical: str) -> Schema:
     schema = json.loads(canonical)
-    for problem in _problems(_metaschema().iter_errors(schema)):
-        raise _BadSchemaError(f"at {problem['path'] or '/'}: {problem['message']}")
+    _check_form(schema)
     registry: Registry[Any] = Registry()
     resource = DRAFT202012.create_resource(schema)
-    _check_refs(resource, registry.resolver_with_root(resource))
-    return Schema(Draft202012Validator(schema, registry=registry))
+    keywords: set[str] = set()
+    _check_refs(resource, registry.resolver_with_root(resource), keywords, set())
+    if {"patternProperties", "unevaluatedProperties"} <= keywords:
+        raise _BadSchemaError("patternProperties and unevaluatedProperties cannot be used together")
+    return Schema(BoundedValidator(schema, registry=registry))
+
+
+def _check_form(schema: Any) -> None:
+    for problem in _problems(_metaschema().iter_errors(schema)):
+        raise _BadSchemaError(f"at {problem['path'] or '/'}: {problem['message']}")
 
 
 @lru_cache(maxsize=1)
 def _metaschema() -> Any:
-    # The format checker is what finds a `pattern` that is no regular expression.
-    return Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    return Draft202012Validator(Draft202012Validator.META_SCHEMA, format_checker=FORMATS)
 
 
-def _check_refs(resource: Resource[Any], resolver: Any) -> None:
-    """Look every `$ref` up once. What only hides behind a `$ref` to a place of no meaning is found later."""
+def _check_refs(resource: Resource[Any], resolver: Any, keywords: set[str], seen: set[int]) -> None:
+    """Look every `$ref` up, and what it leads to: a place of no meaning may hold what is no schema.
+
+    `keywords` gets those that are used, `seen` is where this was.
+    """
+    if id(resource.contents) in seen:
+        return
+    seen.add(id(resource.contents))
     if isinstance(resource.contents, Mapping):
+        keywords.update(resource.contents)
         for keyword in ("$ref", "$dynamicRef"):
             ref = resource.contents.get(keyword)
+            if not isinstance(ref, str):
+                continue
             try:
-                if isinstance(ref, str):
-                    resolver.lookup(ref)
-            except Unresolvable as error:
+                found = resolver.lookup(ref)
+            except (Unresolvable, LookupError, TypeError, ValueError) as error:
                 raise _BadSchemaError(
                     f"the {keyword} {_show(ref)} leads nowhere (only references within the schema are followed)"
                 ) from error
+            _check_form(found.contents)
+            _check_refs(DRAFT202012.create_resource(found.contents), found.resolver, keywords, seen)
     for child in resource.subresources():
-        _check_refs(child, resolver.in_subresource(child))
+        _check_refs(child, resolver.in_subresource(child), keywords, seen)
 
 
 # -- values ----------------------------------------------------------------------------------------
@@ -131,7 +151,7 @@ def _problems(errors: Iterable[Mismatch]) -> Iterator[SchemaProblem]:
 
 
 def _problem(path: str, message: str) -> SchemaProblem:
-    return {"path": path, "message": _cut(message, MAX_MESSAGE)}
+    return {"path": _cut(path, MAX_MESSAGE), "message": _cut(message, MAX_MESSAGE)}
 
 
 def _pointer(path: Iterable[str | int]) -> str:
@@ -238,7 +258,7 @@ def _subject(error: Mismatch) -> str:
 def _extra(error: Mismatch) -> str:
     known, patterns = error.schema.get("properties", {}), error.schema.get("patternProperties", {})
     names = [
-        _show(name) for name in error.instance if name not in known and not any(re.search(p, name) for p in patterns)
+        _show(name) for name in error.instance if name not in known and not any(matches(p, name) for p in patterns)
     ]
     return ", ".join(names[:MAX_CHOICES])
 

@@ -13,7 +13,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -24,12 +24,13 @@ from types import FrameType
 from typing import Any, Literal, overload
 from uuid import UUID
 
+from agentkit import strictjson
 from agentkit.errors import ConfigurationError, InvalidRequestError, SchemaProblem
 from agentkit.messages import Block, Json, check_content, text
 from agentkit.schema import Schema, compile_schema
 from agentkit.signature import Signature, read_signature, summary_of
 
-__all__ = ["Tool", "ToolContext", "ToolResult", "error_result", "to_result", "tool"]
+__all__ = ["Tool", "ToolContext", "ToolResult", "error_result", "invalid_arguments", "to_result", "tool"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -298,11 +299,17 @@ def error_result(message: str) -> ToolResult:
     return ToolResult([text(_clean(message))], is_error=True)
 
 
+def invalid_arguments(problems: Sequence[SchemaProblem]) -> ToolResult:
+    """The result of a call whose arguments do not satisfy the tool's parameters."""
+    listed = "; ".join(f"{p['path'] or '/'}: {p['message']}" for p in problems)
+    return error_result(f"the arguments do not satisfy the tool's parameters: {listed}")
+
+
 def to_result(value: Any) -> ToolResult:
     """What a tool returned, as content blocks; TypeError where it can be no part of a message."""
     if isinstance(value, ToolResult):
         content = to_result(value.content).content if isinstance(value.content, str) else _blocks(value.content)
-        details = None if value.details is None else json.loads(_json(value.details))
+        details = None if value.details is None else _details(value.details)
         return ToolResult(content, bool(value.is_error), details)
     if isinstance(value, Enum):
         value = value.value
@@ -325,6 +332,13 @@ def _blocks(content: Any) -> list[Block]:
     except InvalidRequestError as error:
         raise TypeError(str(error)) from error
     return [{**block, "text": _clean(block["text"])} if block["type"] == "text" else block for block in content]
+
+
+def _details(value: Any) -> Any:
+    try:
+        return strictjson.loads(_json(value))
+    except ValueError as error:
+        raise TypeError(f"the tool returned details that cannot be kept: {error}") from error
 
 
 def _json(value: Any) -> str:

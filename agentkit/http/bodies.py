@@ -6,22 +6,20 @@ checked by the kit, for Python callers too.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from flask import request
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 
+from agentkit import strictjson
 from agentkit.errors import InvalidRequestError
 from agentkit.http.state import state
 from agentkit.loop import Answer
 from agentkit.messages import Json
 
 __all__ = [
-    "MAX_DEPTH",
     "Extension",
     "NewRun",
     "Resume",
@@ -34,9 +32,6 @@ __all__ = [
     "resume",
     "user_input",
 ]
-
-MAX_DEPTH = 100
-"""How deep JSON may nest: far below what Python, Lua and JSON libraries of clients can take."""
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "a string": (str,),
@@ -75,7 +70,12 @@ def _limited() -> bytes:
 
     So the application lets werkzeug read one byte more than the limit.
     """
-    data = request.get_data()
+    try:
+        data = request.get_data()
+    except HTTPException:
+        raise
+    except Exception as error:  # each server has its own, for chunks that are none and clients that went away
+        raise InvalidRequestError(f"the body could not be read: {type(error).__name__}") from error
     if len(data) > state().settings.max_body_bytes:
         raise RequestEntityTooLarge
     return data
@@ -84,71 +84,14 @@ def _limited() -> bytes:
 def parse(data: bytes) -> Json:
     """A JSON object from bytes, with nothing in it that could not be written down again as JSON in UTF-8."""
     try:
-        value = json.loads(
-            data.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates
-        )
-    except RecursionError as error:
-        raise InvalidRequestError(_TOO_DEEP) from error
+        value = strictjson.loads(data.decode(), unique=True)
     except UnicodeDecodeError as error:
         raise InvalidRequestError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
     except ValueError as error:
-        raise InvalidRequestError(f"the body is not JSON: {error}") from error
+        raise InvalidRequestError(f"the body is not JSON as it is taken here: {error}") from error
     if not isinstance(value, dict):
         raise InvalidRequestError("the body must be a JSON object")
-    _check_tree(value)
     return value
-
-
-_TOO_DEEP = f"the body nests deeper than {MAX_DEPTH} levels"
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is too large a number")
-    return value
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> Json:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
-    return value
-
-
-def _check_tree(value: Json) -> None:
-    """Refuse half surrogate pairs, which JSON can say and UTF-8 cannot, and too deep nesting."""
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        below: list[Any] = []
-        for node in level:
-            if isinstance(node, str):
-                _check_text(node)
-            elif isinstance(node, dict):
-                below += node.keys()
-                below += node.values()
-            elif isinstance(node, list):
-                below += node
-        if not below:
-            return
-        level = below
-    if any(isinstance(node, dict | list) for node in level):
-        raise InvalidRequestError(_TOO_DEEP)
-    for node in level:
-        if isinstance(node, str):
-            _check_text(node)
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError("a string of the body holds half of a surrogate pair (\\ud800 to \\udfff)") from error
 
 
 # -- the bodies of the protocol

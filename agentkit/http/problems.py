@@ -23,6 +23,8 @@ __all__ = ["STATUSES", "from_error", "install", "problem"]
 
 log = logging.getLogger(__name__)
 
+MAX_DETAIL = 1000
+
 STATUSES: Mapping[str, int] = {
     "invalid_request": 400,
     "invalid_last_event_id": 400,
@@ -69,7 +71,9 @@ def problem(
     errors: Sequence[SchemaProblem] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem document as a response."""
+    """A problem document as a response. `detail` may name what was sent, and is cut where that is long."""
+    if len(detail) > MAX_DETAIL:
+        detail = detail[: MAX_DETAIL - 1] + "…"
     body: Json = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

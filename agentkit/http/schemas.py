@@ -306,9 +306,9 @@ def _events() -> Json:
         "tool_execution_start": ({**call, "args": OBJECT}, {}),
         "tool_execution_update": ({**call, "args": OBJECT, "partialResult": ANY}, {}),
         "tool_execution_end": ({**call, "result": result, "isError": BOOLEAN}, {}),
-        "tool_decision_pending": ({**item, "schema": OBJECT}, {"expiresAt": TIME}),
+        "tool_decision_pending": ({**item, "schema": OBJECT}, {"expiresAt": TIME, "reason": STRING}),
         "tool_client_execute_pending": (item, {"expiresAt": TIME}),
-        "tool_in_doubt": ({**item, "schema": OBJECT}, {}),
+        "tool_in_doubt": ({**item, "schema": OBJECT}, {"reason": STRING}),
         "tool_decision_resolved": (
             {"toolCallId": STRING, "decisionId": STRING, "outcome": _enum("decided", "rejected", "expired")},
             resolved,

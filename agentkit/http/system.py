@@ -24,7 +24,7 @@ _PAGE_POLICY = (
 )
 
 
-@blueprint.get("/")
+@blueprint.get("/", strict_slashes=False)
 def index() -> Response:
     return Response(_page(), headers={"Content-Security-Policy": _PAGE_POLICY}, content_type="text/html; charset=utf-8")
 

@@ -211,7 +211,7 @@ def _answer_call(draft: Draft, index: int, answer: Json, client_tool: Tool | Non
     else:
         if item["kind"] == "in_doubt" and "decision" in answer:
             answer = {**(call.answer or {}), "verdict": answer["decision"]}
-        draft.set_call(index, state="answered", on_expire=None, answer=answer)
+        draft.set_call(index, state="answered", answer=answer)  # on_expire stays: the call may be asked again
 
 
 def _continue(draft: Draft, parallel: bool) -> None:

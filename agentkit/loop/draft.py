@@ -130,7 +130,10 @@ class Draft:
         self.set(calls=tuple(calls))
 
     def finish_call(self, index: int, result: Json) -> None:
-        self.set_call(index, state="done", result=result, item=None, answer=None, args={}, child=None, child_pending=())
+        self.set_call(
+            index, state="done", result=result, item=None, on_expire=None, answer=None, args={}, child=None,
+            child_pending=(),
+        )  # fmt: skip
 
     def resolve_item(self, index: int, outcome: str, answer: Json | None, **shown: Any) -> None:
         """Consume the pending item of a call and say so in the log."""
@@ -148,8 +151,17 @@ class Draft:
         )
         self.emit(ev.tool_decision_resolved(item["toolCallId"], item["decisionId"], outcome, **shown))
 
-    def pend(self, index: int, kind: str, schema: Json, *, timeout: float | None = None, on_expire: Any = None) -> None:
-        """Make a call wait for an answer, and say so in the log."""
+    def pend(
+        self,
+        index: int,
+        kind: str,
+        schema: Json,
+        *,
+        timeout: float | None = None,
+        on_expire: Any = None,
+        reason: str | None = None,
+    ) -> None:
+        """Make a call wait for an answer, and say so in the log. `reason`: why it is asked again."""
         call = self.record.calls[index]
         item: Json = {
             "decisionId": new_id(),
@@ -168,7 +180,7 @@ class Draft:
             "client_execute": ev.tool_client_execute_pending,
             "in_doubt": ev.tool_in_doubt,
         }[kind]
-        self.emit(make(self.record.id, item))
+        self.emit(make(self.record.id, item, reason))
 
     # -- the moves of the loop
 

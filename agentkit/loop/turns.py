@@ -20,7 +20,7 @@ from agentkit.messages import (
     user_message,
 )
 from agentkit.record import Call, Change, RunRecord, RunState, Status, Step
-from agentkit.tools import Tool
+from agentkit.tools import Tool, invalid_arguments
 
 __all__ = ["add_message", "begin_run", "doubt", "finish_model", "finish_tool", "park", "postpone"]
 
@@ -83,8 +83,8 @@ def _admit(draft: Draft, agent: BoundAgent, index: int, call: ToolCallBlock) -> 
     elif "rawArguments" in call:
         draft.finish_call(index, error_content("the arguments are not a JSON object; send them again as one"))
     elif problems := tool.input_problems(call["arguments"]):
-        listed = "; ".join(f"{p['path'] or '/'}: {p['message']}" for p in problems)
-        draft.finish_call(index, error_content(f"the arguments do not satisfy the tool's parameters: {listed}"))
+        told = invalid_arguments(problems)
+        draft.finish_call(index, {"content": told.content, "isError": told.is_error})
     else:
         _ask(draft, index, tool)
 
@@ -140,13 +140,23 @@ def doubt(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
 
 
 def park(state: RunState, step: int, now: int, reason: str) -> Change:
-    """The worker lacks the tool of an answered call: the run goes back to paused and its log says why."""
+    """The worker lacks the tool of an answered call: the run goes back to paused and its log says why.
+
+    The question is asked anew, with as much time as it had: what its answer came to is not the asker's fault.
+    """
     draft = Draft(state, now)
     closed = draft.close_step(step)
     assert closed.call is not None
-    item = cast(Json, state.record.calls[closed.call].item)
-    draft.set_call(closed.call, started=True, answer=None)
-    draft.pend(closed.call, item["kind"], item["schema"])
+    call = state.record.calls[closed.call]
+    item = cast(Json, call.item)
+    # Of a call in doubt, only the verdict is asked for again: the decision before it stays.
+    answer = {key: value for key, value in (call.answer or {}).items() if key != "verdict"}
+    kept = answer if item["kind"] == "in_doubt" and answer else None
+    timeout = (item["expiresAt"] - item["createdAt"]) / 1000 if "expiresAt" in item else None
+    # Records of before on_expire was kept have none here: then nothing executes unasked.
+    on_expire = "reject" if call.on_expire is None else call.on_expire
+    draft.set_call(closed.call, started=True, answer=kept)
+    draft.pend(closed.call, item["kind"], item["schema"], timeout=timeout, on_expire=on_expire, reason=reason)
     draft.advance(True, reason)
     return draft.change()
 

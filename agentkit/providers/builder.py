@@ -5,10 +5,9 @@ The one place that knows when a content block starts and ends, whatever the vend
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any, cast
 
+from agentkit import strictjson
 from agentkit.errors import ProviderError
 from agentkit.ids import new_id
 from agentkit.messages import AssistantMessage, Block, Json, Usage, zero_usage
@@ -175,21 +174,6 @@ def _parsed(raw: str) -> Any:
     if raw.strip() in ("", "null"):
         return {}  # `null` is Groq's spelling of "no arguments"
     try:
-        value = json.loads(raw, parse_constant=_no_constant, parse_float=_finite)
-        if "\\ud" in raw.lower():
-            json.dumps(value, ensure_ascii=False).encode()  # fails on half a surrogate pair
-    except (ValueError, RecursionError):
+        return strictjson.loads(raw)
+    except ValueError:
         return None
-    return value
-
-
-def _finite(digits: str) -> float:
-    """Python reads 1e999 as infinity; JSON has none."""
-    if not math.isfinite(number := float(digits)):
-        raise ValueError(f"{digits} is out of range")
-    return number
-
-
-def _no_constant(name: str) -> Any:
-    """Python reads NaN and Infinity; JSON has none."""
-    raise ValueError(f"{name} is no JSON")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from agentkit import aio
+from agentkit import aio, strictjson
 from agentkit import events as ev
 from agentkit.agents import BoundAgent
 from agentkit.errors import LeaseLostError
@@ -20,7 +20,7 @@ from agentkit.loop import delegate, doubt, finish_tool, park
 from agentkit.messages import Json
 from agentkit.record import Call, Change, RunState, dumps
 from agentkit.runtime.leases import Held
-from agentkit.tools import Tool, ToolContext, ToolResult, error_result, to_result
+from agentkit.tools import Tool, ToolContext, ToolResult, error_result, invalid_arguments, to_result
 
 if TYPE_CHECKING:
     from agentkit.runtime.steps import StepRunner
@@ -58,6 +58,9 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
         return
     elif tool is None:
         result, executed = error_result(f"the tool {call.name!r} is not registered"), True
+    elif call.answer is not None and (problems := tool.input_problems(call.args)):
+        # They were valid when the call was admitted: the tool has changed while the run waited.
+        result, executed = invalid_arguments(problems), True
     elif tool.agent is not None:
         refusal = runner.committer.start_child(record, call, tool)
         if refusal is None:
@@ -126,6 +129,7 @@ class _Execution:
 
         def update(partial: Any) -> None:
             dumps(partial)  # what is no JSON fails in the tool that gave it
+            strictjson.check(partial)
             self.sink.emit(ev.tool_execution_update(call.id, call.name, call.args, partial))
 
         ctx = ToolContext(
@@ -187,4 +191,11 @@ def _outcome(tool: Tool, get: Callable[[], Any]) -> ToolResult:
         return error_result("the tool was cancelled")
     except BaseException as error:
         log.warning("the tool %s raised %s", tool.name, type(error).__name__, exc_info=True)
-        return error_result(f"{type(error).__name__}: {error}")
+        return error_result(_told(error))
+
+
+def _told(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # its own __str__ fails
+        return type(error).__name__

@@ -45,6 +45,7 @@ class _Step:
     until: int = 0
     attempt: int = 0
     flush: int = 0
+    claim: str = ""
 
 
 @dataclass
@@ -55,6 +56,7 @@ class _Run:
     turn_from: int = 0
     version: int = 0
     seq: int = 0
+    last: tuple[str, Commit] | None = None
     tokens: int = 0
     on_claim: str = ""
     expires: int | None = None
@@ -98,26 +100,29 @@ class MemoryStore:
 
     # -- one run
 
-    def create(self, change: Change, pushes: Sequence[Push] = ()) -> bool:
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
         with self.news:
-            if self._find(change.record.id) is not None:
-                return False
+            known = self._find(change.record.id)
+            if known is not None:
+                return _done(known, act) is not None
             run = self._runs[change.record.id] = _Run(fixed=change.record.encode_fixed())
-            self._write(run, change)
+            self._write(run, change, act)
             return True
 
-    def commit(self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = ()) -> Commit:
+    def commit(
+        self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = (), *, act: str = ""
+    ) -> Commit:
         with self.news:
             run = self._get(change.record.id)
+            if (done := _done(run, act)) is not None:
+                return done
             if lease is not None:
                 self._held(lease)
             if run.version != version:
                 raise VersionConflictError
-            before = run.seq
-            self._write(run, change)
-            return Commit(run.version, before + 1, run.seq)
+            return self._write(run, change, act)
 
-    def _write(self, run: _Run, change: Change) -> None:
+    def _write(self, run: _Run, change: Change, act: str) -> Commit:
         encoded = encode_change(change)
         before = run.seq
         run.messages += encoded.messages
@@ -136,6 +141,9 @@ class MemoryStore:
             run.on_claim = ""
             run.expires = now_ms() + self._retention_ms
         self._tell()
+        commit = Commit(run.version, before + 1, run.seq)
+        run.last = (act, commit)
+        return commit
 
     def load(self, run_id: str) -> RunState:
         with self.news:
@@ -147,16 +155,18 @@ class MemoryStore:
             state = self._state(self._get(run_id), 0)
             return state, list(state.turn)
 
-    def claim(self, run_id: str, step: int, lease_ms: int) -> Claim | None:
+    def claim(self, run_id: str, step: int, lease_ms: int, *, act: str = "") -> Claim | None:
         with self.news:
             run = self._get(run_id)
             found = run.steps.get(step)
             now = now_ms()
+            if found is not None and act and found.claim == act:
+                return Claim(Lease(run_id, step, found.token, found.attempt), self._state(run, found.reads_from))
             if found is None or found.until > now:
                 return None
             RunRecord.decode(run.fixed, run.state, run.status)  # a record that cannot be read stays untouched
             run.tokens += 1
-            found.token, found.until, found.flush = run.tokens, now + lease_ms, 0
+            found.token, found.until, found.flush, found.claim = run.tokens, now + lease_ms, 0, act
             found.attempt += 1
             self._append(run, [line for text in (run.on_claim, found.first_claim) if text for line in text.split("\n")])
             run.on_claim = found.first_claim = ""
@@ -183,9 +193,10 @@ class MemoryStore:
                     run, step = self._held(lease)
                 except (LeaseLostError, RunNotFoundError):
                     versions.append(None)
-                else:
+                    continue
+                if step.until:
                     step.until = now_ms() + lease_ms
-                    versions.append(run.version)
+                versions.append(run.version if step.until else None)
         return versions
 
     def release(self, lease: Lease) -> None:
@@ -194,8 +205,9 @@ class MemoryStore:
                 run, step = self._held(lease)
             except (LeaseLostError, RunNotFoundError):
                 return
-            step.until, step.attempt = 0, max(1, step.attempt - 1)
-            run.version += 1
+            if step.until:
+                step.until, step.attempt = 0, max(1, step.attempt - 1)
+                run.version += 1
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
         with self.news:
@@ -213,6 +225,7 @@ class MemoryStore:
     def events(self, run_id: str, after: int, limit: int) -> EventPage:
         with self.news:
             run = self._get(run_id)
+            RunRecord.decode(run.fixed, run.state, run.status)
             first = run.events[0].seq if run.events else run.seq + 1
             start = max(0, after + 1 - first)
             wanted = [run.events[i] for i in range(start, min(start + limit, len(run.events)))]
@@ -223,7 +236,9 @@ class MemoryStore:
 
     def delete(self, run_id: str) -> None:
         with self.news:
-            if self._get(run_id).status not in ("completed", "failed", "aborted"):
+            run = self._get(run_id)
+            RunRecord.decode(run.fixed, run.state, run.status)
+            if run.status not in ("completed", "failed", "aborted"):
                 raise RunNotTerminalError
             del self._runs[run_id]
             self.unlist(run_id)
@@ -347,3 +362,8 @@ class MemoryStore:
     def _tell(self) -> None:
         self.changes += 1
         self.news.notify_all()
+
+
+def _done(run: _Run, act: str) -> Commit | None:
+    """What the run's last commit brought, if this is its name."""
+    return run.last[1] if act and run.last is not None and run.last[0] == act else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -63,6 +64,67 @@ def test_a_chunked_body_over_the_limit_is_refused(gunicorn: Callable[..., WebPro
         connection, response = post_run(server, chunks)
         assert (response.status, json.load(response)["status"]) == (status, status)
         connection.close()
+
+
+LINE = b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+BODY = b'{"agent": "hello", "input": "x"}'
+BAD = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 300 + b"\r\n\r\n",
+    "a line too long": b"GET /runs?cursor=" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a header too long": LINE + b"X-Long: " + b"x" * 200_000 + b"\r\n\r\n",
+    "too many headers": LINE + b"".join(b"X-%d: 1\r\n" % n for n in range(5000)) + b"\r\n",
+    "NUL in a header": LINE + b"Idempotency-Key: a\x00b\r\nContent-Length: 2\r\n\r\n{}",
+    "a folded header": LINE + b"X-A: 1\r\n 2\r\nContent-Length: 2\r\n\r\n{}",
+    "a length that is none": LINE + b"Content-Length: -1\r\n\r\n{}",
+    "two lengths": LINE + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a length and chunks": LINE + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "a chunk size that is none": LINE + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+    "a huge chunk size": LINE + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 40 + b"\r\n{}",
+    "chunks of bytes over the limit": LINE
+    + b"Transfer-Encoding: chunked\r\n\r\n"
+    + b"1\r\nx\r\n" * 1500
+    + b"0\r\n\r\n",
+    "an unknown coding": LINE + b"Transfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    "a key of odd bytes": LINE + b"Idempotency-Key: \xff\xfe\r\nContent-Length: 1\r\n\r\n{",
+    "an escaped slash": b"GET /runs/%2Fx%2f..%2f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "no path": b"GET http://x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Expect: page\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("options", [THREADS, ("-k", "gevent")], ids=["gthread", "gevent"])
+def test_what_is_hardly_http_is_refused_and_the_server_serves_on(
+    gunicorn: Callable[..., WebProcess], options: tuple[str, ...]
+) -> None:
+    server = gunicorn(*options, AGENTKIT_MAX_BODY_BYTES="1000")
+    for name, request in BAD.items():
+        status, body = raw(server, request)
+        if name == "no path":
+            assert status in (200, 400), (name, status)
+            continue
+        assert status is None or 400 <= status < 500 or status == 501, (name, status)
+        assert b"Traceback" not in body, name
+        assert server.http.get("/healthz").status_code == 200, name
+    good = LINE + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(BODY) + BODY
+    assert raw(server, good)[0] == 202
+    assert "Traceback" not in server.log()
+
+
+def raw(server: WebProcess, request: bytes) -> tuple[int | None, bytes]:
+    """Send bytes, and read the first answer; None for a status where the server just hung up."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        try:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has hung up already
+        answer = b""
+        try:
+            while chunk := connection.recv(65536):
+                answer += chunk
+        except ConnectionError:
+            pass
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return (int(head.split(b" ", 2)[1]) if head else None), body
 
 
 def test_sync_workers_are_warned_of_at_the_start(gunicorn: Callable[..., WebProcess]) -> None:

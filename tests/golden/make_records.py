@@ -1,9 +1,11 @@
 """Makes the frozen corpus of stored records: tests/golden/records/v1/*.json.
 
     python -m tests.golden.make_records [FOLDER]
+    python -m tests.golden.make_records --keys [FOLDER]
 
 Each file is what a store keeps of one run: `fixed`, `state` and `status` as they are written down, and the
-messages. Ids and times are made steady, so that two runs of this script differ in nothing.
+messages. Ids and times are made steady, so that two runs of this script differ in nothing. With `--keys`, it
+is the run's keys as they lie in a Valkey server, byte for byte: v1/keys/*.json.
 
 The files are never made again for a schemaVersion that was released: they stand for records that lie in
 people's stores. A new version gets a folder of its own, made by this script as it is then.
@@ -17,9 +19,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from agentkit import tool
 from agentkit.record import SCHEMA_VERSION
+from agentkit.store.base import Store
+from agentkit.store.redis import RedisStore
 from tests.loop_driver import APPROVAL, Driver, call
+from tests.servers import ValkeyServer
 
 __all__ = ["FOLDER", "RUNS", "stored"]
 
@@ -44,8 +51,11 @@ def pay() -> str:
     return ""
 
 
+_store: Store | None = None
+
+
 def new() -> Driver:
-    return Driver(refund, locate, pay, max_turns=9).start("Grüße ☃", limits={"maxTokens": 1000})
+    return Driver(refund, locate, pay, store=_store, max_turns=9).start("Grüße ☃", limits={"maxTokens": 1000})
 
 
 def queued() -> Driver:
@@ -105,6 +115,18 @@ def stored(run: Driver) -> dict[str, Any]:
     }
 
 
+def keys(run: Driver, client: redis.Redis) -> dict[str, Any]:
+    """The run's keys in a server: the hash, the messages, the events with their ids, the answered items."""
+    key = f"agentkit:{{{run.run_id}}}"
+    reader: Any = client
+    return {
+        "hash": dict(sorted(reader.hgetall(key).items())),
+        "messages": reader.lrange(f"{key}:m", 0, -1),
+        "events": [[entry, fields["d"]] for entry, fields in reader.xrange(f"{key}:e")],
+        "resolutions": dict(sorted(reader.hgetall(f"{key}:r").items())),
+    }
+
+
 def steady(text: str, ids: Iterator[str]) -> str:
     """`text` with every id that was made at random replaced by one that counts."""
     body = json.loads(text)
@@ -123,5 +145,18 @@ def main(folder: Path) -> None:
         (folder / f"{name}.json").write_text(steady(text, ids) + "\n")
 
 
+def main_keys(folder: Path) -> None:
+    global _store
+    folder.mkdir(parents=True, exist_ok=True)
+    with ValkeyServer() as server, redis.Redis.from_url(server.url, decode_responses=True) as client:
+        _store = RedisStore(server.url)
+        for name, make in RUNS.items():
+            text = json.dumps(keys(make(), client), ensure_ascii=False, indent=2)
+            (folder / f"{name}.json").write_text(text + "\n")
+        _store.close()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    wants_keys, folders = "--keys" in sys.argv[1:], [arg for arg in sys.argv[1:] if arg != "--keys"]
+    target = Path(folders[0]) if folders else FOLDER
+    main_keys(target / "keys") if wants_keys else main(target)

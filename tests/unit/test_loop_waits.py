@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from agentkit.errors import (
     DecisionExpiredError,
     DecisionValidationError,
 )
+from agentkit.loop import park
 from agentkit.messages import text_of
 from tests.loop_driver import APPROVAL, Driver, call
 
@@ -125,6 +127,63 @@ def test_a_parked_run_is_paused_again_with_the_same_question_and_says_why() -> N
     assert {**second, "decisionId": "", "createdAt": 0} == {**first, "decisionId": "", "createdAt": 0}
     run.decide(YES).tool("refund").model("ok").check()
     assert run.shape().count("tool_execution_start") == 1
+
+
+def parked(on_expire: Any) -> Driver:
+    run = Driver(expiring(on_expire, seconds=60), look).start().model([call("ask"), call("look")])
+    run.now += 50_000
+    run.tool("look").decide(YES, "ask").park("ask")
+    assert run.pending[0]["expiresAt"] == run.now + 60_000
+    assert not run.expire(seconds=59)
+    assert run.expire(seconds=1)
+    return run
+
+
+def test_a_parked_item_has_its_whole_time_again_and_then_expires() -> None:
+    run = parked("reject")
+    run.tool("ask", executed=False).model("ok").check()
+    assert text_of(run.messages[2]) == "ask done"
+    assert [event["outcome"] for event in run.events if event["type"] == "tool_decision_resolved"] == [
+        "decided",
+        "expired",
+    ]
+
+
+def test_a_parked_item_expires_as_its_tool_said() -> None:
+    assert parked("abort").check().status == "aborted"
+    default = parked({"approved": False})
+    assert default.record.calls[0].answer == {"decision": {"approved": False}}
+    default.park("ask")
+    assert default.pending[0]["expiresAt"] == default.now + 60_000
+
+
+def test_a_parked_item_of_an_older_record_executes_nothing_unasked() -> None:
+    run = Driver(expiring({"approved": True})).start().model([call("ask")]).decide(YES)
+    step = run.claim("tool", "ask").lease.step
+    [asked] = run.record.calls
+    old = replace(run.state, record=replace(run.record, calls=(replace(asked, on_expire=None),)))
+    [again] = park(old, step, run.now, "gone").record.calls
+    assert again.on_expire == "reject"
+
+
+def test_why_a_call_was_parked_is_in_the_log_also_while_another_executes() -> None:
+    run = Driver(expiring("reject"), look).start().model([call("ask"), call("look")])
+    run.decide(YES, "ask").claim("tool", "look")
+    run.park("ask", "tool_not_registered: gone")
+    assert run.status == "running"
+    assert (run.events[-1]["type"], run.events[-1]["reason"]) == ("tool_decision_pending", "tool_not_registered: gone")
+    run.tool("look").check()
+
+
+def test_a_parked_retry_of_a_call_in_doubt_still_has_its_decision() -> None:
+    run = Driver(wire).start().model([call("wire")]).decide(YES)
+    run.lose("tool", "wire")
+    run.doubt("wire").decide({"verdict": "retry"}).park("wire")
+    assert run.pending[0]["kind"] == "in_doubt"
+    assert "expiresAt" not in run.pending[0]
+    run.decide({"verdict": "retry"})
+    assert run.record.calls[0].answer == {"decision": YES, "verdict": {"verdict": "retry"}}
+    run.tool("wire").model("ok").check()
 
 
 # -- expiry ----------------------------------------------------------------------------------------

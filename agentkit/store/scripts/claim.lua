@@ -5,7 +5,7 @@ local s = step_get(run, step)
 if not s then
   return redis.call('EXISTS', run) == 1 and 'no' or 'missing'
 end
-if tonumber(redis.call('HGET', run, 'sv')) > tonumber(ARGV[4]) then
+if unreadable(redis.call('HGET', run, 'sv'), ARGV[4]) then
   return 'newer'
 end
 local now = now_ms()

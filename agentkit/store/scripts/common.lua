@@ -22,6 +22,7 @@
 --   Pdue       zset     run ids, scored by the time (ms) at which somebody must look at them; permanent
 --   Pruns      zset     run ids, score 0, read in the order of the ids; permanent
 --   Pidem:KEY  string   "digest run-id", expires
+--   Pprobe     string   written to see whether the server takes writes; expires
 --   Pworkers   zset     workers, scored by the time (ms) until which they count as there; expires
 --
 -- The keys of an ended run have a TTL; those of a run that has not ended have none.
@@ -34,6 +35,12 @@ end
 -- Lua writes large numbers as 1.7e12.
 local function int(number)
   return string.format('%.0f', number)
+end
+
+-- Whether the schemaVersion of a record, false where it has none, is not one up to `known`: it stays untouched.
+local function unreadable(sv, known)
+  local version = tonumber(sv or '')
+  return not version or version > tonumber(known)
 end
 
 local function step_get(run, step)

@@ -1,7 +1,12 @@
--- Forget an ended run. KEYS: run, messages, events, resolutions. Returns 'missing', 'running' or 'ok'.
-local status = redis.call('HGET', KEYS[1], 'status')
+-- Forget an ended run. KEYS: run, messages, events, resolutions. ARGV: schema version.
+-- Returns 'missing', 'newer', 'running' or 'ok'.
+local known = redis.call('HMGET', KEYS[1], 'status', 'sv')
+local status = known[1]
 if not status then
   return 'missing'
+end
+if unreadable(known[2], ARGV[1]) then
+  return 'newer'
 end
 if status ~= 'completed' and status ~= 'failed' and status ~= 'aborted' then
   return 'running'

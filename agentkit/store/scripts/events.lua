@@ -1,8 +1,11 @@
--- Read a log. KEYS: run, events. ARGV: the first seq wanted, how many.
--- Returns 'missing' or {status, last seq, first entry kept, entries}.
-local known = redis.call('HMGET', KEYS[1], 'status', 'seq')
+-- Read a log. KEYS: run, events. ARGV: the first seq wanted, how many, schema version.
+-- Returns 'missing', 'newer' or {status, last seq, first entry kept, entries}.
+local known = redis.call('HMGET', KEYS[1], 'status', 'seq', 'sv')
 if not known[1] then
   return 'missing'
+end
+if unreadable(known[3], ARGV[3]) then
+  return 'newer'
 end
 return {
   known[1],

@@ -1,7 +1,7 @@
 -- Give a step back unfinished; this attempt does not count, but the step stays marked as begun.
 -- KEYS: run. ARGV: step, token.
 local s = step_get(KEYS[1], ARGV[1])
-if s and s.token == ARGV[2] then
+if s and s.token == ARGV[2] and s.till > 0 then
   s.till = 0
   s.attempt = math.max(1, s.attempt - 1)
   step_set(KEYS[1], ARGV[1], s)

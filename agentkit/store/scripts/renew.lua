@@ -1,6 +1,6 @@
--- Extend a lease. KEYS: run. ARGV: step, token, lease ms. Returns 'lost' or the version.
+-- Extend a lease, unless it was released (till 0). KEYS: run. ARGV: step, token, lease ms. Returns 'lost' or the version.
 local s = step_get(KEYS[1], ARGV[1])
-if not s or s.token ~= ARGV[2] then
+if not s or s.token ~= ARGV[2] or s.till == 0 then
   return 'lost'
 end
 s.till = now_ms() + tonumber(ARGV[3])

@@ -1,0 +1,81 @@
+"""JSON that can be written down again: the same rules for what clients, models and tools give.
+
+Python reads and builds more than JSON can say: NaN, numbers beyond every range, half of a surrogate pair,
+nesting without an end. Taken in, they would fail later, when the run is stored or shown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+__all__ = ["MAX_DEPTH", "check", "loads"]
+
+MAX_DEPTH = 100
+"""How deep JSON may nest: far below what Python, Lua and JSON libraries of clients can take."""
+
+_TOO_DEEP = f"it nests deeper than {MAX_DEPTH} levels"
+
+
+def loads(text: str, *, unique: bool = False) -> Any:
+    """The value of a JSON text. `unique`: a key may stand once in an object. Raises ValueError that says why not."""
+    try:
+        value = json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_no_duplicates if unique else None,
+        )
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
+        check(value)
+    return value
+
+
+def check(value: Any) -> None:
+    """Raise ValueError for half surrogate pairs, which JSON can say and UTF-8 cannot, and for too deep nesting."""
+    level: list[Any] = [value]
+    for depth in range(MAX_DEPTH + 1):
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, str):
+                _check_text(node)
+            elif depth == MAX_DEPTH and isinstance(node, dict | list | tuple):
+                raise ValueError(_TOO_DEEP)
+            elif isinstance(node, dict):
+                below += node.keys()
+                below += node.values()
+            elif isinstance(node, list | tuple):
+                below += node
+        if not below:
+            return
+        level = below
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a string in it holds half of a surrogate pair (\\ud800 to \\udfff)") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:40]} is too large a number")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
+    return value

@@ -11,6 +11,7 @@ from agentkit.runtime.commits import Agents, Committer
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.steps import StepRunner
+from agentkit.runtime.stopping import Stop
 from agentkit.settings import Settings
 from agentkit.store.base import Store
 
@@ -23,12 +24,15 @@ _LOOK_SECONDS = 0.02
 class Engine:
     """Made once per process: connections and threads do not survive a fork."""
 
-    def __init__(self, store: Store, nudger: Nudger, agents: Agents, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, nudger: Nudger, agents: Agents, settings: Settings, stop: Stop | None = None
+    ) -> None:
         self.store = store
         self.nudger = nudger
         self.committer = Committer(store, nudger, agents, settings.lease_seconds)
         self._agents = agents
         self._settings = settings
+        self._stop = stop
         self._lock = threading.Lock()
         self._runner: StepRunner | None = None
 
@@ -44,6 +48,8 @@ class Engine:
                     lease_seconds=self._settings.lease_seconds,
                     max_attempts=self._settings.max_attempts,
                     flush_seconds=self._settings.flush_seconds,
+                    stop=self._stop,
+                    stop_grace_seconds=self._settings.stop_grace_seconds,
                 )
             return self._runner
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from agentkit import strictjson
 from agentkit.agents import Agent, BoundAgent
 from agentkit.answering import answer_item, extend_item
 from agentkit.engine import Engine, celery_nudger, redis_store
@@ -29,12 +30,7 @@ from agentkit.errors import (
 from agentkit.handle import RunHandle
 from agentkit.ids import new_id, now_ms
 from agentkit.limits import check_extension, check_limits, check_metadata
-from agentkit.loop import (
-    Answer,
-    add_message,
-    begin_run,
-    client_result,
-)
+from agentkit.loop import Answer, add_message, begin_run, client_result
 from agentkit.messages import Block, Json, Message, check_content, check_history
 from agentkit.providers import resolve as resolve_provider
 from agentkit.retry import RetryPolicy
@@ -42,6 +38,7 @@ from agentkit.run import Run
 from agentkit.runtime.nudging import InlineNudger, Nudger
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.steps import StepRunner
+from agentkit.runtime.stopping import Stop
 from agentkit.settings import Settings
 from agentkit.store.base import Store, StoredResolution
 from agentkit.store.memory import MemoryStore
@@ -82,6 +79,7 @@ class AgentKit:
         self._made: tuple[int, Engine] | None = None
         self._inline: Engine | None = None
         self._lock = threading.Lock()
+        self._stop = Stop()
         os.register_at_fork(after_in_child=self._after_fork)
 
     # -- agents
@@ -188,6 +186,10 @@ class AgentKit:
         self, run_id: str, answer: Answer, *, tool_call_id: str | None = None, decision_id: str | None = None
     ) -> RunHandle:
         """`resume` with an Answer."""
+        try:
+            strictjson.check([answer.value, answer.input])
+        except ValueError as error:
+            raise InvalidRequestError(f"the answer cannot be kept: {error}") from error
         if answer.kind == "result":
             answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
         engine = self._engine_of(run_id)
@@ -285,6 +287,13 @@ class AgentKit:
         """Execute one step if it is due and nobody else does."""
         self.runner.run(run_id, step)
 
+    def stop(self, *, at_once: bool = False) -> None:
+        """Have this worker's unfinished model calls handed to others, after the grace or `at_once`; begin no more.
+
+        For signal handlers: it takes no lock, and processes forked since the kit was made are told too.
+        """
+        self._stop.tell(at_once=at_once)
+
     def broker_reachable(self) -> bool:
         """Whether nudges reach the queue."""
         return self._engine.nudger.reachable()
@@ -360,7 +369,7 @@ class AgentKit:
             if self._made is None or self._made[0] != os.getpid():
                 store = self._store or redis_store(self.settings)
                 nudger = self._nudger or celery_nudger(self.settings)
-                self._made = (os.getpid(), Engine(store, nudger, self, self.settings))
+                self._made = (os.getpid(), Engine(store, nudger, self, self.settings, self._stop))
             return self._made[1]
 
     def _engine_of(self, run_id: str) -> Engine:

@@ -57,7 +57,11 @@ def _number(
 
 _TEXT = Kind("text", "text", str)
 _APP = _matching("module:name", "module:name, such as shop.agents:kit", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_REDIS_URL = _matching("URL", "a redis://, rediss:// or unix:// URL", r"(?:rediss?|unix)://\S+")
+_REDIS_URL = _matching(
+    "URL",
+    "a redis://, rediss:// or unix:// URL, or redis+sentinel://host:port[,host:port]/service[/db]",
+    r"(?:rediss?|unix)://\S+|redis\+sentinel://(?:[^@/\s]*@)?[^@/?#\s]+/[^/?#\s]+(?:/\d+)?/?",
+)
 _BROKER_URL = _matching("URL", "a broker URL that Celery understands, such as amqp://host", r"[a-z][\w+.-]*://\S*")
 _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*")
 # Braces would take the place of the run id's hash tag in a Redis Cluster.
@@ -84,7 +88,8 @@ class Settings:
     redis_url: str = _setting(
         "redis://127.0.0.1:6379/0",
         _REDIS_URL,
-        "The store of runs, and the broker where `AGENTKIT_BROKER_URL` is unset. "
+        "The store of runs, and the broker where `AGENTKIT_BROKER_URL` is unset. Behind Sentinel: "
+        "`redis+sentinel://[user:password@]host:port[,host:port]/service[/db]`. "
         "`agentkit dev` starts its own server where this is unset.",
         secret=True,
     )
@@ -115,6 +120,12 @@ class Settings:
         0.03,
         _SECONDS_OR_NONE,
         "How long streamed deltas are gathered before they are written together. 0 writes each by itself.",
+    )
+    stop_grace_seconds: float = _setting(
+        5.0,
+        _SECONDS_OR_NONE,
+        "How long a model call may go on in a worker that was told to stop, before it is handed to another. "
+        "Keep it below the time after which your platform kills.",
     )
     max_body_bytes: int = _setting(10_000_000, _COUNT, "The largest HTTP request body that is read.")
     data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")

@@ -1,4 +1,4 @@
-"""Celery's side: two tasks, a model call and a tool call, and a worker's recovery timer.
+"""Celery's side: two tasks, a model call and a tool call, a worker's recovery timer, and how it stops.
 
     celery -A agentkit.tasks worker -P threads -c 32
 
@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import Task, signals
+from celery.worker import state as worker_state
 
 from agentkit.application import load_kit
 from agentkit.errors import AgentKitError, StoreUnavailableError
 from agentkit.faults import fault
 from agentkit.nudge import TASKS, celery_app
+from agentkit.runtime.warnings import warn_of_store
 from agentkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +74,7 @@ def _kit() -> Any:
 
 
 _recovery: list[Recovery] = []
+_stopping = threading.Event()
 
 
 @signals.worker_init.connect
@@ -83,14 +88,51 @@ def _load(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _start(**_: Any) -> None:
+    warn_of_store(_kit().store)
     recovery = _kit().recovery()
     recovery.start()
     _recovery.append(recovery)
+    # Not by the signal handler: it may have interrupted whoever holds the locks that this needs.
+    threading.Thread(target=_pass_on_reserved, name="agentkit-stop", daemon=True).start()
+    _listen()
+
+
+# -- stopping
 
 
 @signals.worker_shutting_down.connect
-def _stop(**_: Any) -> None:
+def _stop(how: str = "Warm", **_: Any) -> None:
     """Hand unfinished model calls to other workers instead of making the deploy wait for them."""
+    room = app.conf.worker_soft_shutdown_timeout if how == "Cold" else float("inf")
+    _kit().stop(at_once=room <= _kit().settings.stop_grace_seconds)
     for recovery in _recovery:
         recovery.stop()
-    _kit().runner.keeper.stop_model_calls()
+    _stopping.set()
+    _listen()
+
+
+def _listen() -> None:
+    """Hear of a cold shutdown when it begins: Celery sends its signal when the steps were waited for and ended.
+
+    Called again after each signal, since Celery's first handlers put others into their place.
+    """
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        handler = signal.getsignal(number)
+        if getattr(handler, "__name__", "") == "worker_Cold":
+            signal.signal(number, functools.partial(_cold, handler))
+
+
+def _cold(celerys: Any, *arguments: Any) -> None:
+    _stop(how="Cold")
+    celerys(*arguments)
+
+
+def _pass_on_reserved() -> None:
+    """Steps that this worker took from the queue and will not begin: a stopping one passes on what it executes."""
+    _stopping.wait()
+    for request in list(worker_state.requests.values()):
+        if request not in worker_state.active_requests:
+            try:
+                _kit().execute(*request.args)
+            except AgentKitError as error:
+                log.warning("a step that waits in this worker is left to recovery: %s", error)

@@ -55,10 +55,16 @@ class App:
         self.store: Any = store or MemoryStore()
         self.nudger = FakeNudger()
         self.agent = Agent("a", model or ScriptedModel(list(turns), chunk_size=3), tools=tools)
-        settings = {"flush_seconds": 0.0, **settings}
+        self._settings = Settings(**{"flush_seconds": 0.0, **settings})
+        self._retry = retry
+        self.another_worker()
+
+    def another_worker(self) -> App:
+        """Have a worker that has just been started execute what is due from now on."""
         self.kit = AgentKit(
-            [self.agent], settings=Settings(**settings), store=self.store, nudger=self.nudger, retry=retry
+            [self.agent], settings=self._settings, store=self.store, nudger=self.nudger, retry=self._retry
         )
+        return self
 
     def start(self) -> str:
         return self.kit.start("a", "go").id

@@ -89,6 +89,7 @@ class Stack:
 
     def _env(self) -> dict[str, str]:
         return {
+            "AGENTKIT_STOP_GRACE_SECONDS": "0",  # Ctrl-C is no deploy: nobody waits for an answer to end
             **self.plan.env,
             "AGENTKIT_APP": self.plan.app,
             "AGENTKIT_REDIS_URL": self.redis_url,
@@ -219,7 +220,7 @@ def _check_port(host: str, port: int) -> None:
 
 def _check_redis(url: str) -> None:
     parts = urlsplit(url)
-    if parts.scheme == "unix":
+    if parts.scheme in ("unix", "redis+sentinel"):
         return
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), timeout=3.0).close()

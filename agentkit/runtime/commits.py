@@ -139,7 +139,7 @@ class Committer:
         try:
             while not self._told(child, child.parent["runId"]):
                 pass
-        except (StoreError, RunNotFoundError) as error:
+        except AgentKitError as error:  # the child's own change is done, whatever becomes of the news
             log.info("run %s could not tell its parent; recovery will: %s", child.id, error)
         fault("after tell parent")
 

@@ -1,7 +1,8 @@
 """Keeps the leases of a process's steps alive, and brings them the news that comes back.
 
 All leases are renewed in one round trip, every `HEARTBEAT_SECONDS` or thrice a lease time, whichever is
-shorter: the same round trip tells that a run is to be aborted, which a step must learn within a second.
+shorter: the same round trip tells that a run is to be aborted, which a step must learn within a second. As
+often it is looked whether the worker is to stop.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from agentkit.cancel import Cancellation
 from agentkit.errors import AgentKitError, StoreError
 from agentkit.record import Lease, RunState
+from agentkit.runtime.stopping import Stop
 from agentkit.runtime.ticker import Ticker
 from agentkit.store.base import Claim, Store
 
@@ -26,21 +28,32 @@ HEARTBEAT_SECONDS = 0.25
 
 @dataclass(eq=False)
 class Held:
-    """A step in execution. `cancel` fires with the reason abort, lost, stop or deadline."""
+    """A step in execution. `cancel` fires with the reason abort, lost, stop or deadline.
+
+    `waiting`: between two tries of a model call, with nothing under way that a stop would spoil.
+    """
 
     lease: Lease
     state: RunState
     cancel: Cancellation = field(default_factory=Cancellation)
     version: int = 0
     since: float = field(default_factory=time.monotonic)
+    waiting: bool = False
 
 
 class LeaseKeeper:
-    def __init__(self, store: Store, ticker: Ticker, lease_seconds: float) -> None:
+    """Of one process. `stop`: what tells it to stop; `grace_seconds`: how long model calls may go on then."""
+
+    def __init__(
+        self, store: Store, ticker: Ticker, lease_seconds: float, stop: Stop | None = None, grace_seconds: float = 0.0
+    ) -> None:
         self._store = store
         self._ticker = ticker
         self.lease_ms = round(lease_seconds * 1000)
         self._period = min(HEARTBEAT_SECONDS, lease_seconds / 3)
+        self._stop = stop or Stop()
+        self._grace_seconds = grace_seconds
+        self._grace_ends: float | None = None
         self._lock = threading.Lock()
         self._held: list[Held] = []
         self._beating = False
@@ -63,14 +76,9 @@ class LeaseKeeper:
         with self._lock:
             return len(self._held)
 
-    def stop_model_calls(self) -> None:
-        """Tell the model calls to stop where they are, so that other workers take them; tools are finished."""
-        with self._lock:
-            held = list(self._held)
-        for each in held:
-            step = each.state.record.step(each.lease.step)
-            if step is not None and step.kind == "model":
-                each.cancel.cancel("stop")
+    def stopping(self) -> bool:
+        """Whether this worker is to stop: it must begin nothing that another could do."""
+        return self._stop.told
 
     def saw(self, held: Held, version: int) -> None:
         """The run's version as a round trip brought it: where it moved, look whether the run is to be aborted."""
@@ -88,6 +96,8 @@ class LeaseKeeper:
                 self._beating = False
                 return
         started = time.monotonic()
+        if self._stop.told:
+            self._stop_model_calls(held, started)
         older = [each for each in held if started - each.since >= self._period]  # most steps are over before that
         try:
             versions = self._store.renew([each.lease for each in older], self.lease_ms) if older else []
@@ -102,3 +112,13 @@ class LeaseKeeper:
             log.exception("a run's news could not be read")
         finally:
             self._ticker.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)
+
+    def _stop_model_calls(self, held: list[Held], now: float) -> None:
+        """Stop model calls whose grace is over where they are, so that other workers take them; tools are finished."""
+        if self._grace_ends is None:
+            self._grace_ends = now + self._grace_seconds
+        over = self._stop.at_once or now >= self._grace_ends
+        for each in held:
+            step = each.state.record.step(each.lease.step)
+            if step is not None and step.kind == "model" and (over or each.waiting):
+                each.cancel.cancel("stop")

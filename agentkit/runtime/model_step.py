@@ -7,6 +7,7 @@ waits are waited; a long one gives the worker back: the step is closed, and anot
 from __future__ import annotations
 
 import logging
+import time
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -124,14 +125,20 @@ class _ModelStep:
         assert policy is not None
         self._step = replace(step, tries=tries, since=since)
         self._sink.emit(ev.model_retry(tries + 1, policy.attempts, round(delay * 1000), error.message))
-        if delay > LONG_WAIT_SECONDS:
+        until = time.monotonic() + delay
+        if delay > LONG_WAIT_SECONDS or self._runner.keeper.stopping():
             self._postpone(delay, error)
             return "later"
         if self._builder.started:
             self._begin_anew("the call failed, and is tried again")
         else:
             self._builder = self._new_builder()
+        self._held.waiting = True
         self._held.cancel.wait(delay)
+        self._held.waiting = False
+        if self._held.cancel.reason == "stop":
+            self._postpone(max(0.0, until - time.monotonic()), error)
+            return "later"
         return "now"
 
     def _postpone(self, delay: float, error: ProviderError) -> None:

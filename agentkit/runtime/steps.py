@@ -25,7 +25,9 @@ from agentkit.runtime.commits import Agents, Committer
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
 from agentkit.runtime.nudging import Nudger
+from agentkit.runtime.patience import Patience, patient
 from agentkit.runtime.sink import EventSink
+from agentkit.runtime.stopping import Stop
 from agentkit.runtime.ticker import Ticker
 from agentkit.runtime.tool_step import run_tool_step
 from agentkit.store.base import Store
@@ -61,18 +63,25 @@ class StepRunner:
         lease_seconds: float = 30.0,
         max_attempts: int = 5,
         flush_seconds: float = 0.03,
+        stop: Stop | None = None,
+        stop_grace_seconds: float = 0.0,
     ) -> None:
-        self.store = store
-        self.committer = Committer(store, nudger, agents, lease_seconds)
+        self._direct = store
+        self.patience = Patience(lambda: self.keeper.stopping())
+        self.store = patient(store, self.patience)
+        self.committer = Committer(self.store, nudger, agents, lease_seconds)
         self._agents = agents
         self._nudger = nudger
         self._max_attempts = max_attempts
         self._flush_seconds = flush_seconds
         self.ticker = Ticker()
-        self.keeper = LeaseKeeper(store, self.ticker, lease_seconds)
+        self.keeper = LeaseKeeper(store, self.ticker, lease_seconds, stop, stop_grace_seconds)
 
     def run(self, run_id: str, number: int) -> None:
-        """Execute step `number` of a run if it is due and nobody else does."""
+        """Execute step `number` of a run if it is due and nobody else does; a stopping worker passes it on."""
+        if self.keeper.stopping():
+            self._pass_on(run_id, number)
+            return
         try:
             claim = self.store.claim(run_id, number, self.keeper.lease_ms)
         except RunNotFoundError:
@@ -84,6 +93,11 @@ class StepRunner:
             self._execute(held)
         except LeaseLostError:
             log.info("step %s of run %s went to another worker", number, run_id)
+        except BaseException as error:
+            # Pools end what they execute by SystemExit (prefork) or GreenletExit.
+            if self.keeper.stopping() and not isinstance(error, Exception):
+                self.hand_back(held)
+            raise
         finally:
             self.keeper.drop(held)
 
@@ -100,7 +114,8 @@ class StepRunner:
         else:
             agent = self._bind(record)
             if agent is None:
-                return  # the lease runs out, and another worker may know the agent
+                self.store.release(held.lease)  # recovery nudges again, and another worker may know the agent
+                return
             run = run_model_step if step.kind == "model" else run_tool_step
             run(self, held, agent)
 
@@ -112,7 +127,7 @@ class StepRunner:
             return None
 
     def sink(self, held: Held) -> EventSink:
-        return EventSink(self.store, held, self.ticker, self._flush_seconds, self.keeper.saw)
+        return EventSink(self._direct, held, self.ticker, self._flush_seconds, self.keeper.saw, self.patience)
 
     def commit(self, held: Held, transition: Transition, events: tuple[Event, ...] = ()) -> None:
         """Commit what `transition` makes of the run, computed again where the run has changed meanwhile.
@@ -132,10 +147,20 @@ class StepRunner:
 
     def hand_back(self, held: Held) -> None:
         """Give the step to another worker at once."""
-        step = held.state.record.step(held.lease.step)
         self.store.release(held.lease)
+        self._tell(held.state.record, held.lease.step)
+
+    def _pass_on(self, run_id: str, number: int) -> None:
+        """Have another worker execute the step. It is not claimed: a tool of effects "once" counts as begun then."""
+        try:
+            self._tell(self.store.load(run_id).record, number)
+        except RunNotFoundError:
+            return  # deleted since
+
+    def _tell(self, record: RunRecord, number: int) -> None:
+        step = record.step(number)
         if step is not None:
-            self._nudger.nudge(held.lease.run_id, step.number, step.kind)
+            self._nudger.nudge(record.id, step.number, step.kind)
 
     def aborted(self, state: RunState, **what: Any) -> Change:
         """The change that ends a run which somebody wants aborted."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import tool
+from agentkit import Agent, AgentKit, ScriptedModel, tool
 from agentkit.ids import new_id, now_ms
 from agentkit.store.memory import MemoryStore
 from tests.apps import App, die, one_call
@@ -218,3 +218,14 @@ def test_a_lost_nudge_is_made_up_for_also_where_the_queue_never_gets_short() -> 
     app.nudger.told[:] = [("another", 1)] * 10_000
     recovery = app.kit.recovery()
     wait_until(lambda: (recovery.sweep(), (run_id, 1) in app.nudger.told)[1], what="the nudge")
+
+
+def test_workers_that_lack_the_agent_use_up_no_attempts() -> None:
+    app = app_of("hello", max_attempts=2)
+    run_id = app.start()
+    stranger = AgentKit(
+        [Agent("another", ScriptedModel([]))], settings=app.kit.settings, store=app.store, nudger=app.nudger
+    )
+    for _ in range(5):
+        stranger.execute(run_id, 1)
+    assert app.work().check(run_id).status == "completed"

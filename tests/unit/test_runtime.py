@@ -106,21 +106,6 @@ def test_a_silent_model_ends_with_the_time_of_its_run() -> None:
     assert (run.status, run.error["code"]) == ("failed", "limit_time")
 
 
-def test_a_stopping_worker_hands_its_model_call_to_another() -> None:
-    model = Silent()
-    app = App(model=model)
-    run_id = app.start()
-    thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
-    assert model.reached.wait(10)
-    app.kit.runner.keeper.stop_model_calls()
-    thread.join(5)
-    assert app.nudger.told == [(run_id, 1)]
-    assert app.check(run_id).status == "running"
-    run = app.work().check(run_id)
-    assert (run.status, text_of(run.messages[-1])) == ("completed", "fresh")
-    assert shape(app.log(run_id)).count("message_discard") == 1
-
-
 # -- attempts --------------------------------------------------------------------------------------
 
 
@@ -240,8 +225,8 @@ def test_an_abort_that_meets_a_question_ends_the_run() -> None:
     die(app, *app.nudger.told[0])
     load, claim = app.store.load, app.store.claim
 
-    def claim_then_abort(*args: Any) -> Any:
-        claimed_step = claim(*args)
+    def claim_then_abort(*args: Any, **named: Any) -> Any:
+        claimed_step = claim(*args, **named)
         app.kit.abort(run_id)
         return claimed_step
 

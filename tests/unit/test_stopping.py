@@ -1,0 +1,156 @@
+"""A worker that is told to stop: what it hands to others, what it ends, and what it does not begin."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agentkit import ProviderError, RetryPolicy, tool
+from agentkit.cancel import Cancellation
+from agentkit.messages import text_of, zero_usage
+from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta
+from agentkit.runtime.stopping import Stop
+from agentkit.tools import ToolContext
+from tests.apps import App, Silent, in_background, one_call
+from tests.event_rules import shape
+from tests.waiting import wait_until
+
+
+class Slow:
+    """A model that answers when it is let."""
+
+    name = api = "slow"
+    model = "m"
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        yield TextDelta("well, ")
+        self.reached.set()
+        assert self.go_on.wait(10)
+        yield TextDelta("yes")
+        yield Finish("stop", zero_usage())
+
+
+class Waiting:
+    """A model that asks to be left alone for a moment that is still waited."""
+
+    name = api = "waiting"
+    model = "m"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        self.calls += 1
+        yield TextDelta("I th")
+        raise ProviderError("busy", retryable=True, status=429, retry_after=1.9)
+
+
+def test_a_stopping_worker_hands_its_model_call_to_another() -> None:
+    model = Silent()
+    app = App(model=model, stop_grace_seconds=0.0)
+    run_id = app.start()
+    thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
+    assert model.reached.wait(10)
+    app.kit.stop()
+    thread.join(5)
+    assert app.nudger.told == [(run_id, 1)]
+    assert app.check(run_id).status == "running"
+    run = app.another_worker().work().check(run_id)
+    assert (run.status, text_of(run.messages[-1])) == ("completed", "fresh")
+    assert shape(app.log(run_id)).count("message_discard") == 1
+
+
+def test_an_answer_that_ends_within_the_grace_is_kept() -> None:
+    model = Slow()
+    app = App(model=model, stop_grace_seconds=60, lease_seconds=0.09)
+    run_id = app.start()
+    thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
+    assert model.reached.wait(10)
+    app.kit.stop()
+    first = app.store.load(run_id).live[1]
+    wait_until(lambda: app.store.load(run_id).live[1] > first + 90, what="heartbeats after the stop")
+    model.go_on.set()
+    thread.join(5)
+    assert app.check(run_id).status == "completed"
+    assert "message_discard" not in shape(app.log(run_id))
+
+
+@pytest.mark.parametrize("effects", ["idempotent", "once"])
+def test_a_stopping_worker_passes_on_what_it_has_not_begun(effects: Any) -> None:
+    done: list[int] = []
+
+    @tool(effects=effects)
+    def act(ctx: ToolContext) -> str:
+        """Act."""
+        done.append(ctx.attempt)
+        return "done"
+
+    app = App(one_call("act"), "all done", tools=[act])
+    run_id = app.start()
+    app.kit.execute(*app.nudger.told.pop(0))
+    before = app.log(run_id)
+    app.kit.stop()
+    due = list(app.nudger.told)
+    app.kit.execute(*app.nudger.told.pop(0))
+    assert app.nudger.told == due
+    assert app.log(run_id) == before
+    assert app.another_worker().work().check(run_id).status == "completed"
+    assert done == [1]
+
+
+def test_a_worker_that_stops_between_two_tries_gives_the_wait_to_the_others() -> None:
+    model = Waiting()
+    policy = RetryPolicy(attempts=3, base=0.001, cap=0.001, deadline=10)
+    app = App(model=model, retry=policy, stop_grace_seconds=60)
+    run_id = app.start()
+    thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
+    wait_until(lambda: "model_retry" in shape(app.log(run_id)), what="the wait")
+    app.kit.stop()
+    thread.join(1.5)
+    assert not thread.is_alive(), "it waited to the end"
+    [step] = app.store.load(run_id).record.steps
+    assert step.at is not None
+    assert (step.tries, model.calls) == (1, 1)
+    assert app.store.load(run_id).live == {}
+    app.check(run_id)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_pool_that_ends_what_it_executes_leaves_the_step_to_others_at_once_if_it_stops(told: bool) -> None:
+    class Ended:
+        name = api = "ended"
+        model = "m"
+
+        def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+            yield TextDelta("well")
+            if told:
+                app.kit.stop()
+            raise SystemExit
+
+    app = App(model=Ended())
+    run_id = app.start()
+    with pytest.raises(SystemExit):
+        app.kit.execute(*app.nudger.told.pop(0))
+    assert app.nudger.told == ([(run_id, 1)] if told else [])
+    assert bool(app.store.load(run_id).live) is not told
+
+
+def test_a_stop_is_heard_in_a_forked_process() -> None:
+    stop = Stop()
+    assert (stop.told, stop.at_once) == (False, False)
+    child = os.fork()
+    if child == 0:
+        stop.tell(at_once=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (stop.told, stop.at_once) == (True, True)
+    stop.tell()
+    assert stop.at_once, "an urgent stop stays urgent"

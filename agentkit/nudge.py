@@ -21,6 +21,7 @@ from kombu.connection import Connection
 from agentkit.record import StepKind
 from agentkit.settings import Settings
 from agentkit.store.base import Push
+from agentkit.store.urls import SentinelUrl
 
 __all__ = ["QUEUE", "TASKS", "CeleryNudger", "celery_app"]
 
@@ -29,12 +30,18 @@ log = logging.getLogger(__name__)
 QUEUE = "agentkit"
 TASKS: dict[StepKind, str] = {"model": "agentkit.model_call", "tool": "agentkit.tool_call"}
 _QUIET_SECONDS = 2.0
+_TIMEOUT = 2.0
 
 
 @functools.cache
 def celery_app(broker_url: str) -> Celery:
-    """The Celery application for a broker: JSON only, no results, nothing that a nudge does not need."""
-    app = Celery("agentkit", broker=broker_url, set_as_current=False)
+    """The Celery application for a broker: JSON only, no results, nothing that a nudge does not need.
+
+    A message is acknowledged when its step begins, since the store and not the broker delivers again. It is
+    acknowledged at all because only then does the broker keep to the prefetch count, and spread messages.
+    """
+    sentinel = SentinelUrl.read(broker_url)
+    app = Celery("agentkit", broker=sentinel.broker_url() if sentinel else broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -48,25 +55,56 @@ def celery_app(broker_url: str) -> Celery:
         worker_hijack_root_logger=False,
         worker_enable_remote_control=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_publish_retry=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_connection_timeout=2.0,
-        broker_transport_options=_transport_options(broker_url),
+        broker_connection_timeout=_TIMEOUT,
+        broker_pool_acquire_timeout=_TIMEOUT,
         event_queue_ttl=60.0,
         event_queue_expires=120.0,
     )
+    if _is_redis(broker_url):
+        app.conf.update(_REDIS)
+        if sentinel:
+            app.conf.broker_transport_options = {**app.conf.broker_transport_options, "master_name": sentinel.service}
+    elif _is_amqp(broker_url):
+        app.conf.update(_AMQP)
     return app
 
 
-def _transport_options(broker_url: str) -> dict[str, Any]:
-    if not _is_redis(broker_url):
-        return {}
-    # One priority: a worker's blocking read asks one key instead of four.
-    return {"priority_steps": [0], "socket_connect_timeout": 2.0, "socket_timeout": 10.0, "health_check_interval": 30}
+_REDIS: dict[str, Any] = {
+    "broker_transport_options": {
+        "priority_steps": [0],  # a worker's blocking read asks one key instead of four
+        "socket_connect_timeout": _TIMEOUT,
+        "socket_timeout": 10.0,
+        "health_check_interval": 30,
+    },
+    # Else a worker ends when the server is read-only or full for a moment (celery/celery#7946).
+    "broker_channel_error_retry": True,
+}
+
+_AMQP: dict[str, Any] = {
+    "task_default_queue_type": "quorum",
+    "worker_consumer": "agentkit.listener:Listener",
+    # A connection that lay in the pool while RabbitMQ was restarted is dead: made anew once, at once.
+    "task_publish_retry": True,
+    "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
+    "broker_transport_options": {"confirm_publish": True, "read_timeout": 4, "write_timeout": 4},
+    "broker_heartbeat": 30,  # of the connections that workers listen on
+    # Else a worker ends when its queue has no leader for a moment, or is deleted.
+    "broker_channel_error_retry": True,
+    # An exclusive queue stays locked by the connection that a worker lost, and the worker would not come back.
+    "control_queue_exclusive": False,
+    "control_queue_durable": True,
+}
 
 
 def _is_redis(url: str) -> bool:
-    return url.startswith(("redis://", "rediss://", "unix://"))
+    return url.startswith(("redis://", "rediss://", "unix://", "redis+sentinel://"))
+
+
+def _is_amqp(url: str) -> bool:
+    return url.startswith(("amqp://", "amqps://", "pyamqp://"))
 
 
 class CeleryNudger:
@@ -74,7 +112,9 @@ class CeleryNudger:
 
     def __init__(self, settings: Settings) -> None:
         self.app = celery_app(settings.broker_url)
+        self._url = settings.broker_url
         self._lock = threading.Lock()
+        self._down = False
         self._down_until = 0.0
         shared = settings.broker_url == settings.redis_url and _is_redis(settings.broker_url)
         self._template = MessageTemplate(self.app) if shared else None
@@ -83,18 +123,32 @@ class CeleryNudger:
         return None if self._template is None else Push(QUEUE, self._template.render(run_id, step, kind))
 
     def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
-        if time.monotonic() < self._down_until:
+        if not self._may_try():
             return
         try:
             send(self.app, run_id, step, kind)
         except Exception as error:  # each broker's driver has errors of its own, and a nudge must not fail for any
             with self._lock:
+                self._down = True
                 self._down_until = time.monotonic() + _QUIET_SECONDS
             log.warning("the broker took no nudge (%s); the store's sweep makes up for it", type(error).__name__)
+        else:
+            self._down = False
+
+    def _may_try(self) -> bool:
+        """Whether to ask the broker. While it is down one caller in a while does: an answer may take seconds."""
+        if not self._down:
+            return True
+        with self._lock:
+            now = time.monotonic()
+            if now < self._down_until:
+                return False
+            self._down_until = now + _QUIET_SECONDS
+            return True
 
     def queued(self) -> int:
         """How many nudges wait in the queue; 0 also where there is no queue yet or the broker is away."""
-        if time.monotonic() < self._down_until:
+        if self._down:
             return 0
         try:
             with self.app.pool.acquire(block=True, timeout=1.0) as connection, connection.channel() as channel:
@@ -104,8 +158,9 @@ class CeleryNudger:
 
     def reachable(self) -> bool:
         """Whether the broker answers within a second or two."""
+        options = {"socket_timeout": 1.0} if _is_redis(self._url) else {}
         try:
-            with self.app.connection_for_write(connect_timeout=1.0) as connection:
+            with self.app.connection_for_write(connect_timeout=1.0, transport_options=options) as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=1.0)
         except Exception:
             return False
@@ -121,7 +176,7 @@ def send(app: Celery, run_id: str, step: int, kind: StepKind, **options: Any) ->
         argsrepr=_argsrepr(run_id, step),
         kwargsrepr="{}",
         ignore_result=True,
-        retry=False,
+        confirm_timeout=_TIMEOUT,
         **options,
     )
 

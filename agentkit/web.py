@@ -11,8 +11,9 @@ from flask import Flask, Response, request
 from agentkit.application import load_kit
 from agentkit.http import problems, runs, system
 from agentkit.http.state import EXTENSION, WebState
-from agentkit.http.streams import sse_response, warn_of_sync_workers
+from agentkit.http.streams import gunicorn_worker, sse_response, warn_of_sync_workers
 from agentkit.kit import AgentKit
+from agentkit.runtime.warnings import warn_of_store
 from agentkit.settings import Settings
 
 __all__ = ["create_app", "sse_response"]
@@ -43,13 +44,17 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
             response.headers.pop("Content-Type", None)  # Flask's own answer: a list of methods and no HTML
         return response
 
-    warned = warn_of_sync_workers()
+    warned = False
 
-    @app.before_request
-    def look_at_server() -> None:
-        nonlocal warned  # a preloaded application learns only now which worker serves it
+    def look_around() -> None:
+        nonlocal warned
         if not warned:
             warned = True
             warn_of_sync_workers()
+            warn_of_store(kit.store)
+
+    app.before_request(look_around)  # a preloaded application learns only then which process serves it
+    if gunicorn_worker() is not None:
+        look_around()
 
     return app

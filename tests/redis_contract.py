@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import redis
+from redis.crc import key_slot
 
+from agentkit.errors import RunNotTerminalError
 from agentkit.record import Step
 from agentkit.store.base import Push, Store
 from agentkit.store.redis import RedisStore
@@ -33,8 +35,12 @@ def echoing(client_class: type[redis.Redis]) -> type[redis.Redis]:
 
     class Echo(client_class):  # type: ignore[misc, valid-type]
         lossy = False
+        called: ClassVar[list[tuple[str, ...]]] = []
+        """The keys of each script call."""
 
         def execute_command(self, *args: Any, **options: Any) -> Any:
+            if args[0] == "EVALSHA":
+                self.called.append(args[3 : 3 + int(args[2])])
             if self.lossy and args[0] in ("EVALSHA", "EVAL", "FCALL"):
                 super().execute_command(*args, **options)
             return super().execute_command(*args, **options)
@@ -124,6 +130,26 @@ class RedisStoreContract(StoreContract):
         lease = claimed(store, run_id).lease
         client.script_flush()
         assert store.renew([lease], LEASE_MS) == [store.load(run_id).version]
+
+    def test_every_script_call_stays_in_one_slot_of_a_cluster(self, store: Store, client: Any) -> None:
+        client.called.clear()
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        store.append(claim.lease, [event("x")], 1)
+        store.renew([claim.lease], LEASE_MS)
+        store.messages(run_id)
+        store.commit(step_done(claim, opens=(Step(2, "model"),)), claim.state.version, claim.lease)
+        store.release(claimed(store, run_id, 2).lease)
+        store.events(run_id, 0, 10)
+        store.note(run_id, 1)
+        for run in store.due(1, 1000):
+            store.settle(run, None)
+        with pytest.raises(RunNotTerminalError):
+            store.delete(run_id)
+        slots = [{key_slot(key.encode()) for key in keys} for keys in client.called]
+        assert len(slots) >= 11
+        assert all(len(of_one_call) == 1 for of_one_call in slots)
+        assert len(set.union(*slots)) > 1, "the due index has a slot of its own"
 
     def test_every_key_has_the_prefix(self, store: Store, client: Any) -> None:
         run_id = new_run(store)

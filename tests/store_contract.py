@@ -61,6 +61,28 @@ class StoreContract(IndexContract):
 
     # -- create, load ------------------------------------------------------------------------------
 
+    def test_a_call_made_again_under_its_name_answers_as_the_first_time(self, store: Store) -> None:
+        change = first_change("named")
+        assert store.create(change, act="a")
+        assert store.create(change, act="a")
+        assert not store.create(change, act="b")
+        claim, again = (store.claim("named", 1, LEASE_MS, act="c") for _ in range(2))
+        assert claim is not None
+        assert again is not None
+        assert claim.lease == again.lease
+        assert store.claim("named", 1, LEASE_MS, act="d") is None
+        done = step_done(claim)
+        assert len({store.commit(done, claim.state.version, claim.lease, act="e") for _ in range(2)}) == 1
+        with pytest.raises(LeaseLostError):
+            store.commit(done, claim.state.version, claim.lease, act="f")
+
+    def test_a_released_lease_is_not_renewed(self, store: Store) -> None:
+        run_id = new_run(store)
+        lease = claimed(store, run_id).lease
+        store.release(lease)
+        assert store.renew([lease], LEASE_MS) == [None]
+        assert claimed(store, run_id).lease.attempt == 2
+
     def test_a_created_run_reads_back_as_it_was_made(self, store: Store) -> None:
         run_id = new_id()
         change = first_change(run_id)

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _MAX_HOLD_MS = 4000
 _BATCH = 100
 _SLACK_MS = 50
+_HOLDERS_FIRST_SECONDS = 2.0
+"""After an outage of the store, in which leases ran out: their holders are there, and write or renew at once."""
 _CROWD = 200
 """Nudges waiting in the queue from which on recovery adds hardly any."""
 _TRICKLE = 10
@@ -70,12 +72,17 @@ class Recovery:
         self._stop.set()
 
     def _run(self) -> None:
+        away = False
         while not self._stop.is_set():
             try:
                 self._store.beat(self._name, max(5000, round(self._period * 5000)))
+                if away:
+                    away = False
+                    self._stop.wait(_HOLDERS_FIRST_SECONDS)
                 while self.sweep() == _BATCH and not self._stop.is_set():
                     pass
             except StoreUnavailableError as error:
+                away = True
                 log.warning("recovery waits for the store: %s", error)
             except Exception:
                 log.exception("recovery failed, and goes on")

@@ -3,6 +3,8 @@
 The first text after a quiet time is written at once; what follows within the window is collected and
 written together when the window ends, by the ticker, also while the provider is silent. Pieces of a tool
 call's arguments always wait for the window: nobody reads them letter by letter, and most calls end within it.
+
+While the store is away, what comes is collected: the model's answer is paid for, and nobody else can take the step.
 """
 
 from __future__ import annotations
@@ -11,26 +13,36 @@ import threading
 import time
 from collections.abc import Callable
 
-from agentkit.errors import LeaseLostError, StoreError
+from agentkit.errors import LeaseLostError, StoreError, StoreUnavailableError
 from agentkit.events import Event
 from agentkit.runtime.leases import Held
+from agentkit.runtime.patience import Patience
 from agentkit.runtime.ticker import Ticker
 from agentkit.store.base import Store
 
 __all__ = ["EventSink"]
+
+_AGAIN_SECONDS = 0.2
 
 
 class EventSink:
     """One step's way into the log. `saw` is called with the version that each write brings back."""
 
     def __init__(
-        self, store: Store, held: Held, ticker: Ticker, window: float, saw: Callable[[Held, int], None]
+        self,
+        store: Store,
+        held: Held,
+        ticker: Ticker,
+        window: float,
+        saw: Callable[[Held, int], None],
+        patience: Patience | None = None,
     ) -> None:
         self._store = store
         self._held = held
         self._ticker = ticker
         self._window = window
         self._saw = saw
+        self._patience = patience or Patience()
         self._lock = threading.RLock()
         self._waiting: list[Event] = []
         self._sending: list[Event] = []
@@ -52,18 +64,20 @@ class EventSink:
             wait = self._last_flush + self._window - time.monotonic()
             if wait <= 0 and _only_arguments(self._waiting):
                 wait = self._window
-            if wait <= 0:
+            if wait > 0:
+                self._flush_later(wait)
+                return
+            try:
                 self._flush()
-            else:
-                self._timer = True
-                self._ticker.call_later(wait, self._on_timer)
+            except StoreUnavailableError:
+                self._flush_later(_AGAIN_SECONDS)
 
     def drain(self) -> tuple[Event, ...]:
         """What is not in the log yet, for the step's commit to carry. Nothing is written after this."""
         with self._lock:
             self._closed = True
             if self._sending:  # a write whose outcome is unknown: only repeating it tells
-                self._send()
+                self._patience.attempt(self._send)
             events, self._waiting = tuple(self._waiting), []
             return events
 
@@ -76,9 +90,12 @@ class EventSink:
                 self._flush()
             except LeaseLostError:
                 self._held.cancel.cancel("lost")
-            except StoreError:
-                self._timer = True
-                self._ticker.call_later(max(self._window, 0.2), self._on_timer)
+            except StoreError:  # what will not pass shows at the next write of the step itself
+                self._flush_later(max(self._window, _AGAIN_SECONDS))
+
+    def _flush_later(self, seconds: float) -> None:
+        self._timer = True
+        self._ticker.call_later(seconds, self._on_timer)
 
     def _flush(self) -> None:
         if self._sending:  # of a write that failed

@@ -121,9 +121,15 @@ class Subscription(Protocol):
 
 
 class Store(Protocol):
+    """Every method may raise StoreUnavailableError, after which the call may be made again, and StoreError.
+
+    A call that failed may have been done all the same: its reply was lost. `act` names a call for that case:
+    made again under the same name, right after, it answers as the first time and changes nothing.
+    """
+
     # -- one run: each call is atomic
 
-    def create(self, change: Change, pushes: Sequence[Push] = ()) -> bool:
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
         """Make a new run; False, and nothing changed, if one of this id is there. `pushes` as in `commit`."""
         ...
 
@@ -133,12 +139,11 @@ class Store(Protocol):
         """The whole conversation, and the state of the same moment."""
         ...
 
-    def claim(self, run_id: str, step: int, lease_ms: int) -> Claim | None:
+    def claim(self, run_id: str, step: int, lease_ms: int, *, act: str = "") -> Claim | None:
         """Lend `step` to the caller: None if it is not open, or lent to another whose lease still runs.
 
         The first claim after a pause and the first of a step append what the change that opened it left
         for them. A queued run becomes running. A model step's state carries the whole conversation.
-        A claim that was done, asked for again because its reply was lost, answers as the first time.
         """
         ...
 
@@ -150,17 +155,18 @@ class Store(Protocol):
         """
         ...
 
-    def commit(self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = ()) -> Commit:
+    def commit(
+        self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = (), *, act: str = ""
+    ) -> Commit:
         """Make `change` true if the run still has `version` and the lease, where given, still holds.
 
-        Raises VersionConflictError or LeaseLostError, and changes nothing. A commit that was done, asked for
-        again because its reply was lost, answers as the first time. The keys of an ended run get a time to live.
+        Raises VersionConflictError or LeaseLostError, and changes nothing. The keys of an ended run get a time to live.
         `pushes` go into their queues in the same act; only a store that shares its server with them gets any.
         """
         ...
 
     def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
-        """Extend leases, in one round trip; for each the run's version, or None where the lease is gone."""
+        """Extend leases, in one round trip; for each the run's version, or None where it is gone or was released."""
         ...
 
     def release(self, lease: Lease) -> None:
@@ -237,7 +243,7 @@ class Store(Protocol):
         ...
 
     def check(self) -> Health:
-        """Raises StoreUnavailableError if the store cannot be asked."""
+        """Raises StoreUnavailableError if the store cannot be asked, or takes no writes."""
         ...
 
     def close(self) -> None: ...

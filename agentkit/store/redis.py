@@ -6,22 +6,18 @@ runs) is never in one script with a run's keys, so the store can be a cluster.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import redis
-import redis.backoff
 import redis.exceptions
-import redis.retry
 
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
-    StoreUnavailableError,
     UnsupportedSchemaVersionError,
     VersionConflictError,
 )
@@ -40,46 +36,13 @@ from agentkit.store.base import (
     StoredResolution,
     Subscription,
 )
+from agentkit.store.connection import connect, translated
 from agentkit.store.encoding import decode_resolution, decode_state, encode_change
 from agentkit.store.redis_hub import Hub
 
-__all__ = ["RedisStore", "connect"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["RedisStore"]
 
 _SCRIPTS = ("append", "claim", "commit", "delete", "events", "load", "note", "release", "renew", "settle", "take")
-_SOCKET_SECONDS = 5.0
-
-
-def connect(url: str) -> redis.Redis:
-    """A client with the patience that agentkit needs: redis-py by itself never retries.
-
-    Commands are safe to send twice: each script knows whether it was done.
-    """
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=_SOCKET_SECONDS,
-        socket_connect_timeout=2.0,
-        health_check_interval=30,
-        retry=redis.retry.Retry(redis.backoff.ExponentialBackoff(cap=0.5, base=0.05), 3),
-        retry_on_error=[redis.exceptions.ConnectionError, redis.exceptions.TimeoutError],
-    )
-
-
-def _translated(method: F) -> F:
-    """Redis's errors become ours at this edge."""
-
-    @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        except redis.exceptions.RedisError as error:
-            if isinstance(error, redis.exceptions.NoScriptError | redis.exceptions.DataError):
-                raise
-            raise StoreUnavailableError(f"the store cannot be used: {type(error).__name__}: {error}") from error
-
-    return cast(F, call)
 
 
 class Scripts:
@@ -139,13 +102,15 @@ class RedisStore:
 
     # -- one run
 
-    @_translated
-    def create(self, change: Change, pushes: Sequence[Push] = ()) -> bool:
-        return bool(self._commit(change, "new", None, pushes) != b"exists")
+    @translated
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
+        return bool(self._commit(change, "new", None, pushes, act) != b"exists")
 
-    @_translated
-    def commit(self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = ()) -> Commit:
-        reply = self._commit(change, str(version), lease, pushes)
+    @translated
+    def commit(
+        self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = (), *, act: str = ""
+    ) -> Commit:
+        reply = self._commit(change, str(version), lease, pushes, act)
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {change.record.id}")
         if reply == b"lost":
@@ -155,11 +120,11 @@ class RedisStore:
         version, before, last = (int(value) for value in reply)
         return Commit(version, before + 1, last)
 
-    def _commit(self, change: Change, version: str, lease: Lease | None, pushes: Sequence[Push]) -> Any:
+    def _commit(self, change: Change, version: str, lease: Lease | None, pushes: Sequence[Push], act: str) -> Any:
         encoded = encode_change(change, new=version == "new")
         run_id = change.record.id
         args: list[Any] = [
-            new_id(),
+            act or new_id(),
             version,
             lease.step if lease else "",
             lease.token if lease else "",
@@ -181,11 +146,11 @@ class RedisStore:
         keys += [push.queue for push in pushes]
         return self._scripts.call("commit", keys, *args)
 
-    @_translated
+    @translated
     def load(self, run_id: str) -> RunState:
         return self._load(run_id, "")
 
-    @_translated
+    @translated
     def messages(self, run_id: str) -> tuple[RunState, list[Message]]:
         state = self._load(run_id, "0")
         return state, list(state.turn)
@@ -196,10 +161,10 @@ class RedisStore:
             raise RunNotFoundError(f"there is no run {run_id}")
         return _state(reply)
 
-    @_translated
-    def claim(self, run_id: str, step: int, lease_ms: int) -> Claim | None:
+    @translated
+    def claim(self, run_id: str, step: int, lease_ms: int, *, act: str = "") -> Claim | None:
         keys = [self._key(run_id), self._key(run_id, ":m"), self._key(run_id, ":e")]
-        reply = self._scripts.call("claim", keys, step, lease_ms, self._max_events, SCHEMA_VERSION, new_id())
+        reply = self._scripts.call("claim", keys, step, lease_ms, self._max_events, SCHEMA_VERSION, act or new_id())
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {run_id}")
         if reply == b"no":
@@ -209,7 +174,7 @@ class RedisStore:
         token, attempt, state = reply
         return Claim(Lease(run_id, step, int(token), int(attempt)), _state(state))
 
-    @_translated
+    @translated
     def append(self, lease: Lease, events: Sequence[Event], flush: int) -> int:
         keys = [self._key(lease.run_id), self._key(lease.run_id, ":e")]
         bodies = [dumps(event) for event in events]
@@ -218,16 +183,16 @@ class RedisStore:
             raise LeaseLostError
         return int(reply)
 
-    @_translated
+    @translated
     def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
         calls = [([self._key(lease.run_id)], [lease.step, lease.token, lease_ms]) for lease in leases]
         return [None if reply == b"lost" else int(reply) for reply in self._scripts.call_many("renew", calls)]
 
-    @_translated
+    @translated
     def release(self, lease: Lease) -> None:
         self._scripts.call("release", [self._key(lease.run_id)], lease.step, lease.token)
 
-    @_translated
+    @translated
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
         key = self._key(run_id, ":r")
         if decision_id is None:
@@ -238,17 +203,20 @@ class RedisStore:
         stored = cast(bytes | None, self._client.hget(key, f"d:{decision_id}"))
         return None if stored is None else decode_resolution(decision_id, stored)
 
-    @_translated
+    @translated
     def resolutions(self, run_id: str) -> list[StoredResolution]:
         fields = cast(dict[bytes, bytes], self._client.hgetall(self._key(run_id, ":r")))
         found = [decode_resolution(key[2:].decode(), value) for key, value in fields.items() if key.startswith(b"d:")]
         return sorted(found, key=lambda each: each.seq)
 
-    @_translated
+    @translated
     def events(self, run_id: str, after: int, limit: int) -> EventPage:
-        reply = self._scripts.call("events", [self._key(run_id), self._key(run_id, ":e")], after + 1, limit)
+        keys = [self._key(run_id), self._key(run_id, ":e")]
+        reply = self._scripts.call("events", keys, after + 1, limit, SCHEMA_VERSION)
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {run_id}")
+        if reply == b"newer":
+            raise UnsupportedSchemaVersionError
         status, last, first, entries = reply
         return EventPage(
             events=[StoredEvent(_seq(entry[0]), entry[1][1]) for entry in entries],
@@ -260,32 +228,34 @@ class RedisStore:
     def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
         return self._hub.subscribe(self._key(run_id, "" if stops_only else ":e"))
 
-    @_translated
+    @translated
     def delete(self, run_id: str) -> None:
         keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r")]
-        reply = self._scripts.call("delete", keys)
+        reply = self._scripts.call("delete", keys, SCHEMA_VERSION)
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {run_id}")
+        if reply == b"newer":
+            raise UnsupportedSchemaVersionError
         if reply == b"running":
             raise RunNotTerminalError
         self.unlist(run_id)
 
     # -- across runs
 
-    @_translated
+    @translated
     def note(self, run_id: str, at: int) -> None:
         self._scripts.call("note", [self._due], run_id, at)
 
-    @_translated
+    @translated
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
         mark, ids = self._scripts.call("take", [self._due], limit, hold_ms)
         return [DueRun(run_id.decode(), float(mark)) for run_id in ids]
 
-    @_translated
+    @translated
     def settle(self, run: DueRun, at: int | None) -> None:
         self._scripts.call("settle", [self._due], run.run_id, repr(run.mark), "" if at is None else at)
 
-    @_translated
+    @translated
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         name = f"{self._prefix}idem:{key}"
         mine = f"{digest} {run_id}"
@@ -293,22 +263,22 @@ class RedisStore:
         bound_digest, _, bound_run = (theirs.decode() if theirs else mine).partition(" ")
         return bound_digest, bound_run
 
-    @_translated
+    @translated
     def index(self, run_id: str) -> None:
         self._client.zadd(self._runs, {run_id: 0})
 
-    @_translated
+    @translated
     def unlist(self, run_id: str) -> None:
         self._client.zrem(self._runs, run_id)
         self._client.zrem(self._due, run_id)
 
-    @_translated
+    @translated
     def listing(self, before: str | None, limit: int) -> list[str]:
         newest = f"({before}" if before else "+"
         ids = cast(list[bytes], self._client.zrevrangebylex(self._runs, newest, "-", 0, limit))
         return [run_id.decode() for run_id in ids]
 
-    @_translated
+    @translated
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         calls = [([self._key(run_id), self._key(run_id, ":m")], ["none"]) for run_id in run_ids]
         replies = self._scripts.call_many("load", calls)
@@ -316,7 +286,7 @@ class RedisStore:
 
     # -- the store itself
 
-    @_translated
+    @translated
     def beat(self, worker: str, ttl_ms: int) -> None:
         now = now_ms()
         pipe = self._client.pipeline(transaction=False)
@@ -326,20 +296,24 @@ class RedisStore:
         pipe.pexpire(self._workers, ttl_ms, gt=True)  # never earlier than another worker said
         pipe.execute()
 
-    @_translated
+    @translated
     def workers(self) -> list[str]:
         return [w.decode() for w in cast(list[bytes], self._client.zrangebyscore(self._workers, now_ms(), "+inf"))]
 
-    @_translated
+    @translated
     def backlog(self) -> tuple[int, int]:
         overdue = self._client.zcount(self._due, "-inf", now_ms())
         return self._client.zcard(self._due), overdue
 
-    @_translated
+    @translated
     def check(self) -> Health:
-        self._client.ping()
-        memory = self._client.info("memory")
-        persistence = self._client.info("persistence")
+        # Asked by a write: a replica, a full server and one without its replicas answer a PING.
+        self._client.set(f"{self._prefix}probe", "", px=1000)
+        try:
+            memory = self._client.info("memory")
+            persistence = self._client.info("persistence")
+        except redis.exceptions.NoPermissionError:
+            return Health(("INFO is not permitted: whether the server evicts or forgets runs cannot be told",))
         warnings = []
         policy = memory.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and memory.get("maxmemory"):

@@ -109,6 +109,15 @@ def pay(cents: int, ctx: ToolContext) -> str:
     return f"paid {cents}"
 
 
+@tool(effects="once")
+def hold(ctx: ToolContext) -> str:
+    """Hold until the ledger says to let go, which must not happen twice."""
+    _record("hold", ctx)
+    ledger = Ledger(os.environ["ACCEPTANCE_LEDGER"])
+    wait_until(lambda: ledger.entries(let_go=ctx.run_id), timeout=30, what="the word to let go")
+    return "held"
+
+
 @tool(decision=APPROVAL, decision_timeout=600)
 def approve(ctx: ToolContext, decision: dict[str, Any]) -> str:
     """Ask, with a time limit that nobody reaches."""
@@ -138,7 +147,7 @@ kit = AgentKit(
         Agent("patient", model="openai:test-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
-        Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal]),
+        Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal, hold]),
         Agent("haunted", model="openai:test-model", transform_context=_fatal_context),
     ]
 )

@@ -8,19 +8,54 @@ from typing import Any
 import pytest
 
 from tests.acceptance.stack import Stack
+from tests.brokers import Broker, RabbitBroker, ValkeyBroker
+from tests.servers import ValkeyServer
 
 _LOG_TAIL = 6000
 _began = pytest.StashKey[dict[str, int]]()
 
 
+BROKERS = ("redis", "other-redis", "rabbitmq")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each broker that its mark `brokers` names, and without the mark on the store's own Redis."""
+    name = "broker"
+    if name in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("brokers")
+        metafunc.parametrize(name, mark.args or BROKERS if mark else ("redis",), indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"))
+def other_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey that is no store, and keeps its data as the store's does."""
+    with ValkeyServer(tmp_path_factory.mktemp("broker")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> str:
+    """The kind of broker that a stack has."""
+    kind: str = request.param
+    return kind
+
+
+def make_broker(kind: str, vhost: str, request: pytest.FixtureRequest) -> Broker | None:
+    """The broker for a stack; None where it is the store."""
+    if kind == "rabbitmq":
+        return RabbitBroker(request.getfixturevalue("rabbitmq"), vhost)
+    return ValkeyBroker(request.getfixturevalue("other_redis")) if kind == "other-redis" else None
+
+
+@pytest.fixture(scope="session")
+def shared_stack(
+    broker: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack"), broker=make_broker(broker, "stack", request))
     try:
         yield stack
     finally:
-        stack.kill_everything()
-        stack.store.stop()
+        stack.close()
 
 
 @pytest.fixture

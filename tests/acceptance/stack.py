@@ -21,6 +21,7 @@ import httpx
 import psutil
 
 from tests.acceptance.ledger import Ledger
+from tests.brokers import Broker, ValkeyBroker
 from tests.event_rules import check_log
 from tests.servers import ValkeyServer, free_port
 from tests.waiting import wait_until
@@ -244,16 +245,22 @@ class Stack:
     """A Valkey that keeps its data, two workers, two web processes and a model.
 
     `settings`: variables for all of agentkit's processes; `web_settings`: for the web processes, over these.
+    `broker`: a running one, where it is not the store.
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, str] | None = None, web_settings: dict[str, str] | None = None
+        self,
+        folder: Path,
+        settings: dict[str, str] | None = None,
+        web_settings: dict[str, str] | None = None,
+        broker: Broker | None = None,
     ) -> None:
         self.folder = folder
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.store = ValkeyServer(folder / "valkey")
         self.store.start()
-        self._store_runs = True
+        self._store_broker = ValkeyBroker(self.store)
+        self.broker: Broker = broker or self._store_broker
         self.model = ModelProcess(environment(), folder, self.ledger)
         self.env = environment(
             AGENTKIT_APP="tests.acceptance.app:kit",
@@ -264,6 +271,8 @@ class Stack:
             ACCEPTANCE_LEDGER=str(self.ledger.path),
             HOME=str(folder),  # gunicorn puts a control socket there
         )
+        if broker is not None:
+            self.env["AGENTKIT_BROKER_URL"] = broker.url
         self.env |= settings or {}
         web_env = self.env | (web_settings or {})
         self.workers = [WorkerProcess(f"worker-{n}", self.env, folder) for n in (1, 2)]
@@ -275,9 +284,9 @@ class Stack:
 
     def repair(self) -> None:
         """Start whatever is not running."""
-        if not self._store_runs:
-            self.store.start()
-            self._store_runs = True
+        for server in (self._store_broker, self.broker):
+            if not server.running:
+                server.start()
         self.start(*(process for process in self.processes if process.process is None))
 
     def start(self, *processes: Process) -> None:
@@ -294,8 +303,14 @@ class Stack:
     def kill_everything(self) -> None:
         for process in self.processes:
             process.kill()
-        self.store.kill()
-        self._store_runs = False
+        self._store_broker.kill()
+        self.broker.kill()
+
+    def close(self) -> None:
+        """End it for ever. The broker, where it is not the store, is its owner's to end."""
+        for process in self.processes:
+            process.kill()
+        self.store.stop()
 
     def wait_for(self, run_id: str, *statuses: str, timeout: float = 15) -> dict[str, Any]:
         """The run once it has one of these statuses."""
@@ -329,4 +344,4 @@ class Stack:
 
     def queued(self) -> int:
         """How many nudges wait in the broker."""
-        return int(self.store.command("LLEN", "agentkit").removeprefix(":"))
+        return self.broker.queued()

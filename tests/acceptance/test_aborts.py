@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
+import pytest
+
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import Stack
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.brokers("redis", "rabbitmq")
 
 WITHIN_SECONDS = 1.5
 """The protocol's second, and what a busy machine adds to it."""

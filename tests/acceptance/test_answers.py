@@ -12,6 +12,8 @@ import pytest
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import Stack, WebProcess
 
+pytestmark = pytest.mark.brokers("redis", "rabbitmq")
+
 ASK = script([call("refund", order_id="A-1", cents=250)], "Done.")
 MANY = 50
 

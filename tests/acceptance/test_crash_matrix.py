@@ -15,10 +15,14 @@ import pytest
 import redis
 
 from agentkit.ids import new_id
+from tests.acceptance.conftest import make_broker
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import Stack, events_of
+from tests.brokers import Broker
 from tests.redis_contract import ttls_of
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.brokers("redis", "rabbitmq")
 
 LEASE_SECONDS = "0.5"
 MAX_ATTEMPTS = 3
@@ -67,15 +71,16 @@ ANSWER_POINTS = ["before note 1", *around("commit", 1)]
 class CrashStack(Stack):
     """A stack whose workers, or web processes, die where they are told to."""
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: Any, broker: Broker | None) -> None:
         self.worker_fault = folder / "worker.fault"
         self.web_fault = folder / "web.fault"
         settings = {
             "AGENTKIT_FAULT": str(self.worker_fault),
             "AGENTKIT_LEASE_SECONDS": LEASE_SECONDS,
             "AGENTKIT_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+            "AGENTKIT_STOP_GRACE_SECONDS": "0",
         }
-        super().__init__(folder, settings, {"AGENTKIT_FAULT": str(self.web_fault)})
+        super().__init__(folder, settings, {"AGENTKIT_FAULT": str(self.web_fault)}, broker)
 
     def revive(self) -> None:
         """Start workers that died. The wait for them is another's: the one that lives goes on."""
@@ -136,20 +141,23 @@ class CrashStack(Stack):
         return events
 
 
-@pytest.fixture(scope="module")
-def crash_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashStack]:
-    stack = CrashStack(tmp_path_factory.mktemp("crashes"))
+@pytest.fixture(scope="session")
+def crash_stack(
+    broker: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CrashStack]:
+    stack = CrashStack(tmp_path_factory.mktemp("crashes"), make_broker(broker, "crashes", request))
     try:
         stack.start(*stack.processes)
         yield stack
     finally:
-        stack.kill_everything()
-        stack.store.stop()
+        stack.close()
 
 
 @pytest.fixture
 def shared_stack(crash_stack: CrashStack) -> CrashStack:
     """Under this name a failed test shows how the logs of the processes end (conftest)."""
+    if not crash_stack.broker.running:
+        crash_stack.broker.start()
     crash_stack.revive()
     crash_stack.worker_fault.write_text("")
     crash_stack.web_fault.write_text("")

@@ -7,9 +7,13 @@ import time
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import LEASE_SECONDS, Stack
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.brokers
 
 LONG_ANSWER = "It takes a while to say all this, and the one who began to say it will not be there at its end."
 
@@ -88,7 +92,7 @@ def test_a_run_whose_nudge_was_lost_is_found_within_the_lease_time(stack: Stack)
     stack.kill_workers()
     run_id = stack.web_a.begin("support", script("Here I am."))
     wait_until(lambda: stack.queued() > 0, what="the nudge in the queue")
-    stack.store.command("DEL", "agentkit")
+    stack.broker.purge()
     stack.workers[0].start()
     began = time.monotonic()
     stack.wait_for(run_id, "completed")

@@ -12,6 +12,8 @@ import pytest
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import ROOT, Stack, WorkerProcess, environment, events_of
 
+pytestmark = pytest.mark.brokers
+
 REFUND = script(
     [call("look_up", order_id="A-1")],
     [{"type": "text", "text": "I will ask for it."}, call("refund", order_id="A-1", cents=250)],

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import Stack
+
+pytestmark = pytest.mark.brokers("redis", "rabbitmq")
 
 PAY = script([call("refund", order_id="A-1", cents=250)], "The money is back.")
 TASK = script([call("support", input=PAY)], "I had it done.")

@@ -11,6 +11,8 @@ from tests.acceptance.model import call, script
 from tests.acceptance.stack import Stack
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.brokers("redis", "rabbitmq")
+
 WITHIN_SECONDS = 5
 """From an item's `expiresAt` to its consequence."""
 

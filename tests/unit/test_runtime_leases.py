@@ -108,6 +108,20 @@ def _steal(store: Store, held: Held) -> None:
     assert store.claim(held.lease.run_id, held.lease.step, 60_000) is not None
 
 
+def test_a_store_that_is_away_costs_the_model_s_answer_nothing() -> None:
+    store = CountingStore()
+    sink, held = sink_on(store, 0)
+    store.down = 1
+    sink.emit(delta("a"))  # is not taken, and does not raise
+    sink.emit(delta("b"))
+    wait_until(lambda: len(store.appends) == 2, what="the second try")
+    store.down = 1
+    sink.emit(delta("c"))
+    assert sink.drain() == ()
+    assert [deltas(events) for events in store.appends] == [["a"], ["b"], ["c"]]
+    assert store.load(held.lease.run_id).last_seq == 7
+
+
 def test_a_trailing_flush_that_the_store_could_not_take_is_tried_again() -> None:
     store = CountingStore()
     sink, held = sink_on(store, 0.02)

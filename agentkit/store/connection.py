@@ -1,0 +1,98 @@
+"""The connection to Redis: a client with the patience that agentkit needs, and what its errors mean to us.
+
+Two kinds of error leave this floor: StoreUnavailableError, after which the same call may be made again, and
+StoreError, which no repetition mends.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import redis
+import redis.backoff
+import redis.exceptions
+import redis.retry
+import redis.sentinel
+
+from agentkit.errors import StoreError, StoreUnavailableError
+from agentkit.store.urls import SentinelUrl
+
+__all__ = ["connect", "translated"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CONNECT_SECONDS = 2.0
+_SOCKET_SECONDS = 5.0
+
+_PASSING = re.compile(
+    r"(?:^|-)(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNBLOCKED)\b"
+)
+"""How a server says that it cannot serve now. Redis 6 puts what a script met behind a "-" in the text."""
+
+_PASSING_TYPES = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.ClusterError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,
+)
+
+
+def connect(url: str) -> redis.Redis:
+    """A client of the server that `url` names, or of the master that Sentinel names.
+
+    A broken connection is made anew and the command sent again, which is safe: each script knows whether it
+    was done. A server that takes a connection and gives no answer is not asked twice: its caller has waited.
+    Raises ConfigurationError for a Sentinel URL that cannot be read.
+    """
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "socket_timeout": _SOCKET_SECONDS,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "retry": redis.retry.Retry(
+            redis.backoff.ExponentialBackoff(cap=0.5, base=0.05),
+            3,
+            supported_errors=(redis.exceptions.ConnectionError,),
+        ),
+    }
+    sentinel = SentinelUrl.read(url)
+    if sentinel is None:
+        return redis.Redis.from_url(url, **options)
+    asking = {"socket_timeout": _CONNECT_SECONDS, "socket_connect_timeout": _CONNECT_SECONDS}
+    manager = redis.sentinel.Sentinel(sentinel.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    login = {"username": sentinel.username, "password": sentinel.password, "db": sentinel.db}
+    return cast(redis.Redis, manager.master_for(sentinel.service, **login, **options))  # type: ignore[no-untyped-call]
+
+
+def translated(method: F) -> F:
+    """Redis's errors become ours at this edge. For methods of what has its client as `_client`."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except redis.exceptions.RedisError as error:
+            said = f"{type(error).__name__}: {error}"
+            if not _passes(error):
+                raise StoreError(f"the store refused: {said}") from error
+            if _is_read_only(error):
+                # Our name for the server may lead to another by now, and an open connection would never see it.
+                self._client.connection_pool.disconnect(inuse_connections=False)
+            raise StoreUnavailableError(f"the store cannot be used: {said}") from error
+
+    return cast(F, call)
+
+
+def _passes(error: redis.exceptions.RedisError) -> bool:
+    return isinstance(error, _PASSING_TYPES) or _PASSING.search(str(error)) is not None
+
+
+def _is_read_only(error: redis.exceptions.RedisError) -> bool:
+    return isinstance(error, redis.exceptions.ReadOnlyError) or "-READONLY" in str(error)

@@ -1,0 +1,65 @@
+"""How steps outlast a store that is away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentkit.errors import StoreError, StoreUnavailableError
+from agentkit.runtime.patience import Patience, patient
+from agentkit.store.memory import MemoryStore
+from tests.store_changes import LEASE_MS, new_run, step_done
+
+
+class Lossy(MemoryStore):
+    """Does what it is told, and loses each reply once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: set[str] = set()
+
+    def _lose(self, name: str, result: Any) -> Any:
+        if name not in self.lost:
+            self.lost.add(name)
+            raise StoreUnavailableError
+        return result
+
+    def claim(self, *args: Any, **named: Any) -> Any:
+        return self._lose("claim", super().claim(*args, **named))
+
+    def commit(self, *args: Any, **named: Any) -> Any:
+        return self._lose("commit", super().commit(*args, **named))
+
+
+def test_a_claim_and_a_commit_whose_replies_were_lost_in_an_outage_are_done_once() -> None:
+    lossy = Lossy()
+    store = patient(lossy, Patience())
+    run_id = new_run(store)
+    claim = store.claim(run_id, 1, LEASE_MS)
+    assert claim is not None
+    assert claim.lease.attempt == 1
+    commit = store.commit(step_done(claim), claim.state.version, claim.lease)
+    assert lossy.lost == {"claim", "commit"}
+    assert commit.version == store.load(run_id).version == claim.state.version + 1
+
+
+def failing(error: Exception, calls: list[None]) -> None:
+    calls.append(None)
+    raise error
+
+
+def test_a_stopping_process_and_one_that_waited_long_enough_give_up() -> None:
+    with pytest.raises(StoreUnavailableError):
+        Patience(seconds=0).attempt(lambda: failing(StoreUnavailableError(), []))
+    calls: list[None] = []
+    with pytest.raises(StoreUnavailableError):
+        Patience(lambda: len(calls) > 2, stopping_seconds=0).attempt(lambda: failing(StoreUnavailableError(), calls))
+    assert len(calls) == 3
+
+
+def test_what_no_waiting_mends_is_not_tried_again() -> None:
+    calls: list[None] = []
+    with pytest.raises(StoreError):
+        Patience().attempt(lambda: failing(StoreError(), calls))
+    assert len(calls) == 1

@@ -41,7 +41,7 @@ def celery_app(broker_url: str) -> Celery:
     acknowledged at all because only then does the broker keep to the prefetch count, and spread messages.
     """
     sentinel = SentinelUrl.read(broker_url)
-    app = Celery("agentkit", broker=sentinel.broker_url() if sentinel else broker_url, set_as_current=False)
+    app = Celery("agentkit", broker=_celerys(broker_url, sentinel), set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -70,6 +70,15 @@ def celery_app(broker_url: str) -> Celery:
     elif _is_amqp(broker_url):
         app.conf.update(_AMQP)
     return app
+
+
+def _celerys(url: str, sentinel: SentinelUrl | None) -> str:
+    """A broker's URL as kombu writes it, where redis-py writes it in another way."""
+    if sentinel is not None:
+        return sentinel.broker_url()
+    if url.startswith("unix://"):
+        return "redis+socket" + url.removeprefix("unix").replace("?db=", "?virtual_host=")
+    return url
 
 
 _REDIS: dict[str, Any] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from agentkit.application import load_kit
-from agentkit.http import problems, runs, system
+from agentkit.http import access, problems, runs, system, websocket
 from agentkit.http.state import EXTENSION, WebState
 from agentkit.http.streams import sse_response, warn_of_sync_workers
 from agentkit.kit import AgentKit
@@ -32,6 +32,8 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     app.config["MAX_CONTENT_LENGTH"] = web.settings.max_body_bytes + 1  # bodies.py says why
     app.url_map.merge_slashes = False  # "//runs" is not there, instead of a redirect page
     problems.install(app)
+    access.install(app)
+    websocket.install(app)
     app.register_blueprint(runs.blueprint)
     app.register_blueprint(system.blueprint)
 

@@ -38,6 +38,7 @@ class HubSubscription:
         self.channel = channel
         self._waiting: deque[StoredEvent] = deque()
         self._look = False
+        self._woken = False
         self._news = threading.Condition()
         self._confirmed = threading.Event()
         self.late = False
@@ -68,12 +69,19 @@ class HubSubscription:
 
     def get(self, timeout: float) -> Sequence[StoredEvent] | None:
         with self._news:
-            if not self._news.wait_for(lambda: self._look or self._waiting, timeout):
+            self._news.wait_for(lambda: self._woken or self._look or self._waiting, timeout)
+            self._woken = False
+            if not self._look and not self._waiting:
                 return None
             self._look = False
             events = list(self._waiting)
             self._waiting.clear()
             return events
+
+    def wake(self) -> None:
+        with self._news:
+            self._woken = True
+            self._news.notify()
 
     def close(self) -> None:
         self._hub.leave(self)

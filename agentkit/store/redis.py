@@ -49,15 +49,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _SCRIPTS = ("append", "claim", "commit", "delete", "events", "load", "note", "release", "renew", "settle", "take")
 _SOCKET_SECONDS = 5.0
+_CONNECTIONS = 32
 
 
 def connect(url: str) -> redis.Redis:
     """A client with the patience that agentkit needs: redis-py by itself never retries.
 
-    Commands are safe to send twice: each script knows whether it was done.
+    Commands are safe to send twice: each script knows whether it was done. A thousand watchers that look at
+    the log at once wait for a connection, and open no thousand of them.
     """
-    return redis.Redis.from_url(
+    pool = redis.BlockingConnectionPool.from_url(
         url,
+        max_connections=_CONNECTIONS,
+        timeout=_SOCKET_SECONDS,
         protocol=2,
         socket_timeout=_SOCKET_SECONDS,
         socket_connect_timeout=2.0,
@@ -65,6 +69,7 @@ def connect(url: str) -> redis.Redis:
         retry=redis.retry.Retry(redis.backoff.ExponentialBackoff(cap=0.5, base=0.05), 3),
         retry_on_error=[redis.exceptions.ConnectionError, redis.exceptions.TimeoutError],
     )
+    return redis.Redis.from_pool(pool)
 
 
 def _translated(method: F) -> F:

@@ -51,11 +51,17 @@ class RunHandle:
         until_pause: bool = False,
         keepalive: float = KEEPALIVE_SECONDS,
         stopped: Callable[[], bool] = lambda: False,
+        bell: Bell | None = None,
     ) -> Iterator[bytes]:
-        """The run's events as server-sent events, from the one that gave this handle unless `after` is given."""
+        """The run's events as server-sent events, from the one that gave this handle unless `after` is given.
+
+        `bell` rings when `stopped` has become true. Without one it is asked every second, which costs more than
+        all else that an idle stream does.
+        """
         start = self.since if after is None else after
+        every = {} if bell is None else {"asked_every": keepalive}
         yield sse.retry(RETRY_MS)
-        for event in self.stored(start, until_pause=until_pause, tick=keepalive, stopped=stopped):
+        for event in self.stored(start, until_pause=until_pause, tick=keepalive, stopped=stopped, bell=bell, **every):
             yield sse.KEEPALIVE if event is None else sse.frame(event.seq, event.data)
 
     def to_response(self, after: int | None = None, *, until_pause: bool = True) -> Any:
@@ -87,6 +93,7 @@ class RunHandle:
         tick: float = KEEPALIVE_SECONDS,
         stopped: Callable[[], bool] = lambda: False,
         bell: Bell | None = None,
+        asked_every: float = 1.0,
     ) -> Generator[StoredEvent | None, None, None]:
         """The run's events as they are stored, and None every `tick` seconds without one or when the `bell` rings."""
         return follow(
@@ -98,6 +105,7 @@ class RunHandle:
             tick=tick,
             stopped=stopped,
             bell=bell,
+            asked_every=asked_every,
         )
 
     def _reset(self) -> StoredEvent:

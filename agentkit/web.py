@@ -10,6 +10,7 @@ from flask import Flask, Response, request
 
 from agentkit.application import load_kit
 from agentkit.http import access, problems, runs, system, websocket
+from agentkit.http.greenlets import answered_apart
 from agentkit.http.state import EXTENSION, WebState
 from agentkit.http.streams import sse_response, warn_of_sync_workers
 from agentkit.kit import AgentKit
@@ -54,4 +55,5 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
             warned = True
             warn_of_sync_workers()
 
+    app.wsgi_app = answered_apart(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
     return app

@@ -1,12 +1,13 @@
 """Event streams: their headers, how many this process serves, and how they end when it stops.
 
-An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream asks, at least once
-a second and at every event, whether its worker is stopping.
+An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream asks at every event
+whether its worker is stopping, and one thread asks for all that are silent.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from flask import Response, current_app, request
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.handle import KEEPALIVE_SECONDS, RunHandle
 from agentkit.http.state import EXTENSION
+from agentkit.runtime.follow import Bell
 
 __all__ = [
     "HEADERS",
@@ -87,14 +89,19 @@ def sse_response(
     known = current_app.extensions.get(EXTENSION)
     seat = seat or Seat(known.settings.max_watchers if known else None)
     keepalive = known.settings.keepalive_seconds if known else KEEPALIVE_SECONDS
-    chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping)
+    bell = Bell()
+    chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping, bell=bell)
     # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
     return Response(
-        _seated(handle.id, chunks, seat), headers=HEADERS, content_type="text/event-stream", direct_passthrough=True
+        _seated(handle.id, chunks, seat, bell),
+        headers=HEADERS,
+        content_type="text/event-stream",
+        direct_passthrough=True,
     )
 
 
-def _seated(run_id: str, chunks: Iterator[bytes], seat: Seat) -> Iterator[bytes]:
+def _seated(run_id: str, chunks: Iterator[bytes], seat: Seat, bell: Bell) -> Iterator[bytes]:
+    _ring_at_the_end(bell)
     try:
         for chunk in chunks:
             yield chunk
@@ -104,7 +111,34 @@ def _seated(run_id: str, chunks: Iterator[bytes], seat: Seat) -> Iterator[bytes]
         log.warning("the stream of run %s ends: %s", run_id, error)
     finally:
         cast(Callable[[], None], getattr(chunks, "close", lambda: None))()
+        _bells.discard(bell)
         seat.leave()
+
+
+# -- the end of the process
+
+_ASK_SECONDS = 0.25
+_bells: set[Bell] = set()
+_asking_in = 0
+"""The process whose thread asks: a thread does not survive a fork."""
+
+
+def _ring_at_the_end(bell: Bell) -> None:
+    """Ring it once this process is stopping."""
+    global _asking_in
+    _bells.add(bell)
+    if _asking_in != os.getpid() and gunicorn_worker() is not None:
+        _asking_in = os.getpid()
+        threading.Thread(target=_ask, name="agentkit-stopping", daemon=True).start()
+
+
+def _ask() -> None:
+    pause = threading.Event()
+    while True:
+        pause.wait(_ASK_SECONDS)
+        if stopping():
+            for bell in list(_bells):
+                bell.ring()
 
 
 # -- gunicorn

@@ -86,12 +86,14 @@ def follow(
     tick: float = 15.0,
     stopped: Callable[[], bool] = lambda: False,
     bell: Bell | None = None,
+    asked_every: float = _WAKE_SECONDS,
 ) -> Generator[StoredEvent | None, None, None]:
     """The events of a run after the seq `after`, as they come; None at least every `tick` seconds without any.
 
     None also as soon as the `bell` rings.
 
-    Ends after agent_end, when the run is deleted, or when `stopped`; with `until_pause` also after
+    Ends after agent_end, when the run is deleted, or when `stopped`, which is asked at every event, at every None
+    and after `asked_every` seconds of silence; with `until_pause` also after
     agent_pause, and where the run is paused with nothing more to tell. `reset` makes the stream_reset that
     stands for events which are no longer kept.
     """
@@ -118,7 +120,7 @@ def follow(
                 return
             if log.status in ("completed", "failed", "aborted") or (until_pause and log.status == "paused"):
                 return
-            patience = 0.0 if bell.rung else min(_WAKE_SECONDS, quiet_since + tick - time.monotonic())
+            patience = 0.0 if bell.rung else min(asked_every, quiet_since + tick - time.monotonic())
             got = subscription.get(max(0.0, patience))
             news = got or ()
             look = look or got == []

@@ -4,6 +4,8 @@
     ├── ConfigurationError             a setting, agent or tool is declared wrongly
     ├── InvalidRequestError            the caller's input has the wrong shape
     │   └── InvalidLastEventIdError    a Last-Event-ID that is no seq of this run
+    ├── UnauthenticatedError           nobody knows who calls
+    ├── ForbiddenError                 the caller may not do this
     ├── RunNotFoundError
     ├── AgentNotFoundError
     ├── DecisionNotFoundError
@@ -22,6 +24,7 @@
     │   ├── StoreUnavailableError      try again after `retry_after` seconds
     │   ├── VersionConflictError       the record changed since it was read (internal signal)
     │   └── LeaseLostError             the step belongs to another worker, or is done
+    ├── TooManyWatchersError           this process serves as many streams as it may
     ├── UnsupportedSchemaVersionError  the record was written by a newer agentkit
     └── ProviderError                  the model's vendor failed or refused
 
@@ -44,6 +47,7 @@ __all__ = [
     "DecisionExpiredError",
     "DecisionNotFoundError",
     "DecisionValidationError",
+    "ForbiddenError",
     "IdempotencyConflictError",
     "InputValidationError",
     "InvalidLastEventIdError",
@@ -56,7 +60,9 @@ __all__ = [
     "SchemaProblem",
     "StoreError",
     "StoreUnavailableError",
+    "TooManyWatchersError",
     "ToolNotRegisteredError",
+    "UnauthenticatedError",
     "UnsupportedSchemaVersionError",
     "ValidationError",
     "VersionConflictError",
@@ -99,6 +105,18 @@ class InvalidLastEventIdError(InvalidRequestError):
     """The event id is not a seq of this run."""
 
     code = "invalid_last_event_id"
+
+
+class UnauthenticatedError(AgentKitError):
+    """Say who you are: the request has no credentials that are known."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(AgentKitError):
+    """You may not do this."""
+
+    code = "forbidden"
 
 
 class RunNotFoundError(AgentKitError):
@@ -202,6 +220,16 @@ class StoreUnavailableError(StoreError):
     code = "store_unavailable"
 
     def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class TooManyWatchersError(AgentKitError):
+    """This server process serves as many event streams as it may; try again."""
+
+    code = "too_many_watchers"
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from agentkit import sse
 from agentkit.events import Event
 from agentkit.record import dumps
 from agentkit.run import Run
-from agentkit.runtime.follow import follow
+from agentkit.runtime.follow import Bell, follow
 from agentkit.store.base import Store, StoredEvent
 
 __all__ = ["RunHandle"]
@@ -40,7 +40,7 @@ class RunHandle:
 
     def events(self, after: int = 0, *, until_pause: bool = False) -> Iterator[Event]:
         """The run's events after the seq `after`, as they come, until it ends (or, asked for, pauses)."""
-        for event in self._follow(after, until_pause):
+        for event in self.stored(after, until_pause=until_pause):
             if event is not None:
                 yield json.loads(event.data)
 
@@ -51,11 +51,17 @@ class RunHandle:
         until_pause: bool = False,
         keepalive: float = KEEPALIVE_SECONDS,
         stopped: Callable[[], bool] = lambda: False,
+        bell: Bell | None = None,
     ) -> Iterator[bytes]:
-        """The run's events as server-sent events, from the one that gave this handle unless `after` is given."""
+        """The run's events as server-sent events, from the one that gave this handle unless `after` is given.
+
+        `bell` rings when `stopped` has become true. Without one it is asked every second, which costs more than
+        all else that an idle stream does.
+        """
         start = self.since if after is None else after
+        every = {} if bell is None else {"asked_every": keepalive}
         yield sse.retry(RETRY_MS)
-        for event in self._follow(start, until_pause, keepalive, stopped):
+        for event in self.stored(start, until_pause=until_pause, tick=keepalive, stopped=stopped, bell=bell, **every):
             yield sse.KEEPALIVE if event is None else sse.frame(event.seq, event.data)
 
     def to_response(self, after: int | None = None, *, until_pause: bool = True) -> Any:
@@ -79,15 +85,27 @@ class RunHandle:
         finally:
             subscription.close()
 
-    def _follow(
+    def stored(
         self,
         after: int,
-        until_pause: bool,
+        *,
+        until_pause: bool = False,
         tick: float = KEEPALIVE_SECONDS,
         stopped: Callable[[], bool] = lambda: False,
-    ) -> Iterator[StoredEvent | None]:
+        bell: Bell | None = None,
+        asked_every: float = 1.0,
+    ) -> Generator[StoredEvent | None, None, None]:
+        """The run's events as they are stored, and None every `tick` seconds without one or when the `bell` rings."""
         return follow(
-            self._store, self.id, after, reset=self._reset, until_pause=until_pause, tick=tick, stopped=stopped
+            self._store,
+            self.id,
+            after,
+            reset=self._reset,
+            until_pause=until_pause,
+            tick=tick,
+            stopped=stopped,
+            bell=bell,
+            asked_every=asked_every,
         )
 
     def _reset(self) -> StoredEvent:

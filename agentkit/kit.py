@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from agentkit import strictjson
@@ -43,7 +43,13 @@ from agentkit.settings import Settings
 from agentkit.store.base import Store, StoredResolution
 from agentkit.store.memory import MemoryStore
 
-__all__ = ["AgentKit"]
+__all__ = ["AgentKit", "Authenticate", "May"]
+
+Authenticate = Callable[[Any], str | None]
+"""The principal, a string, that a Flask request comes from; None where it says nobody that is known."""
+
+May = Callable[[str, str, Run], bool]
+"""Whether a principal may "read", "resume", "extend", "abort", "message" or "delete" a run (given without messages)."""
 
 
 class AgentKit:
@@ -52,6 +58,8 @@ class AgentKit:
     `agents`: the definitions; unknown models are errors here, not when they run. `settings`: by default
     those of the environment (docs/settings.md). `store` and `nudger` are for tests and for other queues:
     by default Redis and Celery, connected on first use. `retry`: the policy of agents that have none.
+    `authenticate` and `may` say who calls over HTTP and what they may do (docs/web.md). What is called from
+    Python is never asked.
     """
 
     def __init__(
@@ -62,8 +70,12 @@ class AgentKit:
         store: Store | None = None,
         nudger: Nudger | None = None,
         retry: RetryPolicy | None = None,
+        authenticate: Authenticate | None = None,
+        may: May | None = None,
     ) -> None:
         self._retry = retry
+        self.authenticate = authenticate
+        self.may = may
         self.settings = settings or Settings.from_env()
         self._agents: dict[str, BoundAgent] = {}
         for agent in agents:
@@ -128,14 +140,16 @@ class AgentKit:
         *,
         model: str | None = None,
         idempotency_key: str | None = None,
+        owner: str | None = None,
     ) -> RunHandle:
         """Start a run of `agent`: `input` is the user message's content, or `messages` a history ending with one.
 
         `metadata`: a JSON object up to 16 kB. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`. `model`
         takes the place of the agent's. The same `idempotency_key` with the same arguments gives the same run.
+        `owner`: the principal whose run it is; keys are each owner's own.
         Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError.
         """
-        return self._start(self._engine, agent, input, messages, metadata, limits, model, idempotency_key)
+        return self._start(self._engine, agent, input, messages, metadata, limits, model, idempotency_key, owner)
 
     def run(
         self,
@@ -151,7 +165,7 @@ class AgentKit:
         """
         if self._inline is None:
             self._inline = Engine(MemoryStore(), InlineNudger(), self, self.settings)
-        handle = self._start(self._inline, agent, input, messages, metadata, limits, None, None)
+        handle = self._start(self._inline, agent, input, messages, metadata, limits, None, None, None)
         self._drain(self._inline, handle.id)
         return handle.run
 
@@ -255,7 +269,13 @@ class AgentKit:
                 return
 
     def page(
-        self, *, status: str | None = None, agent: str | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        agent: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        where: Callable[[Run], bool] = lambda run: True,
     ) -> tuple[list[Run], str | None]:
         """Up to `limit` runs older than `cursor`, newest first, and the cursor of the next page if there is more."""
         store = self._engine.store
@@ -270,9 +290,12 @@ class AgentKit:
                 if isinstance(state, UnsupportedSchemaVersionError):
                     continue  # a newer worker's: it can be listed there
                 if status in (None, str(state.record.status)) and agent in (None, state.record.agent):
+                    run = Run.of(state, None)
+                    if not where(run):
+                        continue
                     if len(found) == limit:
                         return found, found[-1].id
-                    found.append(Run.of(state, None))
+                    found.append(run)
             if len(ids) < 100:
                 return found, None
 
@@ -323,6 +346,7 @@ class AgentKit:
         limits: Json | None,
         model: str | None,
         idempotency_key: str | None,
+        owner: str | None,
     ) -> RunHandle:
         if (input is None) == (messages is None):
             raise InvalidRequestError("give either input or messages")
@@ -337,7 +361,8 @@ class AgentKit:
         bound = self._bind_for_start(agent, model)
         run_id = new_id()
         if idempotency_key is not None:
-            run_id = self._remember(engine.store, idempotency_key, request, run_id)
+            key = idempotency_key if owner is None else f"{owner}\0{idempotency_key}"
+            run_id = self._remember(engine.store, key, request, run_id)
         change = begin_run(
             bound,
             run_id,
@@ -346,6 +371,7 @@ class AgentKit:
             metadata=request["metadata"],
             limits=request["limits"],
             now=now_ms(),
+            owner=owner,
         )
         engine.committer.create(change)
         return RunHandle(engine.store, run_id)

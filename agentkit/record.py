@@ -124,6 +124,8 @@ class RunRecord:
     created_at: int
     parent: Json | None = None
     """{runId, toolCallId, depth}: the call of another run that this run answers."""
+    owner: str | None = None
+    """The principal that started it; None where nobody was named."""
     # state
     status: Status = Status.QUEUED
     updated_at: int = 0
@@ -216,6 +218,7 @@ _FIXED = {
     "limits": "limits",
     "createdAt": "created_at",
     "parent": "parent",
+    "owner": "owner",
     "schemaVersion": "schema_version",
 }
 _STATE = {

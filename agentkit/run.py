@@ -31,6 +31,7 @@ class Run:
     last_seq: int
     schema_version: int
     parent_run_id: str | None = None
+    owner: str | None = None
 
     @classmethod
     def of(cls, state: RunState, messages: Sequence[Message] | None) -> Run:
@@ -52,6 +53,7 @@ class Run:
             last_seq=state.last_seq,
             schema_version=record.schema_version,
             parent_run_id=record.parent["runId"] if record.parent else None,
+            owner=record.owner,
         )
 
     @property
@@ -63,6 +65,8 @@ class Run:
         body: Json = {"id": self.id, "agent": self.agent, "status": self.status, "model": self.model}
         if self.parent_run_id is not None:
             body["parentRunId"] = self.parent_run_id
+        if self.owner is not None:
+            body["owner"] = self.owner
         if self.messages is not None:
             body["messages"] = self.messages
         body |= {"pending": self.pending, "turn": self.turn, "usage": self.usage}

@@ -55,6 +55,13 @@ def _number(
     return Kind(name, expected, parse)
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().lower() for part in text.split(","))
+    if origins != ("*",) and not all(re.fullmatch(r"[a-z][a-z0-9+.-]*://[\w.:\[\]-]+", origin) for origin in origins):
+        raise ValueError(text)
+    return origins
+
+
 _TEXT = Kind("text", "text", str)
 _APP = _matching("module:name", "module:name, such as shop.agents:kit", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _REDIS_URL = _matching(
@@ -66,6 +73,7 @@ _BROKER_URL = _matching("URL", "a broker URL that Celery understands, such as am
 _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*")
 # Braces would take the place of the run id's hash tag in a Redis Cluster.
 _KEY_PREFIX = _matching("text", "text without spaces, braces and glob characters", r"[^\s{}*?\[\]\\]+")
+_ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separated by commas", _origins)
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
 _SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
 _SECONDS_OR_NONE = _number("seconds", "a number of seconds, 0 or more", float, lambda value: value >= 0)
@@ -135,6 +143,24 @@ class Settings:
         _KEEPALIVE,
         "The longest silence of an event stream. A client that went away is noticed within this time.",
     )
+    max_watchers: int | None = _setting(
+        None,
+        _COUNT,
+        "Event streams and WebSockets that one web process serves at once; more are refused with 503. Unset, it is "
+        "seven eighths of gunicorn's `--threads` or `--worker-connections`.",
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        _ORIGINS,
+        "Web pages of other origins that may call: `*`, or origins separated by commas.",
+    )
+    secret_key: str | None = _setting(
+        None,
+        _TEXT,
+        "Signs stream tokens, which are off without it. Long and random; the same in all web processes.",
+        secret=True,
+    )
+    stream_token_seconds: int = _setting(300, _COUNT, "How long a stream token opens its run's streams.")
 
     def __post_init__(self) -> None:
         if not self.broker_url:
@@ -188,6 +214,6 @@ def _parse(variable: str, kind: Kind, text: str) -> object:
 
 
 def _as_text(default: object) -> str | None:
-    if default is None or default == "":
+    if default in (None, "", ()):
         return None
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from agentkit.application import load_kit
-from agentkit.http import problems, runs, system
+from agentkit.http import access, problems, runs, system, websocket
+from agentkit.http.greenlets import answered_apart
 from agentkit.http.state import EXTENSION, WebState
 from agentkit.http.streams import gunicorn_worker, sse_response, warn_of_sync_workers
 from agentkit.kit import AgentKit
@@ -33,6 +34,8 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     app.config["MAX_CONTENT_LENGTH"] = web.settings.max_body_bytes + 1  # bodies.py says why
     app.url_map.merge_slashes = False  # "//runs" is not there, instead of a redirect page
     problems.install(app)
+    access.install(app)
+    websocket.install(app)
     app.register_blueprint(runs.blueprint)
     app.register_blueprint(system.blueprint)
 
@@ -57,4 +60,5 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     if gunicorn_worker() is not None:
         look_around()
 
+    app.wsgi_app = answered_apart(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
     return app

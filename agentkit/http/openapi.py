@@ -55,7 +55,7 @@ def _runs() -> Json:
                 "startRun",
                 "Start a run. With `Accept: text/event-stream`, its events up to the next pause or the end.",
                 {"202": _run("The run is accepted."), "200": _stream("The run's events from seq 1.")},
-                (*_BODY, "agent_not_found", "idempotency_conflict"),
+                (*_BODY, "agent_not_found", "idempotency_conflict", "too_many_watchers"),
                 parameters=[key],
                 body="NewRun",
             ),
@@ -77,9 +77,20 @@ def _one_run() -> Json:
         _parameter("after", "query", {"type": "integer", "minimum": 0, "default": 0}),
         _parameter("until", "query", {"type": "string", "enum": ["pause"]}),
     ]
+    token = _parameter("token", "query", {"type": "string", "description": "A stream token, in place of credentials."})
     gone = {"description": "The run has ended, and everything has been read."}
+    frames = {"x-send": ref("SocketFrame"), "x-receive": {"anyOf": [ref("Event"), ref("SocketAnswer")]}}
+    upgraded = {"description": "The socket is open.", **frames}
     answered = (
-        *(*_BODY, "run_not_found", "decision_not_found", "run_not_paused", "tool_not_registered"),
+        *(
+            *_BODY,
+            "forbidden",
+            "too_many_watchers",
+            "run_not_found",
+            "decision_not_found",
+            "run_not_paused",
+            "tool_not_registered",
+        ),
         *("decision_conflict", "decision_ambiguous", "decision_expired", "decision_invalid", "input_invalid"),
     )
     paths = {
@@ -92,7 +103,7 @@ def _one_run() -> Json:
                 "deleteRun",
                 "Forget an ended run.",
                 {"204": {"description": "The run is gone."}},
-                ("run_not_found", "run_not_terminal"),
+                ("forbidden", "run_not_found", "run_not_terminal"),
             ),
         },
         "/runs/{runId}/events": {
@@ -101,8 +112,29 @@ def _one_run() -> Json:
                 "followRun",
                 "The events after `Last-Event-ID` (or `after`), then those that come, until the run ends.",
                 {"200": _stream("Server-sent events."), "204": gone},
-                ("invalid_request", "invalid_last_event_id", "run_not_found"),
-                parameters=follow,
+                ("invalid_request", "invalid_last_event_id", "run_not_found", "too_many_watchers"),
+                parameters=[*follow, token],
+            )
+        },
+        "/runs/{runId}/ws": {
+            "get": _operation(
+                "runs",
+                "openSocket",
+                "A WebSocket (RFC 6455). Out: the run's events as text frames (`Event`), and the answer to each frame "
+                "that came in (`SocketAnswer`). In: `SocketFrame`. It closes with 1000 after `agent_end`.",
+                {"101": upgraded},
+                ("invalid_request", "invalid_last_event_id", "forbidden", "run_not_found", "too_many_watchers"),
+                parameters=[follow[1], token],
+            )
+        },
+        "/runs/{runId}/stream-token": {
+            "post": _operation(
+                "runs",
+                "newStreamToken",
+                "A token for the query of `/events` and `/ws`, where a browser can send no headers. It is the "
+                "caller's, for this run, and for a short time.",
+                {"200": _json("The token.", "StreamToken")},
+                ("invalid_request", "run_not_found"),
             )
         },
         "/runs/{runId}/resume": {
@@ -121,7 +153,7 @@ def _one_run() -> Json:
                 "extendItem",
                 "Give a pending item that expires more time. The run shows its new `expiresAt`; no event tells of it.",
                 {"202": _run("The item expires later.")},
-                (*_BODY, "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
+                (*_BODY, "forbidden", "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
                 body="Extension",
             )
         },
@@ -131,7 +163,7 @@ def _one_run() -> Json:
                 "abortRun",
                 "End a run. Repeating it, also after the end, changes nothing.",
                 {"202": _run("The run ends or has ended.")},
-                (*_BODY, "run_not_found"),
+                (*_BODY, "forbidden", "run_not_found"),
                 body="Abort",
                 optional_body=True,
             )
@@ -142,7 +174,7 @@ def _one_run() -> Json:
                 "sendMessage",
                 "Send a user message into a run: for its next model call, or for another turn when it would end.",
                 {"202": _run("The message is queued.")},
-                (*_BODY, "run_not_found", "run_not_paused"),
+                (*_BODY, "forbidden", "run_not_found", "run_not_paused"),
                 body="UserInput",
             )
         },
@@ -164,7 +196,11 @@ def _system() -> Json:
         ("/openapi.json", "getOpenApi", "The OpenAPI document.", {"200": this}),
     )
     return {
-        path: {"get": _operation("system", name, summary, answers, (), store=False)}
+        path: {
+            "get": _operation(
+                "system", name, summary, answers, ("unauthenticated",) if path == "/agents" else (), of_runs=False
+            )
+        }
         for path, name, summary, answers in rows
     }
 
@@ -182,7 +218,7 @@ def _operation(
     parameters: list[Json] | None = None,
     body: str | None = None,
     optional_body: bool = False,
-    store: bool = True,
+    of_runs: bool = True,
 ) -> Json:
     operation: Json = {"operationId": name, "tags": [tag], "summary": summary}
     if parameters:
@@ -190,7 +226,7 @@ def _operation(
     if body:
         content = {"application/json": {"schema": ref(body)}}
         operation["requestBody"] = {"required": not optional_body, "content": content}
-    codes = [*problems, *(["store_unavailable"] if store else [])]
+    codes = [*problems, *(["unauthenticated", "store_unavailable"] if of_runs else [])]
     operation["responses"] = {**answers, **_problems(codes)}
     return operation
 
@@ -205,6 +241,8 @@ def _problems(codes: list[str]) -> Json:
             "description": ", ".join(f"`{name}`" for name in names),
             "content": {"application/problem+json": {"schema": ref("Problem")}},
         }
+        if status == "401":
+            responses[status]["headers"] = _header("WWW-Authenticate", {"type": "string"})
         if status == "503":
             responses[status]["headers"] = _header("Retry-After", {"type": "integer", "description": "Seconds."})
     return responses

@@ -14,7 +14,14 @@ from typing import cast
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
-from agentkit.errors import AgentKitError, SchemaProblem, StoreUnavailableError, ValidationError
+from agentkit.errors import (
+    AgentKitError,
+    SchemaProblem,
+    StoreUnavailableError,
+    TooManyWatchersError,
+    UnauthenticatedError,
+    ValidationError,
+)
 from agentkit.http.state import state
 from agentkit.messages import Json
 from agentkit.record import dumps
@@ -49,6 +56,7 @@ STATUSES: Mapping[str, int] = {
     "internal_error": 500,
     "unsupported_schema_version": 500,
     "store_unavailable": 503,
+    "too_many_watchers": 503,
 }
 """The HTTP status of every error code."""
 
@@ -91,11 +99,16 @@ def from_error(error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _from_http(error)
     if isinstance(error, AgentKitError) and error.code in STATUSES and error.code != "internal_error":
-        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, StoreUnavailableError) else None
         errors = error.errors if isinstance(error, ValidationError) else None
-        return problem(STATUSES[error.code], error.code, error.message, errors=errors, headers=headers)
+        return problem(STATUSES[error.code], error.code, error.message, errors=errors, headers=_headers(error))
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     return problem(500, "internal_error", "the server failed; its log says how")
+
+
+def _headers(error: AgentKitError) -> dict[str, str]:
+    if isinstance(error, StoreUnavailableError | TooManyWatchersError):
+        return {"Retry-After": str(error.retry_after)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthenticatedError) else {}
 
 
 def _from_http(error: HTTPException) -> Response:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 
 from flask import Blueprint, Response, request, url_for
 
 from agentkit.errors import InvalidLastEventIdError, InvalidRequestError
 from agentkit.handle import RunHandle
-from agentkit.http import bodies
+from agentkit.http import access, bodies
 from agentkit.http.state import json_response, state
-from agentkit.http.streams import sse_response, wants_sse
+from agentkit.http.streams import Seat, sse_response, wants_sse
 from agentkit.record import TERMINAL, Status
+from agentkit.store.base import EventPage
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "known_parameters", "place"]
 
 blueprint = Blueprint("agentkit_runs", __name__)
 
@@ -32,6 +34,7 @@ def start_run() -> Response:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
         raise InvalidRequestError(f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    seat = _seat()
     handle = state().kit.start(
         given.agent,
         given.input,
@@ -40,13 +43,14 @@ def start_run() -> Response:
         given.limits,
         model=given.model,
         idempotency_key=key,
+        owner=access.principal(),
     )
-    return _accepted(handle, stream=wants_sse())
+    return _accepted(handle, seat)
 
 
 @blueprint.get("/runs")
 def list_runs() -> Response:
-    _known_parameters(("status", "agent", "limit", "cursor"))
+    known_parameters(("status", "agent", "limit", "cursor"))
     status = request.args.get("status")
     if status is not None and status not in list(Status):
         raise InvalidRequestError(f"status must be one of {', '.join(Status)}")
@@ -54,7 +58,11 @@ def list_runs() -> Response:
     if cursor is not None and not _RUN_ID.fullmatch(cursor):
         raise InvalidRequestError("cursor must be the nextCursor of another page")
     page, following = state().kit.page(
-        status=status, agent=request.args.get("agent"), limit=_limit(request.args.get("limit")), cursor=cursor
+        status=status,
+        agent=request.args.get("agent"),
+        limit=_limit(request.args.get("limit")),
+        cursor=cursor,
+        where=lambda run: access.allows("read", run),
     )
     body: dict[str, object] = {"runs": [run.to_json() for run in page]}
     if following is not None:
@@ -69,20 +77,11 @@ def get_run(run_id: str) -> Response:
 
 @blueprint.get("/runs/<run_id>/events")
 def run_events(run_id: str) -> Response:
-    _known_parameters(("after", "until"))
+    known_parameters(("after", "until", "token"))
     until = request.args.get("until")
     if until not in (None, "pause"):
         raise InvalidRequestError("until takes one value: pause")
-    header = request.headers.get("Last-Event-ID")
-    given = request.args.get("after", "0") if header is None else header
-    is_seq = _SEQ.fullmatch(given) is not None
-    after = int(given) if is_seq else 0
-    page = state().kit.store.events(run_id, after, 1)  # an unknown run is a 404 before anything streams
-    if not is_seq:
-        name = "after" if header is None else "Last-Event-ID"
-        raise InvalidLastEventIdError(f"{name} must be a seq, a whole number such as 17")
-    if after > page.last_seq:
-        raise InvalidLastEventIdError(f"the run's log ends at {page.last_seq}; {after} lies beyond it")
+    after, page = place(run_id)
     if after == page.last_seq and page.status in TERMINAL:
         return _nothing()  # which stops a browser's EventSource
     return sse_response(state().kit.handle(run_id), after, until_pause=until == "pause")
@@ -91,8 +90,10 @@ def run_events(run_id: str) -> Response:
 @blueprint.post("/runs/<run_id>/resume")
 def resume_run(run_id: str) -> Response:
     given = bodies.resume(bodies.read())
-    handle = state().kit.answer(run_id, given.answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
-    return _accepted(handle, stream=wants_sse())
+    seat = _seat()
+    answer = replace(given.answer, decided_by=access.principal())
+    handle = state().kit.answer(run_id, answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
+    return _accepted(handle, seat)
 
 
 @blueprint.post("/runs/<run_id>/extend")
@@ -119,9 +120,38 @@ def delete_run(run_id: str) -> Response:
     return _nothing()
 
 
-def _accepted(handle: RunHandle, *, stream: bool = False) -> Response:
-    """202 and the run, or 200 and its events from what the call wrote to the next pause or end."""
-    response = sse_response(handle) if stream else json_response(handle.run.to_json(), 202)
+@blueprint.post("/runs/<run_id>/stream-token")
+def new_stream_token(run_id: str) -> Response:
+    token, expires_at = access.stream_token(run_id)
+    return json_response({"token": token, "expiresAt": expires_at}, Cache_Control="no-store")
+
+
+def place(run_id: str) -> tuple[int, EventPage]:
+    """Where the request wants to go on in the run's log, and what the log says there.
+
+    Raises RunNotFoundError before anything streams, and InvalidLastEventIdError.
+    """
+    header = request.headers.get("Last-Event-ID")
+    given = request.args.get("after", "0") if header is None else header
+    is_seq = _SEQ.fullmatch(given) is not None
+    after = int(given) if is_seq else 0
+    page = state().kit.store.events(run_id, after, 1)
+    if not is_seq:
+        name = "after" if header is None else "Last-Event-ID"
+        raise InvalidLastEventIdError(f"{name} must be a seq, a whole number such as 17")
+    if after > page.last_seq:
+        raise InvalidLastEventIdError(f"the run's log ends at {page.last_seq}; {after} lies beyond it")
+    return after, page
+
+
+def _seat() -> Seat | None:
+    """A watcher's seat where the answer is to be a stream, taken before anything is done."""
+    return Seat(state().settings.max_watchers) if wants_sse() else None
+
+
+def _accepted(handle: RunHandle, seat: Seat | None = None) -> Response:
+    """202 and the run, or with a seat 200 and its events from what the call wrote to the next pause or end."""
+    response = sse_response(handle, seat=seat) if seat else json_response(handle.run.to_json(), 202)
     response.headers["Location"] = url_for("agentkit_runs.get_run", run_id=handle.id)
     return response
 
@@ -140,7 +170,7 @@ def _limit(text: str | None) -> int:
     return int(text)
 
 
-def _known_parameters(names: Collection[str]) -> None:
+def known_parameters(names: Collection[str]) -> None:
     """A misspelt filter must not look like one that everything satisfies."""
     for name in request.args:
         if name not in names:

@@ -60,7 +60,7 @@ def _union(tag: str, members: Mapping[str, str]) -> Json:
 
 def schemas() -> Json:
     """Every schema by its name."""
-    return {**_messages(), **_runs(), **_agents(), **_requests(), **_problems(), **_events()}
+    return {**_messages(), **_runs(), **_agents(), **_requests(), **_problems(), **_socket(), **_events()}
 
 
 # -- messages
@@ -140,7 +140,8 @@ def _runs() -> Json:
         "lastSeq": COUNT,
         "schemaVersion": COUNT,
     }
-    late = {"error": ref("RunError"), "endedAt": TIME, "parentRunId": STRING}
+    owner = {**STRING, "description": "The principal that started it."}
+    late = {"error": ref("RunError"), "endedAt": TIME, "parentRunId": STRING, "owner": owner}
     codes = "aborted limit_turns limit_tokens limit_cost limit_time provider_error step_failed expired"
     return {
         "Status": _enum(*Status),
@@ -159,6 +160,7 @@ def _runs() -> Json:
         ),
         "Run": obj({**summary, "messages": _list(ref("Message"))}, late),
         "RunSummary": obj(summary, late, description="A run without its messages."),
+        "StreamToken": obj({"token": STRING, "expiresAt": TIME}),
         "RunPage": obj({"runs": _list(ref("RunSummary"))}, {"nextCursor": STRING}),
     }
 
@@ -272,6 +274,29 @@ def _problems() -> Json:
             {"errors": _list(miss)},
             description="RFC 9457.",
         )
+    }
+
+
+def _socket() -> Json:
+    """What a WebSocket takes: the bodies of the HTTP calls, told apart by `type`; and how it answers."""
+    frames: Json = {}
+    requests = _requests()
+    for kind, name in (("resume", "Answer"), ("abort", "Abort"), ("message", "UserInput")):
+        body = requests[name]
+        frames[f"{kind.capitalize()}Frame"] = {
+            **body,
+            "properties": {"type": _enum(kind), **body["properties"]},
+            "required": ["type", *body.get("required", ())],
+        }
+    problem = _problems()["Problem"]
+    failed = obj({**{name: problem["properties"][name] for name in problem["required"]}, "type": _enum("error")})
+    failed["properties"]["errors"] = problem["properties"]["errors"]
+    return {
+        **frames,
+        "SocketFrame": _union("type", {name.removesuffix("Frame").lower(): name for name in frames}),
+        "SocketOk": obj({"type": _enum("ok")}),
+        "SocketError": {**failed, "description": "A problem whose `type` says that it is one."},
+        "SocketAnswer": _union("type", {"ok": "SocketOk", "error": "SocketError"}),
     }
 
 

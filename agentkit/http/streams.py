@@ -1,12 +1,13 @@
-"""Event streams: their headers, how many are open in this process, and how they end when it stops.
+"""Event streams: their headers, how many this process serves, and how they end when it stops.
 
-An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream asks, at least once
-a second and at every event, whether its worker is stopping.
+An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream asks at every event
+whether its worker is stopping, and one thread asks for all that are silent.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,12 +15,14 @@ from typing import Any, cast
 
 from flask import Response, current_app, request
 
-from agentkit.errors import StoreUnavailableError
+from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.handle import KEEPALIVE_SECONDS, RunHandle
 from agentkit.http.state import EXTENSION
+from agentkit.runtime.follow import Bell
 
 __all__ = [
     "HEADERS",
+    "Seat",
     "gunicorn_worker",
     "open_streams",
     "sse_response",
@@ -36,8 +39,34 @@ _lock = threading.Lock()
 _open = 0
 
 
+class Seat:
+    """One watcher's place in this process, to be had before anything is done for it.
+
+    Raises TooManyWatchersError where `limit` are taken, or as many as leave gunicorn something for other requests.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        global _open
+        limit = limit or _server_limit()
+        self._taken = False
+        with _lock:
+            if limit is not None and _open >= limit:
+                raise TooManyWatchersError(f"this server process serves {limit} event streams, as many as it may")
+            _open += 1
+            self._taken = True
+
+    def leave(self) -> None:
+        """Let the next one in. Does nothing twice."""
+        global _open
+        with _lock:
+            _open -= self._taken
+            self._taken = False
+
+    __del__ = leave  # a response that was made, but that nobody ever read
+
+
 def open_streams() -> int:
-    """How many event streams this process serves now."""
+    """How many event streams and WebSockets this process serves now."""
     return _open
 
 
@@ -47,24 +76,32 @@ def wants_sse() -> bool:
     return wanted.get("text/event-stream", 0) > 0 and wanted["text/event-stream"] >= wanted.get("application/json", 0)
 
 
-def sse_response(handle: RunHandle, after: int | None = None, until_pause: bool = True) -> Response:
+def sse_response(
+    handle: RunHandle, after: int | None = None, until_pause: bool = True, *, seat: Seat | None = None
+) -> Response:
     """The run's events as a streaming response: after the seq `after`, or from where `handle` began.
 
     It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription.
+    Raises TooManyWatchersError where it comes without a `seat` and there is none.
     """
+    if request.method == "HEAD":
+        return Response(headers=HEADERS, content_type="text/event-stream")
     known = current_app.extensions.get(EXTENSION)
+    seat = seat or Seat(known.settings.max_watchers if known else None)
     keepalive = known.settings.keepalive_seconds if known else KEEPALIVE_SECONDS
-    chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping)
+    bell = Bell()
+    chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping, bell=bell)
     # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
     return Response(
-        _counted(handle.id, chunks), headers=HEADERS, content_type="text/event-stream", direct_passthrough=True
+        _seated(handle.id, chunks, seat, bell),
+        headers=HEADERS,
+        content_type="text/event-stream",
+        direct_passthrough=True,
     )
 
 
-def _counted(run_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    global _open
-    with _lock:
-        _open += 1
+def _seated(run_id: str, chunks: Iterator[bytes], seat: Seat, bell: Bell) -> Iterator[bytes]:
+    _ring_at_the_end(bell)
     try:
         for chunk in chunks:
             yield chunk
@@ -74,8 +111,34 @@ def _counted(run_id: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         log.warning("the stream of run %s ends: %s", run_id, error)
     finally:
         cast(Callable[[], None], getattr(chunks, "close", lambda: None))()
-        with _lock:
-            _open -= 1
+        _bells.discard(bell)
+        seat.leave()
+
+
+# -- the end of the process
+
+_ASK_SECONDS = 0.25
+_bells: set[Bell] = set()
+_asking_in = 0
+"""The process whose thread asks: a thread does not survive a fork."""
+
+
+def _ring_at_the_end(bell: Bell) -> None:
+    """Ring it once this process is stopping."""
+    global _asking_in
+    _bells.add(bell)
+    if _asking_in != os.getpid() and gunicorn_worker() is not None:
+        _asking_in = os.getpid()
+        threading.Thread(target=_ask, name="agentkit-stopping", daemon=True).start()
+
+
+def _ask() -> None:
+    pause = threading.Event()
+    while True:
+        pause.wait(_ASK_SECONDS)
+        if stopping():
+            for bell in list(_bells):
+                bell.ring()
 
 
 # -- gunicorn
@@ -96,6 +159,14 @@ def gunicorn_worker() -> Any:
         if "gunicorn" in bases and hasattr(owner, "alive"):  # the arbiter of a preloaded application has no `alive`
             _worker = owner
     return _worker
+
+
+def _server_limit() -> int | None:
+    """Seven eighths of what the gunicorn worker handles at once: the rest is for requests that end."""
+    worker = gunicorn_worker()
+    kind = type(worker).__module__.rpartition(".")[2]
+    at_once = {"gthread": "threads", "ggevent": "worker_connections"}.get(kind)
+    return max(1, int(getattr(worker.cfg, at_once)) * 7 // 8) if at_once else None
 
 
 def stopping() -> bool:

@@ -35,10 +35,12 @@ def begin_run(
     limits: Json,
     now: int,
     parent: Json | None = None,
+    owner: str | None = None,
 ) -> Change:
     """A new run. `given`: the first user message's content, or a history that ends with a user message.
 
-    `parent`: `{runId, toolCallId, depth}` of the call that the run answers, if it is a sub-agent's.
+    `parent`: `{runId, toolCallId, depth}` of the call that the run answers, if it is a sub-agent's. `owner`: the
+    principal that started it.
     """
     record = RunRecord(
         id=run_id,
@@ -47,6 +49,7 @@ def begin_run(
         metadata=metadata,
         limits=limits,
         parent=parent,
+        owner=owner,
         created_at=now,
         active_since=now,
     )

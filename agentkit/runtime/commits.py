@@ -127,6 +127,7 @@ class Committer:
             limits={},
             now=now_ms(),
             parent=parent,
+            owner=record.owner,
         )
         self.create(change)
         return None

@@ -7,16 +7,36 @@ seq is missing. The log is what is true, published news only saves asking for it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from agentkit.errors import RunNotFoundError, StoreUnavailableError
 from agentkit.sse import event_type
-from agentkit.store.base import EventPage, Store, StoredEvent
+from agentkit.store.base import EventPage, Store, StoredEvent, Subscription
 
-__all__ = ["follow"]
+__all__ = ["Bell", "follow"]
 
 _PAGE = 500
 _WAKE_SECONDS = 1.0
+
+
+class Bell:
+    """Makes a follower that waits for news look up, for what comes from elsewhere.
+
+    `rung` is cleared by whoever follows.
+    """
+
+    def __init__(self) -> None:
+        self.rung = False
+        self._subscription: Subscription | None = None
+
+    def hang(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+
+    def ring(self) -> None:
+        """From any thread."""
+        self.rung = True
+        if self._subscription is not None:
+            self._subscription.wake()
 
 
 class _Log:
@@ -65,15 +85,22 @@ def follow(
     until_pause: bool = False,
     tick: float = 15.0,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[StoredEvent | None]:
+    bell: Bell | None = None,
+    asked_every: float = _WAKE_SECONDS,
+) -> Generator[StoredEvent | None, None, None]:
     """The events of a run after the seq `after`, as they come; None at least every `tick` seconds without any.
 
-    Ends after agent_end, when the run is deleted, or when `stopped`; with `until_pause` also after
+    None also as soon as the `bell` rings.
+
+    Ends after agent_end, when the run is deleted, or when `stopped`, which is asked at every event, at every None
+    and after `asked_every` seconds of silence; with `until_pause` also after
     agent_pause, and where the run is paused with nothing more to tell. `reset` makes the stream_reset that
     stands for events which are no longer kept.
     """
     log = _Log(store, run_id, after, reset)
     subscription = store.subscribe(run_id)
+    bell = bell or Bell()
+    bell.hang(subscription)
     quiet_since = time.monotonic()
     news: Sequence[StoredEvent] = ()
     look = True
@@ -93,9 +120,12 @@ def follow(
                 return
             if log.status in ("completed", "failed", "aborted") or (until_pause and log.status == "paused"):
                 return
-            got = subscription.get(min(_WAKE_SECONDS, max(0.0, quiet_since + tick - time.monotonic())))
+            patience = 0.0 if bell.rung else min(asked_every, quiet_since + tick - time.monotonic())
+            got = subscription.get(max(0.0, patience))
             news = got or ()
             look = look or got == []
+            if bell.rung:
+                yield None
             if time.monotonic() - quiet_since >= tick:
                 quiet_since = time.monotonic()
                 look = True  # should news ever be lost, this notices

@@ -117,6 +117,10 @@ class Subscription(Protocol):
         """The next events; None after `timeout` seconds without any. An empty sequence: look at the log."""
         ...
 
+    def wake(self) -> None:
+        """Let the `get` that waits, or the next one, return at once, with None where nothing is new. Any thread."""
+        ...
+
     def close(self) -> None: ...
 
 

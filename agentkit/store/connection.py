@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _CONNECT_SECONDS = 2.0
 _SOCKET_SECONDS = 5.0
+_CONNECTIONS = 32
 
 _PASSING = re.compile(
     r"(?:^|-)(BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|MOVED|NOREPLICAS|OOM|READONLY|TRYAGAIN|UNBLOCKED)\b"
@@ -64,7 +65,11 @@ def connect(url: str) -> redis.Redis:
     }
     sentinel = SentinelUrl.read(url)
     if sentinel is None:
-        return redis.Redis.from_url(url, **options)
+        # A thousand watchers that look at the log at once wait for a connection, and open no thousand of them.
+        pool = redis.BlockingConnectionPool.from_url(
+            url, max_connections=_CONNECTIONS, timeout=_SOCKET_SECONDS, **options
+        )
+        return redis.Redis.from_pool(pool)
     asking = {"socket_timeout": _CONNECT_SECONDS, "socket_connect_timeout": _CONNECT_SECONDS}
     manager = redis.sentinel.Sentinel(sentinel.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     login = {"username": sentinel.username, "password": sentinel.password, "db": sentinel.db}

@@ -72,13 +72,21 @@ class MemorySubscription:
         self._store = store
         self._run_id = run_id
         self._seen = store.changes
+        self._woken = False
 
     def get(self, timeout: float) -> Sequence[StoredEvent] | None:
         with self._store.news:
-            if not self._store.news.wait_for(lambda: self._store.changes != self._seen, timeout):
+            self._store.news.wait_for(lambda: self._woken or self._store.changes != self._seen, timeout)
+            self._woken = False
+            if self._store.changes == self._seen:
                 return None
             self._seen = self._store.changes
             return []
+
+    def wake(self) -> None:
+        with self._store.news:
+            self._woken = True
+            self._store.news.notify_all()
 
     def close(self) -> None:
         """Nothing is held."""

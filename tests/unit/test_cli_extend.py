@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -11,8 +12,11 @@ import pytest
 
 from agentkit.cli.main import main
 from agentkit.cli.runs import extend
-from agentkit.client import ServerUnreachableError
-from tests.unit.test_client import client_of
+from agentkit.client import Client, ServerUnreachableError
+
+
+def client_of(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
+    return Client("http://server.test", patience=5, transport=httpx.MockTransport(handler))
 
 
 class Server:

@@ -1,25 +1,67 @@
+"""The clients: one table of what a server does, run against the one that blocks and the one for asyncio."""
+
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from agentkit.client import ApiError, Client, ServerUnreachableError
+from agentkit.client import ApiError, AsyncClient, Client, ServerUnreachableError
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
 
-def client_of(handler: Handler, patience: float = 5.0) -> Client:
-    client = Client("http://server.test", patience=patience)
-    client.close()
-    client._http = httpx.Client(base_url=client.url, transport=httpx.MockTransport(handler))
-    return client
+class Blocking:
+    """An AsyncClient with the face of a Client."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._runner = asyncio.Runner()
+        self._client = AsyncClient(url, **options)
+
+    def __enter__(self) -> Blocking:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            return self._iterate(result) if name in ("events", "runs") else self._runner.run(result)
+
+        return call
+
+    def _iterate(self, items: Any) -> Iterator[Any]:
+        async def following() -> Any:
+            return await anext(items)
+
+        try:
+            while True:
+                yield self._runner.run(following())
+        except StopAsyncIteration:
+            return
+        finally:
+            self._runner.run(items.aclose())
 
 
-class Broken(httpx.SyncByteStream):
+@pytest.fixture(params=[Client, Blocking], ids=["sync", "async"])
+def client_of(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    def make(handler: Handler, patience: float = 5.0, **options: Any) -> Any:
+        transport = httpx.MockTransport(handler)
+        return request.param("http://server.test", patience=patience, transport=transport, **options)
+
+    return make
+
+
+class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that breaks after its pieces."""
 
     def __init__(self, *pieces: bytes) -> None:
@@ -28,6 +70,10 @@ class Broken(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         yield from self._pieces
         raise httpx.ReadError("gone")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
 
 
 def frame(seq: int, kind: str = "turn_start", **more: Any) -> bytes:
@@ -42,7 +88,7 @@ def stream(*frames: bytes, broken: bool = False) -> httpx.Response:
     return httpx.Response(200, headers=headers, content=b"".join(frames))
 
 
-def test_a_start_sends_what_was_given_and_a_key_that_makes_it_repeatable() -> None:
+def test_a_start_sends_what_was_given_and_a_key_that_makes_it_repeatable(client_of: Callable[..., Any]) -> None:
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -55,7 +101,7 @@ def test_a_start_sends_what_was_given_and_a_key_that_makes_it_repeatable() -> No
     assert seen[0].headers["Idempotency-Key"] == seen[1].headers["Idempotency-Key"]
 
 
-def test_a_problem_document_is_an_api_error_with_its_parts() -> None:
+def test_a_problem_document_is_an_api_error_with_its_parts(client_of: Callable[..., Any]) -> None:
     problem = {"code": "decision_invalid", "detail": "no", "errors": [{"path": "/a", "message": "is missing"}]}
     with client_of(lambda _: httpx.Response(422, json=problem)) as client, pytest.raises(ApiError) as caught:
         client.resume("r1", decision={})
@@ -65,15 +111,17 @@ def test_a_problem_document_is_an_api_error_with_its_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    "response", [httpx.Response(404, text="<html>"), httpx.Response(200, text="<html>"), httpx.Response(404, json=[])]
+    ("status", "body"), [(404, {"text": "<html>"}), (200, {"text": "<html>"}), (404, {"json": []})]
 )
-def test_an_answer_that_is_not_agentkits_is_an_api_error_too(response: httpx.Response) -> None:
-    with client_of(lambda _: response) as client, pytest.raises(ApiError) as caught:
+def test_an_answer_that_is_not_agentkits_is_an_api_error_too(
+    client_of: Callable[..., Any], status: int, body: Any
+) -> None:
+    with client_of(lambda _: httpx.Response(status, **body)) as client, pytest.raises(ApiError) as caught:
         client.get("r1")
     assert caught.value.code == "not_agentkit"
 
 
-def test_an_impatient_client_says_at_once_which_server_is_away() -> None:
+def test_an_impatient_client_says_at_once_which_server_is_away(client_of: Callable[..., Any]) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
@@ -84,7 +132,9 @@ def test_an_impatient_client_says_at_once_which_server_is_away() -> None:
             next(client.events("r1"))
 
 
-def test_an_answer_without_a_decision_id_is_not_sent_twice_when_its_reply_is_lost() -> None:
+def test_an_answer_without_a_decision_id_is_not_sent_twice_when_its_reply_is_lost(
+    client_of: Callable[..., Any],
+) -> None:
     sent: list[bytes] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -110,7 +160,9 @@ def test_an_answer_without_a_decision_id_is_not_sent_twice_when_its_reply_is_los
         ({"decision": 1, "tool_call_id": "c", "input": {}}, {"decision": 1, "toolCallId": "c", "input": {}}),
     ],
 )
-def test_a_resume_sends_exactly_what_was_given(given: dict[str, Any], body: dict[str, Any]) -> None:
+def test_a_resume_sends_exactly_what_was_given(
+    client_of: Callable[..., Any], given: dict[str, Any], body: dict[str, Any]
+) -> None:
     seen: list[Any] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -122,7 +174,7 @@ def test_a_resume_sends_exactly_what_was_given(given: dict[str, Any], body: dict
     assert seen == [body]
 
 
-def test_runs_are_read_page_by_page() -> None:
+def test_runs_are_read_page_by_page(client_of: Callable[..., Any]) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         second = request.url.params.get("cursor") == "c2"
         assert request.url.params["status"] == "paused"
@@ -133,7 +185,7 @@ def test_runs_are_read_page_by_page() -> None:
         assert [run["id"] for run in client.runs(status="paused")] == ["1", "2", "3"]
 
 
-def test_a_broken_stream_goes_on_after_the_last_event() -> None:
+def test_a_broken_stream_goes_on_after_the_last_event(client_of: Callable[..., Any]) -> None:
     asked: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -155,12 +207,12 @@ def test_a_broken_stream_goes_on_after_the_last_event() -> None:
     assert asked == [None, "2", "2", "2"]
 
 
-def test_a_stream_that_has_nothing_left_ends() -> None:
+def test_a_stream_that_has_nothing_left_ends(client_of: Callable[..., Any]) -> None:
     with client_of(lambda _: httpx.Response(204)) as client:
         assert list(client.events("r1", after=9)) == []
 
 
-def test_until_pause_ends_at_the_pause_also_where_it_was_read_before() -> None:
+def test_until_pause_ends_at_the_pause_also_where_it_was_read_before(client_of: Callable[..., Any]) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/runs/r1":
             return httpx.Response(200, json={"status": "paused"})
@@ -173,7 +225,7 @@ def test_until_pause_ends_at_the_pause_also_where_it_was_read_before() -> None:
         assert list(client.events("r1", after=2, until_pause=True)) == []
 
 
-def test_a_reset_stream_goes_on_after_the_snapshot() -> None:
+def test_a_reset_stream_goes_on_after_the_snapshot(client_of: Callable[..., Any]) -> None:
     asked: list[str | None] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -188,14 +240,14 @@ def test_a_reset_stream_goes_on_after_the_snapshot() -> None:
     assert asked == ["3", "70"]
 
 
-def test_an_unknown_run_is_an_error_and_not_an_endless_wait() -> None:
+def test_an_unknown_run_is_an_error_and_not_an_endless_wait(client_of: Callable[..., Any]) -> None:
     problem = {"code": "run_not_found", "detail": "there is no run r1"}
     with client_of(lambda _: httpx.Response(404, json=problem)) as client, pytest.raises(ApiError) as caught:
         next(client.events("r1"))
     assert caught.value.code == "run_not_found"
 
 
-def test_an_id_cannot_leave_its_place_in_the_path() -> None:
+def test_an_id_cannot_leave_its_place_in_the_path(client_of: Callable[..., Any]) -> None:
     seen: list[bytes] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -207,7 +259,7 @@ def test_an_id_cannot_leave_its_place_in_the_path() -> None:
     assert seen == [b"/runs/..%2Fagents%3Fx"]
 
 
-def test_ready_says_what_is_missing() -> None:
+def test_ready_says_what_is_missing(client_of: Callable[..., Any]) -> None:
     checks = {"store": True, "broker": True, "worker": False}
     with client_of(lambda _: httpx.Response(503, json={"checks": checks})) as client:
         assert client.ready() == "no worker"
@@ -215,6 +267,124 @@ def test_ready_says_what_is_missing() -> None:
         assert client.ready() is True
 
 
-def test_a_url_without_a_scheme_is_an_error_that_says_so() -> None:
-    with Client("localhost-without-scheme", patience=0) as client, pytest.raises(ServerUnreachableError, match="http"):
+@pytest.mark.parametrize("kind", [Client, Blocking])
+def test_a_url_without_a_scheme_is_an_error_that_says_so(kind: Any) -> None:
+    with kind("localhost-without-scheme", patience=0) as client, pytest.raises(ServerUnreachableError, match="http"):
         client.get("r1")
+
+
+def test_a_server_that_says_how_long_is_not_asked_before(client_of: Callable[..., Any]) -> None:
+    asked: list[float] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            return httpx.Response(503, headers={"Retry-After": "1"})
+        return stream(frame(1, "agent_end"))
+
+    with client_of(handler) as client:
+        assert [event["seq"] for event in client.events("r1")] == [1]
+    assert asked[1] - asked[0] >= 1
+
+
+def test_a_server_that_asks_for_more_patience_than_there_is_is_unreachable_at_once(
+    client_of: Callable[..., Any],
+) -> None:
+    problem = {"code": "store_unavailable", "detail": "the store is away"}
+    response = httpx.Response(503, headers={"Retry-After": "20"}, json=problem)
+    with client_of(lambda _: response) as client, pytest.raises(ServerUnreachableError, match="the store is away"):
+        client.get("r1")
+
+
+@pytest.mark.parametrize(("status", "times"), [(503, 2), (502, 1), (504, 1)])
+def test_what_must_not_be_done_twice_is_sent_again_only_where_nothing_was_done(
+    client_of: Callable[..., Any], status: int, times: int
+) -> None:
+    sent: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(status) if len(sent) == 1 else httpx.Response(202, json={"id": "r1"})
+
+    with client_of(handler) as client:
+        if times == 1:
+            with pytest.raises(ServerUnreachableError):
+                client.send("r1", "stop that", "steer")
+        else:
+            assert client.send("r1", "stop that", "steer") == {"id": "r1"}
+    assert sent == [{"message": "stop that", "when": "steer"}] * times
+
+
+def test_a_deleted_run_answers_nothing(client_of: Callable[..., Any]) -> None:
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(f"{request.method} {request.url.path}")
+        return httpx.Response(204)
+
+    with client_of(handler) as client:
+        assert client.delete("r1") is None
+    assert seen == ["DELETE /runs/r1"]
+
+
+def test_headers_go_with_every_request_and_may_be_made_anew_for_each(client_of: Callable[..., Any]) -> None:
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        if request.url.path.endswith("/events"):
+            return stream(frame(1), broken=True) if len(seen) == 2 else stream(frame(2, "agent_end"))
+        return httpx.Response(200, json={})
+
+    tokens = iter("abc")
+    with client_of(handler, headers=lambda: {"Authorization": next(tokens)}) as client:
+        client.get("r1")
+        assert [event["seq"] for event in client.events("r1")] == [1, 2]
+    with client_of(handler, headers={"Authorization": "always"}) as client:
+        client.get("r1")
+    assert seen == ["a", "b", "c", "always"]
+
+
+def test_an_async_clients_headers_may_be_awaited() -> None:
+    async def headers() -> dict[str, str]:
+        return {"Authorization": "fresh"}
+
+    async def told() -> Any:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, json=request.headers["authorization"]))
+        async with AsyncClient("http://server.test", headers=headers, transport=transport) as client:
+            return await client.get("r1")
+
+    assert asyncio.run(told()) == "fresh"
+
+
+def test_a_stream_that_is_left_early_is_closed(client_of: Callable[..., Any]) -> None:
+    class Watched(Broken):
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+        async def aclose(self) -> None:
+            self.closed += 1
+
+    body = Watched(frame(1), frame(2))
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
+    with client_of(lambda _: response) as client:
+        events = client.events("r1")
+        next(events)
+        assert body.closed == 0
+        events.close()
+        assert body.closed == 1
+
+
+def test_an_answer_that_is_no_event_stream_is_an_error(client_of: Callable[..., Any]) -> None:
+    with client_of(lambda _: httpx.Response(200, json=[])) as client, pytest.raises(ApiError) as caught:
+        next(client.events("r1"))
+    assert caught.value.code == "not_agentkit"
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")} - {"close", "aclose"}
+
+    assert public(Client) == public(AsyncClient)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from agentkit import tool
 from agentkit.errors import StoreUnavailableError
 from agentkit.record import dumps
-from agentkit.runtime.follow import follow
+from agentkit.runtime.follow import Bell, follow
 from agentkit.store.base import Store, StoredEvent
 from agentkit.store.memory import MemoryStore
 from tests.apps import App, in_background, one_call
@@ -161,3 +162,22 @@ def test_a_handles_events_are_json_with_their_seq(after: int) -> None:
     run_id = app.run()
     events = list(app.kit.handle(run_id).events(after))
     assert [e["seq"] for e in events] == list(range(after + 1, app.kit.get(run_id).last_seq + 1))
+
+
+def test_a_bell_makes_a_waiting_reader_look_up_at_once() -> None:
+    app = App("x")
+    bell = Bell()
+    reader = follow(app.store, app.start(), 0, reset=no_reset, tick=15, bell=bell)
+    while True:
+        event = next(reader)
+        assert event is not None
+        if event.seq == app.store.events(app.kit.page()[0][0].id, 0, 1).last_seq:
+            break
+    began = time.monotonic()
+    ringing = threading.Timer(0.05, bell.ring)
+    ringing.start()
+    assert next(reader) is None
+    assert bell.rung
+    assert time.monotonic() - began < 0.9
+    ringing.join()
+    reader.close()

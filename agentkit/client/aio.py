@@ -1,0 +1,154 @@
+"""The client for asyncio. It carries plans out and knows nothing of what they ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+
+from agentkit.client import calls
+from agentkit.client.plans import Answer, Failure, Headers, Next, Out, Plan, Request, Server, Sleep
+from agentkit.client.wire import BROKEN, answer_of, failure_of, make, request_of
+
+__all__ = ["AsyncClient"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _call(
+    plan: Callable[Concatenate[Server, P], Plan[T]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """The method that carries a plan out and returns its result."""
+
+    @functools.wraps(plan)
+    async def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        results: list[T] = []
+        async for _ in self._carry_out(plan(self, *args, **kwargs), results.append):
+            raise AssertionError("a plan that returns a result gives nothing out")
+        return results[0]
+
+    return call
+
+
+def _iteration(
+    plan: Callable[Concatenate[Server, P], Plan[None]],
+) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[Any]]:
+    """The method that iterates over what a plan gives out."""
+
+    @functools.wraps(plan)
+    def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
+        return self._carry_out(plan(self, *args, **kwargs), lambda _: None)
+
+    return call
+
+
+class AsyncClient(Server):
+    """`Client` for asyncio: the same arguments, and the same methods to be awaited or iterated over.
+
+    A function given as `headers` may be a coroutine function. A stream that is left before its end is closed
+    with its iterator: `async with contextlib.aclosing(client.events(run_id)) as events`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        patience: float = 60.0,
+        headers: Headers | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(url, patience)
+        self._headers = headers or {}
+        self._http = make(httpx.AsyncClient, self.url, timeout, transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    start = _call(calls.start)
+    get = _call(calls.get)
+    runs = _iteration(calls.runs)
+    resume = _call(calls.resume)
+    extend = _call(calls.extend)
+    send = _call(calls.send)
+    abort = _call(calls.abort)
+    delete = _call(calls.delete)
+    agents = _call(calls.agents)
+    ready = _call(calls.ready)
+    events = _iteration(calls.events)
+
+    async def _carry_out(self, plan: Plan[T], ended: Callable[[T], None]) -> AsyncGenerator[Any, None]:
+        stream: _Stream | None = None
+        reply: Any = None
+        try:
+            while True:
+                try:
+                    act = plan.send(reply)
+                except StopIteration as end:
+                    ended(end.value)
+                    return
+                reply = None
+                match act:
+                    case Request():
+                        reply, stream = await self._send(act)
+                    case Next():
+                        assert stream is not None
+                        reply = await stream.next()
+                    case Sleep(seconds):
+                        await asyncio.sleep(seconds)
+                    case Out(value):
+                        yield value
+        finally:
+            if stream is not None:
+                await stream.close()
+
+    async def _send(self, act: Request) -> tuple[Answer | Failure, _Stream | None]:
+        headers = self._headers() if callable(self._headers) else self._headers
+        headers = await headers if inspect.isawaitable(headers) else headers
+        try:
+            response = await self._http.send(request_of(self._http, act, headers), stream=True)
+            if act.stream and response.status_code == 200:
+                return answer_of(response, opened=True), _Stream(response)
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+            return answer_of(response, opened=False), None
+        except BROKEN as error:
+            return failure_of(error), None
+
+
+class _Stream:
+    """One open connection's events."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self._frames: AsyncGenerator[ServerSentEvent, None] = EventSource(response).aiter_sse()
+
+    async def next(self) -> str | Failure | None:
+        """The data of the next event; None at the end and a Failure where it broke, and it is closed."""
+        try:
+            async for frame in self._frames:
+                if frame.data:
+                    return frame.data
+        except BROKEN as error:
+            await self.close()
+            return failure_of(error)
+        await self.close()
+        return None
+
+    async def close(self) -> None:
+        await self._frames.aclose()
+        await self._response.aclose()

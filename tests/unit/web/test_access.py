@@ -208,7 +208,9 @@ def test_a_stream_token_that_was_tampered_with_or_forged_is_refused(build: Calla
     token = token_of(web, run_id, ADA)
     payload = URLSafeSerializer(SECRET, salt="agentkit.stream-token").loads(token)
     forged = URLSafeSerializer("another secret", salt="agentkit.stream-token").dumps(payload)
-    for bad in (forged, token[:-1] + ("A" if token[-1] != "A" else "B"), "x" + token, "", "no token"):
+    signed, _, signature = token.rpartition(".")
+    tampered = f"{signed}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
+    for bad in (forged, tampered, "x" + token, "", "no token"):
         response = web.client.get(f"/runs/{run_id}/events", query_string={"token": bad})
         assert_problem(response, 401, "unauthenticated")
 

@@ -8,13 +8,15 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 DEV_ARGS ?=
 BENCH_ARGS ?=
+MINUTES ?= 5
+CHAOS_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev,flower,gevent,test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench lock clean
+.PHONY: help setup dev test check bench chaos lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +39,9 @@ check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the hous
 bench: $(STAMP) ## Measure a step's cost against a bare Celery chain.
 	$(BIN)/python -m bench.steps $(BENCH_ARGS)
 
+chaos: $(STAMP) ## Runs over processes that are killed and stopped, for MINUTES=5. CHAOS_ARGS="--seed 7"
+	$(BIN)/python -m chaos --minutes $(MINUTES) $(CHAOS_ARGS)
+
 # Only `name==version` lines: what a machine's own pip configuration adds has no place in the repository.
 lock: ## Write constraints.txt anew from the newest versions that pyproject.toml allows.
 	@$(call need_python)
@@ -49,8 +54,8 @@ lock: ## Write constraints.txt anew from the newest versions that pyproject.toml
 	cp "$$tmp/lock" constraints.txt
 
 clean: ## Remove the virtual environment and what tools left behind.
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find agentkit bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf $(VENV) build chaos/results dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find agentkit bench chaos examples tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(call need_python)

@@ -1,0 +1,156 @@
+"""What must hold when the trouble is over, seen from the outside: over HTTP, in the ledger, and in the store's keys.
+
+Each check gives what it found wrong, a sentence each, and goes on with the next run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import Any
+
+import httpx
+import redis
+
+from agentkit.messages import text_of
+from chaos.app import ANSWER, CALLS
+from chaos.report import Played
+from chaos.stage import Stage
+from tests.acceptance.stack import events_of
+from tests.event_rules import check_log
+
+__all__ = ["CHECKS", "check"]
+
+_PREFIX = "agentkit:"
+_KOMBU = re.compile(r"_kombu\.|unacked|agentkit$|.*\.reply\.celery\.pidbox$")
+
+
+def check(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    """All that is wrong."""
+    for name, one in CHECKS.items():
+        try:
+            for problem in one(stage, runs):
+                yield f"{name}: {problem}"
+        except (AssertionError, httpx.HTTPError, redis.RedisError) as error:
+            yield f"{name}: cannot be checked: {error!r}"
+
+
+def _ended(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    web = stage.webs[0]
+    for run in runs:
+        now = web.get(run.run_id)
+        if now["status"] != "completed":
+            yield f"run {run.run_id} is {now['status']}: {now.get('error')}, pending {now['pending']}"
+    accepted = {run.run_id for run in runs}
+    listed: set[str] = set()
+    cursor: dict[str, str] = {}
+    while True:
+        page = web.http.get("/runs", params={"limit": "200", **cursor}).json()
+        listed |= {run["id"] for run in page["runs"]}
+        if "nextCursor" not in page:
+            break
+        cursor = {"cursor": page["nextCursor"]}
+    if accepted != listed:
+        yield f"accepted and not listed: {accepted - listed}; listed and never accepted: {listed - accepted}"
+
+
+def _logs(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    """Contiguous seqs, one agent_end, folds to the messages; the same to all, and as it was seen live."""
+    for run in runs:
+        try:
+            now = stage.webs[0].get(run.run_id)
+            assert now.get("endedAt"), "it has not ended, so its log has no end to read to"
+            logs = [events_of(web.sse(run.run_id)) for web in stage.webs]
+            check_log(logs[0], now["messages"], now["status"])
+            assert now["lastSeq"] == len(logs[0]), f"lastSeq {now['lastSeq']}, and {len(logs[0])} events"
+            assert all(log == logs[0] for log in logs), "web processes tell different logs"
+            assert run.events == logs[0][: len(run.events)], "the log is not what was seen live"
+            called = [message["toolName"] for message in now["messages"] if message["role"] == "toolResult"]
+            assert called == list(CALLS), f"the calls were {called}"
+            assert text_of(now["messages"][-1]) == ANSWER, "the answer is not the model's"
+        except (AssertionError, httpx.HTTPError) as error:
+            yield f"run {run.run_id}: {error!r}"
+
+
+def _effects(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    """The n-th execution of a `once` call has n-1 verdicts `retry` before it; what is idempotent was executed."""
+    begun: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in stage.ledger.entries():
+        begun[entry["key"]].append(entry)
+    for run in runs:
+        keys = [f"{run.run_id}:{turn}:0" for turn in range(1, len(CALLS) + 1)]
+        for key, name, call in zip(keys, CALLS, _call_ids(run), strict=False):
+            times = sorted(entry["at"] for entry in begun[key])
+            if name != "charge":
+                if run.ended and not times:
+                    yield f"{name} of {key} was never executed"
+                continue
+            retries = [
+                event["timestamp"] for event in _resolved(run)
+                if event["toolCallId"] == call and event["decision"]["verdict"] == "retry"
+            ]  # fmt: skip
+            for n, at in enumerate(times):
+                if sum(retry <= at for retry in retries) < n:
+                    yield f"{name} of {key} was executed at {times}, and told to retry at {retries}"
+                    break
+    for key in begun.keys() - {f"{run.run_id}:{n}:0" for run in runs for n in range(1, len(CALLS) + 1)}:
+        yield f"an execution with the unknown key {key}"
+
+
+def _decisions(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    """Each item is consumed once; who said the same got 202, who said something else 409; the tool got what won."""
+    executed = stage.ledger.entries(tool="refund")
+    for run in runs:
+        resolved = {event["decisionId"]: event for event in _resolved(run)}
+        asked = [
+            event["decisionId"] for event in run.events if event["type"] in ("tool_decision_pending", "tool_in_doubt")
+        ]
+        if sorted(asked) != sorted(event["decisionId"] for event in _resolved(run)):
+            yield f"run {run.run_id} asked {asked}, and resolved {list(resolved)}"
+        for answer in run.answers:
+            won = answer.decision_id in resolved and resolved[answer.decision_id].get("decision") == answer.value
+            expected = (202, None) if won else (409, "decision_conflict")
+            if (answer.status, answer.code) != expected:
+                yield f"run {run.run_id}: {answer}, but resolved was {resolved.get(answer.decision_id)}"
+        values = [event["decision"] for event in _resolved(run) if "approved" in event["decision"]]
+        for entry in executed:
+            if entry["run"] == run.run_id and [entry["decision"]] != values:
+                yield f"run {run.run_id}: refund was executed with {entry['decision']}, decided was {values}"
+
+
+def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
+    """No key without a time to live but those that common.lua declares as permanent, and the broker's own."""
+    text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
+    permanent = {_PREFIX + name for name in re.findall(r"^--\s+P(\w+)\s.*permanent", text, re.MULTILINE)}
+    client = redis.Redis.from_url(stage.store.url)
+    try:
+        for raw in client.scan_iter(count=1000):
+            key = raw.decode()
+            if key in permanent or (stage.broker is stage.store and _KOMBU.match(key)):
+                continue
+            if client.pttl(key) == -1:
+                yield f"{key} has no time to live"
+    finally:
+        client.close()
+
+
+CHECKS: dict[str, Callable[[Stage, list[Played]], Iterator[str]]] = {
+    "every accepted run completed, and no other is there": _ended,
+    "every log keeps the rules, and is what was seen live": _logs,
+    "no once tool was repeated unasked": _effects,
+    "every decision was consumed once": _decisions,
+    "no key is left without a time to live": _keys,
+}
+
+
+def _resolved(run: Played) -> list[dict[str, Any]]:
+    return [event for event in run.events if event["type"] == "tool_decision_resolved"]
+
+
+def _call_ids(run: Played) -> list[str]:
+    ends = (event["message"] for event in run.events if event["type"] == "message_end")
+    blocks = itertools.chain.from_iterable(m["content"] for m in ends if m["role"] == "assistant")
+    return [block["id"] for block in blocks if block["type"] == "toolCall"]

@@ -1,0 +1,83 @@
+"""What was done, seen and violated, told by many threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Answer", "Deadline", "Played", "Report"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody answered to a pending item, and what he got for it in the end."""
+
+    decision_id: str
+    value: dict[str, Any]
+    status: int
+    code: str | None
+
+
+@dataclass
+class Played:
+    """One accepted run, as its client saw it."""
+
+    number: int
+    run_id: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    ended: bool = False
+
+
+class Deadline:
+    """When clients give up: after some seconds, or at once where the driver is told to stop."""
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def now(self) -> None:
+        self._at = 0.0
+
+    def passed(self) -> bool:
+        return time.monotonic() >= self._at
+
+
+class Report:
+    """`tell` gets each violation as it comes."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._lock = threading.Lock()
+        self._tell = tell
+        self.stopped = False  # by Ctrl-C or SIGTERM: what clients could not do after it is no violation
+        self.counts: Counter[str] = Counter()
+        self.violations: list[str] = []
+        self.runs: list[Played] = []
+
+    def count(self, what: str, by: int = 1) -> None:
+        with self._lock:
+            self.counts[what] += by
+
+    def violated(self, what: str) -> None:
+        if self.stopped:
+            return
+        with self._lock:
+            self.violations.append(what)
+        self._tell(f"VIOLATED: {what}")
+
+    def accepted(self, run: Played) -> None:
+        with self._lock:
+            self.runs.append(run)
+
+    def ended(self) -> int:
+        with self._lock:
+            return sum(run.ended for run in self.runs)
+
+    def told(self, prefix: str) -> str:
+        """The counts that begin with `prefix`, in one line."""
+        with self._lock:
+            found = sorted((what.removeprefix(prefix), n) for what, n in self.counts.items() if what.startswith(prefix))
+        return ", ".join(f"{what} {n}" for what, n in found) or "none"

@@ -1,0 +1,132 @@
+"""Chaos of a fixed seed, short enough for every day; `make chaos` is the long one. And that its checks can fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import redis
+
+from chaos.app import CALLS
+from chaos.checks import CHECKS
+from chaos.driver import Options, play
+from chaos.report import Answer, Played
+from chaos.schedule import MESSAGES, draw
+from chaos.stage import Stage
+from tests.acceptance.ledger import Ledger
+
+SECONDS = 12.5
+ONCE = "no once tool was repeated unasked"
+DECISIONS = "every decision was consumed once"
+KEYS = "no key is left without a time to live"
+
+
+@pytest.mark.timeout(240)
+def test_every_run_ends_right_whatever_is_killed_stopped_lost_and_doubled(tmp_path: Path) -> None:
+    said: list[str] = []
+    report = play(Options("everyday-1", SECONDS, tmp_path, runs=6, workers=2, own_broker=True), said.append)
+    assert not report.violations, "\n".join([*report.violations, *said])
+    assert len(report.runs) > 6
+    assert report.ended() == len(report.runs)
+    done = {what for what in report.counts if what.startswith(("fault ", "message "))}
+    processes = {f"fault {kind} {who}" for kind in ("kill", "stop") for who in ("worker", "web", "store", "broker")}
+    assert done == processes | {"fault freeze worker"} | {f"message {kind}" for kind in MESSAGES}
+
+
+def test_a_seed_is_a_schedule() -> None:
+    one, again, other = (draw(Random(seed), 60, 2, 3, 2, 1) for seed in ("s", "s", "t"))
+    assert one == again
+    assert one != other
+    assert [fault.at for fault in one] == sorted(fault.at for fault in one)
+
+
+class Evidence:
+    """What one run leaves behind where nothing went wrong, for tests to spoil."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger(folder / "ledger.jsonl")
+        self.run = Played(1, "r", ended=True)
+        self.decision = {"approved": True}
+        for turn, name in enumerate(CALLS, 1):
+            block = {"type": "toolCall", "id": f"call-{turn}", "name": name, "arguments": {}}
+            message = {"role": "assistant", "content": [block]}
+            self.run.events.append({"type": "message_end", "message": message})
+            more = {"decision": self.decision} if name == "refund" else {}
+            self.executed(turn, turn * 100, tool=name, **more)
+        self.pending("d", "tool_decision_pending")
+        self.resolved("d", 6, 590, self.decision)
+        self.run.answers.append(Answer("d", self.decision, 202, None))
+
+    def executed(self, turn: int, at: int, **entry: Any) -> None:
+        self.ledger.add(key=f"r:{turn}:0", run="r", at=at, **entry)
+
+    def pending(self, decision_id: str, kind: str) -> None:
+        self.run.events.append({"type": kind, "decisionId": decision_id})
+
+    def resolved(self, decision_id: str, turn: int, at: int, decision: dict[str, Any]) -> None:
+        event = {"type": "tool_decision_resolved", "decisionId": decision_id, "toolCallId": f"call-{turn}"}
+        self.run.events.append({**event, "timestamp": at, "decision": decision})
+
+    def problems(self, check: str) -> list[str]:
+        return list(CHECKS[check](cast(Stage, SimpleNamespace(ledger=self.ledger)), [self.run]))
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    evidence = Evidence(tmp_path)
+    assert evidence.problems(ONCE) == []
+    assert evidence.problems(DECISIONS) == []
+    return evidence
+
+
+def test_a_once_tool_that_was_executed_again_unasked_is_found(evidence: Evidence) -> None:
+    evidence.executed(2, 250, tool="charge")
+    [problem] = evidence.problems(ONCE)
+    assert "charge of r:2:0 was executed at [200, 250]" in problem
+
+
+@pytest.mark.parametrize(("at", "found"), [(220, 0), (260, 1)])
+def test_a_once_tool_may_be_executed_again_after_the_verdict_retry_only(
+    evidence: Evidence, at: int, found: int
+) -> None:
+    evidence.executed(2, 250, tool="charge")
+    evidence.pending("doubt", "tool_in_doubt")
+    evidence.resolved("doubt", 2, at, {"verdict": "retry"})
+    assert len(evidence.problems(ONCE)) == found
+
+
+def test_an_execution_that_belongs_to_no_call_is_found(evidence: Evidence) -> None:
+    evidence.executed(9, 900, tool="charge")
+    assert "r:9:0" in evidence.problems(ONCE)[0]
+
+
+@pytest.mark.parametrize("answer", [
+    Answer("d", {"approved": False}, 202, None),
+    Answer("d", {"approved": True}, 409, "decision_conflict"),
+    Answer("d", {"approved": False}, 409, "run_not_paused"),
+])  # fmt: skip
+def test_an_answer_that_got_what_it_should_not_is_found(evidence: Evidence, answer: Answer) -> None:
+    evidence.run.answers.append(answer)
+    assert len(evidence.problems(DECISIONS)) == 1
+
+
+def test_a_decision_that_was_consumed_twice_is_found(evidence: Evidence) -> None:
+    evidence.resolved("d", 6, 595, evidence.decision)
+    assert evidence.problems(DECISIONS)
+
+
+def test_a_tool_that_was_executed_with_another_decision_is_found(evidence: Evidence) -> None:
+    evidence.executed(6, 650, tool="refund", decision={"approved": False})
+    assert len(evidence.problems(DECISIONS)) == 1
+
+
+def test_a_key_without_a_time_to_live_is_found(redis_url: str) -> None:
+    store = SimpleNamespace(url=redis_url)
+    stage = cast(Stage, SimpleNamespace(store=store, broker=store))
+    with redis.Redis.from_url(redis_url) as client:
+        client.mset({"agentkit:due": "", "_kombu.binding.agentkit": "", "agentkit:{r}": ""})
+        client.set("agentkit:idem:k", "", ex=60)
+    assert list(CHECKS[KEYS](stage, [])) == ["agentkit:{r} has no time to live"]

@@ -60,7 +60,8 @@ class Tally:
 class Watcher(asyncio.Protocol):
     """One client: as little HTTP and SSE as does it, since a thousand of these share a core."""
 
-    def __init__(self, watchers: Watchers, path: str, after: int) -> None:
+    def __init__(self, watchers: Watchers, run_id: str, path: str, after: int) -> None:
+        self.run_id = run_id
         self._watchers = watchers
         self._path = path
         self._buffer = b""
@@ -125,7 +126,9 @@ class Watchers:
         async def one(run_id: str) -> str:
             async with gate:
                 path = f"/runs/{run_id}/events?after={after}"
-                _, watcher = await loop.create_connection(lambda: Watcher(self, path, after), "127.0.0.1", self._port)
+                _, watcher = await loop.create_connection(
+                    lambda: Watcher(self, run_id, path, after), "127.0.0.1", self._port
+                )
                 self.all.append(watcher)
                 refusal: str = await watcher.opened
                 return refusal
@@ -133,10 +136,12 @@ class Watchers:
         refusals = await asyncio.gather(*(one(run_id) for run_id in runs for _ in range(each)))
         return {"refusals": [refusal for refusal in refusals if refusal]}
 
-    async def expect(self, seq: int, seconds: float) -> dict[str, Any]:
+    async def expect(self, seq: int, seconds: float, among: list[str] | None) -> dict[str, Any]:
+        """How many watchers, of these runs or of all, have not come to the seq in time."""
+        expected = [w for w in self.all if among is None or w.run_id in among]
         deadline = time.monotonic() + seconds
         while True:
-            behind = sum(watcher.seq < seq for watcher in self.all)
+            behind = sum(watcher.seq < seq for watcher in expected)
             if not behind or time.monotonic() > deadline:
                 return {"behind": behind}
             await asyncio.sleep(0.02)

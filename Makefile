@@ -16,10 +16,10 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev,flower,gevent,test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench chaos lock clean
+.PHONY: help setup dev test check bench bench-streams chaos lock clean
 
 help: ## List the commands.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make the virtual environment (every command below does it by itself).
 
@@ -39,6 +39,10 @@ check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the hous
 bench: $(STAMP) ## Measure a step's cost against a bare Celery chain.
 	$(BIN)/python -m bench.steps $(BENCH_ARGS)
 
+bench-streams: $(STAMP) ## Measure what a watcher costs, beside two relays. BENCH_ARGS="--watchers 1000"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m bench.streams $(BENCH_ARGS)
+
 chaos: $(STAMP) ## Runs over processes that are killed and stopped, for MINUTES=5. CHAOS_ARGS="--seed 7"
 	$(BIN)/python -m chaos --minutes $(MINUTES) $(CHAOS_ARGS)
 
@@ -47,7 +51,7 @@ lock: ## Write constraints.txt anew from the newest versions that pyproject.toml
 	@$(call need_python)
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	$(PYTHON) -m venv "$$tmp/venv"; \
-	"$$tmp/venv/bin/python" -m pip install --quiet -e '.[$(EXTRAS)]'; \
+	"$$tmp/venv/bin/python" -m pip install --quiet -e '.[$(EXTRAS),bench]'; \
 	"$$tmp/venv/bin/python" -m pip freeze --exclude agentkit-celery > "$$tmp/freeze"; \
 	{ echo '# Every version that the tests ran with. Written by `make lock`; do not edit.'; \
 	  grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' "$$tmp/freeze" | LC_ALL=C sort -f; } > "$$tmp/lock"; \

@@ -6,13 +6,14 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 from agentkit import sse
 from agentkit.events import Event
 from agentkit.record import dumps
 from agentkit.run import Run
-from agentkit.runtime.follow import Bell, follow
+from agentkit.runtime.follow import Bell, follow, follow_together
 from agentkit.store.base import Store, StoredEvent
 
 __all__ = ["RunHandle"]
@@ -59,10 +60,12 @@ class RunHandle:
         all else that an idle stream does.
         """
         start = self.since if after is None else after
-        every = {} if bell is None else {"asked_every": keepalive}
+        options: dict[str, Any] = {} if bell is None else {"bell": bell, "asked_every": keepalive}
+        options |= {"until_pause": until_pause, "tick": keepalive, "stopped": stopped}
         yield sse.retry(RETRY_MS)
-        for event in self.stored(start, until_pause=until_pause, tick=keepalive, stopped=stopped, bell=bell, **every):
-            yield sse.KEEPALIVE if event is None else sse.frame(event.seq, event.data)
+        with closing(follow_together(self._store, self.id, start, reset=self._reset, **options)) as batches:
+            for batch in batches:
+                yield from sse.chunks((e.seq, e.data) for e in batch) if batch else (sse.KEEPALIVE,)
 
     def to_response(self, after: int | None = None, *, until_pause: bool = True) -> Any:
         """A Flask response that streams the run until it pauses or ends."""
@@ -93,7 +96,6 @@ class RunHandle:
         tick: float = KEEPALIVE_SECONDS,
         stopped: Callable[[], bool] = lambda: False,
         bell: Bell | None = None,
-        asked_every: float = 1.0,
     ) -> Generator[StoredEvent | None, None, None]:
         """The run's events as they are stored, and None every `tick` seconds without one or when the `bell` rings."""
         return follow(
@@ -105,7 +107,6 @@ class RunHandle:
             tick=tick,
             stopped=stopped,
             bell=bell,
-            asked_every=asked_every,
         )
 
     def _reset(self) -> StoredEvent:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["KEEPALIVE", "event_type", "frame", "retry"]
+from collections.abc import Iterable, Iterator
+
+__all__ = ["KEEPALIVE", "chunks", "event_type", "frame", "retry"]
 
 KEEPALIVE = b": keepalive\n\n"
 
@@ -10,6 +12,20 @@ KEEPALIVE = b": keepalive\n\n"
 def frame(seq: int, data: bytes) -> bytes:
     """One event. `data` is JSON, so it holds no line feed."""
     return b"id: %d\ndata: %b\n\n" % (seq, data)
+
+
+def chunks(events: Iterable[tuple[int, bytes]], size: int = 65_536) -> Iterator[bytes]:
+    """Events, given as (seq, data), in pieces of about `size` bytes: one write for many small ones."""
+    frames: list[bytes] = []
+    length = 0
+    for seq, data in events:
+        frames.append(frame(seq, data))
+        length += len(data)
+        if length >= size:
+            yield b"".join(frames)
+            frames, length = [], 0
+    if frames:
+        yield b"".join(frames)
 
 
 def retry(milliseconds: int) -> bytes:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any
 
 from agentkit.errors import RunNotFoundError, StoreUnavailableError
 from agentkit.sse import event_type
 from agentkit.store.base import EventPage, Store, StoredEvent, Subscription
 
-__all__ = ["Bell", "follow"]
+__all__ = ["Bell", "follow", "follow_together"]
 
 _PAGE = 500
 _WAKE_SECONDS = 1.0
@@ -49,34 +51,42 @@ class _Log:
         self.after = after
         self.status = ""
 
-    def read(self) -> Iterator[StoredEvent]:
+    def read(self) -> Iterator[Sequence[StoredEvent]]:
         """Everything that is in the log after this reader's place."""
         while True:
             page: EventPage = self._store.events(self._run_id, self.after, _PAGE)
             if page.first_seq > self.after + 1 and self.after < page.last_seq:
                 snapshot = self._reset()
                 self.after = snapshot.seq
-                yield snapshot
+                yield [snapshot]
                 continue
-            for event in page.events:
-                self.after = event.seq
-                yield event
+            if page.events:
+                self.after = page.events[-1].seq
+                yield page.events
             if len(page.events) < _PAGE:
                 self.status = page.status
                 return
 
-    def take(self, news: Sequence[StoredEvent]) -> Iterator[StoredEvent]:
+    def take(self, news: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
         """What is new of published events; the log where they leave a gap."""
-        for event in news:
-            if event.seq > self.after + 1:
-                yield from self.read()
-                return
-            if event.seq == self.after + 1:
-                self.after = event.seq
-                yield event
+        new = [event for event in news if event.seq > self.after]
+        if new and new[-1].seq == self.after + len(new):
+            self.after = new[-1].seq
+            yield new
+        elif new:
+            yield from self.read()
 
 
-def follow(
+def follow(store: Store, run_id: str, after: int, **options: Any) -> Generator[StoredEvent | None, None, None]:
+    """`follow_together`, event by event, with None for what is empty there."""
+    with closing(follow_together(store, run_id, after, **options)) as batches:
+        for batch in batches:
+            if not batch:
+                yield None
+            yield from batch
+
+
+def follow_together(
     store: Store,
     run_id: str,
     after: int,
@@ -87,12 +97,12 @@ def follow(
     stopped: Callable[[], bool] = lambda: False,
     bell: Bell | None = None,
     asked_every: float = _WAKE_SECONDS,
-) -> Generator[StoredEvent | None, None, None]:
-    """The events of a run after the seq `after`, as they come; None at least every `tick` seconds without any.
+) -> Generator[Sequence[StoredEvent], None, None]:
+    """The events of a run after the seq `after`, as they come: those that are there together, together.
 
-    None also as soon as the `bell` rings.
+    An empty sequence at least every `tick` seconds without any, and as soon as the `bell` rings.
 
-    Ends after agent_end, when the run is deleted, or when `stopped`, which is asked at every event, at every None
+    Ends after agent_end, when the run is deleted, or when `stopped`, which is asked after all that it gives
     and after `asked_every` seconds of silence; with `until_pause` also after
     agent_pause, and where the run is paused with nothing more to tell. `reset` makes the stream_reset that
     stands for events which are no longer kept.
@@ -107,10 +117,10 @@ def follow(
     try:
         while not stopped():
             try:
-                for event in log.read() if look else log.take(news):
-                    yield event
-                    kind = event_type(event.data)
-                    if kind == "agent_end" or (kind == "agent_pause" and until_pause):
+                for batch in log.read() if look else log.take(news):
+                    last = _last(batch, until_pause)
+                    yield batch if last is None else batch[: last + 1]
+                    if last is not None or stopped():
                         return
                     quiet_since = time.monotonic()
                 look = False
@@ -125,10 +135,21 @@ def follow(
             news = got or ()
             look = look or got == []
             if bell.rung:
-                yield None
+                yield ()
             if time.monotonic() - quiet_since >= tick:
                 quiet_since = time.monotonic()
                 look = True  # should news ever be lost, this notices
-                yield None
+                yield ()
     finally:
         subscription.close()
+
+
+def _last(batch: Sequence[StoredEvent], until_pause: bool) -> int | None:
+    """Where in the batch the stream ends."""
+    for place, event in enumerate(batch):
+        if b'"agent_' not in event.data[:100]:  # the type stands at the beginning, and almost all are deltas
+            continue
+        kind = event_type(event.data)
+        if kind == "agent_end" or (kind == "agent_pause" and until_pause):
+            return place
+    return None

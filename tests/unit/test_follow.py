@@ -181,3 +181,13 @@ def test_a_bell_makes_a_waiting_reader_look_up_at_once() -> None:
     assert time.monotonic() - began < 0.9
     ringing.join()
     reader.close()
+
+
+def test_a_delta_costs_the_same_however_long_its_message_has_grown() -> None:
+    app = App("0123456789" * 300)
+    run_id = app.run()
+    sizes = [
+        len(e.data) for e in follow(app.store, run_id, 0, reset=no_reset) if e is not None and b'"text_delta"' in e.data
+    ]
+    assert len(sizes) == 1000
+    assert max(sizes[-100:]) - min(sizes[:100]) <= 3  # digits of the seq

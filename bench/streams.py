@@ -1,0 +1,364 @@
+"""What a watcher costs: agentkit's web process beside two relays that subscribe once per client.
+
+    make bench-streams     or     python -m bench.streams [--watchers 1000 5000] [--rounds 1] [--only NAME]
+
+Needs `pip install -e '.[bench]'`. All three are started one after the other in each round, on the same Valkey
+server, and serve the same events, which are appended through agentkit's store under a lease. The relays are in
+bench/relays.py: an asyncio one (Starlette, uvicorn with uvloop and httptools) and Flask under gunicorn's gevent,
+as agentkit itself is run here. The clients are a process of their own (bench/watchers.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from agentkit import AgentKit
+from agentkit.record import Lease
+from agentkit.settings import Settings
+from agentkit.store.base import Store
+from agentkit.store.redis import RedisStore
+from bench.watchers import raise_file_limit
+from tests.apps import FakeNudger
+from tests.servers import ValkeyServer, free_port
+from tests.store_changes import claimed, event, new_run
+from tests.waiting import wait_until
+
+GEVENT = (
+    "gunicorn",
+    "-k",
+    "gevent",
+    "--worker-connections",
+    "12000",
+    "--bind",
+    "127.0.0.1:{port}",
+    "--log-level=error",
+)
+SERVERS = {
+    "agentkit": (*GEVENT, "agentkit.web:create_app()"),
+    "asyncio": ("uvicorn", "--factory", "bench.relays:asgi", "--port", "{port}", "--log-level=error"),
+    "flask": (*GEVENT, "bench.relays:wsgi()"),
+}
+TITLES = {"agentkit": "agentkit", "asyncio": "(a) asyncio", "flask": "(b) Flask"}
+
+FIRST = 4
+"""The last seq of a run that `new_run` made and `claimed` took."""
+WARM = 20
+LEASE_MS = 3_600_000
+DELTA = "0123456789" * 2
+ROWS = {
+    "opened_per_s": "watchers opened per second",
+    "subscriptions": "Redis subscriptions, 1,000 watchers",
+    "connections": "Redis connections, 1,000 watchers",
+    "p50_ms": "p50 ms, 1,000 watchers of 100 runs, 100 events/s",
+    "p99_ms": "p99 ms",
+    "load_cpu": "CPU % meanwhile",
+    "crowd_ms": "ms until the last of 1,000 watchers of one run has an event",
+    "live_per_s": "events/s to one client, live",
+    "replay_per_s": "events/s to one client, from the log",
+    "bytes_first": "bytes per delta of a message's first tenth",
+    "bytes_last": "bytes per delta of its last tenth",
+    "lost": "events lost, doubled, streams cut",
+}
+
+
+class Server:
+    """One of the three, as its own process group's processes."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.port = free_port()
+        env = {
+            **os.environ,
+            "AGENTKIT_REDIS_URL": url,
+            "AGENTKIT_APP": "bench.relays:kit",
+            "AGENTKIT_MAX_WATCHERS": "11000",
+        }
+        words = [word.format(port=self.port) for word in SERVERS[name]]
+        self._process = subprocess.Popen([sys.executable, "-m", *words], env=env)
+        wait_until(self._answers, timeout=30, what=f"{name} to answer")
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, "the server ended"
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/none", timeout=2)
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children(recursive=True)]
+
+    def memory(self) -> int:
+        """Resident bytes after a collection."""
+        serving = self.processes[-1]
+        serving.send_signal(signal.SIGRTMIN)
+        time.sleep(0.5)
+        return sum(process.memory_info().rss for process in self.processes)
+
+    def cpu_seconds(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+
+    def connections_to(self, port: int) -> int:
+        found = [c for process in self.processes for c in process.net_connections("tcp")]
+        return sum(bool(c.raddr) and c.raddr.port == port and c.status == psutil.CONN_ESTABLISHED for c in found)
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+        self._process.wait(30)
+
+
+class Clients:
+    def __init__(self, port: int) -> None:
+        command = [sys.executable, "-m", "bench.watchers", str(port)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _ask(self, act: str, **order: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps({"act": act, **order}), file=self._process.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def open(self, runs: list[str], each: int = 1, after: int = FIRST) -> None:
+        refusals = self._ask("open", runs=runs, each=each, after=after)["refusals"]
+        assert not refusals, f"{len(refusals)} watchers were refused, with {refusals[0]!r}"
+
+    def expect(self, seq: int, seconds: float = 60, among: list[str] | None = None) -> int:
+        behind: int = self._ask("expect", seq=seq, seconds=seconds, among=among)["behind"]
+        return behind
+
+    def report(self) -> dict[str, Any]:
+        return self._ask("report")
+
+    def stop(self) -> None:
+        print(json.dumps({"act": "quit"}), file=self._process.stdin, flush=True)
+        self._process.wait(30)
+
+
+@dataclass
+class Run:
+    """A run of which deltas are written, as a worker writes them."""
+
+    store: Store
+    id: str
+    lease: Lease
+    flushes: int = 0
+
+    @classmethod
+    def new(cls, store: Store) -> Run:
+        run_id = new_run(store)
+        return cls(store, run_id, claimed(store, run_id, lease_ms=LEASE_MS).lease)
+
+    def write(self, deltas: int = 1) -> None:
+        update = {"type": "text_delta", "contentIndex": 0, "delta": DELTA}
+        now = time.monotonic_ns()
+        self.flushes += 1
+        events = [event("message_update", at=now, assistantMessageEvent=update)] * deltas
+        self.store.append(self.lease, events, self.flushes)
+
+
+class Measurement:
+    """One server's figures."""
+
+    def __init__(self, name: str, valkey: ValkeyServer) -> None:
+        self.figures: dict[str, float] = {"lost": 0}
+        self._valkey = valkey
+        self._store = RedisStore(valkey.url)
+        self._name = name
+        self._server = Server(name, valkey.url)
+        self._clients = Clients(self._server.port)
+
+    def stop(self) -> None:
+        self._clients.stop()
+        self._server.stop()
+        self._store.close()
+
+    def again(self) -> None:
+        """A fresh server and fresh clients."""
+        self._clients.stop()
+        self._server.stop()
+        self._server = Server(self._name, self._valkey.url)
+        self._clients = Clients(self._server.port)
+
+    def runs(self, count: int) -> list[Run]:
+        return [Run.new(self._store) for _ in range(count)]
+
+    def idle(self, watchers: int, settle: float) -> None:
+        """Memory and CPU of watchers of as many runs, in which nothing happens but keepalives."""
+        runs = [run.id for run in self.runs(watchers + WARM)]
+        self._clients.open(runs[:WARM])
+        before = self._server.memory()
+        began = time.monotonic()
+        self._clients.open(runs[WARM:])
+        self.figures["opened_per_s"] = watchers / (time.monotonic() - began)
+        cpu, began = self._server.cpu_seconds(), time.monotonic()
+        time.sleep(settle)
+        self.figures[f"cpu_{watchers}"] = (self._server.cpu_seconds() - cpu) / (time.monotonic() - began) * 100
+        self.figures[f"kb_{watchers}"] = (self._server.memory() - before) / watchers / 1000
+        self._tally()
+        self.again()
+
+    def load(self, seconds: float) -> None:
+        runs = self.runs(100)
+        self._clients.open([run.id for run in runs], each=10)
+        for run in runs:
+            run.write()
+        self._tally(FIRST + 1)
+        client = self._store._client
+        self.figures["subscriptions"] = len(client.client_list(_type="pubsub"))
+        self.figures["connections"] = self._server.connections_to(self._valkey.port)
+        cpu, began = self._server.cpu_seconds(), time.monotonic()
+        for number in range(int(seconds * 100)):
+            time.sleep(max(0.0, began + number / 100 - time.monotonic()))
+            runs[number % len(runs)].write()
+        self.figures["load_cpu"] = (self._server.cpu_seconds() - cpu) / (time.monotonic() - began) * 100
+        report = self._tally(FIRST + 1 + int(seconds))
+        self.figures["p50_ms"], self.figures["p99_ms"] = report["p50_ms"], report["p99_ms"]
+        self.again()
+
+    def crowd(self, events: int = 20) -> None:
+        [run] = self.runs(1)
+        self._clients.open([run.id], each=1000)
+        took = []
+        for number in range(events):
+            began = time.monotonic_ns()
+            run.write()
+            took.append((self._tally(FIRST + 1 + number)["last_ns"] - began) / 1e6)
+        self.figures["crowd_ms"] = statistics.median(took)
+        self.again()
+
+    def saturation(self, events: int, at_once: int = 20, times: int = 3) -> None:
+        """One client and a writer that does not wait for it; then the same log, read from its beginning."""
+        live, replay = [], []
+        for _ in range(times):
+            run, other = self.runs(2)
+            self._clients.open([run.id])
+            began = time.monotonic_ns()
+            for _ in range(events // at_once):
+                run.write(at_once)
+            live.append(events / (self._tally(FIRST + events)["last_ns"] - began) * 1e9)
+            self.again()
+            self._clients.open([other.id])  # the first request of a process costs more
+            began = time.monotonic_ns()
+            self._clients.open([run.id])
+            self.figures["lost"] += self._clients.expect(FIRST + events, among=[run.id])
+            replay.append(events / (self._tally()["last_ns"] - began) * 1e9)
+            self.again()
+        self.figures["live_per_s"], self.figures["replay_per_s"] = statistics.median(live), statistics.median(replay)
+
+    def message(self) -> None:
+        """A whole run, executed here: the bytes of its deltas, early and late in a long message."""
+        nudger = FakeNudger()
+        settings = Settings(redis_url=self._valkey.url, flush_seconds=0)
+        from bench.relays import kit as served
+
+        kit = AgentKit([bound.agent for bound in served.agents], settings=settings, store=self._store, nudger=nudger)
+        handle = kit.start("bench", "go")
+        kit.execute(*nudger.told.pop())
+        url = f"http://127.0.0.1:{self._server.port}/runs/{handle.id}/events"
+        deltas = []
+        with urllib.request.urlopen(url, timeout=10) as response:
+            frame = b""
+            for line in response:
+                frame += line
+                if line == b"\n":
+                    if b'"type":"text_delta"' in frame:
+                        deltas.append(len(frame))
+                    if b'"agent_end"' in frame:
+                        break
+                    frame = b""
+        tenth = len(deltas) // 10
+        self.figures["bytes_first"] = statistics.mean(deltas[:tenth])
+        self.figures["bytes_last"] = statistics.mean(deltas[-tenth:])
+
+    def _tally(self, seq: int = FIRST) -> dict[str, Any]:
+        behind = self._clients.expect(seq)
+        report = self._clients.report()
+        self.figures["lost"] += behind + report["lost"] + report["twice"] + report["closed"]
+        return report
+
+
+def measure(name: str, valkey: ValkeyServer, options: argparse.Namespace) -> dict[str, float]:
+    measurement = Measurement(name, valkey)
+    try:
+        measurement.message()
+        for watchers in options.watchers:
+            measurement.idle(watchers, options.settle)
+        measurement.load(options.seconds)
+        measurement.crowd()
+        measurement.saturation(options.events)
+        print(f"{name}: {measurement.figures}", file=sys.stderr)
+    finally:
+        measurement.stop()
+    return measurement.figures
+
+
+def table(figures: dict[str, dict[str, float]], watchers: list[int]) -> None:
+    rows = {f"kb_{n}": f"kB of memory per watcher, {n:,} idle ones" for n in watchers}
+    rows |= {f"cpu_{n}": f"CPU %, {n:,} idle watchers" for n in watchers}
+    names = list(figures)
+    print(f"{'':62}" + "".join(f"{TITLES[name]:>14}" for name in names))
+    for key, title in (rows | ROWS).items():
+        values = [figures[name].get(key) for name in names]
+        print(f"{title:62}" + "".join(f"{'' if v is None else format(v, ',.1f'):>14}" for v in values))
+    if "agentkit" not in figures:
+        return
+    ours = figures["agentkit"]
+    goals = [(f"kb_{n}", rival, most) for n in watchers for rival, most in (("asyncio", 0.6), ("flask", 0.35))]
+    goals += [("p99_ms", "asyncio", 1.5)]
+    print()
+    for key, rival, most in goals:
+        if rival in figures:
+            ratio = ours[key] / figures[rival][key]
+            verdict = "met" if ratio <= most else "MISSED"
+            print(f"{(rows | ROWS)[key]}: {ratio:.2f} of {TITLES[rival]} (goal: at most {most}), {verdict}")
+    if "asyncio" in figures:
+        ratio = ours["live_per_s"] / figures["asyncio"]["live_per_s"]
+        print(
+            f"{ROWS['live_per_s']}: {ratio:.2f} of (a) asyncio (goal: at least 1), {'met' if ratio >= 1 else 'MISSED'}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--watchers", type=int, nargs="+", default=[1000, 5000], help="idle watchers, each count once")
+    parser.add_argument("--rounds", type=int, default=1, help="measurements of each server; medians are shown")
+    parser.add_argument("--only", nargs="+", choices=list(SERVERS), default=list(SERVERS), help="measure these alone")
+    parser.add_argument("--settle", type=float, default=18.0, help="seconds of idling: one keepalive at least")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of 100 events/s")
+    parser.add_argument("--events", type=int, default=40_000, help="events for the saturation measurements")
+    options = parser.parse_args()
+    needed = max(options.watchers) * 2 + 500
+    if raise_file_limit(20_000) < needed:
+        print(f"the system allows too few open files for {max(options.watchers)} watchers: {needed} are needed")
+        raise SystemExit(1)
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in options.only}
+    for _ in range(options.rounds):
+        for name in options.only:
+            with ValkeyServer() as valkey:
+                rounds[name].append(measure(name, valkey, options))
+    figures = {
+        name: {key: statistics.median(f[key] for f in found) for key in found[0]} for name, found in rounds.items()
+    }
+    table(figures, options.watchers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Thousands of clients of an event stream, in a process of their own, so that their memory and work are not counted.
+
+    python -m bench.watchers PORT
+
+Orders come as JSON lines and are answered so: `open` (clients of each run, from a seq on), `expect` (until every
+client has a seq), `report` (what came since the last report), `quit`. Every client checks that no event is
+missing and none comes twice. An event may carry `"at"`, the monotonic clock's nanoseconds when it was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from array import array
+from typing import Any
+
+__all__ = ["raise_file_limit"]
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Allow as many open files as the system lets us, at most `wanted`; how many there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
+
+
+class Tally:
+    """What all clients saw since the last report."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.bytes = 0
+        self.lost = 0
+        self.twice = 0
+        self.closed = 0
+        self.last_ns = 0
+        self.latencies = array("q")
+
+    def report(self) -> dict[str, Any]:
+        found = sorted(self.latencies)
+        told: dict[str, Any] = {
+            "events": self.events,
+            "bytes": self.bytes,
+            "lost": self.lost,
+            "twice": self.twice,
+            "closed": self.closed,
+            "last_ns": self.last_ns,
+        }
+        if found:
+            told["p50_ms"] = found[len(found) // 2] / 1e6
+            told["p99_ms"] = found[min(len(found) - 1, len(found) * 99 // 100)] / 1e6
+        return told
+
+
+class Watcher(asyncio.Protocol):
+    """One client: as little HTTP and SSE as does it, since a thousand of these share a core."""
+
+    def __init__(self, watchers: Watchers, run_id: str, path: str, after: int) -> None:
+        self.run_id = run_id
+        self._watchers = watchers
+        self._path = path
+        self._buffer = b""
+        self.seq = after
+        self.opened = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        tally = self._watchers.tally
+        tally.bytes += len(data)
+        if not self.opened.done():
+            self._buffer += data
+            _, found, rest = self._buffer.partition(b"retry: 1000\n\n")
+            if not found:
+                return
+            self.opened.set_result("")
+            data, self._buffer = rest, b""
+        # A frame is whole once its empty line is there; sizes of HTTP's chunks stand between frames.
+        whole, found, self._buffer = (self._buffer + data).rpartition(b"\n\n")
+        if not found:
+            return
+        for frame in whole.split(b"\n\n"):
+            at = frame.find(b"id: ")
+            if at < 0:
+                continue
+            end = frame.index(b"\n", at)
+            seq = int(frame[at + 4 : end])
+            if seq <= self.seq:
+                tally.twice += 1
+                continue
+            tally.lost += seq - self.seq - 1
+            self.seq = seq
+            tally.events += 1
+            written = frame.find(b'"at":', end)
+            if written > 0:
+                stop = written + 5
+                while frame[stop] in b"0123456789":
+                    stop += 1
+                tally.latencies.append(now - int(frame[written + 5 : stop]))
+        tally.last_ns = now
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._watchers.tally.closed += 1
+        if not self.opened.done():
+            self.opened.set_result(self._buffer[-200:].decode(errors="replace") or repr(error))
+
+
+class Watchers:
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.tally = Tally()
+        self.all: list[Watcher] = []
+
+    async def open(self, runs: list[str], each: int, after: int) -> dict[str, Any]:
+        gate = asyncio.Semaphore(64)
+        loop = asyncio.get_running_loop()
+
+        async def one(run_id: str) -> str:
+            async with gate:
+                path = f"/runs/{run_id}/events?after={after}"
+                _, watcher = await loop.create_connection(
+                    lambda: Watcher(self, run_id, path, after), "127.0.0.1", self._port
+                )
+                self.all.append(watcher)
+                refusal: str = await watcher.opened
+                return refusal
+
+        refusals = await asyncio.gather(*(one(run_id) for run_id in runs for _ in range(each)))
+        return {"refusals": [refusal for refusal in refusals if refusal]}
+
+    async def expect(self, seq: int, seconds: float, among: list[str] | None) -> dict[str, Any]:
+        """How many watchers, of these runs or of all, have not come to the seq in time."""
+        expected = [w for w in self.all if among is None or w.run_id in among]
+        deadline = time.monotonic() + seconds
+        while True:
+            behind = sum(watcher.seq < seq for watcher in expected)
+            if not behind or time.monotonic() > deadline:
+                return {"behind": behind}
+            await asyncio.sleep(0.02)
+
+    async def report(self) -> dict[str, Any]:
+        tally, self.tally = self.tally, Tally()
+        return tally.report()
+
+
+async def main(port: int) -> None:
+    raise_file_limit(20_000)
+    watchers = Watchers(port)
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        order = json.loads(line)
+        act = order.pop("act")
+        if act == "quit":
+            break
+        print(json.dumps(await getattr(watchers, act)(**order)), flush=True)
+    for watcher in watchers.all:
+        watcher.transport.abort()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))

@@ -1,0 +1,114 @@
+"""One subscription for all who follow, on a real server: what it costs, and what it does when something goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from agentkit.runtime.follow import follow
+from agentkit.store.base import StoredEvent
+from agentkit.store.redis import RedisStore
+from tests.apps import in_background
+from tests.servers import ValkeyServer
+from tests.store_changes import claimed, event, new_run, step_done
+from tests.waiting import wait_until
+
+FIRST = 4
+"""The last seq of a new run whose step is claimed."""
+
+
+@pytest.fixture
+def client() -> Iterator[redis.Redis]:
+    """A client of a server of this test's own, so that all its subscribers are ours."""
+    with ValkeyServer() as server, redis.Redis.from_url(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> Iterator[RedisStore]:
+    port = client.connection_pool.connection_kwargs["port"]
+    store = RedisStore(f"redis://127.0.0.1:{port}/0")
+    yield store
+    store.close()
+
+
+def no_reset() -> StoredEvent:
+    raise AssertionError("nothing was trimmed")
+
+
+def subscribers(client: Any) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = client.client_list(_type="pubsub")
+    return found
+
+
+def test_what_is_published_while_the_subscription_is_killed_is_read_from_the_log(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    got: list[int] = []
+
+    def watch() -> None:
+        got.extend(e.seq for e in follow(store, run_id, 0, reset=no_reset) if e is not None)
+
+    watcher = in_background(watch)
+    wait_until(lambda: subscribers(client), what="the subscription")
+    for flush in range(1, 11, 2):
+        store.append(claim.lease, [event("x")], flush)
+        [connection] = wait_until(lambda: subscribers(client), what="a subscription")
+        client.client_kill_filter(_id=connection["id"])
+        store.append(claim.lease, [event("lost to the killed one")], flush + 1)
+    store.commit(step_done(claim, events=(event("agent_end"),)), claim.state.version, claim.lease)
+    watcher.join(20)
+    assert not watcher.is_alive()
+    assert len(got) == FIRST + 10 + 1
+    assert got == list(range(1, store.load(run_id).last_seq + 1))
+
+
+def test_a_hundred_watchers_share_one_connection_which_lets_go_of_each_run_after_its_last(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    runs = [new_run(store) for _ in range(10)]
+    news = [store.subscribe(run_id) for run_id in runs for _ in range(10)]
+    [connection] = subscribers(client)
+    assert connection["sub"] == "10"
+    for each in news[:-1]:
+        each.close()
+    wait_until(lambda: subscribers(client)[0]["sub"] == "1", what="the others to be let go")
+    claim = claimed(store, runs[-1])
+    store.append(claim.lease, [event("x")], 1)
+    told = wait_until(lambda: news[-1].get(1), what="the news")
+    assert told[-1].seq <= FIRST + 1
+    news[-1].close()
+
+
+def test_a_follower_who_takes_nothing_is_sent_to_the_log_and_the_next_one_misses_nothing(store: RedisStore) -> None:
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    slow, quick = store.subscribe(run_id), store.subscribe(run_id)
+    taken: list[int] = []
+    for flush in range(1, 41):
+        store.append(claim.lease, [event("x")] * 50, flush)
+        while not taken or taken[-1] < FIRST + 50 * flush:
+            taken += [e.seq for e in quick.get(5) or ()]
+    assert taken == list(range(FIRST + 1, FIRST + 2001))
+    assert len(slow._waiting) <= 512  # type: ignore[attr-defined]  # memory is what this is about
+    assert slow.get(5) == []
+    assert slow.get(0) is None
+    store.append(claim.lease, [event("x")], 41)
+    assert [e.seq for e in slow.get(5) or ()] == [FIRST + 2001]
+    slow.close()
+    quick.close()
+
+
+def test_many_who_look_at_the_log_at_once_wait_for_a_connection(store: RedisStore, client: redis.Redis) -> None:
+    run_id = new_run(store)
+    pages: list[int] = []
+    readers = [in_background(lambda: pages.append(store.events(run_id, 0, 10).last_seq)) for _ in range(200)]
+    for reader in readers:
+        reader.join(20)
+    assert pages == [2] * 200
+    assert len(client.client_list()) <= 40

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a seat may be collected as garbage, and left, by the very thread that holds it
 _open = 0
 
 

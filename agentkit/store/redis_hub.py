@@ -24,6 +24,7 @@ __all__ = ["Hub"]
 log = logging.getLogger(__name__)
 
 _MAX_WAITING = 512
+_AT_ONCE = 64
 _POLL_SECONDS = 1.0
 _LINGER_SECONDS = 30.0
 """How long the connection is kept after the last follower: the next one often comes soon, and connecting costs."""
@@ -171,9 +172,7 @@ class Hub:
                 pubsub = self._pubsub
             try:
                 if not self._broken:
-                    message = pubsub.get_message(timeout=_POLL_SECONDS)
-                    if message is not None:
-                        self._dispatch(message)
+                    self._dispatch(pubsub)
                     continue
             except Exception as error:  # redis-py raises even TypeError where its socket is gone; this thread must live
                 log.debug("the store's news broke off: %r", error)
@@ -181,15 +180,28 @@ class Hub:
             self._tell_all()
             threading.Event().wait(_POLL_SECONDS)  # the server is away: neither spin nor give up
 
-    def _dispatch(self, message: dict[str, Any]) -> None:
-        channel = message["channel"].decode()
-        if message["type"] == "subscribe":
-            with self._lock:
-                followers = list(self._followers.get(channel, ()))
-            for follower in followers:
-                follower.confirm()
-        elif message["type"] == "message":
-            self._tell(channel, _parse(message["data"]))
+    def _dispatch(self, pubsub: Any) -> None:
+        """Wait for a message, and hand over what has come with it together: a burst wakes each follower once."""
+        news: dict[str, list[StoredEvent]] = {}
+        message = pubsub.get_message(timeout=_POLL_SECONDS)
+        left = _AT_ONCE
+        while message is not None:
+            left -= 1
+            channel = message["channel"].decode()
+            if message["type"] == "subscribe":
+                with self._lock:
+                    followers = list(self._followers.get(channel, ()))
+                for follower in followers:
+                    follower.confirm()
+            elif message["type"] == "message":
+                if events := _parse(message["data"]):
+                    news.setdefault(channel, []).extend(events)
+                else:
+                    news.pop(channel, None)
+                    self._tell(channel, [])
+            message = pubsub.get_message(timeout=0) if left else None
+        for channel, events in news.items():
+            self._tell(channel, events)
 
     def _tell(self, channel: str, events: Sequence[StoredEvent]) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from agentkit.client import Client
 from tests.acceptance.model import call, script
@@ -132,3 +133,20 @@ def test_behind_a_proxy_a_restarted_web_process_costs_a_watcher_nothing(
         wait_until(lambda: open_streams(server) == 0, timeout=5, what="the proxy to hang up as its client did")
     stack.wait_for(run_id, "completed")
     assert events == stack.checked(run_id)
+
+
+def test_a_websocket_passes_a_proxy_that_is_told_of_it(stack: Stack, tmp_path: Path) -> None:
+    run_id = paused_run(stack.web_a)
+    stack.wait_for(run_id, "paused")
+    options = 'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'
+    with (
+        Nginx(tmp_path / "upgrading", stack.web_a.port, options) as proxy,
+        connect(f"ws://127.0.0.1:{proxy.port}/runs/{run_id}/ws", proxy=None) as socket,
+    ):
+        frames = []
+        for frame in socket:
+            frames.append(json.loads(frame))
+            if frames[-1]["type"] == "agent_pause":
+                socket.send(json.dumps({"type": "resume", "decision": {"approved": True}}))
+    assert {"type": "ok"} in frames
+    assert [frame for frame in frames if "seq" in frame] == stack.checked(run_id)

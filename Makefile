@@ -27,8 +27,8 @@ dev: $(STAMP) ## Play the demo, then start Redis, worker and web. Ctrl-C stops a
 	@$(BIN)/agentkit demo
 	@$(BIN)/agentkit dev $(DEV_ARGS)
 
-test: check ## Check, then run every test. PYTEST_ARGS="tests/unit -k settings"
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: check ## Check, then run every test, two files at a time. PYTEST_ARGS="tests/unit -k settings"
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the house.
 	$(BIN)/ruff format --check

@@ -6,8 +6,6 @@ It knows neither Celery nor Flask: nudges go out through a `Nudger`, and the web
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -21,17 +19,16 @@ from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
     ConfigurationError,
-    IdempotencyConflictError,
     InvalidRequestError,
     RunNotFoundError,
     UnsupportedSchemaVersionError,
     VersionConflictError,
 )
 from agentkit.handle import RunHandle
-from agentkit.ids import new_id, now_ms
-from agentkit.limits import check_extension, check_limits, check_metadata
-from agentkit.loop import Answer, add_message, begin_run, client_result
-from agentkit.messages import Block, Json, Message, check_content, check_history
+from agentkit.ids import now_ms
+from agentkit.limits import check_extension
+from agentkit.loop import Answer, add_message, client_result
+from agentkit.messages import Block, Json, Message, check_content
 from agentkit.providers import resolve as resolve_provider
 from agentkit.retry import RetryPolicy
 from agentkit.run import Run
@@ -40,6 +37,7 @@ from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.steps import StepRunner
 from agentkit.runtime.stopping import Stop
 from agentkit.settings import Settings
+from agentkit.starting import StartRequest, start_run
 from agentkit.store.base import Store, StoredResolution
 from agentkit.store.memory import MemoryStore
 
@@ -149,7 +147,8 @@ class AgentKit:
         `owner`: the principal whose run it is; keys are each owner's own.
         Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError.
         """
-        return self._start(self._engine, agent, input, messages, metadata, limits, model, idempotency_key, owner)
+        given = StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner)
+        return RunHandle(self._engine.store, start_run(self._engine, self, given))
 
     def run(
         self,
@@ -165,9 +164,9 @@ class AgentKit:
         """
         if self._inline is None:
             self._inline = Engine(MemoryStore(), InlineNudger(), self, self.settings)
-        handle = self._start(self._inline, agent, input, messages, metadata, limits, None, None, None)
-        self._drain(self._inline, handle.id)
-        return handle.run
+        run_id = start_run(self._inline, self, StartRequest(agent, input, messages, metadata, limits))
+        self._drain(self._inline, run_id)
+        return RunHandle(self._inline.store, run_id).run
 
     def resume(
         self,
@@ -335,59 +334,6 @@ class AgentKit:
     def _after_fork(self) -> None:
         """A lock that another thread held at the fork would stay held in the child."""
         self._lock = threading.Lock()
-
-    def _start(
-        self,
-        engine: Engine,
-        agent: str,
-        input: str | list[Block] | None,
-        messages: list[Message] | None,
-        metadata: Json | None,
-        limits: Json | None,
-        model: str | None,
-        idempotency_key: str | None,
-        owner: str | None,
-    ) -> RunHandle:
-        if (input is None) == (messages is None):
-            raise InvalidRequestError("give either input or messages")
-        given: Any = check_content(input) if messages is None else check_history(messages, now_ms())
-        request: Json = {
-            "agent": agent,
-            "given": input if messages is None else messages,
-            "metadata": check_metadata(metadata),
-            "limits": check_limits(limits),
-            "model": model,
-        }
-        bound = self._bind_for_start(agent, model)
-        run_id = new_id()
-        if idempotency_key is not None:
-            key = idempotency_key if owner is None else f"{owner}\0{idempotency_key}"
-            run_id = self._remember(engine.store, key, request, run_id)
-        change = begin_run(
-            bound,
-            run_id,
-            given,
-            is_history=messages is not None,
-            metadata=request["metadata"],
-            limits=request["limits"],
-            now=now_ms(),
-            owner=owner,
-        )
-        engine.committer.create(change)
-        return RunHandle(engine.store, run_id)
-
-    def _bind_for_start(self, agent: str, model: str | None) -> BoundAgent:
-        try:
-            return self.bind(agent, model)
-        except ConfigurationError as error:
-            raise InvalidRequestError(f"model: {error.message}") from error
-
-    def _remember(self, store: Store, key: str, request: Json, run_id: str) -> str:
-        digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-        bound_digest, bound_run = store.remember(hashlib.sha256(key.encode()).hexdigest(), digest, run_id)
-        if bound_digest != digest:
-            raise IdempotencyConflictError
-        return bound_run
 
     @property
     def _engine(self) -> Engine:

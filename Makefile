@@ -11,6 +11,8 @@ BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REACT := clients/react
+REACT_STAMP := $(REACT)/node_modules/.installed
 EXTRAS := dev,flower,gevent,test
 
 .DEFAULT_GOAL := help
@@ -26,6 +28,7 @@ dev: $(STAMP) ## Play the demo, then start Redis, worker and web. Ctrl-C stops a
 	@$(BIN)/agentkit dev $(DEV_ARGS)
 
 test: check ## Check, then run every test. PYTEST_ARGS="tests/unit -k settings"
+	@$(call with_node,$(MAKE) --no-print-directory $(REACT_STAMP) && cd $(REACT) && npm test)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the house.
@@ -33,6 +36,7 @@ check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the hous
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(call with_node,$(MAKE) --no-print-directory $(REACT_STAMP) && cd $(REACT) && npm run check)
 
 bench: $(STAMP) ## Measure a step's cost against a bare Celery chain.
 	$(BIN)/python -m bench.steps $(BENCH_ARGS)
@@ -49,6 +53,7 @@ lock: ## Write constraints.txt anew from the newest versions that pyproject.toml
 	cp "$$tmp/lock" constraints.txt
 
 clean: ## Remove the virtual environment and what tools left behind.
+	rm -rf $(REACT)/node_modules $(REACT)/dist
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find agentkit bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -58,6 +63,17 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once; about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
+
+$(REACT_STAMP): $(REACT)/package.json $(REACT)/package-lock.json
+	@echo "Installing into $(REACT)/node_modules (once) ..."
+	@cd $(REACT) && npm ci --ignore-scripts --silent
+	@touch $@
+
+# The browser's end needs Node; the rest does not. Without it that is said, and with CI=true it is a failure.
+define with_node
+if command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then $(1); \
+else echo "NOT CHECKED: $(REACT) needs Node 20 or newer, and there is none here." >&2; test "$(CI)" != true; fi
+endef
 
 define need_python
 command -v $(PYTHON) >/dev/null || { echo "agentkit needs Python 3.11 or newer, and '$(PYTHON)' is not here. Name one: make PYTHON=python3.12" >&2; exit 1; }; \

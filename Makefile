@@ -71,7 +71,7 @@ $(REACT_STAMP): $(REACT)/package.json $(REACT)/package-lock.json
 
 # The browser's end needs Node; the rest does not. Without it that is said, and with CI=true it is a failure.
 define with_node
-if command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then $(1); \
+if command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))'; then $(1); \
 else echo "NOT CHECKED: $(REACT) needs Node 20 or newer, and there is none here." >&2; test "$(CI)" != true; fi
 endef
 

@@ -4,6 +4,7 @@ import { Chat } from "../src/core/chat"
 import type { ChatOptions, ChatStatus } from "../src/core/options"
 import type { Message } from "../src/core/types"
 import { type FakeServer, QUICK } from "./server"
+import { eventually } from "./waiting"
 
 export function callbacks() {
   return {
@@ -26,7 +27,7 @@ export function open(server: FakeServer, options: Partial<ChatOptions> = {}) {
   const leave = chat.subscribe(changed)
   onTestFinished(leave)
   const reaches = (status: ChatStatus) =>
-    vi.waitFor(() => {
+    eventually(() => {
       const now = chat.getSnapshot()
       if (now.status !== status) throw new Error(`the chat is ${now.status}, ${now.error}`)
       return now
@@ -37,9 +38,4 @@ export function open(server: FakeServer, options: Partial<ChatOptions> = {}) {
 /** Messages without times, which are the server's and the page's own. */
 export function said(messages: readonly Message[]): unknown[] {
   return messages.map(({ role, content }) => ({ role, content }))
-}
-
-/** Long enough for anything that must not happen to have happened. */
-export function settle(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 80))
 }

@@ -1,8 +1,9 @@
 /** Abort, and answers that come too late: what belongs to a run that is over here changes nothing. */
 import type { ServerResponse } from "node:http"
 import { expect, it, vi } from "vitest"
-import { open, settle } from "../chats"
+import { open } from "../chats"
 import { FakeServer, json, problem } from "../server"
+import { eventually, settle } from "../waiting"
 
 /** Holds back the answers to requests of a kind until the test lets them go. */
 function hold(server: FakeServer, method: string, path: RegExp) {
@@ -19,7 +20,7 @@ async function streaming() {
   const server = await FakeServer.open({ name: "abort_running_model", shown: 7 }, { name: "plain", shown: 3 })
   const made = open(server)
   await made.chat.send("Hello")
-  await vi.waitFor(() =>
+  await eventually(() =>
     expect(made.now().messages.at(-1)?.content).toEqual([{ type: "text", text: "well" }]),
   )
   return { server, ...made }
@@ -71,7 +72,7 @@ it("does so too when a callback aborts in the middle of what came together", asy
     },
   })
   await second.chat.send("Hello")
-  await vi.waitFor(() => expect(second.now().status).toBe("ready"))
+  await eventually(() => expect(second.now().status).toBe("ready"))
   await settle()
   expect(seen.at(-1)).toBe("turn_start")
 })
@@ -80,7 +81,7 @@ it("drops an open message that has nothing in it yet", async () => {
   const server = await FakeServer.open({ name: "abort_running_model", shown: 5 })
   const { chat, now } = open(server)
   await chat.send("Hello")
-  await vi.waitFor(() => expect(now().messages).toHaveLength(2))
+  await eventually(() => expect(now().messages).toHaveLength(2))
   await chat.abort()
   expect(now().messages).toHaveLength(1)
 })
@@ -99,7 +100,7 @@ it("of a start that is not answered yet aborts the run as soon as it has an id",
   const held = hold(server, "POST", /^\/runs$/)
   const { chat, now } = open(server)
   const sending = chat.send("Hello")
-  await vi.waitFor(() => expect(held).toHaveLength(1))
+  await eventually(() => expect(held).toHaveLength(1))
   const aborting = chat.abort()
   expect(now().status).toBe("ready")
   json(held[0] as ServerResponse, 202, server.put("plain", 3).snapshot)
@@ -141,7 +142,7 @@ it("makes way for the next run, which the answer to the abort does not touch", a
     { role: "assistant", stopReason: "aborted" },
     { role: "user", content: "Something else" },
   ])
-  await vi.waitFor(() => expect(now().messages).toHaveLength(1)) // the played log knows no history
+  await eventually(() => expect(now().messages).toHaveLength(1)) // the played log knows no history
   const before = now()
   problem(held[0] as ServerResponse, 403, "forbidden")
   expect(await aborting).toBe(false)
@@ -154,7 +155,7 @@ it("leaves an answer to the start of an older run without effect", async () => {
   const held = hold(server, "POST", /^\/runs$/)
   const { chat, now, told } = open(server)
   const first = chat.send("Hello")
-  await vi.waitFor(() => expect(held).toHaveLength(1))
+  await eventually(() => expect(held).toHaveLength(1))
   void chat.abort()
   server.reply = () => undefined
   expect(await chat.send("Something else")).toBe(true)
@@ -172,7 +173,7 @@ it("leaves an answer to a decision of an older run without effect", async () => 
   await reaches("paused")
   const held = hold(server, "POST", /resume$/)
   const answering = chat.respondWithDecision({ approved: true })
-  await vi.waitFor(() => expect(held).toHaveLength(1))
+  await eventually(() => expect(held).toHaveLength(1))
   void chat.abort()
   await chat.send("Something else")
   await reaches("paused")

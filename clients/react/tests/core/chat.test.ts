@@ -2,9 +2,10 @@
 import { describe, expect, it, vi } from "vitest"
 import { Chat } from "../../src/core/chat"
 import type { AssistantMessage, StoredEvent } from "../../src/core/types"
-import { open, said, settle } from "../chats"
+import { open, said } from "../chats"
 import { type Golden, golden } from "../golden"
 import { FakeServer, problem, QUICK } from "../server"
+import { eventually, settle } from "../waiting"
 
 /** The log of a run that was started with `messages` instead of `input`, as this package does. */
 function withHistory(name: string): Golden {
@@ -136,11 +137,11 @@ describe("the open message", () => {
     await chat.send("Hello")
     const seen = new Set<string>()
     const first = () => now().messages[0]
-    await vi.waitFor(() => expect(now().status).toBe("streaming"))
+    await eventually(() => expect(now().status).toBe("streaming"))
     const user = first()
     for (let shown = server.run.shown + 1; shown <= server.run.script.events.length; shown++) {
       server.run.show(shown)
-      await vi.waitFor(() => expect(server.run.script.events[shown - 1]?.seq).toBe(shown))
+      await eventually(() => expect(server.run.script.events[shown - 1]?.seq).toBe(shown))
       await settleBriefly()
       const last = now().messages.at(-1) as AssistantMessage
       if (last.role === "assistant") seen.add(JSON.stringify(last.content))
@@ -159,9 +160,9 @@ describe("the open message", () => {
     const server = await FakeServer.open({ name: log, shown: "message_update" })
     const { chat, now, reaches, told } = open(server)
     await chat.send("Hello")
-    await vi.waitFor(() => expect(now().messages).toHaveLength(2))
+    await eventually(() => expect(now().messages).toHaveLength(2))
     server.run.show("message_discard")
-    await vi.waitFor(() => expect(now().messages).toHaveLength(1))
+    await eventually(() => expect(now().messages).toHaveLength(1))
     expect(now().retry).toMatchObject({ maxAttempts: 2 })
     server.run.show("all")
     await reaches("ready")
@@ -295,10 +296,10 @@ describe("the stream", () => {
       return away
     }
     server.run.cut()
-    await vi.waitFor(() => expect(now().isReconnecting).toBe(true))
+    await eventually(() => expect(now().isReconnecting).toBe(true))
     expect(now().status).toBe("streaming")
     away = false
-    await vi.waitFor(() => expect(now().isReconnecting).toBe(false))
+    await eventually(() => expect(now().isReconnecting).toBe(false))
     server.run.show("all")
     await reaches("ready")
     expect(now().messages).toEqual(log.messages)
@@ -331,12 +332,12 @@ describe("the stream", () => {
     const server = await FakeServer.open({ name: "decision_approve", shown: 8 })
     const { chat, now, reaches } = open(server)
     await chat.send("Hello")
-    await vi.waitFor(() => expect(now().messages).toHaveLength(2))
+    await eventually(() => expect(now().messages).toHaveLength(2))
     const { run } = server
     run.shown = 20
     run.kept = 15
     run.cut()
-    await vi.waitFor(() => expect(now().messages).toHaveLength(3))
+    await eventually(() => expect(now().messages).toHaveLength(3))
     run.show("all")
     await reaches("ready")
     expect(now().messages).toEqual(golden("decision_approve").messages)
@@ -361,14 +362,14 @@ describe("the store", () => {
     await reaches("streaming")
     leave()
     const times = changed.mock.calls.length
-    await vi.waitFor(() => expect(server.run.streams.size).toBe(0))
+    await eventually(() => expect(server.run.streams.size).toBe(0))
     server.run.show("all")
     await settle()
     expect(changed).toHaveBeenCalledTimes(times)
     expect(told.onFinish).not.toHaveBeenCalled()
     const again = vi.fn()
     const end = chat.subscribe(again)
-    await vi.waitFor(() => expect(chat.getSnapshot().status).toBe("ready"))
+    await eventually(() => expect(chat.getSnapshot().status).toBe("ready"))
     expect(chat.getSnapshot().messages).toEqual(log.messages)
     expect(told.onEvent).toHaveBeenCalledTimes(log.events.length)
     end()
@@ -422,7 +423,7 @@ describe("the store", () => {
     })
     const made = open(server, { onFinish })
     await made.chat.send("Hello")
-    await vi.waitFor(() => expect(onFinish).toHaveBeenCalledTimes(2))
+    await eventually(() => expect(onFinish).toHaveBeenCalledTimes(2))
     expect(made.now()).toMatchObject({ status: "ready", error: undefined })
   })
 })

@@ -1,8 +1,9 @@
 /** Answers to pending items: what is sent, what a refusal leaves, and that the continuation is followed. */
-import { describe, expect, it, vi } from "vitest"
-import { open, settle } from "../chats"
+import { describe, expect, it } from "vitest"
+import { open } from "../chats"
 import { golden } from "../golden"
 import { FakeServer, json, problem } from "../server"
+import { eventually, settle } from "../waiting"
 
 const YES = { approved: true }
 
@@ -114,13 +115,13 @@ it("an item that another tab has answered goes away", async () => {
   }
   expect(await chat.respondWithDecision(YES)).toBe(false)
   expect(now().error).toMatchObject({ code: "decision_conflict" })
-  await vi.waitFor(() => expect(now().pendingDecisions).toEqual([]))
+  await eventually(() => expect(now().pendingDecisions).toEqual([]))
 })
 
 it("a decision that another tab gives is followed too", async () => {
   const { server, now, reaches } = await paused("decision_approve")
   server.run.show("tool_decision_resolved")
-  await vi.waitFor(() => expect(now().pendingDecisions).toEqual([]))
+  await eventually(() => expect(now().pendingDecisions).toEqual([]))
   expect(now().status).toBe("submitted")
   server.run.show("all")
   await reaches("ready")
@@ -132,7 +133,7 @@ it("an item that is answered does not come back while the log lags behind", asyn
   chat.subscribe(() => seen.push(now().pendingDecisions.length))
   server.run.cut() // the resolution comes only with the next connection
   await chat.respondWithDecision(YES)
-  await vi.waitFor(() => expect(server.run.streams.size).toBe(1))
+  await eventually(() => expect(server.run.streams.size).toBe(1))
   await settle()
   expect(seen.slice(seen.indexOf(0))).not.toContain(1)
 })
@@ -160,7 +161,7 @@ describe("several pending items", () => {
     const { chat, now, reaches } = open(server)
     await chat.send("Hello")
     await reaches("streaming")
-    await vi.waitFor(() => expect(now().pendingDecisions.length).toBeGreaterThan(0))
+    await eventually(() => expect(now().pendingDecisions.length).toBeGreaterThan(0))
     expect(now().status).toBe("streaming")
   })
 })
@@ -187,7 +188,7 @@ it("the verdict on a tool call in doubt is a decision", async () => {
 describe("with followDecisions: false", () => {
   it("a run is not read past its pause, until it is rejoined", async () => {
     const { chat, server, now, reaches } = await paused("decision_approve", { followDecisions: false })
-    await vi.waitFor(() => expect(server.run.streams.size).toBe(0))
+    await eventually(() => expect(server.run.streams.size).toBe(0))
     expect(await chat.respondWithDecision(YES)).toBe(true)
     server.run.show("all")
     await settle()

@@ -1,10 +1,11 @@
 /** Reading a run's events over connections that break in every way. */
-import { expect, it, vi } from "vitest"
+import { expect, it } from "vitest"
 import { Client } from "../../src/core/client"
 import { follow } from "../../src/core/follow"
 import type { AgentEvent } from "../../src/core/types"
 import { golden } from "../golden"
 import { FakeServer, problem, QUICK, RUN } from "../server"
+import { eventually } from "../waiting"
 
 const { events } = golden("decision_approve")
 
@@ -40,7 +41,7 @@ it("stays open across a pause and goes on live", async () => {
   const server = await FakeServer.open()
   const run = server.put("decision_approve", "agent_pause")
   const { got, done } = reading(server)
-  await vi.waitFor(() => expect(got).toHaveLength(11))
+  await eventually(() => expect(got).toHaveLength(11))
   run.show("all")
   await done
   expect(seqs(got)).toEqual(ALL)
@@ -52,12 +53,12 @@ it("reconnects after its last seq when the connection breaks in the middle of an
   const run = server.put("decision_approve", 5)
   const { got, done } = reading(server)
   for (const shown of [9, 14, 20]) {
-    await vi.waitFor(() => expect(got).toHaveLength(run.shown))
+    await eventually(() => expect(got).toHaveLength(run.shown))
     run.cut()
-    await vi.waitFor(() => expect(run.streams.size).toBe(1))
+    await eventually(() => expect(run.streams.size).toBe(1))
     run.show(shown)
   }
-  await vi.waitFor(() => expect(got).toHaveLength(20))
+  await eventually(() => expect(got).toHaveLength(20))
   run.show("all")
   await done
   expect(seqs(got)).toEqual(ALL)
@@ -73,9 +74,9 @@ it("reconnects when the server closes the stream before the end", async () => {
   const server = await FakeServer.open()
   const run = server.put("decision_approve", 5)
   const { got, done } = reading(server)
-  await vi.waitFor(() => expect(got).toHaveLength(5))
+  await eventually(() => expect(got).toHaveLength(5))
   for (const stream of run.streams) stream.end()
-  await vi.waitFor(() => expect(server.requests).toHaveLength(2))
+  await eventually(() => expect(server.requests).toHaveLength(2))
   run.show("all")
   await done
   expect(seqs(got)).toEqual(ALL)
@@ -85,10 +86,10 @@ it("drops what comes twice, and fetches what is missing", async () => {
   const server = await FakeServer.open()
   const run = server.put("decision_approve", 5)
   const { got, done } = reading(server)
-  await vi.waitFor(() => expect(got).toHaveLength(5))
+  await eventually(() => expect(got).toHaveLength(5))
   run.shown = 11
   for (const stream of run.streams) run.write(stream, [...events.slice(2, 7), ...events.slice(9, 11)])
-  await vi.waitFor(() => expect(server.requests).toHaveLength(2))
+  await eventually(() => expect(server.requests).toHaveLength(2))
   expect(server.requests[1]?.headers["last-event-id"]).toBe("7")
   run.show("all")
   await done
@@ -100,7 +101,7 @@ it("takes a stream_reset for events that are no longer kept, and goes on behind 
   const run = server.put("decision_approve", "agent_pause")
   run.kept = 9
   const { got, done } = reading(server)
-  await vi.waitFor(() => expect(got).toHaveLength(1))
+  await eventually(() => expect(got).toHaveLength(1))
   run.show("all")
   await done
   expect(seqs(got)).toEqual([-11, ...ALL.slice(11)])
@@ -168,7 +169,7 @@ it("takes a silent stream for a dead one", async () => {
   const server = await FakeServer.open()
   const run = server.put("plain", 4)
   const { got, done } = reading(server, { silence: 100 })
-  await vi.waitFor(() => expect(server.requests.length).toBeGreaterThan(1))
+  await eventually(() => expect(server.requests.length).toBeGreaterThan(1))
   run.show("all")
   await done
   expect(seqs(got)).toEqual(golden("plain").events.map((event) => event.seq))
@@ -179,7 +180,7 @@ it("keeps a stream that only brings comments", async () => {
   const run = server.put("plain", 4)
   const { got, done } = reading(server, { silence: 300 })
   for (let beat = 0; beat < 6; beat++) {
-    await vi.waitFor(() => expect(run.streams.size).toBe(1))
+    await eventually(() => expect(run.streams.size).toBe(1))
     for (const stream of run.streams) stream.write(": keepalive\n\n")
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
@@ -193,11 +194,11 @@ it("tells nothing after an abort, and closes the connection", async () => {
   const server = await FakeServer.open()
   const run = server.put("decision_approve", 5)
   const { got, stop, done } = reading(server)
-  await vi.waitFor(() => expect(got).toHaveLength(5))
+  await eventually(() => expect(got).toHaveLength(5))
   stop.abort()
   run.show("all")
   await done
-  await vi.waitFor(() => expect(run.streams.size).toBe(0))
+  await eventually(() => expect(run.streams.size).toBe(0))
   expect(got).toHaveLength(5)
   expect(server.requests).toHaveLength(1)
 })

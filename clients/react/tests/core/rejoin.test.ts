@@ -1,9 +1,10 @@
 /** A page that comes back: what it shows is what it would have shown had it stayed. */
-import { describe, expect, it, vi } from "vitest"
+import { describe, expect, it } from "vitest"
 import type { ChatSnapshot } from "../../src/core/options"
-import { open, settle } from "../chats"
+import { open } from "../chats"
 import { CASES, golden } from "../golden"
 import { FakeServer, problem, RUN } from "../server"
+import { eventually, settle } from "../waiting"
 
 async function rejoined(name: string, shown: Parameters<FakeServer["put"]>[1] = "all") {
   const server = await FakeServer.open()
@@ -14,8 +15,8 @@ async function rejoined(name: string, shown: Parameters<FakeServer["put"]>[1] = 
 it("a run that is streaming shows its open message whole, and goes on", async () => {
   const { run, now, reaches, told } = await rejoined("thinking", "message_update")
   run.show(run.shown + 1)
-  await vi.waitFor(() => expect(now().messages).toHaveLength(2))
-  await vi.waitFor(() =>
+  await eventually(() => expect(now().messages).toHaveLength(2))
+  await eventually(() =>
     expect(now().messages[1]?.content).toEqual([{ type: "thinking", thinking: "Short, then." }]),
   )
   expect(now()).toMatchObject({ status: "streaming", runId: RUN })
@@ -29,7 +30,7 @@ it("while the log is replayed, the page shows the snapshot and never less", asyn
   const { chat, reaches, run } = await rejoined("decision_approve", "tool_execution_start")
   const lengths: number[] = []
   chat.subscribe(() => lengths.push(chat.getSnapshot().messages.length))
-  await vi.waitFor(() => expect(chat.getSnapshot().tools).toHaveProperty("refund"))
+  await eventually(() => expect(chat.getSnapshot().tools).toHaveProperty("refund"))
   run.show("all")
   await reaches("ready")
   expect(lengths[0]).toBe(2)
@@ -40,7 +41,7 @@ it("a paused run shows what is pending, tells of it, and takes the answer", asyn
   const { chat, run, now, reaches, told } = await rejoined("decision_approve", "agent_pause")
   await reaches("paused")
   expect(now().pendingDecision).toMatchObject({ toolName: "refund" })
-  await vi.waitFor(() => expect(told.onDecisionPending).toHaveBeenCalledOnce())
+  await eventually(() => expect(told.onDecisionPending).toHaveBeenCalledOnce())
   expect(told.onEvent).not.toHaveBeenCalled()
   expect(await chat.respondWithDecision({ approved: true })).toBe(true)
   run.show("all")
@@ -51,7 +52,7 @@ it("a paused run shows what is pending, tells of it, and takes the answer", asyn
 
 it("an ended run is shown as it ended, and is no news", async () => {
   const { server, reaches, now, told } = await rejoined("decision_approve")
-  await vi.waitFor(() => expect(now().messages).toHaveLength(4))
+  await eventually(() => expect(now().messages).toHaveLength(4))
   expect(now().messages).toEqual(golden("decision_approve").messages)
   await reaches("ready")
   await settle()
@@ -69,7 +70,7 @@ it("a run whose log was trimmed is shown from its snapshot", async () => {
   const { run, now, reaches, told } = await rejoined("decision_approve", "agent_pause")
   run.kept = 6
   await reaches("paused")
-  await vi.waitFor(() => expect(told.onDecisionPending).toHaveBeenCalledOnce())
+  await eventually(() => expect(told.onDecisionPending).toHaveBeenCalledOnce())
   expect(now().messages).toHaveLength(2)
   run.show("all")
   await reaches("ready")
@@ -105,7 +106,7 @@ it("a message can be sent after a rejoined run, with all that was said", async (
   const server = await FakeServer.open({ name: "plain" })
   server.put("decision_approve", "all", "before")
   const { chat, now } = open(server, { runId: "before" })
-  await vi.waitFor(() => expect(now().messages).toHaveLength(4))
+  await eventually(() => expect(now().messages).toHaveLength(4))
   await chat.send("And?")
   expect(server.asked("POST", /^\/runs$/)[0]?.body.messages).toHaveLength(5)
 })
@@ -121,8 +122,8 @@ describe.each(CASES)("%s", (name) => {
     ]) {
       run.show(shown)
       const came = open(server, { runId: RUN })
-      await vi.waitFor(() => expect(came.changed).toHaveBeenCalled())
-      await vi.waitFor(() => expect(shape(came.now())).toEqual(shape(stayed.now())))
+      await eventually(() => expect(came.changed).toHaveBeenCalled())
+      await eventually(() => expect(shape(came.now())).toEqual(shape(stayed.now())))
       await settle()
       expect(shape(came.now())).toEqual(shape(stayed.now()))
       came.leave()

@@ -1,9 +1,10 @@
 /** Client-side tools that this page executes. */
 import { describe, expect, it, vi } from "vitest"
 import type { ClientTool } from "../../src/core/options"
-import { open, settle } from "../chats"
+import { open } from "../chats"
 import { golden } from "../golden"
 import { FakeServer, json, problem, RUN } from "../server"
+import { eventually, settle } from "../waiting"
 
 async function running(name: string, clientTools: Record<string, ClientTool>) {
   const server = await FakeServer.open({ name, shown: "agent_pause" })
@@ -19,7 +20,7 @@ function results(server: FakeServer) {
 it("a registered tool is executed once, and its result is posted", async () => {
   const locate = vi.fn(async () => "Zürich")
   const { server, reaches, now, told } = await running("client_tool", { locate })
-  await vi.waitFor(() => expect(results(server)).toHaveLength(1))
+  await eventually(() => expect(results(server)).toHaveLength(1))
   expect(results(server)).toEqual([
     { result: "Zürich", decisionId: expect.any(String), toolCallId: "locate" },
   ])
@@ -46,13 +47,13 @@ it("a tool that throws gives an error result", async () => {
     throw new Error("no permission")
   }
   const { server } = await running("client_tool", { locate })
-  await vi.waitFor(() => expect(results(server)).toHaveLength(1))
+  await eventually(() => expect(results(server)).toHaveLength(1))
   expect(results(server)[0].result).toEqual({ content: "no permission", isError: true })
 })
 
 it("a tool that returns nothing gives null", async () => {
   const { server } = await running("client_tool", { locate: () => undefined })
-  await vi.waitFor(() => expect(results(server)).toHaveLength(1))
+  await eventually(() => expect(results(server)).toHaveLength(1))
   expect(results(server)[0]).toHaveProperty("result", null)
 })
 
@@ -82,7 +83,7 @@ it("a tool with a decision is executed after the person has decided", async () =
   expect(photo).not.toHaveBeenCalled()
   await chat.respondWithDecision({ approved: true })
   server.run.show("tool_client_execute_pending")
-  await vi.waitFor(() => expect(results(server)).toHaveLength(2))
+  await eventually(() => expect(results(server)).toHaveLength(2))
   expect(results(server)[1]).toMatchObject({ result: "click" })
   expect(photo).toHaveBeenCalledOnce()
   server.run.show("all")
@@ -100,7 +101,7 @@ it("a result that another page was quicker with is no error", async () => {
       return settle()
     },
   })
-  await vi.waitFor(() => expect(results(server)).toHaveLength(1))
+  await eventually(() => expect(results(server)).toHaveLength(1))
   await settle()
   expect(now().error).toBeUndefined()
   expect(told.onError).not.toHaveBeenCalled()
@@ -128,7 +129,7 @@ describe("on rejoin", () => {
     const server = await FakeServer.open()
     const run = server.put("client_tool", "turn_end") // answered long ago, and still running
     const { now, reaches } = open(server, { runId: RUN, clientTools: { locate } })
-    await vi.waitFor(() => expect(now().messages).toHaveLength(3))
+    await eventually(() => expect(now().messages).toHaveLength(3))
     await settle()
     expect(locate).not.toHaveBeenCalled()
     run.show("all")
@@ -141,7 +142,7 @@ describe("on rejoin", () => {
     server.put("client_tool", "agent_pause")
     const locate = vi.fn(() => "Zürich")
     open(server, { runId: RUN, clientTools: { locate } })
-    await vi.waitFor(() => expect(results(server)).toHaveLength(1))
+    await eventually(() => expect(results(server)).toHaveLength(1))
     expect(locate).toHaveBeenCalledOnce()
   })
 
@@ -154,7 +155,7 @@ describe("on rejoin", () => {
       return true
     }
     const { now, told } = open(server, { runId: RUN, clientTools: { locate: () => "Zürich" } })
-    await vi.waitFor(() => expect(now().error).toMatchObject({ code: "forbidden" }))
+    await eventually(() => expect(now().error).toMatchObject({ code: "forbidden" }))
     expect(now().status).toBe("paused")
     expect(told.onError).toHaveBeenCalledOnce()
   })

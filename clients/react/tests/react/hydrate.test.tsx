@@ -6,6 +6,7 @@ import { renderToString } from "react-dom/server"
 import { expect, it, vi } from "vitest"
 import { useChat } from "../../src/index"
 import { FakeServer, QUICK, RUN } from "../server"
+import { eventually } from "../waiting"
 
 function Page({ api }: { api: string }) {
   return <p>{useChat({ agent: "a", api, runId: RUN, retry: QUICK }).status}</p>
@@ -22,7 +23,7 @@ it("hydrates and rejoins", async () => {
   const errors = vi.spyOn(console, "error")
   const onRecoverableError = vi.fn()
   const page = await act(async () => hydrateRoot(root, shown, { onRecoverableError }))
-  await act(() => vi.waitFor(() => expect(root.textContent).toBe("paused")))
+  await act(() => eventually(() => expect(root.textContent).toBe("paused")))
   expect(onRecoverableError).not.toHaveBeenCalled()
   expect(errors).not.toHaveBeenCalled()
   act(() => page.unmount())

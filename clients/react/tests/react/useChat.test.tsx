@@ -1,13 +1,15 @@
 // @vitest-environment jsdom
 /** The hook: what a component sees, once each, also in StrictMode, and nothing after it is gone. */
-import { act, cleanup, fireEvent, render, screen, waitFor } from "@testing-library/react"
+import { act, cleanup, configure, fireEvent, render, screen, waitFor } from "@testing-library/react"
 import { StrictMode, useState } from "react"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { Chat, type UseChatOptions, type UseChatResult, useChat, useChatStore } from "../../src/index"
-import { callbacks, settle } from "../chats"
+import { callbacks } from "../chats"
 import { golden } from "../golden"
 import { FakeServer, QUICK, RUN } from "../server"
+import { settle } from "../waiting"
 
+configure({ asyncUtilTimeout: 10_000 })
 afterEach(cleanup)
 
 function textOf(content: UseChatResult["messages"][number]["content"]): string {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from agentkit.application import load_kit
-from agentkit.http import problems, runs, system
+from agentkit.http import page, problems, runs, system
 from agentkit.http.state import EXTENSION, WebState
 from agentkit.http.streams import sse_response, warn_of_sync_workers
 from agentkit.kit import AgentKit
@@ -34,6 +34,7 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     problems.install(app)
     app.register_blueprint(runs.blueprint)
     app.register_blueprint(system.blueprint)
+    app.register_blueprint(page.blueprint)
 
     @app.after_request
     def finish(response: Response) -> Response:

@@ -23,7 +23,7 @@ def test_a_message_is_answered_while_one_watches(stack: Stack, tab: Tab) -> None
     expect(tab.page.get_by_role("button", name="Stop")).to_be_visible()
     tab.expect_answer(SENTENCE)
     tab.page.get_by_text("Thought").click()
-    expect(tab.page.get_by_text("Slowly, then.")).to_be_visible()
+    expect(tab.page.locator(".thinking p")).to_have_text("Slowly, then.")
     expect(tab.page.get_by_text("21 tokens")).to_be_visible()
     stack.wait_for(run_id, "completed")
 

@@ -99,7 +99,7 @@ def test_a_stopped_run_keeps_what_was_said_and_another_may_follow(stack: Stack, 
     first = tab.begin("support", script(SENTENCE * 20, delay=0.05))
     expect(tab.answer).to_contain_text("This is said")
     tab.press("Stop")
-    expect(tab.page.get_by_text("Stopped")).to_be_visible()
+    expect(tab.page.locator(".mark")).to_have_text("Stopped")
     stack.wait_for(first, "aborted")
     expect(tab.answer).to_contain_text("This is said")
     tab.say(script("Here again."))

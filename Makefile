@@ -13,10 +13,15 @@ CHAOS_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REACT := clients/react
+REACT_STAMP := $(REACT)/node_modules/.installed
+CHAT := examples/chat
+CHAT_STAMP := $(CHAT)/node_modules/.installed
+PAGE := agentkit/http/page/files
 EXTRAS := dev,flower,gevent,test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench bench-streams chaos lock clean
+.PHONY: help setup dev test check bench bench-streams chaos page lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +33,8 @@ dev: $(STAMP) ## Play the demo, then start Redis, worker and web. Ctrl-C stops a
 	@$(BIN)/agentkit dev $(DEV_ARGS)
 
 test: check ## Check, then run every test, two files at a time. PYTEST_ARGS="tests/unit -k settings"
+	@$(call with_node,$(MAKE) --no-print-directory $(REACT_STAMP) && cd $(REACT) && npm test)
+	@$(call with_node,$(MAKE) --no-print-directory $(CHAT_STAMP) && (cd $(CHAT) && npm run --silent build -- --outDir ../../build/page --emptyOutDir --logLevel warn) && diff -rq build/page $(PAGE))
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the house.
@@ -35,6 +42,8 @@ check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the hous
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(call with_node,$(MAKE) --no-print-directory $(REACT_STAMP) && cd $(REACT) && npm run check)
+	@$(call with_node,$(MAKE) --no-print-directory $(CHAT_STAMP) && cd $(CHAT) && npm run check)
 
 bench: $(STAMP) ## Measure a step's cost against a bare Celery chain.
 	$(BIN)/python -m bench.steps $(BENCH_ARGS)
@@ -45,6 +54,10 @@ bench-streams: $(STAMP) ## Measure what a watcher costs, beside two relays. BENC
 
 chaos: $(STAMP) ## Runs over processes that are killed and stopped, for MINUTES=5. CHAOS_ARGS="--seed 7"
 	$(BIN)/python -m chaos --minutes $(MINUTES) $(CHAOS_ARGS)
+
+page: $(STAMP) $(CHAT_STAMP) ## Build the page that is served at / anew from examples/chat and clients/react. Needs Node.
+	@cd $(CHAT) && npm run --silent build
+	@$(BIN)/python -m examples.chat.manifest
 
 # Only `name==version` lines: what a machine's own pip configuration adds has no place in the repository.
 lock: ## Write constraints.txt anew from the newest versions that pyproject.toml allows.
@@ -58,6 +71,7 @@ lock: ## Write constraints.txt anew from the newest versions that pyproject.toml
 	cp "$$tmp/lock" constraints.txt
 
 clean: ## Remove the virtual environment and what tools left behind.
+	rm -rf $(REACT)/node_modules $(REACT)/dist $(CHAT)/node_modules
 	rm -rf $(VENV) build chaos/results dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find agentkit bench chaos examples tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -67,6 +81,22 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once; about a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
+
+$(REACT_STAMP): $(REACT)/package.json $(REACT)/package-lock.json
+	@echo "Installing into $(REACT)/node_modules (once) ..."
+	@cd $(REACT) && npm ci --ignore-scripts --silent
+	@touch $@
+
+$(CHAT_STAMP): $(CHAT)/package.json $(CHAT)/package-lock.json
+	@echo "Installing into $(CHAT)/node_modules (once) ..."
+	@cd $(CHAT) && npm ci --ignore-scripts --silent
+	@touch $@
+
+# The browser's end needs Node; the rest does not. Without it that is said, and with CI=true it is a failure.
+define with_node
+if command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))'; then $(1); \
+else echo "NOT CHECKED: $(REACT) and $(CHAT) need Node 20.19 or newer, and there is none here." >&2; test "$(CI)" != true; fi
+endef
 
 define need_python
 command -v $(PYTHON) >/dev/null || { echo "agentkit needs Python 3.11 or newer, and '$(PYTHON)' is not here. Name one: make PYTHON=python3.12" >&2; exit 1; }; \

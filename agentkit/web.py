@@ -9,7 +9,7 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from agentkit.application import load_kit
-from agentkit.http import access, problems, runs, system, websocket
+from agentkit.http import access, page, problems, runs, system, websocket
 from agentkit.http.greenlets import answered_apart
 from agentkit.http.state import EXTENSION, WebState
 from agentkit.http.streams import gunicorn_worker, sse_response, warn_of_sync_workers
@@ -38,6 +38,7 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     websocket.install(app)
     app.register_blueprint(runs.blueprint)
     app.register_blueprint(system.blueprint)
+    app.register_blueprint(page.blueprint)
 
     @app.after_request
     def finish(response: Response) -> Response:

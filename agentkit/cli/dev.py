@@ -99,7 +99,7 @@ def _banner(plan: Plan, stack: Stack, pids: dict[str, int], agents: list[str], t
     for label, what, more in rows:
         terminal.line(f"  {terminal.dim(f'{label:<8}')}{what:<{width}}  {terminal.dim(more)}")
     terminal.line()
-    terminal.line("  Try, in another terminal:")
+    terminal.line(f"  Talk to it at {plan.url}/ in a browser, or in another terminal:")
     terminal.line()
     for line in _suggestions(plan, agents[0]):
         terminal.line(f"    {line}" if line else "")

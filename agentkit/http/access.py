@@ -39,7 +39,7 @@ ACTIONS: Mapping[str, str] = {
 }
 """What each endpoint of one run does to it. An endpoint that is missing here fails its first request."""
 
-OPEN = frozenset(f"agentkit_system.{name}" for name in ("index", "alive", "ready", "metrics", "openapi"))
+OPEN = frozenset(f"agentkit_system.{name}" for name in ("alive", "ready", "metrics", "openapi"))
 """Endpoints that ask nobody who they are: they tell nothing of any run."""
 
 _OURS = frozenset({"agentkit_runs", "agentkit_system", "agentkit_ws"})

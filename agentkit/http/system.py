@@ -1,10 +1,9 @@
-"""What is not about one run: agents, health, metrics, the OpenAPI document and the page at `/`."""
+"""What is not about one run: agents, health, metrics and the OpenAPI document."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from pathlib import Path
 
 from flask import Blueprint, Response
 
@@ -17,16 +16,6 @@ from agentkit.record import dumps
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("agentkit_system", __name__)
-
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
-
-@blueprint.get("/", strict_slashes=False)
-def index() -> Response:
-    return Response(_page(), headers={"Content-Security-Policy": _PAGE_POLICY}, content_type="text/html; charset=utf-8")
 
 
 @blueprint.get("/agents")
@@ -99,8 +88,3 @@ def _metric(name: str, meaning: str, *values: str, kind: str = "gauge") -> Itera
 @functools.cache
 def _document() -> str:
     return dumps(document(package_version()))
-
-
-@functools.cache
-def _page() -> str:
-    return Path(__file__).with_name("index.html").read_text(encoding="utf-8")

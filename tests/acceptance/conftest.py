@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.acceptance.chat_page import Tab
 from tests.acceptance.stack import Stack
 from tests.brokers import Broker, RabbitBroker, ValkeyBroker
+from tests.browser import chromium
 from tests.servers import ValkeyServer
 
 _LOG_TAIL = 6000
@@ -64,6 +67,34 @@ def stack(shared_stack: Stack, request: pytest.FixtureRequest) -> Stack:
     request.node.stash[_began] = {process.name: process.log_size() for process in shared_stack.processes}
     shared_stack.repair()
     return shared_stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium for all tests of a file. (Two Playwrights at once in a thread do not work.)"""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def open_tab(stack: Stack, browser: Browser) -> Iterator[Callable[..., Tab]]:
+    """Opens a tab at a path of the first web process; the options are those of Playwright's contexts."""
+    tabs: list[Tab] = []
+
+    def open_(path: str = "/", **options: Any) -> Tab:
+        context = browser.new_context(locale="en-US", **options)
+        tabs.append(Tab(context, f"http://127.0.0.1:{stack.web_a.port}{path}"))
+        return tabs[-1]
+
+    yield open_
+    for tab in tabs:
+        tab.close()
+        tab.page.context.close()
+
+
+@pytest.fixture
+def tab(open_tab: Callable[..., Tab]) -> Tab:
+    return open_tab()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -157,7 +157,9 @@ def test_an_unknown_agent_is_not_found(web: Web) -> None:
     assert "hello" in assert_problem(web.client.post("/runs", json=body), 404, "agent_not_found")["detail"]
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/runs/", "/runs//events", "/runs/a/b", "/static/x", "/index.html"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/runs/", "/runs//events", "/runs/a/b", "/static/x", "/index.html", "/assets/x.js"]
+)
 def test_an_unknown_path_is_not_found_and_never_a_redirect(web: Web, path: str) -> None:
     assert_problem(web.client.get(path), 404, "not_found")
 

@@ -281,13 +281,6 @@ def test_metrics_are_prometheus_text(web: Web) -> None:
     assert {line.split("{")[0].split()[0] for line in lines if not line.startswith("#")} == named
 
 
-def test_the_page_needs_nothing_from_elsewhere(web: Web) -> None:
-    response = web.client.get("/")
-    assert response.content_type == "text/html; charset=utf-8"
-    assert "://" not in response.text
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-
-
 def test_an_application_without_a_name_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGENTKIT_APP", raising=False)
     with pytest.raises(ConfigurationError, match="AGENTKIT_APP"):

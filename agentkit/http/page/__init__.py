@@ -1,0 +1,81 @@
+"""The page at `/`: a chat with the application's agents, built from examples/chat and kept here as files.
+
+Nothing here knows what is in the files, and no Node is needed to serve them. Their names carry a hash of their
+content, so that browsers may keep them for good; only index.html is asked for anew each time. `make page` builds them.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import mimetypes
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from flask import Blueprint, Response, abort, request
+
+__all__ = ["FILES", "blueprint"]
+
+FILES = Path(__file__).with_name("files")
+
+blueprint = Blueprint("agentkit_page", __name__)
+
+# What an agent says is shown in this page: no text may ever run as code, or make the browser ask another server.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+}
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    zipped: bytes
+    content_type: str
+    etag: str
+
+
+@blueprint.get("/", strict_slashes=False)
+def index() -> Response:
+    response = _send("index.html")
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Referrer-Policy"] = "no-referrer"  # a run's id stands in the URL
+    response.headers["Cache-Control"] = "no-cache"
+    return response
+
+
+@blueprint.get("/assets/<name>")
+def asset(name: str) -> Response:
+    response = _send(f"assets/{name}")
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+def _send(name: str) -> Response:
+    file = _files().get(name) or abort(404)
+    is_zipped = bool(request.accept_encodings["gzip"])
+    response = Response(file.zipped if is_zipped else file.content, content_type=file.content_type)
+    if is_zipped:
+        response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
+    response.set_etag(file.etag, weak=True)  # of the content, however it is encoded
+    response.make_conditional(request)
+    return response
+
+
+@functools.cache
+def _files() -> dict[str, _File]:
+    """All files by their path below FILES, so that no request ever names a path on the disk."""
+    return {path.relative_to(FILES).as_posix(): _read(path) for path in FILES.rglob("*") if path.is_file()}
+
+
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    content_type = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return _File(content, gzip.compress(content, mtime=0), content_type, sha256(content).hexdigest()[:16])

@@ -1,0 +1,150 @@
+/**
+ * The HTTP calls of the protocol. A call is sent again only where that cannot do anything twice. It knows
+ * nothing of pages: no state is kept between calls.
+ */
+import { AgentKitError, errorOf, notAgentKit } from "./errors"
+import type { JsonObject, Limits, Message, Run, UserContent } from "./types"
+import { Backoff, type RetryOptions, sleep } from "./wait"
+
+type Headers = Record<string, string>
+
+/** Where the server is, and how to speak to it. All of it is looked up anew for every request. */
+export interface ConnectionOptions {
+  /** The URL below which `/runs` is: absolute, or of the page's origin. By default the origin itself. */
+  api?: string
+  /** Sent with every request; a function is called for each, for tokens that age. */
+  headers?: Headers | (() => Headers | Promise<Headers>)
+  /** As in `fetch`: "include" sends cookies to another origin. */
+  credentials?: RequestCredentials
+  /** By default the global `fetch`. */
+  fetch?: typeof fetch
+  retry?: RetryOptions
+  /** The URL that answers to pending items are sent to, instead of `{api}/runs/{runId}/resume`. */
+  resumeApi?: string | ((runId: string) => string)
+}
+
+/** What a run is started with beside its messages. */
+export interface StartBody {
+  model?: string
+  /** Up to 16 kB of JSON. */
+  metadata?: JsonObject
+  limits?: Limits
+}
+
+/** An answer to a pending item. `input` replaces the tool's arguments. */
+export type Answer = ({ decision: unknown } | { reject: { reason: string } } | { result: unknown }) & {
+  input?: JsonObject
+}
+
+interface Call {
+  body?: object
+  headers?: Record<string, string>
+  /** Doing it twice does it once: it may be sent again where the answer got lost. */
+  repeatable?: boolean
+  signal?: AbortSignal
+}
+
+export class Client {
+  readonly #options: () => ConnectionOptions
+
+  constructor(options: ConnectionOptions | (() => ConnectionOptions)) {
+    this.#options = typeof options === "function" ? options : () => options
+  }
+
+  get retry(): RetryOptions {
+    return this.#options().retry ?? {}
+  }
+
+  /** `key`: starts with the same key and body are one run. */
+  start(body: StartBody & { agent: string; messages: readonly Message[] }, key: string): Promise<Run> {
+    return this.#json("POST", "/runs", { body, headers: { "Idempotency-Key": key }, repeatable: true })
+  }
+
+  get(runId: string, signal?: AbortSignal): Promise<Run> {
+    return this.#json("GET", path(runId), { repeatable: true, ...(signal && { signal }) })
+  }
+
+  /** With `decisionId` the same answer may come twice. */
+  answer(runId: string, answer: Answer & { decisionId: string; toolCallId: string }): Promise<Run> {
+    const other = this.#options().resumeApi
+    const url = typeof other === "function" ? other(runId) : other
+    return this.#json("POST", path(runId, "/resume"), { body: answer, repeatable: true }, url)
+  }
+
+  abort(runId: string, reason?: string): Promise<Run> {
+    return this.#json("POST", path(runId, "/abort"), { body: reason ? { reason } : {}, repeatable: true })
+  }
+
+  message(runId: string, message: UserContent, when: "steer" | "followUp"): Promise<Run> {
+    return this.#json("POST", path(runId, "/messages"), { body: { message, when } })
+  }
+
+  /** The events after a seq; undefined where there are none left to come. One request, never repeated here. */
+  async events(
+    runId: string,
+    after: number,
+    signal: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array> | undefined> {
+    const headers = { Accept: "text/event-stream", ...(after && { "Last-Event-ID": `${after}` }) }
+    const response = await this.#fetch("GET", path(runId, "/events"), { headers, signal })
+    if (response.status === 204) return undefined
+    if (!response.body || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+      throw notAgentKit({ status: response.status })
+    }
+    return response.body
+  }
+
+  async #json(method: string, at: string, call: Call, url?: string): Promise<Run> {
+    const { attempts = 5 } = this.retry
+    const backoff = new Backoff(this.retry)
+    for (let sent = 1; ; sent++) {
+      try {
+        const response = await this.#fetch(method, at, call, url)
+        return await response.json().catch((cause: unknown) => {
+          throw notAgentKit({ status: response.status, cause })
+        })
+      } catch (error) {
+        const known = error as AgentKitError
+        // What the server refused as a whole (503) was not done; of what got lost nobody knows.
+        const again = known.isTemporary && (call.repeatable || [429, 503].includes(known.status))
+        if (!again || sent >= attempts || call.signal?.aborted) throw known
+        await sleep(backoff.next(known.retryAfter), call.signal)
+      }
+    }
+  }
+
+  /** One request; every failure is an AgentKitError. */
+  async #fetch(method: string, at: string, { body, headers, signal }: Call, url?: string): Promise<Response> {
+    const options = this.#options()
+    const send = options.fetch ?? fetch
+    let given: Headers | undefined
+    try {
+      given = typeof options.headers === "function" ? await options.headers() : options.headers
+    } catch (cause) {
+      throw new AgentKitError("client_error", textOf(cause), { cause })
+    }
+    let response: Response
+    try {
+      response = await send(url ?? (options.api ?? "").replace(/\/+$/, "") + at, {
+        method,
+        headers: { ...given, ...headers, ...(body && { "Content-Type": "application/json" }) },
+        body: body ? JSON.stringify(body) : null,
+        cache: "no-store",
+        credentials: options.credentials ?? "same-origin",
+        signal: signal ?? null,
+      })
+    } catch (cause) {
+      throw new AgentKitError("unreachable", "no server answers", { cause })
+    }
+    if (!response.ok) throw await errorOf(response)
+    return response
+  }
+}
+
+function path(runId: string, more = ""): string {
+  return `/runs/${encodeURIComponent(runId)}${more}`
+}
+
+export function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,64 @@
+/**
+ * The one error of this package. It knows the protocol's problem documents, and nothing of who makes requests.
+ */
+
+/** Where a value misses its schema; `path` is a JSON Pointer. */
+export interface SchemaProblem {
+  path: string
+  message: string
+}
+
+export interface ErrorDetails {
+  status?: number
+  errors?: readonly SchemaProblem[]
+  retryAfter?: number | undefined
+  cause?: unknown
+}
+
+/**
+ * What went wrong, told apart by `code`: the protocol's codes of HTTP errors and of failed runs, and
+ * `unreachable` (no answer), `not_agentkit` (an answer that is not the protocol's), `run_active` and
+ * `no_run` (refused here, nothing was sent), `client_error` (an option of yours threw).
+ */
+export class AgentKitError extends Error {
+  override readonly name = "AgentKitError"
+  /** The HTTP status; 0 where there was none. */
+  readonly status: number
+  readonly code: string
+  readonly errors: readonly SchemaProblem[]
+  /** Milliseconds, where the server asked for them. */
+  readonly retryAfter: number | undefined
+
+  constructor(code: string, message: string, more: ErrorDetails = {}) {
+    super(message, more)
+    this.code = code
+    this.status = more.status ?? 0
+    this.errors = more.errors ?? []
+    this.retryAfter = more.retryAfter
+  }
+
+  /** The server is away for a while, and the same request may do better later. */
+  get isTemporary(): boolean {
+    return this.code === "unreachable" || [429, 502, 503, 504].includes(this.status)
+  }
+}
+
+/** The error that a refusing response stands for, whoever sent it: the server or a proxy before it. */
+export async function errorOf(response: Response): Promise<AgentKitError> {
+  const { status } = response
+  const retryAfter = Number(response.headers.get("Retry-After")) * 1000 || undefined // a date is not looked at
+  try {
+    const { code, detail, title, errors } = await response.json()
+    if (typeof code === "string") {
+      return new AgentKitError(code, detail || title || code, { status, errors: errors ?? [], retryAfter })
+    }
+  } catch {
+    // no problem document: told below
+  }
+  return notAgentKit({ status, retryAfter })
+}
+
+/** An answer of something that does not speak the protocol. */
+export function notAgentKit(more: ErrorDetails): AgentKitError {
+  return new AgentKitError("not_agentkit", "the answer is none of agentkit's", more)
+}

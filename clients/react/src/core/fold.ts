@@ -1,0 +1,201 @@
+/**
+ * A run's log, folded into what a page shows. Pure: it must not know where events come from.
+ *
+ * The rules that this file alone knows:
+ *
+ * 1. The folding law: `agent_start.messages` and the message of every `message_end` are the run's messages.
+ * 2. The open assistant message grows by deltas, and is dropped by `message_discard`.
+ * 3. `stream_reset` puts the snapshot in the place of all that was folded before.
+ * 4. An event that was folded already changes nothing. One of an unknown type moves the seq and nothing else.
+ */
+import type {
+  AgentEvent,
+  AssistantBlock,
+  AssistantMessage,
+  AssistantMessageEvent,
+  Message,
+  PendingItem,
+  Run,
+  RunError,
+  RunStatus,
+  StoredEvent,
+  ToolExecution,
+  Usage,
+} from "./types"
+
+/** A run at one seq. Never changed, always replaced: what is the same object has not changed. */
+export interface RunState {
+  /** The last event that is folded in; 0 before the first. */
+  readonly seq: number
+  readonly runId?: string | undefined
+  /** Undefined before the first event. */
+  readonly status?: RunStatus | undefined
+  /** Complete messages. */
+  readonly messages: readonly Message[]
+  /** The assistant message that streams now, as far as it has come. */
+  readonly open?: AssistantMessage | undefined
+  readonly pending: readonly PendingItem[]
+  /** By tool call id. */
+  readonly tools: Readonly<Record<string, ToolExecution>>
+  readonly turn: number
+  /** That of the messages. */
+  readonly usage: Usage
+  /** The model call that is about to be repeated. */
+  readonly retry?: Retry | undefined
+  readonly error?: RunError | undefined
+}
+
+/** A model call failed, and is repeated after `delayMs`. */
+export interface Retry {
+  attempt: number
+  maxAttempts: number
+  delayMs: number
+  error: string
+}
+
+const COST = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, total: 0 }
+const NOTHING: Usage = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, totalTokens: 0, cost: COST }
+
+export const EMPTY: RunState = { seq: 0, messages: [], pending: [], tools: {}, turn: 0, usage: NOTHING }
+
+export function isTerminal(status: RunStatus | undefined): boolean {
+  return ["completed", "failed", "aborted"].includes(status as RunStatus)
+}
+
+/** What GET /runs/{id} tells of a run. Its open message is not in it: that only the log has. */
+export function stateOf(run: Run): RunState {
+  const { id, lastSeq, status, messages, pending, turn, error } = run
+  return { ...EMPTY, ...conversation(messages), seq: lastSeq, runId: id, status, pending, turn, error }
+}
+
+export function fold(state: RunState, event: AgentEvent): RunState {
+  if (event.type === "stream_reset") return stateOf(event.run)
+  return event.seq <= state.seq ? state : { ...state, ...change(state, event), seq: event.seq }
+}
+
+type Changed = Partial<RunState>
+
+function change(state: RunState, event: StoredEvent): Changed {
+  switch (event.type) {
+    case "agent_start":
+      return { runId: event.runId, status: "queued", ...conversation(event.messages) }
+    case "agent_pause":
+      return { status: "paused", pending: event.pending }
+    case "agent_resume": // a sub-agent's items are listed anew by the next pause
+      return { status: "running", pending: state.pending.filter((item) => !item.runId) }
+    case "agent_end":
+      return { status: event.status, pending: [], open: undefined, retry: undefined, error: event.error }
+    case "turn_start":
+      return { status: "running", turn: event.turn }
+    case "turn_end":
+      return { pending: [] }
+    case "message_start":
+      return event.message.role === "assistant" ? { open: event.message, retry: undefined } : {}
+    case "message_update":
+      return state.open ? { open: grown(state.open, event.assistantMessageEvent) } : {}
+    case "message_end":
+      return {
+        messages: [...state.messages, event.message],
+        usage: used(state.usage, event.message),
+        open: undefined,
+      }
+    case "message_discard":
+      return { open: undefined }
+    case "model_retry":
+      return { retry: event }
+    case "tool_execution_start":
+      return withTool(state, event, { status: "running" })
+    case "tool_execution_update":
+      return withTool(state, event, { status: "running", partialResult: event.partialResult })
+    case "tool_execution_end":
+      return withTool(state, event, { status: "done", result: event.result, isError: event.isError })
+    case "tool_decision_pending":
+      return asked(state, event, "decision")
+    case "tool_in_doubt":
+      return asked(state, event, "in_doubt")
+    case "tool_client_execute_pending":
+      return asked(state, event, "client_execute")
+    case "tool_decision_resolved": {
+      const pending = state.pending.filter((item) => item.decisionId !== event.decisionId)
+      return state.status === "paused" && !pending.length ? { pending, status: "queued" } : { pending }
+    }
+    default:
+      return {}
+  }
+}
+
+function withTool(
+  state: RunState,
+  event: { toolCallId: string; toolName: string },
+  execution: Omit<ToolExecution, "toolName">,
+): Changed {
+  return { tools: { ...state.tools, [event.toolCallId]: { toolName: event.toolName, ...execution } } }
+}
+
+type Asking = Extract<StoredEvent, { decisionId: string; input: unknown }>
+
+function asked(state: RunState, event: Asking, kind: PendingItem["kind"]): Changed {
+  const { type: _, seq: __, runId: ___, timestamp: createdAt, ...asking } = event
+  const others = state.pending.filter((item) => item.decisionId !== event.decisionId)
+  return { pending: [...others, { schema: {}, ...asking, kind, createdAt }] }
+}
+
+function grown(message: AssistantMessage, update: AssistantMessageEvent): AssistantMessage {
+  const content = [...message.content]
+  const at = update.contentIndex
+  const block = content[at]
+  if (update.type === "text_start") content[at] = { type: "text", text: "" }
+  else if (update.type === "thinking_start") content[at] = { type: "thinking", thinking: "" }
+  else if ("toolCall" in update) content[at] = update.toolCall
+  else if ("delta" in update && block) content[at] = longer(block, update.delta)
+  else return message
+  return { ...message, content }
+}
+
+function longer(block: AssistantBlock, delta: string): AssistantBlock {
+  if (block.type === "text") return { ...block, text: block.text + delta }
+  if (block.type === "thinking") return { ...block, thinking: block.thinking + delta }
+  return { ...block, rawArguments: (block.rawArguments ?? "") + delta }
+}
+
+// -- what follows from messages
+
+/** All messages, the open one at the end. */
+export function messagesOf(state: RunState): readonly Message[] {
+  return state.open ? [...state.messages, state.open] : state.messages
+}
+
+/** The run as it stands when nobody reads on: aborted, with as much of the open message as there was. */
+export function cutShort(state: RunState): RunState {
+  const { open, retry: _, ...rest } = state
+  const kept: Message[] = open?.content.length ? [{ ...open, stopReason: "aborted" }] : []
+  return { ...rest, status: "aborted", messages: [...state.messages, ...kept], pending: [] }
+}
+
+/**
+ * What a conversation has used: the sum over its assistant messages, and over the runs of sub-agents, whose
+ * usage stands in the result of the call that asked them.
+ */
+export function usageOf(messages: readonly Message[]): Usage {
+  return messages.reduce(used, NOTHING)
+}
+
+/** What a state has of a conversation that was there before it. */
+export function conversation(messages: readonly Message[]): Pick<RunState, "messages" | "usage"> {
+  return { messages, usage: usageOf(messages) }
+}
+
+function used(sum: Usage, message: Message): Usage {
+  if (message.role === "assistant") return plus(sum, message.usage)
+  const { details } = message as { details?: { runId?: string; usage?: Usage } }
+  return details?.runId ? plus(sum, details.usage) : sum
+}
+
+/** `more` may lack counts, where a page made up a message. */
+function plus<T extends object>(sum: T, more: Partial<T> | undefined): T {
+  const entries = Object.entries(sum).map(([key, value]) => {
+    const other = more?.[key as keyof T]
+    return [key, typeof value === "number" ? value + Number(other ?? 0) : plus(value, other as object)]
+  })
+  return Object.fromEntries(entries)
+}

@@ -1,0 +1,149 @@
+/** The calls: what is sent where, what is sent again, and how refusals look. */
+import { expect, it } from "vitest"
+import { Client } from "../../src/core/client"
+import type { AgentKitError } from "../../src/core/errors"
+import { FakeServer, json, problem, QUICK, RUN } from "../server"
+
+const HELLO = { agent: "a", messages: [{ role: "user" as const, content: "Hello" }] }
+const ITEM = { decisionId: "d", toolCallId: "t" }
+
+function away(times: number, status = 503): FakeServer["reply"] {
+  let left = times
+  return (_, response) => {
+    if (left-- <= 0) return undefined
+    if (status) problem(response, status, "store_unavailable")
+    else response.socket?.destroy()
+    return true
+  }
+}
+
+it("starts one run however often the start is sent", async () => {
+  const server = await FakeServer.open({ name: "plain" })
+  server.reply = away(3, 0)
+  const run = await new Client({ api: server.url, retry: QUICK }).start(HELLO, "the key")
+  expect(run.status).toBe("completed")
+  expect(server.requests.map((request) => request.headers["idempotency-key"])).toEqual(
+    Array(4).fill("the key"),
+  )
+})
+
+it("gives up on a server that stays away", async () => {
+  const server = await FakeServer.open({ name: "plain" })
+  server.reply = away(100)
+  const client = new Client({ api: server.url, retry: { ...QUICK, attempts: 3 } })
+  await expect(client.get(RUN)).rejects.toMatchObject({ status: 503, code: "store_unavailable" })
+  expect(server.requests).toHaveLength(3)
+})
+
+it("says that nobody answers where nobody does", async () => {
+  const server = await FakeServer.open()
+  await server.close()
+  const client = new Client({ api: "http://127.0.0.1:9", retry: { ...QUICK, attempts: 2 } })
+  await expect(client.get(RUN)).rejects.toMatchObject({ code: "unreachable", status: 0 })
+})
+
+it("sends a message to a run once, whatever became of it", async () => {
+  const server = await FakeServer.open()
+  server.put("plain")
+  server.reply = away(1, 0)
+  const client = new Client({ api: server.url, retry: QUICK })
+  await expect(client.message(RUN, "and?", "steer")).rejects.toMatchObject({ code: "unreachable" })
+  expect(server.requests).toHaveLength(1)
+})
+
+it("sends a message again that was refused as a whole", async () => {
+  const server = await FakeServer.open()
+  server.put("plain")
+  server.reply = away(1)
+  await new Client({ api: server.url, retry: QUICK }).message(RUN, "and?", "followUp")
+  expect(server.requests.map((request) => request.body)).toEqual(
+    Array(2).fill({ message: "and?", when: "followUp" }),
+  )
+})
+
+it("tells a problem by its code, with its errors", async () => {
+  const server = await FakeServer.open()
+  const errors = [{ path: "/approved", message: "must be a boolean" }]
+  server.reply = (_, response) => {
+    problem(response, 422, "decision_invalid", { errors })
+    return true
+  }
+  const refused = new Client({ api: server.url }).answer(RUN, { decision: {}, ...ITEM })
+  await expect(refused).rejects.toMatchObject({
+    status: 422,
+    code: "decision_invalid",
+    message: "it is decision_invalid",
+    errors,
+  })
+})
+
+it("takes a page for no answer of agentkit", async () => {
+  const server = await FakeServer.open()
+  server.reply = (request, response) => {
+    response
+      .writeHead(request.path.includes("abort") ? 500 : 200, { "Content-Type": "text/html" })
+      .end("<html>")
+    return true
+  }
+  const client = new Client({ api: server.url, retry: QUICK })
+  await expect(client.get(RUN)).rejects.toMatchObject({ code: "not_agentkit", status: 200 })
+  await expect(client.abort(RUN)).rejects.toMatchObject({ code: "not_agentkit", status: 500 })
+  expect(server.requests).toHaveLength(2)
+})
+
+it("asks for headers anew for every request", async () => {
+  const server = await FakeServer.open()
+  server.put("plain")
+  let token = 0
+  const headers = async () => ({ Authorization: `Bearer ${++token}` })
+  const client = new Client({ api: `${server.url}/`, headers })
+  await client.get(RUN)
+  await client.get(RUN)
+  expect(server.requests.map((request) => request.headers.authorization)).toEqual(["Bearer 1", "Bearer 2"])
+  expect(server.requests[0]?.path).toBe(`/runs/${RUN}`)
+})
+
+it("says that the headers failed, and sends nothing", async () => {
+  const server = await FakeServer.open()
+  const headers = () => {
+    throw new Error("no token")
+  }
+  const error: AgentKitError = await new Client({ api: server.url, headers })
+    .get(RUN)
+    .catch((caught) => caught)
+  expect(error).toMatchObject({ code: "client_error" })
+  expect(error.message).toContain("no token")
+  expect(server.requests).toEqual([])
+})
+
+it("hands credentials and a relative URL to fetch as they are", async () => {
+  const calls: [unknown, RequestInit | undefined][] = []
+  const own: typeof fetch = async (url, init) => {
+    calls.push([url, init])
+    return Response.json({})
+  }
+  await new Client({ fetch: own, credentials: "include" }).get("a/b")
+  await new Client({ fetch: own, api: "/agents/" }).abort(RUN)
+  expect(calls.map(([url]) => url)).toEqual(["/runs/a%2Fb", `/agents/runs/${RUN}/abort`])
+  expect(calls.map(([, init]) => init?.credentials)).toEqual(["include", "same-origin"])
+})
+
+it.each([
+  ["a URL", `/answers/${RUN}?by=me`],
+  ["a function", (id: string) => `/answers/${id}?by=me`],
+])("sends answers elsewhere where resumeApi is %s", async (_, make) => {
+  const server = await FakeServer.open()
+  server.reply = (_request, response) => {
+    json(response, 202, {})
+    return true
+  }
+  const resumeApi = typeof make === "string" ? server.url + make : (id: string) => server.url + make(id)
+  await new Client({ api: "http://127.0.0.1:9", resumeApi }).answer(RUN, {
+    reject: { reason: "no" },
+    ...ITEM,
+  })
+  expect(server.requests[0]).toMatchObject({
+    path: `/answers/${RUN}?by=me`,
+    body: { reject: { reason: "no" }, decisionId: "d", toolCallId: "t" },
+  })
+})

@@ -1,0 +1,137 @@
+/** A page that comes back: what it shows is what it would have shown had it stayed. */
+import { describe, expect, it } from "vitest"
+import type { ChatSnapshot } from "../../src/core/options"
+import { open } from "../chats"
+import { CASES, golden } from "../golden"
+import { FakeServer, problem, RUN } from "../server"
+import { eventually, settle } from "../waiting"
+
+async function rejoined(name: string, shown: Parameters<FakeServer["put"]>[1] = "all") {
+  const server = await FakeServer.open()
+  const run = server.put(name, shown)
+  return { server, run, ...open(server, { runId: RUN }) }
+}
+
+it("a run that is streaming shows its open message whole, and goes on", async () => {
+  const { run, now, reaches, told } = await rejoined("thinking", "message_update")
+  run.show(run.shown + 1)
+  await eventually(() => expect(now().messages).toHaveLength(2))
+  await eventually(() =>
+    expect(now().messages[1]?.content).toEqual([{ type: "thinking", thinking: "Short, then." }]),
+  )
+  expect(now()).toMatchObject({ status: "streaming", runId: RUN })
+  run.show("all")
+  await reaches("ready")
+  expect(now().messages).toEqual(golden("thinking").messages)
+  expect(told.onMessage).toHaveBeenCalledOnce()
+})
+
+it("while the log is replayed, the page shows the snapshot and never less", async () => {
+  const { chat, reaches, run } = await rejoined("decision_approve", "tool_execution_start")
+  const lengths: number[] = []
+  chat.subscribe(() => lengths.push(chat.getSnapshot().messages.length))
+  await eventually(() => expect(chat.getSnapshot().tools).toHaveProperty("refund"))
+  run.show("all")
+  await reaches("ready")
+  expect(lengths[0]).toBe(2)
+  expect(lengths).toEqual([...lengths].sort())
+})
+
+it("a paused run shows what is pending, tells of it, and takes the answer", async () => {
+  const { chat, run, now, reaches, told } = await rejoined("decision_approve", "agent_pause")
+  await reaches("paused")
+  expect(now().pendingDecision).toMatchObject({ toolName: "refund" })
+  await eventually(() => expect(told.onDecisionPending).toHaveBeenCalledOnce())
+  expect(told.onEvent).not.toHaveBeenCalled()
+  expect(await chat.respondWithDecision({ approved: true })).toBe(true)
+  run.show("all")
+  await reaches("ready")
+  expect(now().messages).toEqual(golden("decision_approve").messages)
+  expect(told.onFinish).toHaveBeenCalledOnce()
+})
+
+it("an ended run is shown as it ended, and is no news", async () => {
+  const { server, reaches, now, told } = await rejoined("decision_approve")
+  await eventually(() => expect(now().messages).toHaveLength(4))
+  expect(now().messages).toEqual(golden("decision_approve").messages)
+  await reaches("ready")
+  await settle()
+  for (const callback of Object.values(told)) expect(callback).not.toHaveBeenCalled()
+  expect(server.requests).toHaveLength(1)
+})
+
+it("a failed run shows its error", async () => {
+  const { reaches, told } = await rejoined("provider_error")
+  expect((await reaches("error")).error).toMatchObject({ code: "provider_error" })
+  expect(told.onError).not.toHaveBeenCalled()
+})
+
+it("a run whose log was trimmed is shown from its snapshot", async () => {
+  const { run, now, reaches, told } = await rejoined("decision_approve", "agent_pause")
+  run.kept = 6
+  await reaches("paused")
+  await eventually(() => expect(told.onDecisionPending).toHaveBeenCalledOnce())
+  expect(now().messages).toHaveLength(2)
+  run.show("all")
+  await reaches("ready")
+  expect(now().messages).toEqual(golden("decision_approve").messages)
+})
+
+it("a run that is gone is an error, and the chat can be used", async () => {
+  const server = await FakeServer.open({ name: "plain" })
+  const { chat, now, reaches, told, statuses } = open(server, { runId: "gone", initialMessages: [] })
+  expect(now()).toMatchObject({ status: "submitted", isStreaming: true })
+  expect((await reaches("error")).error).toMatchObject({ code: "run_not_found", status: 404 })
+  expect(told.onError).toHaveBeenCalledOnce()
+  expect(await chat.send("Hello")).toBe(true)
+  await reaches("ready")
+  expect(statuses.at(-1)).toBe("ready")
+})
+
+it("a server that is away is waited for", async () => {
+  const server = await FakeServer.open()
+  server.put("decision_pending")
+  let refusals = 2
+  server.reply = (_, response) => {
+    if (refusals-- <= 0) return undefined
+    problem(response, 503, "store_unavailable")
+    return true
+  }
+  const { reaches, told } = open(server, { runId: RUN })
+  await reaches("paused")
+  expect(told.onError).not.toHaveBeenCalled()
+})
+
+it("a message can be sent after a rejoined run, with all that was said", async () => {
+  const server = await FakeServer.open({ name: "plain" })
+  server.put("decision_approve", "all", "before")
+  const { chat, now } = open(server, { runId: "before" })
+  await eventually(() => expect(now().messages).toHaveLength(4))
+  await chat.send("And?")
+  expect(server.asked("POST", /^\/runs$/)[0]?.body.messages).toHaveLength(5)
+})
+
+describe.each(CASES)("%s", (name) => {
+  it("looks after a reload, at every event, as it did before", async () => {
+    const server = await FakeServer.open()
+    const { events } = golden(name)
+    const run = server.put(name, 1)
+    const stayed = open(server, { runId: RUN })
+    for (const shown of [
+      ...new Set([Math.ceil(events.length / 3), Math.ceil((events.length * 2) / 3), events.length]),
+    ]) {
+      run.show(shown)
+      const came = open(server, { runId: RUN })
+      await eventually(() => expect(came.changed).toHaveBeenCalled())
+      await eventually(() => expect(shape(came.now())).toEqual(shape(stayed.now())))
+      await settle()
+      expect(shape(came.now())).toEqual(shape(stayed.now()))
+      came.leave()
+    }
+    expect(stayed.now().messages).toEqual(golden(name).messages)
+  })
+})
+
+function shape({ messages, status, pendingDecisions, error }: ChatSnapshot) {
+  return { messages, status, pendingDecisions, error: error && { code: error.code } }
+}

@@ -1,0 +1,105 @@
+/** The page: recent runs at the side, one conversation in the middle. */
+import { useCallback, useEffect, useState } from "react"
+import { Conversation } from "./Conversation"
+import { Icon } from "./icons"
+import { usePlace } from "./place"
+import { Sidebar } from "./Sidebar"
+import { type Agent, type Run, useServer } from "./server"
+
+export function App() {
+  const { place, go, stay } = usePlace()
+  const agents = useServer<{ agents: Agent[] }>("/agents")
+  const [chosen, choose] = useState<string>()
+  const [drawer, setDrawer] = useState(false)
+  const close = useCallback(() => setDrawer(false), [])
+  const visit = (runId?: string) => {
+    close()
+    go(runId)
+  }
+  useEffect(() => {
+    const key = (event: KeyboardEvent) => event.key === "Escape" && close()
+    addEventListener("keydown", key)
+    return () => removeEventListener("keydown", key)
+  }, [close])
+
+  const known = agents.data?.agents
+  return (
+    <div className="page">
+      <Sidebar isOpen={drawer} runId={place.runId} onVisit={visit} onClose={close} />
+      <main>
+        <header className="bar">
+          <button type="button" className="ghost only-phone" onClick={() => setDrawer(true)}>
+            <Icon name="menu" />
+            <span className="hidden">Show recent runs</span>
+          </button>
+          <span className="brand only-phone">agentkit</span>
+          <span id="bar" className="bar-slot" />
+          <button type="button" className="ghost only-phone" onClick={() => visit()}>
+            <Icon name="plus" />
+            <span className="hidden">New chat</span>
+          </button>
+        </header>
+        {known ? (
+          <Room
+            key={place.visit}
+            runId={place.runId}
+            agents={known}
+            chosen={chosen}
+            onChoose={choose}
+            onRun={stay}
+            onNew={() => visit()}
+          />
+        ) : (
+          <p className="notice" role="status">
+            {agents.trouble === undefined ? "One moment …" : trouble(agents.trouble)}
+          </p>
+        )}
+      </main>
+    </div>
+  )
+}
+
+interface RoomProps {
+  runId: string | undefined
+  agents: Agent[]
+  chosen: string | undefined
+  onChoose: (agent: string) => void
+  onRun: (runId: string) => void
+  onNew: () => void
+}
+
+/** Finds out whose run it is before the conversation opens. */
+function Room({ runId, agents, chosen, onChoose, onRun, onNew }: RoomProps) {
+  const [first] = useState(runId) // the conversation's later runs are its own business
+  const { data: run, trouble: status } = useServer<Run>(first && `/runs/${encodeURIComponent(first)}`)
+  if (first && !run) {
+    return (
+      <div className="notice" role="status">
+        <p>
+          {status === undefined
+            ? "Opening the run …"
+            : status === 404
+              ? "There is no such run (any more)."
+              : trouble(status)}
+        </p>
+        {status === 404 && (
+          <button type="button" className="primary" onClick={onNew}>
+            New chat
+          </button>
+        )}
+      </div>
+    )
+  }
+  const agent = agents.find((one) => one.name === (run?.agent ?? chosen)) ?? agents[0]
+  if (!agent) return <p className="notice">This application has no agents.</p>
+  // Of a run whose agent is gone, all can be read; what is said next goes to another.
+  return <Conversation key={run ? "" : agent.name} {...{ agent, agents, run, onChoose, onRun }} />
+}
+
+function trouble(status: number): string {
+  if (status === 401 || status === 403)
+    return "This server wants to know who you are, and this page cannot tell it."
+  return status
+    ? `The server cannot answer at the moment (${status}). Trying again …`
+    : "The server does not answer. Trying again …"
+}

@@ -1,0 +1,137 @@
+/** One conversation: a chat of @agentkit/react, shown, and what a person can do with it. */
+import { useChat } from "@agentkit/react"
+import { useEffect, useRef, useState } from "react"
+import { createPortal } from "react-dom"
+import { Composer } from "./Composer"
+import { Empty } from "./Empty"
+import { explain } from "./explain"
+import { type Agent, API, type Run } from "./server"
+import { Thread } from "./Thread"
+import { money, short, textOf } from "./text"
+
+interface Props {
+  agent: Agent
+  agents: Agent[]
+  /** The run that the conversation goes on with, if any. */
+  run: Run | undefined
+  onChoose: (agent: string) => void
+  onRun: (runId: string) => void
+}
+
+/** Something that was said while the agent works, and that it has not seen yet. */
+interface Told {
+  text: string
+  /** How many messages there were. */
+  at: number
+}
+
+export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
+  // With these the list of runs shows conversations: each message starts a run of its own.
+  const about = useRef<Record<string, unknown>>({
+    chat: run?.metadata.chat ?? newId(),
+    title: run?.metadata.title,
+  })
+  const [told, setTold] = useState<Told[]>([])
+  const chat = useChat({
+    api: API,
+    agent: agent.name,
+    runId: run?.id,
+    body: () => ({ metadata: about.current }),
+  })
+  const { messages, runId, status, isStreaming, error, usage } = chat
+  useEffect(() => {
+    if (runId) onRun(runId)
+  }, [runId, onRun])
+
+  const isBusy = isStreaming || status === "paused"
+  const say = async (text: string) => {
+    if (!isBusy) {
+      about.current.title ??= short(text, 60)
+      setTold([])
+      void chat.send(text)
+      return true
+    }
+    const taken = await chat.steer(text)
+    if (taken) setTold((before) => [...before, { text, at: messages.length }])
+    return taken
+  }
+  const unseen = told.filter(
+    ({ text, at }) => !messages.slice(at).some((one) => one.role === "user" && textOf(one.content) === text),
+  )
+  const agentChoice = agents.length > 1 && !messages.length && !run
+  return (
+    <>
+      <Bar>
+        {agentChoice ? (
+          <select
+            className="choice"
+            aria-label="Agent"
+            value={agent.name}
+            onChange={(event) => onChoose(event.target.value)}
+          >
+            {agents.map((one) => (
+              <option key={one.name}>{one.name}</option>
+            ))}
+          </select>
+        ) : (
+          <b>{run?.agent ?? agent.name}</b>
+        )}
+        <span className="faint model">{agent.model}</span>
+      </Bar>
+      {messages.length || run ? (
+        <Thread chat={chat} agent={agent} unseen={isBusy ? unseen.map(({ text }) => text) : []} />
+      ) : (
+        <Empty agent={agent} onPick={say} />
+      )}
+      <div className="foot">
+        {chat.isReconnecting && (
+          <p className="trouble" role="status">
+            The connection is lost. The run goes on without it; trying to reach the server again …
+          </p>
+        )}
+        {error && (
+          <div className="trouble" role="alert">
+            <p>{explain(error)}</p>
+            {status === "error" && runId && (
+              <button
+                type="button"
+                onClick={error.status || error.code === "unreachable" ? chat.rejoin : chat.reload}
+              >
+                Try again
+              </button>
+            )}
+            {status === "error" && !runId && (
+              <button type="button" onClick={chat.reload}>
+                Send again
+              </button>
+            )}
+          </div>
+        )}
+        <Composer
+          isBusy={isBusy}
+          isPaused={status === "paused"}
+          onSay={say}
+          onStop={() => void chat.abort()}
+        />
+        <p className="usage">
+          {usage.totalTokens > 0 && (
+            <span title="What this conversation has used">
+              {usage.totalTokens.toLocaleString("en")} tokens
+              {usage.cost.total > 0 && ` · ${money(usage.cost.total)}`}
+            </span>
+          )}
+        </p>
+      </div>
+    </>
+  )
+}
+
+/** Into the page's header. */
+function Bar({ children }: { children: React.ReactNode }) {
+  const slot = document.getElementById("bar")
+  return slot && createPortal(children, slot)
+}
+
+function newId(): string {
+  return crypto.getRandomValues(new Uint32Array(2)).join("-")
+}

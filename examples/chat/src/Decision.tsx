@@ -1,0 +1,145 @@
+/** A pending item: what the tool would do, and a form for the answer, made from the item's JSON Schema. */
+import type { JsonObject, PendingItem, UseChatResult } from "@agentkit/react"
+import { lazy, Suspense, useId, useRef, useState } from "react"
+import type { Filled } from "./form/SchemaForm"
+import { Icon } from "./icons"
+import type { Tool } from "./server"
+import { show } from "./text"
+
+// Most conversations never ask: the form's code comes with the first that does.
+const SchemaForm = lazy(() => import("./form/SchemaForm"))
+
+interface Props {
+  item: PendingItem
+  tool: Tool | undefined
+  chat: UseChatResult
+}
+
+const WORDS: Record<PendingItem["kind"], { title: string; text: string }> = {
+  decision: { title: "Your decision, please", text: "" },
+  client_execute: {
+    title: "To be done outside of the server",
+    text: "The agent asks its client to carry this out and to report the result, as text or JSON.",
+  },
+  in_doubt: {
+    title: "What became of this?",
+    text: "A worker died while it was executing this call, which must not happen twice. Please find out, and say how to go on.",
+  },
+}
+
+export function Decision({ item, tool, chat }: Props) {
+  const { kind, toolCallId, input } = item
+  const id = useId()
+  const [mode, setMode] = useState<"answer" | "reject">("answer")
+  const [isEditing, setEditing] = useState(false)
+  const [isSending, setSending] = useState(false)
+  const [reason, setReason] = useState("")
+  const answer = useRef<Filled>(null)
+  const edited = useRef<Filled>(null)
+  const words = WORDS[kind]
+  const mayEdit = kind !== "in_doubt" && Object.keys((tool?.parameters.properties as object) ?? {}).length > 0
+
+  const submit = async () => {
+    const changed = isEditing ? edited.current?.read() : undefined
+    const given = mode === "answer" ? answer.current?.read() : undefined
+    if (isSending || (isEditing && mode === "answer" && !changed) || (mode === "answer" && !given)) return
+    setSending(true)
+    const { respondWithDecision, reject } = chat
+    const isTaken = await (given
+      ? respondWithDecision(given.value, {
+          toolCallId,
+          ...(changed && { input: changed.value as JsonObject }),
+        })
+      : reject(reason.trim() || "no reason was given", { toolCallId }))
+    if (!isTaken) setSending(false)
+  }
+  return (
+    <section className="decision" aria-labelledby={`${id}-title`}>
+      <header>
+        <Icon name="hand" />
+        <h3 id={`${id}-title`}>{words.title}</h3>
+        {item.expiresAt && <span className="faint">until {clock(item.expiresAt)}</span>}
+      </header>
+      <p>
+        <b>{tool?.label || item.toolName}</b>
+        {tool?.description && `: ${tool.description}`}
+      </p>
+      {words.text && <p className="faint">{words.text}</p>}
+      <Suspense fallback={<p className="faint">…</p>}>
+        <form
+          noValidate
+          onSubmit={(event) => {
+            event.preventDefault()
+            void submit()
+          }}
+        >
+          {isEditing && tool ? (
+            <fieldset disabled={mode === "reject"}>
+              <legend>Input</legend>
+              <SchemaForm id={`${id}-input`} schema={tool.parameters} first={input} handle={edited} />
+            </fieldset>
+          ) : (
+            <Values of={input} />
+          )}
+          <div hidden={mode === "reject"}>
+            <SchemaForm id={`${id}-answer`} schema={item.schema} handle={answer} />
+          </div>
+          {mode === "reject" && (
+            <label className="reason">
+              Why not? The agent is told.
+              <input
+                // biome-ignore lint/a11y/noAutofocus: it comes where the person has just pressed the button for it
+                autoFocus
+                value={reason}
+                onChange={(event) => setReason(event.target.value)}
+                placeholder="Reason"
+              />
+            </label>
+          )}
+          <div className="actions">
+            <button type="submit" className={mode === "reject" ? "danger" : "primary"} disabled={isSending}>
+              {mode === "reject" ? "Reject" : "Submit"}
+            </button>
+            {kind !== "in_doubt" && (
+              <button
+                type="button"
+                onClick={() => setMode(mode === "reject" ? "answer" : "reject")}
+                disabled={isSending}
+              >
+                {mode === "reject" ? "Back" : "Reject …"}
+              </button>
+            )}
+            {mayEdit && mode === "answer" && (
+              <button type="button" onClick={() => setEditing(!isEditing)} disabled={isSending}>
+                {isEditing ? "Undo changes" : "Edit input"}
+              </button>
+            )}
+          </div>
+        </form>
+      </Suspense>
+    </section>
+  )
+}
+
+function Values({ of }: { of: JsonObject }) {
+  const entries = Object.entries(of)
+  if (!entries.length) return null
+  return (
+    <dl className="values">
+      {entries.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{show(value)}</dd>
+        </div>
+      ))}
+    </dl>
+  )
+}
+
+function clock(time: number): string {
+  const isToday = new Date(time).toDateString() === new Date().toDateString()
+  return new Date(time).toLocaleString(
+    undefined,
+    isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" },
+  )
+}

@@ -1,0 +1,97 @@
+/** Recent runs, newest first, one line per conversation; and where else to look. */
+import { Icon } from "./icons"
+import { url } from "./place"
+import { API, type ListedRun, type Readiness, useServer } from "./server"
+import { ago, STATUS } from "./text"
+
+interface Props {
+  isOpen: boolean
+  runId: string | undefined
+  onVisit: (runId?: string) => void
+  onClose: () => void
+}
+
+export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
+  const { data } = useServer<{ runs: ListedRun[] }>("/runs?limit=50", 4000, runId)
+  const { data: ready, trouble } = useServer<Readiness>("/readyz", 8000)
+  const runs = latest(data?.runs ?? [])
+  return (
+    <>
+      <button
+        type="button"
+        className="veil"
+        tabIndex={-1}
+        hidden={!isOpen}
+        aria-label="Close"
+        onClick={onClose}
+      />
+      <aside className={isOpen ? "side open" : "side"} aria-label="Recent runs">
+        <div className="side-head">
+          <span className="brand">agentkit</span>
+          <button type="button" className="ghost only-phone" onClick={onClose}>
+            <Icon name="close" />
+            <span className="hidden">Close</span>
+          </button>
+        </div>
+        <button type="button" className="new" onClick={() => onVisit()}>
+          <Icon name="plus" /> New chat
+        </button>
+        <nav className="runs" aria-label="Recent runs">
+          {runs.map((run) => (
+            <a
+              key={run.id}
+              href={url(run.id)}
+              className="run"
+              aria-current={run.id === runId ? "page" : undefined}
+              onClick={(event) => {
+                if (event.metaKey || event.ctrlKey || event.shiftKey) return
+                event.preventDefault()
+                onVisit(run.id)
+              }}
+            >
+              <span className={`dot ${run.status}`} title={STATUS[run.status]} />
+              <span className="run-title">{titleOf(run)}</span>
+              <span className="run-note">
+                {run.status === "completed" ? run.agent : STATUS[run.status]} · {ago(run.updatedAt)}
+              </span>
+            </a>
+          ))}
+          {data && !runs.length && <p className="faint">No runs yet.</p>}
+        </nav>
+        <footer className="links">
+          <span className="health">
+            <span
+              className={`dot ${trouble === 0 && !ready ? "failed" : lacks(ready) ? "paused" : "completed"}`}
+            />
+            {ready ? lacks(ready) || "Ready" : "…"}
+          </span>
+          {["agents", "runs", "openapi.json", "readyz", "metrics"].map((path) => (
+            <a key={path} href={`${API}/${path}`}>
+              {path}
+            </a>
+          ))}
+        </footer>
+      </aside>
+    </>
+  )
+}
+
+function titleOf(run: ListedRun): string {
+  return typeof run.metadata.title === "string" ? run.metadata.title : `${run.agent} · ${run.id.slice(-6)}`
+}
+
+/** The newest run of each conversation. Sub-agents' runs are seen in those that asked them. */
+function latest(runs: ListedRun[]): ListedRun[] {
+  const seen = new Set<unknown>()
+  return runs.filter((run) => {
+    const { chat } = run.metadata
+    if (run.parentRunId || (chat && seen.has(chat))) return false
+    seen.add(chat)
+    return true
+  })
+}
+
+function lacks(ready: Readiness | undefined): string {
+  const missing = Object.entries(ready?.checks ?? {}).filter(([, fine]) => !fine)
+  return missing.length ? `Not ready: no ${missing.map(([name]) => name).join(", no ")}` : ""
+}

@@ -1,0 +1,31 @@
+/** Errors in words for people who did not build the server. */
+import type { AgentKitError } from "@agentkit/react"
+
+const WORDS: Record<string, string> = {
+  unreachable: "The server does not answer.",
+  not_agentkit: "Something other than agentkit answered.",
+  decision_conflict: "Somebody else has answered this already, and differently.",
+  decision_expired: "The time for this answer is over.",
+  decision_not_found: "Nobody waits for this answer any more.",
+  run_not_paused: "Nobody waits for this answer any more.",
+  run_not_found: "There is no such run (any more).",
+  decision_invalid: "The answer is not complete yet.",
+  input_invalid: "The changed input does not fit the tool.",
+  store_unavailable: "The server cannot reach its store at the moment.",
+  unauthenticated: "This server wants to know who you are, and this page cannot tell it.",
+  forbidden: "You may not do this.",
+  expired: "Nobody answered in time, so the run has ended.",
+  limit_turns: "The run reached its limit of turns.",
+  limit_tokens: "The run reached its limit of tokens.",
+  limit_cost: "The run reached its limit of cost.",
+  limit_time: "The run reached its limit of time.",
+}
+
+export function explain(error: AgentKitError): string {
+  const known = WORDS[error.code]
+  if (error.errors.length) {
+    const problems = error.errors.map(({ path, message }) => `${path.slice(1) || "the answer"} ${message}`)
+    return `${known ?? error.message} ${problems.join("; ")}.`
+  }
+  return known ?? `The run failed: ${error.message}`
+}

@@ -1,0 +1,48 @@
+/** Values as people read them. */
+import type { Message, RunStatus, TextBlock, UserContent } from "@agentkit/react"
+
+export function textOf(content: UserContent | Message["content"]): string {
+  if (typeof content === "string") return content
+  const texts = content.filter((block): block is TextBlock => block.type === "text")
+  return texts.map((block) => block.text).join("\n")
+}
+
+/** JSON of an object or a list, laid out; any other text as it is. */
+export function pretty(text: string): string {
+  try {
+    const value = JSON.parse(text)
+    return value && typeof value === "object" ? JSON.stringify(value, null, 2) : text
+  } catch {
+    return text
+  }
+}
+
+export function show(value: unknown): string {
+  return typeof value === "string" ? value : (JSON.stringify(value, null, 2) ?? "")
+}
+
+export function short(text: string, length: number): string {
+  const line = text.replace(/\s+/g, " ").trim()
+  return line.length > length ? `${line.slice(0, length - 1)}…` : line
+}
+
+export function ago(time: number): string {
+  const seconds = Math.max(0, Math.round((Date.now() - time) / 1000))
+  if (seconds < 60) return "now"
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`
+  return new Date(time).toLocaleDateString(undefined, { day: "numeric", month: "short" })
+}
+
+export function money(dollars: number): string {
+  return `$${dollars.toFixed(dollars < 0.1 ? 4 : 2)}`
+}
+
+export const STATUS: Record<RunStatus, string> = {
+  queued: "waiting for a worker",
+  running: "running",
+  paused: "waiting for an answer",
+  completed: "done",
+  failed: "failed",
+  aborted: "stopped",
+}

@@ -1,0 +1,157 @@
+"""The page at `/` in a real browser, over real processes: what a person does there, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.acceptance.chat_page import Tab
+from tests.acceptance.model import call, script
+from tests.acceptance.stack import Stack
+
+REFUND = call("refund", order_id="A-1", cents=500)
+SENTENCE = "This is said slowly enough that one can watch it being said."
+
+
+def test_a_message_is_answered_while_one_watches(stack: Stack, tab: Tab) -> None:
+    thought = {"type": "thinking", "thinking": "Slowly, then."}
+    run_id = tab.begin("support", script([thought, {"type": "text", "text": SENTENCE}], delay=0.05))
+    expect(tab.answer).to_contain_text("This is said")
+    expect(tab.answer).not_to_contain_text("being said")
+    expect(tab.page.get_by_role("button", name="Stop")).to_be_visible()
+    tab.expect_answer(SENTENCE)
+    tab.page.get_by_text("Thought").click()
+    expect(tab.page.locator(".thinking p")).to_have_text("Slowly, then.")
+    expect(tab.page.get_by_text("21 tokens")).to_be_visible()
+    stack.wait_for(run_id, "completed")
+
+
+def test_the_conversation_goes_on_in_a_run_of_its_own(stack: Stack, tab: Tab) -> None:
+    first = tab.begin("support", script("One."))
+    tab.expect_answer("One.")
+    tab.say(script("Two."))
+    second = tab.run_id(before=first)
+    tab.expect_answer("Two.")
+    assert [message["role"] for message in stack.web_b.get(second)["messages"]] == ["user", "assistant"] * 2
+    # Recent runs show conversations: these two are one, and its address is the newer.
+    link = tab.page.get_by_role("navigation", name="Recent runs").locator("[aria-current=page]")
+    expect(link).to_have_count(1)
+    assert tab.page.locator(f"a[href*='{first}']").count() == 0
+
+
+def test_an_approved_tool_is_executed(stack: Stack, tab: Tab) -> None:
+    run_id = tab.begin("support", script([REFUND], "It is done."))
+    tab.expect_tool("refund", "waiting")
+    tab.press("Submit")
+    expect(tab.decision.get_by_text("is required")).to_be_visible()  # silence is no decision
+    assert not stack.ledger.entries(run=run_id)
+    tab.decision.get_by_label("Yes").check()
+    tab.press("Submit")
+    tab.expect_answer("It is done.")
+    tab.expect_tool("refund", "done")
+    expect(tab.decision).to_be_hidden()
+    tab.tool("refund").locator("summary").click()
+    expect(tab.tool("refund").get_by_text("refunded 500 for A-1")).to_be_visible()
+    assert len(stack.ledger.entries(run=run_id, tool="refund")) == 1
+
+
+def test_a_rejected_tool_is_not_executed_and_the_agent_learns_why(stack: Stack, tab: Tab) -> None:
+    run_id = tab.begin("support", script([REFUND], "Then not."))
+    tab.press("Reject …")
+    tab.page.get_by_label("Why not?").fill("too much")
+    tab.press("Reject")
+    tab.expect_answer("Then not.")
+    tab.expect_tool("refund", "refused")
+    assert not stack.ledger.entries(run=run_id)
+    (result,) = [m for m in stack.web_b.get(run_id)["messages"] if m["role"] == "toolResult"]
+    assert "too much" in result["content"][0]["text"]
+
+
+def test_a_changed_input_is_what_is_executed(stack: Stack, tab: Tab) -> None:
+    run_id = tab.begin("support", script([REFUND], "It is done."))
+    tab.press("Edit input")
+    expect(tab.decision.get_by_label("order_id")).to_have_value("A-1")
+    tab.decision.get_by_label("cents").fill("")
+    tab.decision.get_by_label("Yes").check()
+    tab.press("Submit")
+    expect(tab.decision.get_by_text("is required")).to_be_visible()
+    tab.decision.get_by_label("cents").fill("200")
+    tab.press("Submit")
+    tab.expect_answer("It is done.")
+    (result,) = [m for m in stack.web_b.get(run_id)["messages"] if m["role"] == "toolResult"]
+    assert result["content"][0]["text"] == "refunded 200 for A-1"
+
+
+def test_two_decisions_of_one_turn_are_answered_one_by_one(stack: Stack, tab: Tab) -> None:
+    run_id = tab.begin("support", script([REFUND, call("refund", order_id="B-2", cents=1)], "Both are done."))
+    expect(tab.decision).to_have_count(2)
+    for left, name in ((1, "No"), (0, "Yes")):
+        tab.decision.first.get_by_label(name).check()
+        tab.decision.first.get_by_role("button", name="Submit").click()
+        expect(tab.decision).to_have_count(left)
+    tab.expect_answer("Both are done.")
+    assert len(stack.ledger.entries(run=run_id, tool="refund")) == 2
+
+
+def test_a_stopped_run_keeps_what_was_said_and_another_may_follow(stack: Stack, tab: Tab) -> None:
+    first = tab.begin("support", script(SENTENCE * 20, delay=0.05))
+    expect(tab.answer).to_contain_text("This is said")
+    tab.press("Stop")
+    expect(tab.page.locator(".mark")).to_have_text("Stopped")
+    stack.wait_for(first, "aborted")
+    expect(tab.answer).to_contain_text("This is said")
+    tab.say(script("Here again."))
+    tab.expect_answer("Here again.")
+
+
+def test_what_is_said_while_it_works_is_seen_by_the_agent(stack: Stack, tab: Tab) -> None:
+    run_id = tab.begin("support", script(SENTENCE, delay=0.08))
+    expect(tab.answer).to_contain_text("This is")
+    tab.say(script("I heard you."))
+    expect(tab.page.get_by_text("It sees this at its next step")).to_be_visible()
+    tab.expect_answer("I heard you.")
+    expect(tab.page.get_by_text("It sees this at its next step")).to_be_hidden()
+    assert len(tab.texts()) == 4
+    stack.wait_for(run_id, "completed")
+
+
+def test_what_a_model_says_is_text_and_never_code(tab: Tab) -> None:
+    said = (
+        "<b>bold?</b> <img src=x onerror=\"document.title='owned'\"> [a link](javascript:alert(1)) "
+        "![seen](http://127.0.0.1:9/pixel.png)"
+    )
+    tab.begin("support", script(said))
+    tab.expect_answer("<b>bold?</b> <img src=x onerror=\"document.title='owned'\"> a link seen")
+    assert tab.answer.locator("img, b, script").count() == 0
+    assert tab.answer.locator("[href^=javascript]").count() == 0
+    assert tab.page.title() == "agentkit"
+
+
+def test_a_failed_run_says_so_and_can_be_tried_again(stack: Stack, tab: Tab) -> None:
+    first = tab.begin("support", script([call("look_up", order_id="A-1")]))  # the script ends where more is asked for
+    expect(tab.page.get_by_role("alert")).to_contain_text("The run failed", timeout=15_000)
+    stack.wait_for(first, "failed")
+    tab.press("Try again")
+    tab.run_id(before=first)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_all_is_in_reach(open_tab: Callable[..., Tab], scheme: str) -> None:
+    tab = open_tab(viewport={"width": 360, "height": 640}, has_touch=True, color_scheme=scheme)
+    run_id = tab.begin("support", script([REFUND], "It is done."))
+    tab.decision.get_by_label("Yes").check()
+    tab.press("New chat")
+    tab.press("Show recent runs")
+    tab.page.get_by_role("navigation").locator(f"a[href*='{run_id}']").click()
+    expect(tab.decision).to_be_visible()
+    assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab.press("Stop")
+
+
+def test_an_unknown_run_is_told_calmly(open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab("/?run=01a20000-0000-7000-8000-000000000000")
+    expect(tab.page.get_by_text("There is no such run")).to_be_visible()
+    tab.page.get_by_role("main").get_by_role("button", name="New chat").click()
+    expect(tab.page.get_by_label("Message")).to_be_visible()

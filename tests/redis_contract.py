@@ -26,7 +26,8 @@ def ttls_of(client: redis.Redis, pattern: str) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for key in client.scan_iter(pattern, count=1000):
         ttl = client.pttl(key)
-        found[key.decode()] = None if ttl < 0 else ttl
+        if ttl != -2:  # it has expired since
+            found[key.decode()] = None if ttl == -1 else ttl
     return found
 
 

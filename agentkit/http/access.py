@@ -39,10 +39,13 @@ ACTIONS: Mapping[str, str] = {
 }
 """What each endpoint of one run does to it. An endpoint that is missing here fails its first request."""
 
-OPEN = frozenset(f"agentkit_system.{name}" for name in ("alive", "ready", "metrics", "openapi"))
+OPEN = frozenset(
+    {"agentkit_page.index", "agentkit_page.asset"}
+    | {f"agentkit_system.{name}" for name in ("alive", "ready", "metrics", "openapi")}
+)
 """Endpoints that ask nobody who they are: they tell nothing of any run."""
 
-_OURS = frozenset({"agentkit_runs", "agentkit_system", "agentkit_ws"})
+_OURS = frozenset({"agentkit_page", "agentkit_runs", "agentkit_system", "agentkit_ws"})
 _BY_TOKEN = frozenset({"agentkit_runs.run_events", "agentkit_ws.run_socket"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -83,6 +83,24 @@ def photo() -> str:
     return ""
 
 
+FILING = {
+    "type": "object",
+    "properties": {
+        "shelf": {"type": "string", "pattern": r"^[A-Z]\-\d$"},  # no pattern of a browser's, which refuses the `\-`
+        "marks": {"type": "array", "items": {"type": "string"}},
+        "note": {},
+    },
+    "required": ["shelf", "note"],
+}
+
+
+@tool(decision=FILING)
+def file(ctx: ToolContext, decision: dict[str, Any]) -> str:
+    """File what was said where a person says."""
+    _record("file", ctx)
+    return f"{decision['shelf']}: {decision['marks']}, {decision['note']}"
+
+
 @tool
 def wait(ctx: ToolContext) -> str:
     """Wait until the run is aborted."""
@@ -143,7 +161,7 @@ support = Agent("support", model="openai:test-model", instructions="Be brief.", 
 kit = AgentKit(
     [
         Agent("boss", model="openai:test-model", tools=[support.as_tool()]),
-        Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, wait, meet, look_up]),
+        Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, file, wait, meet, look_up]),
         Agent("patient", model="openai:test-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),

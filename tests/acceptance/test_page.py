@@ -84,6 +84,39 @@ def test_a_changed_input_is_what_is_executed(stack: Stack, tab: Tab) -> None:
     assert result["content"][0]["text"] == "refunded 200 for A-1"
 
 
+def test_a_decision_of_lists_of_anything_and_of_foreign_patterns_can_be_given(stack: Stack, tab: Tab) -> None:
+    run_id = tab.begin("desk", script([call("file")], "It is filed."))
+    tab.decision.get_by_label("shelf").fill("a")
+    tab.decision.get_by_title("Add").click()
+    tab.decision.get_by_label("marks-1").fill("blue")
+    tab.decision.get_by_label("Value").fill("by hand")
+    tab.press("Submit")
+    expect(tab.page.get_by_role("alert")).to_contain_text("shelf")  # the server knows the pattern
+    tab.decision.get_by_label("shelf").fill("B-7")
+    tab.press("Submit")
+    tab.expect_answer("It is filed.")
+    (result,) = [m for m in stack.web_b.get(run_id)["messages"] if m["role"] == "toolResult"]
+    assert result["content"][0]["text"] == "B-7: ['blue'], by hand"
+
+
+def test_a_form_that_does_not_come_gives_way_to_json(stack: Stack, tab: Tab) -> None:
+    tab.page.route("**/assets/SchemaForm-*.js", lambda route: route.abort())
+    run_id = tab.begin("support", script([REFUND], "It is done."))
+    tab.decision.get_by_label("Answer, as text or JSON").fill('{"approved": true}')
+    tab.press("Submit")
+    tab.expect_answer("It is done.")
+    assert len(stack.ledger.entries(run=run_id, tool="refund")) == 1
+
+
+def test_a_tab_that_opens_in_the_background_is_there_when_one_looks(tab: Tab) -> None:
+    run_id = tab.begin("support", script("One."))
+    tab.expect_answer("One.")
+    tab.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => true})")
+    tab.page.goto(tab.page.url)
+    tab.expect_answer("One.")
+    assert tab.run_id() == run_id
+
+
 def test_two_decisions_of_one_turn_are_answered_one_by_one(stack: Stack, tab: Tab) -> None:
     run_id = tab.begin("support", script([REFUND, call("refund", order_id="B-2", cents=1)], "Both are done."))
     expect(tab.decision).to_have_count(2)

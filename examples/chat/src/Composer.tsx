@@ -31,7 +31,8 @@ export function Composer({ isBusy, isPaused, onSay, onStop }: Props) {
     if (!(await onSay(said))) setText((now) => now || said)
   }
   const key = (event: KeyboardEvent) => {
-    if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing) return
+    const { isComposing, keyCode } = event.nativeEvent
+    if (event.key !== "Enter" || event.shiftKey || isComposing || keyCode === 229) return // 229: Safari composes
     event.preventDefault()
     void say()
   }

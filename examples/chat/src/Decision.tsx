@@ -1,13 +1,11 @@
 /** A pending item: what the tool would do, and a form for the answer, made from the item's JSON Schema. */
 import type { JsonObject, PendingItem, UseChatResult } from "@agentkit/react"
-import { lazy, Suspense, useId, useRef, useState } from "react"
-import type { Filled } from "./form/SchemaForm"
+import { Suspense, useId, useRef, useState } from "react"
+import { AnyForm } from "./form/AnyForm"
+import type { Filled } from "./form/AnyJson"
 import { Icon } from "./icons"
 import type { Tool } from "./server"
 import { show } from "./text"
-
-// Most conversations never ask: the form's code comes with the first that does.
-const SchemaForm = lazy(() => import("./form/SchemaForm"))
 
 interface Props {
   item: PendingItem
@@ -76,13 +74,13 @@ export function Decision({ item, tool, chat }: Props) {
           {isEditing && tool ? (
             <fieldset disabled={mode === "reject"}>
               <legend>Input</legend>
-              <SchemaForm id={`${id}-input`} schema={tool.parameters} first={input} handle={edited} />
+              <AnyForm id={`${id}-input`} schema={tool.parameters} first={input} handle={edited} />
             </fieldset>
           ) : (
             <Values of={input} />
           )}
           <div hidden={mode === "reject"}>
-            <SchemaForm id={`${id}-answer`} schema={item.schema} handle={answer} />
+            <AnyForm id={`${id}-answer`} schema={item.schema} handle={answer} />
           </div>
           {mode === "reject" && (
             <label className="reason">

@@ -58,8 +58,9 @@ export function Thread({ chat, agent, unseen }: Props) {
             )
           })}
           {elsewhere.map(decision)}
-          {unseen.map((text) => (
-            <Said key={text} text={text} note="It sees this at its next step" />
+          {unseen.map((text, at) => (
+            // biome-ignore lint/suspicious/noArrayIndexKey: the same may be said twice
+            <Said key={at} text={text} note="It sees this at its next step" />
           ))}
           {isStreaming && (
             <p className="going">

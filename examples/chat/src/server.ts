@@ -53,10 +53,12 @@ export function useServer<T>(path: string | undefined, every?: number, fresh?: u
     const life = new AbortController()
     let timer: ReturnType<typeof setTimeout> | undefined
     const ask = async () => {
-      const next = document.hidden ? {} : await get<T>(path, life.signal)
+      // A poll rests while nobody looks; what is asked for once is asked for, also by a tab in the background.
+      const next = every && document.hidden ? {} : await get<T>(path, life.signal)
       if (life.signal.aborted) return
       setLoaded((before) => ({ ...before, ...("data" in next ? { trouble: 0, ...next } : next) }))
-      const mayPass = next.trouble !== undefined && (next.trouble === 0 || next.trouble >= 500)
+      const mayPass =
+        next.trouble !== undefined && (next.trouble === 0 || next.trouble === 429 || next.trouble >= 500)
       const wait = mayPass ? 2000 : every
       if (wait) timer = setTimeout(ask, wait)
     }
@@ -72,7 +74,7 @@ export function useServer<T>(path: string | undefined, every?: number, fresh?: u
 async function get<T>(path: string, signal: AbortSignal): Promise<Loaded<T>> {
   try {
     const response = await fetch(API + path, { headers: { Accept: "application/json" }, signal })
-    const isAnswer = response.ok || path === "/readyz"
+    const isAnswer = response.ok || (path === "/readyz" && response.status === 503)
     return isAnswer ? { data: await response.json() } : { trouble: response.status }
   } catch {
     return { trouble: 0 }

@@ -244,10 +244,12 @@ export class Chat {
     let result: unknown
     try {
       result = (await tool(input, context)) ?? null
+      JSON.stringify(result) // what is no JSON is the tool's mistake
     } catch (error) {
       result = { content: textOf(error), isError: true }
     }
-    if (!session.life.signal.aborted) await this.#answer(session, item, { result }, true)
+    const { signal } = context
+    if (!signal.aborted) await this.#answer(session, item, { result }, signal)
   }
 
   async #respond(
@@ -260,19 +262,21 @@ export class Chat {
     return this.#answer(this.#session, item, { ...answer(item), ...(input && { input }) })
   }
 
-  async #answer(session: Session, item: PendingItem, answer: Answer, quiet = false): Promise<boolean> {
+  /** `life`: of a result that nobody waits to see. It is sent until that aborts, and being late with it is no error. */
+  async #answer(session: Session, item: PendingItem, answer: Answer, life?: AbortSignal): Promise<boolean> {
     const { decisionId, toolCallId } = item
     const runId = session.runId
     if (!runId || this.#answering.has(decisionId)) return false // a second click
     this.#answering.add(decisionId)
     const taken = await this.#try(session, async () => {
       try {
-        const run = await this.#client.answer(runId, { ...answer, decisionId, toolCallId })
+        const run = await this.#client.answer(runId, { ...answer, decisionId, toolCallId }, life)
         session.answered(decisionId, run.lastSeq)
       } catch (error) {
+        if (life?.aborted) return
         if (!GONE.includes((error as AgentKitError).code)) throw error
         session.answered(decisionId, session.view.seq) // by somebody else, or nobody needs it any more
-        if (!quiet) throw error
+        if (!life) throw error
       }
     })
     this.#answering.delete(decisionId)
@@ -292,7 +296,7 @@ export class Chat {
     this.#refused = undefined
     try {
       await request()
-      if (session === this.#session) this.#emit()
+      if (this.#isCurrent(session)) this.#emit()
       return true
     } catch (error) {
       if (session === this.#session) this.#complain(known(error))

@@ -39,9 +39,11 @@ export type Answer = ({ decision: unknown } | { reject: { reason: string } } | {
 interface Call {
   body?: object
   headers?: Record<string, string>
-  /** Doing it twice does it once: it may be sent again where the answer got lost. */
-  repeatable?: boolean
-  signal?: AbortSignal
+  /** Doing it twice does it twice: it is not sent again where the answer got lost. */
+  once?: boolean
+  signal?: AbortSignal | undefined
+  /** Sent until the signal aborts, however often that is. */
+  isPatient?: boolean
 }
 
 export class Client {
@@ -57,26 +59,30 @@ export class Client {
 
   /** `key`: starts with the same key and body are one run. */
   start(body: StartBody & { agent: string; messages: readonly Message[] }, key: string): Promise<Run> {
-    return this.#json("POST", "/runs", { body, headers: { "Idempotency-Key": key }, repeatable: true })
+    return this.#json("POST", "/runs", { body, headers: { "Idempotency-Key": key } })
   }
 
   get(runId: string, signal?: AbortSignal): Promise<Run> {
-    return this.#json("GET", path(runId), { repeatable: true, ...(signal && { signal }) })
+    return this.#json("GET", path(runId), { signal })
   }
 
-  /** With `decisionId` the same answer may come twice. */
-  answer(runId: string, answer: Answer & { decisionId: string; toolCallId: string }): Promise<Run> {
+  /** With `decisionId` the same answer may come twice; with a signal it is sent until that aborts. */
+  answer(
+    runId: string,
+    answer: Answer & { decisionId: string; toolCallId: string },
+    signal?: AbortSignal,
+  ): Promise<Run> {
     const other = this.#options().resumeApi
     const url = typeof other === "function" ? other(runId) : other
-    return this.#json("POST", path(runId, "/resume"), { body: answer, repeatable: true }, url)
+    return this.#json("POST", path(runId, "/resume"), { body: answer, signal, isPatient: !!signal }, url)
   }
 
   abort(runId: string, reason?: string): Promise<Run> {
-    return this.#json("POST", path(runId, "/abort"), { body: reason ? { reason } : {}, repeatable: true })
+    return this.#json("POST", path(runId, "/abort"), { body: reason ? { reason } : {} })
   }
 
   message(runId: string, message: UserContent, when: "steer" | "followUp"): Promise<Run> {
-    return this.#json("POST", path(runId, "/messages"), { body: { message, when } })
+    return this.#json("POST", path(runId, "/messages"), { body: { message, when }, once: true })
   }
 
   /** The events after a seq; undefined where there are none left to come. One request, never repeated here. */
@@ -106,8 +112,8 @@ export class Client {
       } catch (error) {
         const known = error as AgentKitError
         // What the server refused as a whole (503) was not done; of what got lost nobody knows.
-        const again = known.isTemporary && (call.repeatable || [429, 503].includes(known.status))
-        if (!again || sent >= attempts || call.signal?.aborted) throw known
+        const again = known.isTemporary && (!call.once || [429, 503].includes(known.status))
+        if (!again || (sent >= attempts && !call.isPatient) || call.signal?.aborted) throw known
         await sleep(backoff.next(known.retryAfter), call.signal)
       }
     }
@@ -118,8 +124,10 @@ export class Client {
     const options = this.#options()
     const send = options.fetch ?? fetch
     let given: Headers | undefined
+    let text: string | null
     try {
       given = typeof options.headers === "function" ? await options.headers() : options.headers
+      text = body ? JSON.stringify(body) : null
     } catch (cause) {
       throw new AgentKitError("client_error", textOf(cause), { cause })
     }
@@ -128,7 +136,7 @@ export class Client {
       response = await send(url ?? (options.api ?? "").replace(/\/+$/, "") + at, {
         method,
         headers: { ...given, ...headers, ...(body && { "Content-Type": "application/json" }) },
-        body: body ? JSON.stringify(body) : null,
+        body: text,
         cache: "no-store",
         credentials: options.credentials ?? "same-origin",
         signal: signal ?? null,

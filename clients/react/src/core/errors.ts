@@ -39,7 +39,7 @@ export class AgentKitError extends Error {
 
   /** The server is away for a while, and the same request may do better later. */
   get isTemporary(): boolean {
-    return this.code === "unreachable" || [429, 502, 503, 504].includes(this.status)
+    return this.code === "unreachable" || this.status === 429 || this.status > 501
   }
 }
 

@@ -69,7 +69,7 @@ export async function follow(client: Client, runId: string, following: Following
       onConnection?.(true)
       await readSse<AgentEvent>(body, {
         onRetry: (ms) => {
-          backoff.base = ms
+          backoff.base = ms || backoff.base // a server that asks for no wait is not called without one
         },
         onChunk: (events) => {
           clearTimeout(watchdog)

@@ -39,7 +39,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", done)
       resolve()
     }
-    const timer = setTimeout(done, ms)
+    const timer = setTimeout(done, Math.min(ms, 2e9)) // a timer for longer than 24 days goes off at once
     signal?.addEventListener("abort", done)
     if (signal?.aborted) done()
   })

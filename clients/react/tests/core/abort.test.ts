@@ -40,6 +40,16 @@ it("stops at once, keeps what was said, and posts the abort", async () => {
   expect(told.onFinish.mock.calls[0]?.[0]).toMatchObject({ status: "aborted", error: undefined })
 })
 
+it("tells nobody of the server's answer to the abort", async () => {
+  const { server, chat, now, changed } = await streaming()
+  const aborting = chat.abort()
+  const [before, times] = [now(), changed.mock.calls.length]
+  expect(await aborting).toBe(true)
+  expect(server.asked("POST", /abort$/)).toHaveLength(1)
+  expect(now()).toBe(before)
+  expect(changed).toHaveBeenCalledTimes(times)
+})
+
 it("lets no later event change anything", async () => {
   const { server, chat, now, told, changed } = await streaming()
   await chat.abort()

@@ -1,8 +1,9 @@
 /** The calls: what is sent where, what is sent again, and how refusals look. */
-import { expect, it } from "vitest"
+import { expect, it, vi } from "vitest"
 import { Client } from "../../src/core/client"
 import type { AgentKitError } from "../../src/core/errors"
 import { FakeServer, json, problem, QUICK, RUN } from "../server"
+import { settle } from "../waiting"
 
 const HELLO = { agent: "a", messages: [{ role: "user" as const, content: "Hello" }] }
 const ITEM = { decisionId: "d", toolCallId: "t" }
@@ -33,6 +34,38 @@ it("gives up on a server that stays away", async () => {
   const client = new Client({ api: server.url, retry: { ...QUICK, attempts: 3 } })
   await expect(client.get(RUN)).rejects.toMatchObject({ status: 503, code: "store_unavailable" })
   expect(server.requests).toHaveLength(3)
+})
+
+it("takes whatever a proxy says in place of a server for a server that is away", async () => {
+  const server = await FakeServer.open()
+  server.put("plain")
+  server.reply = away(1, 522)
+  const run = await new Client({ api: server.url, retry: QUICK }).get(RUN)
+  expect(run.status).toBe("completed")
+  expect(server.requests).toHaveLength(2)
+})
+
+it("waits for a Retry-After that is longer than a timer can be", async () => {
+  const server = await FakeServer.open()
+  server.reply = (_, response) => {
+    problem(response, 503, "store_unavailable", {}, { "Retry-After": "9999999999" })
+    return true
+  }
+  const life = new AbortController()
+  const asked = new Client({ api: server.url, retry: QUICK }).get(RUN, life.signal)
+  const refused = expect(asked).rejects.toMatchObject({ code: "unreachable" })
+  await settle()
+  expect(server.requests).toHaveLength(1)
+  life.abort()
+  await refused
+})
+
+it("says at once that a body is no JSON", async () => {
+  const send = vi.fn<typeof fetch>()
+  const client = new Client({ api: "http://127.0.0.1:9", fetch: send })
+  const answer = { decision: 1n, ...ITEM }
+  await expect(client.answer(RUN, answer)).rejects.toMatchObject({ code: "client_error" })
+  expect(send).not.toHaveBeenCalled()
 })
 
 it("says that nobody answers where nobody does", async () => {

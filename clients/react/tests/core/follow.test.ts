@@ -5,7 +5,7 @@ import { follow } from "../../src/core/follow"
 import type { AgentEvent } from "../../src/core/types"
 import { golden } from "../golden"
 import { FakeServer, problem, QUICK, RUN } from "../server"
-import { eventually } from "../waiting"
+import { eventually, settle } from "../waiting"
 
 const { events } = golden("decision_approve")
 
@@ -154,6 +154,20 @@ it.each([
   }
   await expect(reading(server).done).rejects.toMatchObject({ name: "AgentKitError", status, code })
   expect(server.requests).toHaveLength(1)
+})
+
+it("does not hurry back to a server that closes at once and asks for no wait", async () => {
+  const server = await FakeServer.open()
+  server.reply = (_, response) => {
+    response.writeHead(200, { "Content-Type": "text/event-stream" }).end("retry: 0\n\n")
+    return true
+  }
+  const { stop, done } = reading(server)
+  await settle()
+  expect(server.requests.length).toBeGreaterThan(1)
+  expect(server.requests.length).toBeLessThan(20) // after 5 ms, 10, 20, 20 …, or half as long
+  stop.abort()
+  await done
 })
 
 it("does not come back to a server that answers with a page", async () => {

@@ -13,6 +13,19 @@ async function running(name: string, clientTools: Record<string, ClientTool>) {
   return { server, ...made }
 }
 
+/** A run that waits for `locate`, on a server that refuses so many results, as one does that restarts. */
+async function awayWith(locate: ClientTool, times: number) {
+  const server = await FakeServer.open()
+  server.put("client_tool", "agent_pause")
+  let left = times
+  server.reply = (request, response) => {
+    if (!request.path.endsWith("resume") || left-- <= 0) return undefined
+    problem(response, 503, "store_unavailable")
+    return true
+  }
+  return { server, ...open(server, { runId: RUN, clientTools: { locate } }) }
+}
+
 function results(server: FakeServer) {
   return server.asked("POST", /resume$/).map((request) => request.body)
 }
@@ -55,6 +68,33 @@ it("a tool that returns nothing gives null", async () => {
   const { server } = await running("client_tool", { locate: () => undefined })
   await eventually(() => expect(results(server)).toHaveLength(1))
   expect(results(server)[0]).toHaveProperty("result", null)
+})
+
+it("a tool that gives what is no JSON gives an error result", async () => {
+  const { server } = await running("client_tool", { locate: () => 1n })
+  await eventually(() => expect(results(server)).toHaveLength(1))
+  expect(results(server)[0].result).toEqual({ content: expect.stringMatching(/BigInt/), isError: true })
+})
+
+it("a result is posted however long the server is away, and the tool is executed once", async () => {
+  const locate = vi.fn(() => "Zürich")
+  const { server, told, now } = await awayWith(locate, 12) // a start or a decision would give up after 5
+  await eventually(() => expect(results(server)).toHaveLength(13))
+  await eventually(() => expect(now().pendingDecisions).toEqual([]))
+  expect(results(server).at(-1)).toMatchObject({ result: "Zürich" })
+  expect(locate).toHaveBeenCalledOnce()
+  expect(told.onError).not.toHaveBeenCalled()
+})
+
+it("a result that nobody needs any more is posted no longer, and is no error", async () => {
+  const { server, chat, told, now } = await awayWith(() => "Zürich", Number.POSITIVE_INFINITY)
+  await eventually(() => expect(results(server).length).toBeGreaterThan(6))
+  await chat.abort()
+  const posted = results(server).length
+  await settle()
+  expect(results(server).length).toBeLessThanOrEqual(posted + 1) // one may have been on its way
+  expect(now().error).toBeUndefined()
+  expect(told.onError).not.toHaveBeenCalled()
 })
 
 it("a tool that nobody registered is told as pending, and respondWithDecision gives its result", async () => {

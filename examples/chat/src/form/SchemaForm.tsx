@@ -2,33 +2,22 @@
 // Not the package itself, whose index asks for a validator that evaluates code.
 import Form from "@rjsf/core/lib/components/Form.js"
 import type { RJSFSchema, UiSchema } from "@rjsf/utils"
-import { type Ref, useImperativeHandle, useMemo, useRef, useState } from "react"
+import { useImperativeHandle, useMemo, useRef, useState } from "react"
+import { AnyJson, type Asked } from "./AnyJson"
 import { validator } from "./validator"
 
-export interface Filled {
-  /** The value, or undefined while it misses the schema, which the form then shows. */
-  read: () => { value: unknown } | undefined
-}
-
-interface Props {
-  id: string
+export interface Props extends Asked {
   schema: object
-  /** What it is filled with. */
-  first?: unknown
-  handle: Ref<Filled>
 }
 
-export default function SchemaForm({ id, schema, first, handle }: Props) {
-  return hasForm(schema) ? (
-    <Fields id={id} schema={schema} first={first} handle={handle} />
-  ) : (
-    <AnyJson id={id} schema={schema} first={first} handle={handle} />
-  )
+export default function SchemaForm({ schema, ...asked }: Props) {
+  return hasForm(schema) ? <Fields schema={schema} {...asked} /> : <AnyJson {...asked} />
 }
 
 function Fields({ id, schema, first, handle }: Props) {
   const form = useRef<Form>(null)
   const [data, setData] = useState(first)
+  const shown = useMemo(() => named(schema), [schema])
   const uiSchema = useMemo(() => looks(schema), [schema])
   useImperativeHandle(handle, () => ({
     read: () => (form.current?.validateForm() ? { value: plain(form.current.state.formData) } : undefined),
@@ -38,35 +27,17 @@ function Fields({ id, schema, first, handle }: Props) {
       ref={form}
       tagName="div" // the form around it holds two of them
       idPrefix={id}
-      schema={schema}
+      schema={shown}
       uiSchema={uiSchema}
       validator={validator}
       formData={data}
       onChange={(event) => setData(event.formData)}
       showErrorList={false}
+      useFallbackUiForUnsupportedType // what may be anything is asked for with its type
       experimental_defaultFormStateBehavior={{ requiredBooleanDefault: "skip" }} // nobody says no by saying nothing
       noHtml5Validate
     />
   )
-}
-
-function AnyJson({ id, first, handle }: Props) {
-  const [text, setText] = useState(first === undefined ? "" : JSON.stringify(first, null, 2))
-  useImperativeHandle(handle, () => ({ read: () => ({ value: parsed(text) }) }))
-  return (
-    <label className="json" htmlFor={id}>
-      Answer, as text or JSON
-      <textarea id={id} rows={3} value={text} onChange={(event) => setText(event.target.value)} />
-    </label>
-  )
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return text
-  }
 }
 
 /** Without what was emptied again: rjsf leaves `undefined` there. */
@@ -78,6 +49,16 @@ const KINDS = ["type", "properties", "enum", "const", "oneOf", "anyOf", "allOf",
 
 function hasForm(schema: object): boolean {
   return KINDS.some((key) => key in schema)
+}
+
+/** rjsf passes over fields that may be anything. With a title they are asked for. */
+function named(schema: RJSFSchema): RJSFSchema {
+  if (!schema.properties) return schema
+  const fields = Object.entries(schema.properties).map(([name, field]) => {
+    if (typeof field !== "object") return [name, field ? { title: name } : field]
+    return [name, Object.keys(field).length ? named(field) : { title: name }]
+  })
+  return { ...schema, properties: Object.fromEntries(fields) }
 }
 
 const VERDICTS: Record<string, string> = {

@@ -41,8 +41,12 @@ function json(data: unknown): unknown {
 
 export const validator: ValidatorType = {
   validateFormData(data: Any, schema: RJSFSchema): ValidationData<Any> {
-    const errors = problems(schema, data)
-    return { errors, errorSchema: toErrorSchema(errors) }
+    try {
+      const errors = problems(schema, data)
+      return { errors, errorSchema: toErrorSchema(errors) }
+    } catch {
+      return { errors: [], errorSchema: {} } // a pattern that only the server's language knows, for one
+    }
   },
   isValid(schema: RJSFSchema, data: Any, root: RJSFSchema): boolean {
     try {

@@ -71,6 +71,8 @@ class AgentKit:
         authenticate: Authenticate | None = None,
         may: May | None = None,
     ) -> None:
+        if may is not None and authenticate is None:
+            raise ConfigurationError("may needs authenticate: without it nobody is known, and everything would be open")
         self._retry = retry
         self.authenticate = authenticate
         self.may = may
@@ -284,8 +286,7 @@ class AgentKit:
             for run_id, state in zip(ids, store.loads(ids), strict=True):
                 cursor = run_id
                 if state is None:
-                    store.unlist(run_id)
-                    continue
+                    continue  # gone, which recovery makes good, or about to be made
                 if isinstance(state, UnsupportedSchemaVersionError):
                     continue  # a newer worker's: it can be listed there
                 if status in (None, str(state.record.status)) and agent in (None, state.record.agent):

@@ -76,6 +76,8 @@ def _celerys(url: str, sentinel: SentinelUrl | None) -> str:
     """A broker's URL as kombu writes it, where redis-py writes it in another way."""
     if sentinel is not None:
         return sentinel.broker_url()
+    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:  # the store's client checks certificates by itself
+        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
     if url.startswith("unix://"):
         return "redis+socket" + url.removeprefix("unix").replace("?db=", "?virtual_host=")
     return url

@@ -342,6 +342,16 @@ class StoreContract(IndexContract):
         third = claimed(store, run_id)
         assert (claim.lease.attempt, again.lease.attempt, third.lease.attempt) == (1, 2, 2)
 
+    def test_a_step_released_untouched_is_the_same_attempt_for_who_claims_it_next(self, store: Store) -> None:
+        run_id = new_run(store)
+        for _ in range(3):
+            claim = claimed(store, run_id)
+            assert claim.lease.attempt == 1
+            store.release(claim.lease, untouched=True)
+        assert (store.load(run_id).claimed, store.load(run_id).live) == ({1}, {})
+        assert claimed(store, run_id, lease_ms=0).lease.attempt == 1
+        assert claimed(store, run_id).lease.attempt == 2
+
     # -- resolutions -------------------------------------------------------------------------------
 
     def test_a_resolution_is_found_by_its_item_or_its_call_with_the_seq_of_its_event(self, store: Store) -> None:

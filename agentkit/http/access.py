@@ -99,11 +99,11 @@ def _admit() -> None:
     if request.method == "OPTIONS" or request.endpoint in OPEN or request.blueprint not in _OURS:
         return
     kit = state().kit
-    socket = request.endpoint == "agentkit_ws.run_socket"
-    if socket or (kit.authenticate is not None and request.method not in _SAFE):
-        _refuse_foreign_page()
     run_id = (request.view_args or {}).get("run_id")
     token = request.args.get("token") if request.endpoint in _BY_TOKEN else None
+    socket = request.endpoint == "agentkit_ws.run_socket"
+    if socket or (kit.authenticate is not None and request.method not in _SAFE):
+        _refuse_foreign_page(by_cookie=kit.authenticate is not None and token is None and "Cookie" in request.headers)
     if token is not None:
         g.agentkit_principal = _principal_of(token, run_id)
     elif kit.authenticate is not None:
@@ -117,11 +117,14 @@ def _admit() -> None:
         check(run_id, ACTIONS[request.endpoint or ""])
 
 
-def _refuse_foreign_page() -> None:
-    """A browser sends its cookies whatever page asks, and asks no leave for a WebSocket: its Origin is what tells."""
+def _refuse_foreign_page(*, by_cookie: bool) -> None:
+    """A browser sends its cookies whatever page asks, and asks no leave for a WebSocket: its Origin is what tells.
+
+    `by_cookie`: the request may stand for a person without the page's knowing how. `*` lets no page do that.
+    """
     origin = request.headers.get("Origin")
     allowed = state().settings.cors_origins
-    if origin is None or allowed == ("*",) or origin.lower() in allowed:
+    if origin is None or origin.lower() in allowed or (allowed == ("*",) and not by_cookie):
         return
     if urlsplit(origin).netloc.lower() != request.host.lower():
         raise ForbiddenError(

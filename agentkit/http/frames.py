@@ -172,7 +172,8 @@ class Peer:
             self._size += len(text.encode()) if isinstance(event, TextMessage) else len(event.data)
             if self._size > self._max_bytes:
                 self._end(CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_bytes} bytes")
-            self._parts.append(text)
+            if text:  # a message may have any number of empty pieces
+                self._parts.append(text)
             if event.message_finished:
                 whole = "".join(self._parts) if isinstance(event, TextMessage) else None
                 self._parts, self._size = [], 0

@@ -8,6 +8,7 @@ may be lost with the process: the due index makes up for it (agentkit.runtime.re
 from __future__ import annotations
 
 import logging
+import time
 from typing import Protocol
 
 from agentkit.agents import BoundAgent
@@ -55,15 +56,21 @@ class Committer:
     def create(self, change: Change) -> None:
         """Make the run of `change`, unless one of its id is there, and tell of its first step."""
         run_id = change.record.id
+        began = time.monotonic()
         self.store.note(run_id, now_ms() + self._soon_ms)
         self.store.index(run_id)
         pushes = self._pushes(change)
-        if self.store.create(change, pushes) and not pushes:
+        made = self.store.create(change, pushes)
+        if self._late(began):
+            self.store.note(run_id, now_ms() + self._soon_ms)
+            self.store.index(run_id)
+        if made and not pushes:
             self.nudge_all(change)
 
     def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
         """Make a change true, within a step or from outside (no `lease`). Raises as `Store.commit` does."""
         record = change.record
+        began = time.monotonic()
         looks = [expires] if (expires := look_at(record)) is not None else []
         looks += [step.at for step in change.opened if step.at is not None]
         if change.opened and lease is None:
@@ -72,6 +79,8 @@ class Committer:
             self.store.note(record.id, min(looks))
         pushes = self._pushes(change)
         commit = self.store.commit(change, version, lease, pushes)
+        if looks and self._late(began):
+            self.store.note(record.id, min(looks))
         if not pushes:
             self.nudge_all(change)
         for child in change.orphans:
@@ -79,6 +88,13 @@ class Committer:
         if record.parent is not None:
             self.tell_parent(record)
         return commit
+
+    def _late(self, began: float) -> bool:
+        """Whether recovery may have met the note before the change that it was for, and dropped it as stale.
+
+        So it is where this process was stopped between the two, or the store was away.
+        """
+        return (time.monotonic() - began) * 1000 >= self._soon_ms / 2
 
     def nudge_all(self, change: Change) -> None:
         """Tell of what a change has made due."""

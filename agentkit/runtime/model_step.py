@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 LONG_WAIT_SECONDS = 2.0
 """A wait of more gives the worker back."""
+_LOOK_SECONDS = 5.0
 
 
 def run_model_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
@@ -202,10 +203,17 @@ def _set_deadline(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
     timeout = agent.agent.limits.override(record.limits).timeout
     if timeout is not None and record.active_since is not None:
         spent = record.active_ms + now_ms() - record.active_since
-        cancel = weakref.ref(held.cancel)  # the timer may outlive the step by far
+        ends = time.monotonic() + timeout - spent / 1000
+        cancel = weakref.ref(held.cancel)
 
-        def late() -> None:
-            if (alive := cancel()) is not None:
+        def look() -> None:
+            alive = cancel()
+            if alive is None:
+                return
+            left = ends - time.monotonic()
+            if left <= 0:
                 alive.cancel("deadline")
+            else:  # in small parts: a timer for the whole would outlive the step, by years if somebody asks for them
+                runner.ticker.call_later(min(left, _LOOK_SECONDS), look)
 
-        runner.ticker.call_later(max(0.0, timeout - spent / 1000), late)
+        look()

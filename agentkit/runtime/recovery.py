@@ -100,8 +100,9 @@ class Recovery:
                 pass  # it is changing under our eyes, so it is alive: the next look will tell
             except StoreUnavailableError:
                 raise
-            except AgentKitError as error:
-                log.error("run %s cannot be looked at: %s", run.run_id, error)
+            except Exception as error:  # whatever is wrong with one run, the others are looked at
+                known = isinstance(error, AgentKitError)
+                log.error("run %s cannot be looked at: %s", run.run_id, error, exc_info=None if known else error)
                 self._store.settle(run, now_ms() + self._lease_ms)
         if len(due) < _BATCH:
             self._put_off = 0

@@ -114,7 +114,8 @@ class StepRunner:
         else:
             agent = self._bind(record)
             if agent is None:
-                self.store.release(held.lease)  # recovery nudges again, and another worker may know the agent
+                # Recovery nudges again, and another worker may know the agent.
+                self.store.release(held.lease, untouched=True)
                 return
             run = run_model_step if step.kind == "model" else run_tool_step
             run(self, held, agent)

@@ -173,8 +173,11 @@ class Store(Protocol):
         """Extend leases, in one round trip; for each the run's version, or None where it is gone or was released."""
         ...
 
-    def release(self, lease: Lease) -> None:
-        """Give a step back unfinished: the next claim is not counted as another attempt. Harmless if lost."""
+    def release(self, lease: Lease, *, untouched: bool = False) -> None:
+        """Give a step back unfinished: the next claim is not counted as another attempt. Harmless if lost.
+
+        `untouched`: nothing was done in it, so that the next claim is this same attempt.
+        """
         ...
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
@@ -220,7 +223,7 @@ class Store(Protocol):
         ...
 
     def unlist(self, run_id: str) -> None:
-        """Take a run that is gone out of every index."""
+        """Take a run that is gone out of every index. Not for readers: what is not there may be about to be made."""
         ...
 
     def listing(self, before: str | None, limit: int) -> list[str]:

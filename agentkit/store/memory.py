@@ -37,6 +37,10 @@ from agentkit.store.encoding import decode_resolution, encode_change
 __all__ = ["MemoryStore"]
 
 
+_UNTOUCHED = "="
+"""Stands for the claim of a step that was given back with nothing done in it."""
+
+
 @dataclass
 class _Step:
     reads_from: int
@@ -174,8 +178,8 @@ class MemoryStore:
                 return None
             RunRecord.decode(run.fixed, run.state, run.status)  # a record that cannot be read stays untouched
             run.tokens += 1
+            found.attempt += found.claim != _UNTOUCHED
             found.token, found.until, found.flush, found.claim = run.tokens, now + lease_ms, 0, act
-            found.attempt += 1
             self._append(run, [line for text in (run.on_claim, found.first_claim) if text for line in text.split("\n")])
             run.on_claim = found.first_claim = ""
             if run.status == "queued":
@@ -207,14 +211,18 @@ class MemoryStore:
                 versions.append(run.version if step.until else None)
         return versions
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: Lease, *, untouched: bool = False) -> None:
         with self.news:
             try:
                 run, step = self._held(lease)
             except (LeaseLostError, RunNotFoundError):
                 return
             if step.until:
-                step.until, step.attempt = 0, max(1, step.attempt - 1)
+                step.until = 0
+                if untouched:
+                    step.claim = _UNTOUCHED
+                else:
+                    step.attempt = max(1, step.attempt - 1)
                 run.version += 1
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:

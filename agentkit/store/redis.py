@@ -189,8 +189,8 @@ class RedisStore:
         return [None if reply == b"lost" else int(reply) for reply in self._scripts.call_many("renew", calls)]
 
     @translated
-    def release(self, lease: Lease) -> None:
-        self._scripts.call("release", [self._key(lease.run_id)], lease.step, lease.token)
+    def release(self, lease: Lease, *, untouched: bool = False) -> None:
+        self._scripts.call("release", [self._key(lease.run_id)], lease.step, lease.token, int(untouched))
 
     @translated
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:

@@ -105,7 +105,10 @@ class Hub:
         self._client = client
         self._lock = threading.RLock()
         self.guard = threading.Lock()
-        """Held for moments, by whoever changes what waits for a follower."""
+        """Held for moments, by whoever changes what waits for a follower.
+
+        Never waited for with `_lock` in hand: a follower may be collected as garbage, and leave, in the midst of it.
+        """
         self._followers: dict[str, list[HubSubscription]] = {}
         self._pubsub: Any = None
         self._broken = False
@@ -114,6 +117,7 @@ class Hub:
     def subscribe(self, channel: str) -> HubSubscription:
         """A subscription that holds: what is published from now on reaches it, or it is told to look at the log."""
         follower = HubSubscription(self, channel)
+        holds = False
         with self._lock:
             followers = self._followers.setdefault(channel, [])
             followers.append(follower)
@@ -123,8 +127,10 @@ class Hub:
                 threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
             elif len(followers) == 1:
                 self._attempt("subscribe", channel)
-            elif followers[0].confirmed:
-                follower.confirm()
+            else:
+                holds = followers[0].confirmed
+        if holds:
+            follower.confirm()
         follower.wait_until_confirmed()
         return follower
 

@@ -151,6 +151,70 @@ def test_an_ended_run_stays_until_it_has_expired_and_then_leaves_every_index() -
     assert app.store.loads([run_id]) == [None]
 
 
+def test_a_run_that_breaks_whoever_looks_at_it_keeps_no_other_from_being_found() -> None:
+    app = app_of("hello")
+    broken, run_id = app.start(), app.start()  # the older one is looked at first, each time
+    load = app.store.load
+
+    def breaks(wanted: str) -> Any:
+        if wanted == broken:
+            raise KeyError("its record is in pieces")
+        return load(wanted)
+
+    app.store.load = breaks
+    assert swept(app) == [(run_id, 1)]
+
+
+def test_a_run_whose_maker_was_stopped_in_between_for_long_is_found_all_the_same() -> None:
+    app = app_of("hello")
+    create, recovery = app.store.create, app.kit.recovery()
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        wait_until(recovery.sweep, what="the entry to be dropped as stale")
+        assert (app.store.listing(None, 10), app.store.backlog()[0]) == ([], 0)
+        return create(*args, **kwargs)
+
+    app.store.create = late
+    run_id = app.start()
+    assert app.store.listing(None, 10) == [run_id]
+    assert swept(app) == [(run_id, 1)]
+
+
+def test_an_answer_whose_giver_was_stopped_in_between_for_long_is_found_all_the_same() -> None:
+    @tool(decision={"type": "object"})
+    def patient(decision: Any) -> str:
+        """Wait."""
+        return ""
+
+    app = app_of(one_call("patient"), "done", tools=[patient])
+    run_id = app.run()
+    commit, recovery = app.store.commit, app.kit.recovery()
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        wait_until(lambda: (recovery.sweep(), app.store.backlog()[0] == 0)[1], what="the note to be settled")
+        return commit(*args, **kwargs)
+
+    app.store.commit = late
+    app.kit.resume(run_id, {})
+    app.store.commit = commit
+    assert swept(app) == [(run_id, 2)]
+    assert app.work().check(run_id).status == "completed"
+
+
+def test_who_lists_runs_forgets_none_that_is_just_being_made() -> None:
+    app = app_of("hello")
+    create = app.store.create
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        assert list(app.kit.runs()) == []
+        return create(*args, **kwargs)
+
+    app.store.create = watched
+    run_id = app.start()
+    assert [run.id for run in app.kit.runs()] == [run_id]
+    assert swept(app) == [(run_id, 1)]
+
+
 def test_an_entry_whose_run_was_never_made_is_dropped() -> None:
     app = app_of("hello")
     run_id = new_id()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -183,3 +184,12 @@ def test_abort_news_that_could_not_be_read_are_read_at_the_next_beat() -> None:
     store.fails = 1
     wait_until(lambda: held.cancel.reason == "abort", what="the abort to be told")
     keeper.drop(held)
+
+
+def test_the_timer_of_a_steps_deadline_does_not_outlive_the_step_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.runtime.model_step._LOOK_SECONDS", 0.01)
+    app = App("hello")
+    handle = app.kit.start("a", "go", limits={"timeout": 1_000_000_000})
+    app.work()
+    assert handle.run.status == "completed"
+    wait_until(lambda: gc.collect() >= 0 and not app.kit.runner.ticker._calls, what="the timers to be gone")

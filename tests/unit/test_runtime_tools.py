@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from agentkit import tool
+from agentkit import Agent, AgentKit, ScriptedModel, tool
 from agentkit.messages import text_of
 from agentkit.tools import ToolContext
 from tests.apps import App, in_background, one_call
@@ -132,3 +132,20 @@ def test_a_tool_that_never_notices_is_outlived() -> None:
     run = app.check(run_id)
     assert run.status == "aborted"
     assert [m["role"] for m in run.messages] == ["user", "assistant"]
+
+
+def test_a_worker_that_knows_nothing_of_an_agent_puts_no_tool_call_in_doubt() -> None:
+    @tool(effects="once")
+    def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    app = App(one_call("pay"), "done", tools=[pay])
+    older = AgentKit([Agent("other", ScriptedModel([]))], store=app.store, nudger=app.nudger)
+    run_id = app.start()
+    older.execute(*app.nudger.told[0])
+    app.kit.execute(*app.nudger.told.pop(0))
+    older.execute(*app.nudger.told[0])
+    run = app.work().check(run_id)
+    assert (run.status, run.messages[2]["content"][0]["text"]) == ("completed", "paid")
+    assert not {"tool_in_doubt", "message_discard"} & {event["type"] for event in app.log(run_id)}

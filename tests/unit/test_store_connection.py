@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -121,3 +122,18 @@ def test_the_broker_behind_sentinel_is_named_as_celery_wants_it_and_takes_pushed
     assert app.conf.broker_url == "sentinel://:s%40e@one:1/4;sentinel://:s%40e@two:2/4"
     assert app.conf.broker_transport_options["master_name"] == "runs"
     assert CeleryNudger(Settings(redis_url=url)).push("r", 1, "model") is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "broker"),
+    [
+        ("rediss://one/0", "rediss://one/0?ssl_cert_reqs=required"),
+        ("rediss://one/0?ssl_ca_certs=/ca.pem", "rediss://one/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://one/0?ssl_cert_reqs=none", "rediss://one/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_a_brokers_certificate_is_checked_unless_the_url_says_otherwise(given: str, broker: str) -> None:
+    app = celery_app(given)
+    assert app.conf.broker_url == broker
+    wanted = ssl.CERT_NONE if "none" in given else ssl.CERT_REQUIRED
+    assert app.connection_for_write().ssl["ssl_cert_reqs"] == wanted

@@ -17,7 +17,9 @@ if s.till > now then
 end
 s.token = int(redis.call('HINCRBY', run, 'tok', 1))
 s.till = now + tonumber(ARGV[2])
-s.attempt = s.attempt + 1
+if s.claim ~= '=' then
+  s.attempt = s.attempt + 1
+end
 s.flush = 0
 s.claim = ARGV[5]
 step_set(run, step, s)

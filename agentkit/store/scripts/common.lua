@@ -11,7 +11,7 @@
 --                from     index of the first message of the open turn
 --                cid      id of the last commit, cseq the seq before its events: one sent twice is done once
 --                s:N      an open step: "token until attempt flush from claim", until in ms, from = first message it
---                         reads, claim = id of the claim that holds it
+--                         reads, claim = id of the claim that holds it ('=': the last one did nothing)
 --                c        events (one JSON a line) that the next claim appends
 --                c:N      events that the first claim of step N appends
 --   P{ID}:m    list     the messages, JSON

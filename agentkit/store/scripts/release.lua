@@ -1,9 +1,13 @@
 -- Give a step back unfinished; this attempt does not count, but the step stays marked as begun.
--- KEYS: run. ARGV: step, token.
+-- KEYS: run. ARGV: step, token, whether nothing was done in it ('1': the next claim is the same attempt).
 local s = step_get(KEYS[1], ARGV[1])
 if s and s.token == ARGV[2] and s.till > 0 then
   s.till = 0
-  s.attempt = math.max(1, s.attempt - 1)
+  if ARGV[3] == '1' then
+    s.claim = '='
+  else
+    s.attempt = math.max(1, s.attempt - 1)
+  end
   step_set(KEYS[1], ARGV[1], s)
   redis.call('HINCRBY', KEYS[1], 'v', 1)
 end

@@ -9,7 +9,7 @@ import pytest
 from flask import Request
 from itsdangerous import URLSafeSerializer
 
-from agentkit import Agent, AgentKit, Run, ScriptedModel, Settings
+from agentkit import Agent, AgentKit, ConfigurationError, Run, ScriptedModel, Settings
 from agentkit.http import access
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
@@ -315,3 +315,24 @@ def test_a_foreign_page_cannot_use_a_persons_cookies_to_act(build: Callable[...,
     assert web.kit.get(run_id).status == "paused"
     for origin in (PAGE, "http://localhost"):
         assert web.client.post(f"/runs/{run_id}/abort", headers={"Origin": origin}).status_code == 202
+
+
+def test_under_a_star_no_page_acts_by_a_persons_cookies(build: Callable[..., Web]) -> None:
+    web = build(hooks={"authenticate": lambda r: r.cookies.get("who") or by_name(r)}, cors_origins=("*",))
+    web.client.set_cookie("who", "ada")
+    run_id = begin(web, {})
+    evil = {"Origin": "https://evil.example"}
+    handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    handshake["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    assert_problem(web.client.post(f"/runs/{run_id}/abort", headers=evil), 403, "forbidden")
+    assert_problem(web.client.post(f"/runs/{run_id}/abort?token=x", headers=evil), 403, "forbidden")
+    assert_problem(web.client.get(f"/runs/{run_id}/ws", headers=evil | handshake), 403, "forbidden")
+    assert_problem(web.client.get(f"/runs/{run_id}/ws?token=x", headers=evil | handshake), 401, "unauthenticated")
+    assert web.kit.get(run_id).status == "paused"
+    web.client.delete_cookie("who")
+    assert web.client.post(f"/runs/{run_id}/abort", headers=evil | ADA).status_code == 202
+
+
+def test_rights_without_a_way_to_know_who_calls_are_a_mistake(build: Callable[..., Web]) -> None:
+    with pytest.raises(ConfigurationError, match="may needs authenticate"):
+        build(hooks={"may": bob_looks_on})

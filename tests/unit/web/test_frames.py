@@ -95,6 +95,15 @@ def test_a_message_that_is_too_big_ends_the_conversation(ends: Ends, pieces: int
     assert ends.said == []
 
 
+def test_a_message_of_endless_empty_pieces_takes_no_memory(ends: Ends) -> None:
+    ends.say(TextMessage("a", message_finished=False), *[TextMessage("", message_finished=False)] * 5000)
+    ends.peer.hear()
+    assert len(ends.peer._parts) == 1
+    ends.say(TextMessage("b"))
+    ends.peer.hear()
+    assert ends.said == ["ab"]
+
+
 @pytest.mark.parametrize(("frame", "code"), [(b"\x81\x82\0\0\0\0\xff\xff", 1007), (b"\x81\x02hi", 1002)])
 def test_who_does_not_speak_the_protocol_is_told_which_way(ends: Ends, frame: bytes, code: int) -> None:
     ends.client.sendall(frame)

@@ -6,14 +6,14 @@ import { AgentKitError, errorOf, notAgentKit } from "./errors"
 import type { JsonObject, Limits, Message, Run, UserContent } from "./types"
 import { Backoff, type RetryOptions, sleep } from "./wait"
 
-type Headers = Record<string, string>
+type HeaderFields = Record<string, string>
 
 /** Where the server is, and how to speak to it. All of it is looked up anew for every request. */
 export interface ConnectionOptions {
   /** The URL below which `/runs` is: absolute, or of the page's origin. By default the origin itself. */
   api?: string
   /** Sent with every request; a function is called for each, for tokens that age. */
-  headers?: Headers | (() => Headers | Promise<Headers>)
+  headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>)
   /** As in `fetch`: "include" sends cookies to another origin. */
   credentials?: RequestCredentials
   /** By default the global `fetch`. */
@@ -59,7 +59,7 @@ export class Client {
 
   /** `key`: starts with the same key and body are one run. */
   start(body: StartBody & { agent: string; messages: readonly Message[] }, key: string): Promise<Run> {
-    return this.#json("POST", "/runs", { body, headers: { "Idempotency-Key": key } })
+    return this.#json("POST", "/runs", { body, headers: { "idempotency-key": key } })
   }
 
   get(runId: string, signal?: AbortSignal): Promise<Run> {
@@ -91,7 +91,7 @@ export class Client {
     after: number,
     signal: AbortSignal,
   ): Promise<ReadableStream<Uint8Array> | undefined> {
-    const headers = { Accept: "text/event-stream", ...(after && { "Last-Event-ID": `${after}` }) }
+    const headers = { accept: "text/event-stream", ...(after && { "last-event-id": `${after}` }) }
     const response = await this.#fetch("GET", path(runId, "/events"), { headers, signal })
     if (response.status === 204) return undefined
     if (!response.body || !response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
@@ -123,19 +123,23 @@ export class Client {
   async #fetch(method: string, at: string, { body, headers, signal }: Call, url?: string): Promise<Response> {
     const options = this.#options()
     const send = options.fetch ?? fetch
-    let given: Headers | undefined
     let text: string | null
     try {
-      given = typeof options.headers === "function" ? await options.headers() : options.headers
       text = body ? JSON.stringify(body) : null
     } catch (cause) {
       throw new AgentKitError("client_error", textOf(cause), { cause })
     }
     let response: Response
     try {
+      // A token that could not be had is like a server that could not: it is tried again.
+      const given = typeof options.headers === "function" ? await options.headers() : options.headers
       response = await send(url ?? (options.api ?? "").replace(/\/+$/, "") + at, {
         method,
-        headers: { ...given, ...headers, ...(body && { "Content-Type": "application/json" }) },
+        headers: {
+          ...Object.fromEntries(new Headers(given)), // in lower case, so that none is sent twice
+          ...headers,
+          ...(body && { "content-type": "application/json" }),
+        },
         body: text,
         cache: "no-store",
         credentials: options.credentials ?? "same-origin",

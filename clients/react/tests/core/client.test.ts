@@ -1,7 +1,6 @@
 /** The calls: what is sent where, what is sent again, and how refusals look. */
 import { expect, it, vi } from "vitest"
 import { Client } from "../../src/core/client"
-import type { AgentKitError } from "../../src/core/errors"
 import { FakeServer, json, problem, QUICK, RUN } from "../server"
 import { settle } from "../waiting"
 
@@ -136,17 +135,25 @@ it("asks for headers anew for every request", async () => {
   expect(server.requests[0]?.path).toBe(`/runs/${RUN}`)
 })
 
-it("says that the headers failed, and sends nothing", async () => {
+it("sends a header once, however its owner writes its name", async () => {
   const server = await FakeServer.open()
-  const headers = () => {
-    throw new Error("no token")
-  }
-  const error: AgentKitError = await new Client({ api: server.url, headers })
-    .get(RUN)
-    .catch((caught) => caught)
-  expect(error).toMatchObject({ code: "client_error" })
-  expect(error.message).toContain("no token")
-  expect(server.requests).toEqual([])
+  server.put("plain")
+  const headers = { "CONTENT-type": "application/json", "x-tenant": "t" }
+  await new Client({ api: server.url, headers }).abort(RUN)
+  expect(server.requests[0]?.headers).toMatchObject({ "content-type": "application/json", "x-tenant": "t" })
+})
+
+it("asks for headers again where they could not be had, as for a server", async () => {
+  const server = await FakeServer.open()
+  server.put("plain")
+  const headers = vi.fn<() => Promise<Record<string, string>>>()
+  const cause = new Error("no token")
+  headers.mockRejectedValueOnce(cause).mockResolvedValueOnce({}).mockRejectedValue(cause)
+  const client = new Client({ api: server.url, headers, retry: { ...QUICK, attempts: 2 } })
+  await client.get(RUN)
+  expect(server.requests).toHaveLength(1)
+  await expect(client.get(RUN)).rejects.toMatchObject({ code: "unreachable", cause })
+  expect(server.requests).toHaveLength(1)
 })
 
 it("hands credentials and a relative URL to fetch as they are", async () => {

@@ -23,6 +23,15 @@ _owner: int | None = None
 _loop: asyncio.AbstractEventLoop | None = None
 
 
+def _after_fork() -> None:
+    """A lock that another thread held at the fork would stay held in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def event_loop() -> asyncio.AbstractEventLoop:
     """This process's event loop, running."""
     global _owner, _loop

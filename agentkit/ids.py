@@ -13,6 +13,15 @@ _lock = threading.Lock()
 _last = 0
 
 
+def _after_fork() -> None:
+    """A lock that another thread held at the fork would stay held in the child."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def now_ms() -> int:
     """Milliseconds since the Unix epoch."""
     return time.time_ns() // 1_000_000

@@ -76,6 +76,14 @@ class StoreContract(IndexContract):
         with pytest.raises(LeaseLostError):
             store.commit(done, claim.state.version, claim.lease, act="f")
 
+    def test_a_commit_made_again_is_known_though_others_came_between(self, store: Store) -> None:
+        run_id = new_run(store)
+        state = store.load(run_id)
+        first = store.commit(Change(state.record, events=(event("one"),)), state.version, act="a")
+        store.commit(Change(state.record, events=(event("two"),)), first.version, act="b")
+        assert store.commit(Change(state.record, events=(event("one"),)), state.version, act="a") == first
+        assert types_of(store, run_id)[-2:] == ["one", "two"]
+
     def test_a_released_lease_is_not_renewed(self, store: Store) -> None:
         run_id = new_run(store)
         lease = claimed(store, run_id).lease

@@ -60,7 +60,7 @@ class _Run:
     turn_from: int = 0
     version: int = 0
     seq: int = 0
-    last: tuple[str, Commit] | None = None
+    acts: deque[tuple[str, Commit]] = field(default_factory=lambda: deque(maxlen=8))
     tokens: int = 0
     on_claim: str = ""
     expires: int | None = None
@@ -154,7 +154,7 @@ class MemoryStore:
             run.expires = now_ms() + self._retention_ms
         self._tell()
         commit = Commit(run.version, before + 1, run.seq)
-        run.last = (act, commit)
+        run.acts.append((act, commit))
         return commit
 
     def load(self, run_id: str) -> RunState:
@@ -381,5 +381,5 @@ class MemoryStore:
 
 
 def _done(run: _Run, act: str) -> Commit | None:
-    """What the run's last commit brought, if this is its name."""
-    return run.last[1] if act and run.last is not None and run.last[0] == act else None
+    """What a commit of this name brought, if it is among the run's last few."""
+    return next((commit for name, commit in run.acts if act and name == act), None)

@@ -11,19 +11,28 @@ local function take()
   return ARGV[at - 1]
 end
 
+-- What a commit was answered that is among the run's last few; nil otherwise.
+local function answered(acts)
+  for id, version, before, last in string.gmatch(acts or '', '(%S+) (%d+) (%d+) (%d+)\n') do
+    if id == ARGV[1] then
+      return {version, before, last}
+    end
+  end
+end
+
+local known = redis.call('HMGET', run, 'v', 'acts')
 if ARGV[2] == 'new' then
-  local known = redis.call('HMGET', run, 'v', 'cid', 'seq', 'cseq')
   if known[1] then
-    return known[2] == ARGV[1] and {known[1], known[4], known[3]} or 'exists'
+    return answered(known[2]) or 'exists'
   end
   redis.call('HSET', run, 'fixed', ARGV[6], 'sv', ARGV[12], 'v', 0, 'tok', 0, 'seq', 0)
 else
-  local known = redis.call('HMGET', run, 'v', 'cid', 'seq', 'cseq')
   if not known[1] then
     return 'missing'
   end
-  if known[2] == ARGV[1] then
-    return {known[1], known[4], known[3]}
+  local before = answered(known[2])
+  if before then
+    return before
   end
   if ARGV[3] ~= '' then
     local s = step_get(run, ARGV[3])
@@ -65,7 +74,14 @@ end
 if ARGV[11] ~= '' then
   redis.call('HSET', run, 'c', ARGV[11])
 end
-redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'cid', ARGV[1], 'cseq', int(before))
+local version, last = redis.call('HINCRBY', run, 'v', 1), int(before + #bodies)
+local acts = {ARGV[1] .. ' ' .. int(version) .. ' ' .. int(before) .. ' ' .. last .. '\n'}
+for act in string.gmatch(known[2] or '', '[^\n]+\n') do
+  if #acts < 8 then
+    acts[#acts + 1] = act
+  end
+end
+redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'acts', table.concat(acts))
 if ARGV[9] ~= '' or ARGV[5] == 'paused' then
   redis.call('PUBLISH', run, '')
 end
@@ -78,4 +94,4 @@ end
 for i = 5, #KEYS do
   redis.call('LPUSH', KEYS[i], take())
 end
-return {redis.call('HINCRBY', run, 'v', 1), int(before), int(before + #bodies)}
+return {version, int(before), last}

@@ -9,7 +9,8 @@
 --                status   queued, running, paused, completed, failed, aborted
 --                seq      seq of the last event; tok  the last fencing token given
 --                from     index of the first message of the open turn
---                cid      id of the last commit, cseq the seq before its events: one sent twice is done once
+--                acts     the last few commits, a line each: id, version, seq before its events and of the
+--                         last of them; one that is sent twice is done once
 --                s:N      an open step: "token until attempt flush from claim", until in ms, from = first message it
 --                         reads, claim = id of the claim that holds it ('=': the last one did nothing)
 --                c        events (one JSON a line) that the next claim appends

@@ -2,7 +2,8 @@
 
 W: six tool calls, the last of which needs a decision, and seven model turns of the scripted model, the last
 answering in 20 deltas. That is 13 steps, each a Celery task; the chain is 13 no-op tasks, each of which
-enqueues the next, with the same application settings, queue, pool and broker.
+enqueues the next, with the same pool and broker: once with Celery's own settings, once with agentkit's, which do
+without what no nudge needs (`BENCH_CELERY=tuned`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import os
 from typing import Any
 
 import redis
+from celery import Celery
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
-from agentkit.nudge import celery_app
+from agentkit.nudge import QUEUE, celery_app
 
 HOPS = 13
 APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
@@ -42,8 +44,10 @@ _MODEL = ScriptedModel(
 )
 kit = AgentKit([Agent("bench", _MODEL, "You are a benchmark.", [look_up, refund])])
 
-app = celery_app(os.environ.get("AGENTKIT_REDIS_URL", "redis://127.0.0.1:6379/0"))
-_done = redis.Redis.from_url(os.environ.get("AGENTKIT_REDIS_URL", "redis://127.0.0.1:6379/0"))
+_URL = os.environ.get("AGENTKIT_REDIS_URL", "redis://127.0.0.1:6379/0")
+app = celery_app(_URL) if os.environ.get("BENCH_CELERY") == "tuned" else Celery("bench", broker=_URL)
+app.conf.task_default_queue = QUEUE
+_done = redis.Redis.from_url(_URL)
 
 
 @app.task(name="bench.hop")

@@ -6,7 +6,6 @@ Inherit from `StoreContract` and override `make_store` (a fixture) and `ttls`.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from agentkit.errors import (
 )
 from agentkit.ids import new_id, now_ms
 from agentkit.messages import user_message
-from agentkit.record import SCHEMA_VERSION, Change, Lease, Resolution, Status, Step
+from agentkit.record import SCHEMA_VERSION, Change, Lease, Resolution, Step
 from agentkit.store.base import Store
 from tests.store_changes import (
     LEASE_MS,
@@ -39,12 +38,13 @@ from tests.store_changes import (
     types_of,
 )
 from tests.store_index_contract import IndexContract
+from tests.store_lease_contract import LeaseContract
 from tests.waiting import wait_until
 
 __all__ = ["MakeStore", "StoreContract"]
 
 
-class StoreContract(IndexContract):
+class StoreContract(IndexContract, LeaseContract):
     """Override `make_store` and `ttls`."""
 
     @pytest.fixture
@@ -83,13 +83,6 @@ class StoreContract(IndexContract):
         store.commit(Change(state.record, events=(event("two"),)), first.version, act="b")
         assert store.commit(Change(state.record, events=(event("one"),)), state.version, act="a") == first
         assert types_of(store, run_id)[-2:] == ["one", "two"]
-
-    def test_a_released_lease_is_not_renewed(self, store: Store) -> None:
-        run_id = new_run(store)
-        lease = claimed(store, run_id).lease
-        store.release(lease)
-        assert store.renew([lease], LEASE_MS) == [None]
-        assert claimed(store, run_id).lease.attempt == 2
 
     def test_a_created_run_reads_back_as_it_was_made(self, store: Store) -> None:
         run_id = new_id()
@@ -141,89 +134,6 @@ class StoreContract(IndexContract):
         store.release(lease)
         assert store.renew([lease], LEASE_MS) == [None]
         assert store.loads([absent]) == [None]
-
-    # -- claim -------------------------------------------------------------------------------------
-
-    def test_a_claim_makes_a_queued_run_running_and_appends_what_the_first_claim_brings(self, store: Store) -> None:
-        run_id = new_run(store)
-        version = store.load(run_id).version
-        before = now_ms()
-        claim = claimed(store, run_id)
-        assert (claim.lease.step, claim.lease.attempt) == (1, 1)
-        assert claim.state.record.status is Status.RUNNING
-        assert claim.state.version > version
-        assert (claim.state.last_seq, claim.state.claimed) == (4, frozenset({1}))
-        assert before + LEASE_MS - 5 <= claim.state.live[1] <= now_ms() + LEASE_MS + 5
-        assert types_of(store, run_id) == ["agent_start", "hello", "turn_start", "message_start"]
-        assert store.load(run_id).version == claim.state.version
-
-    def test_a_model_steps_claim_carries_the_whole_conversation_and_a_tool_steps_the_open_turn(
-        self, store: Store
-    ) -> None:
-        run_id = new_run(store)
-        claim = claimed(store, run_id)
-        assert len(claim.state.turn) == 1
-        opens = (Step(2, "tool", 0), Step(3, "model"))
-        store.commit(step_done(claim, opens=opens), claim.state.version, claim.lease)
-        assert [m["content"] for m in claimed(store, run_id, 2).state.turn] == ["more"]
-        assert len(claimed(store, run_id, 3).state.turn) == 2
-
-    def test_a_held_step_is_not_lent_again(self, store: Store) -> None:
-        run_id = new_run(store)
-        claimed(store, run_id)
-        before = snapshot(store, run_id)
-        assert store.claim(run_id, 1, LEASE_MS) is None
-        assert snapshot(store, run_id) == before
-
-    def test_a_step_that_is_not_open_is_not_lent(self, store: Store) -> None:
-        run_id = new_run(store)
-        assert store.claim(run_id, 2, LEASE_MS) is None
-        claim = claimed(store, run_id)
-        store.commit(step_done(claim), claim.state.version, claim.lease)
-        assert store.claim(run_id, 1, LEASE_MS) is None
-
-    def test_an_expired_lease_is_reclaimed_with_a_new_token_and_attempt_and_no_second_announcement(
-        self, store: Store
-    ) -> None:
-        run_id = new_run(store)
-        first = claimed(store, run_id, lease_ms=0)
-        second = claimed(store, run_id)
-        assert second.lease.token > first.lease.token
-        assert (first.lease.attempt, second.lease.attempt) == (1, 2)
-        assert types_of(store, run_id).count("turn_start") == 1
-
-    def test_of_many_who_claim_at_once_one_gets_the_step(self, store: Store) -> None:
-        run_id = new_run(store)
-        start, got = threading.Barrier(8), []
-
-        def claim() -> None:
-            start.wait(10)
-            got.append(store.claim(run_id, 1, LEASE_MS))
-
-        threads = [threading.Thread(target=claim) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(10)
-        assert len(got) == 8
-        assert sum(claim is not None for claim in got) == 1
-
-    def test_what_the_next_claim_brings_is_appended_once_by_whichever_step_is_claimed(self, store: Store) -> None:
-        run_id = new_run(store)
-        claim = claimed(store, run_id)
-        change = step_done(
-            claim,
-            status=Status.QUEUED,
-            opens=(Step(2, "tool", 0), Step(3, "tool", 1)),
-            on_claim=(event("agent_resume"),),
-            on_first_claim={2: (event("start", n=2),), 3: (event("start", n=3),)},
-        )
-        store.commit(change, claim.state.version, claim.lease)
-        assert store.load(run_id).record.status is Status.QUEUED
-        claimed(store, run_id, 3, lease_ms=0)
-        claimed(store, run_id, 2)
-        claimed(store, run_id, 3)
-        assert [e.get("n", e["type"]) for e in log_of(store, run_id)][5:] == ["agent_resume", 3, 2]
 
     # -- append ------------------------------------------------------------------------------------
 
@@ -329,36 +239,6 @@ class StoreContract(IndexContract):
         store.commit(step_done(claim, events=events), claim.state.version, claim.lease)
         page = store.events(run_id, 4, 5000)
         assert [json.loads(e.data)["n"] for e in page.events] == list(range(3000))
-
-    # -- renew, release ----------------------------------------------------------------------------
-
-    def test_a_renewed_lease_is_held_on(self, store: Store) -> None:
-        run_id, other = new_run(store), new_run(store)
-        lease, gone = claimed(store, run_id, lease_ms=0).lease, claimed(store, other, lease_ms=0).lease
-        claimed(store, other)
-        assert store.renew([lease, gone], LEASE_MS) == [store.load(run_id).version, None]
-        assert store.claim(run_id, 1, LEASE_MS) is None
-        assert store.renew([], LEASE_MS) == []
-
-    def test_a_released_step_is_lent_at_once_and_counts_no_attempt(self, store: Store) -> None:
-        run_id = new_run(store)
-        claim = claimed(store, run_id, lease_ms=0)
-        again = claimed(store, run_id)
-        store.release(again.lease)
-        assert store.load(run_id).claimed == {1}
-        assert store.load(run_id).live == {}
-        third = claimed(store, run_id)
-        assert (claim.lease.attempt, again.lease.attempt, third.lease.attempt) == (1, 2, 2)
-
-    def test_a_step_released_untouched_is_the_same_attempt_for_who_claims_it_next(self, store: Store) -> None:
-        run_id = new_run(store)
-        for _ in range(3):
-            claim = claimed(store, run_id)
-            assert claim.lease.attempt == 1
-            store.release(claim.lease, untouched=True)
-        assert (store.load(run_id).claimed, store.load(run_id).live) == ({1}, {})
-        assert claimed(store, run_id, lease_ms=0).lease.attempt == 1
-        assert claimed(store, run_id).lease.attempt == 2
 
     # -- resolutions -------------------------------------------------------------------------------
 

@@ -189,7 +189,11 @@ class Hub:
     def _dispatch(self, pubsub: Any) -> None:
         """Wait for a message, and hand over what has come with it together: a burst wakes each follower once."""
         news: dict[str, list[StoredEvent]] = {}
-        message = pubsub.get_message(timeout=_POLL_SECONDS)
+        try:
+            # Without a timeout it reads at once, up to the socket's own: to poll first costs more than all else here.
+            message = pubsub.get_message(timeout=None if pubsub.subscribed else _POLL_SECONDS)
+        except redis.exceptions.TimeoutError:
+            return  # nothing came
         left = _AT_ONCE
         while message is not None:
             left -= 1

@@ -68,6 +68,24 @@ def test_what_is_published_while_the_subscription_is_killed_is_read_from_the_log
     assert got == list(range(1, store.load(run_id).last_seq + 1))
 
 
+def test_a_subscription_that_was_silent_for_longer_than_its_socket_waits_is_still_the_same(
+    client: redis.Redis,
+) -> None:
+    port = client.connection_pool.connection_kwargs["port"]
+    store = RedisStore("", client=redis.Redis(port=port, protocol=2, socket_timeout=0.1))
+    run_id = new_run(store)
+    lease = claimed(store, run_id).lease
+    news = store.subscribe(run_id)
+    before = subscribers(client)
+    for flush in (1, 2, 3):
+        assert news.get(0.35) is None, "silence, and nobody is told to look at the log"
+        store.append(lease, [event("x")], flush)
+        assert [e.seq for e in news.get(5) or ()] == [FIRST + flush]
+    assert [each["id"] for each in subscribers(client)] == [each["id"] for each in before]
+    news.close()
+    store.close()
+
+
 def test_a_hundred_watchers_share_one_connection_which_lets_go_of_each_run_after_its_last(
     store: RedisStore, client: redis.Redis
 ) -> None:

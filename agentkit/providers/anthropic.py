@@ -20,12 +20,12 @@ from agentkit.providers.anthropic_request import API, REDACTED, build_request
 from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
+from agentkit.providers.json_events import json_events
 
 __all__ = ["AnthropicProvider", "EventDecoder", "build_request", "decode"]
 
 _DEFAULT_URL = "https://api.anthropic.com"
 _VERSION = "2023-06-01"
-_DONE = "[DONE]"  # some gateways end with it
 _TIMEOUTS = ("connect_timeout", "read_timeout")
 
 
@@ -91,17 +91,9 @@ class AnthropicProvider:
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
     """The parts that a whole event stream says. Raises ProviderError for an error in it, and for a stream cut short."""
     decoder = EventDecoder(vendor)
-    for event in events:
-        if not event.data or event.data.strip() == _DONE:
-            continue
-        try:
-            said = json.loads(event.data)
-        except (ValueError, RecursionError):
-            said = event.data
-        if event.event == "error" and not (isinstance(said, dict) and said.get("type") == "error"):
+    for name, said in json_events(events, vendor):
+        if name == "error" and said.get("type") != "error":
             raise stream_error(vendor, said)
-        if not isinstance(said, dict):
-            raise ProviderError(f"{vendor} sent an event that is no JSON object", retryable=True, vendor=vendor)
         yield from decoder.feed(said)
     yield from decoder.finish()
 

@@ -23,13 +23,13 @@ from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, Think
 from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
+from agentkit.providers.json_events import DONE, json_events
 from agentkit.providers.openai_request import API, OUR_OPTIONS, build_request
 
 __all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
 
 _DEFAULT_URL = "https://api.openai.com/v1"
 _PATH = "/chat/completions"
-_DONE = "[DONE]"
 
 
 class OpenAIProvider:
@@ -61,7 +61,7 @@ class OpenAIProvider:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         call = self._call(request)
         try:
-            with closing(stream_sse(call, cancel, last=_DONE)) as events:
+            with closing(stream_sse(call, cancel, last=DONE)) as events:
                 yield from decode(events, self.name)
         except ProviderError as error:
             if cancel.cancelled:
@@ -105,17 +105,9 @@ def _endpoint(base: str) -> str:
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
     """The parts that a whole event stream says. Raises ProviderError for an error in it, and for a stream cut short."""
     decoder = ChunkDecoder(vendor)
-    for event in events:
-        if not event.data or event.data.strip() == _DONE:
-            continue
-        try:
-            chunk = json.loads(event.data)
-        except (ValueError, RecursionError):
-            chunk = event.data
-        if event.event == "error":
-            raise stream_error(vendor, chunk.get("error", chunk) if isinstance(chunk, dict) else chunk)
-        if not isinstance(chunk, dict):
-            raise ProviderError(f"{vendor} sent an event that is no JSON object", retryable=True, vendor=vendor)
+    for name, chunk in json_events(events, vendor):
+        if name == "error":
+            raise stream_error(vendor, chunk.get("error", chunk))
         yield from decoder.feed(chunk)
     yield from decoder.finish()
 

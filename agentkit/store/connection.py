@@ -20,7 +20,7 @@ import redis.sentinel
 from agentkit.errors import StoreError, StoreUnavailableError
 from agentkit.store.urls import SentinelUrl
 
-__all__ = ["connect", "translated"]
+__all__ = ["connect", "own_connection", "translated"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,6 +74,16 @@ def connect(url: str) -> redis.Redis:
     manager = redis.sentinel.Sentinel(sentinel.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
     login = {"username": sentinel.username, "password": sentinel.password, "db": sentinel.db}
     return cast(redis.Redis, manager.master_for(sentinel.service, **login, **options))  # type: ignore[no-untyped-call]
+
+
+def own_connection(client: redis.Redis) -> redis.Connection:
+    """One more connection to where `client`, made by `connect`, has its own: outside its pool, and not open yet.
+
+    It never mends itself in the middle of a command: what fails is told to its owner.
+    """
+    pool = client.connection_pool
+    never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    return cast(redis.Connection, pool.connection_class(**{**pool.connection_kwargs, "retry": never}))
 
 
 def translated(method: F) -> F:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ import redis
 import redis.exceptions
 
 from agentkit.store.base import StoredEvent
+from agentkit.store.connection import own_connection
 
 __all__ = ["Hub"]
 
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 
 _MAX_WAITING = 512
 _AT_ONCE = 64
-_POLL_SECONDS = 1.0
+_CONFIRM_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
 _LINGER_SECONDS = 30.0
 """How long the connection is kept after the last follower: the next one often comes soon, and connecting costs."""
 
@@ -61,7 +64,7 @@ class HubSubscription:
             self.wake()
 
     def wait_until_confirmed(self) -> None:
-        self._news.acquire(timeout=_POLL_SECONDS)
+        self._news.acquire(timeout=_CONFIRM_SECONDS)
         with self._guard:
             self.late = not self.confirmed
             if self._look or self._waiting:
@@ -99,7 +102,11 @@ class HubSubscription:
 
 
 class Hub:
-    """Reads the process's subscription in one daemon thread, which runs while somebody follows, and a little longer."""
+    """Reads the process's subscription in one daemon thread, which runs while somebody follows, and a little longer.
+
+    That thread alone connects and reads. Others only send on its connection, and one who fails to sets it aside:
+    two threads that mend one connection would each make a socket, and lose one.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -110,8 +117,11 @@ class Hub:
         Never waited for with `_lock` in hand: a follower may be collected as garbage, and leave, in the midst of it.
         """
         self._followers: dict[str, list[HubSubscription]] = {}
-        self._pubsub: Any = None
-        self._broken = False
+        self._connection: Any = None
+        """Subscribed to what is followed, or about to be; None while there is none to send on."""
+        self._unsent: deque[tuple[str, ...]] = deque()
+        self._sending = False
+        self._reading = False
         self._closed = False
 
     def subscribe(self, channel: str) -> HubSubscription:
@@ -121,14 +131,14 @@ class Hub:
         with self._lock:
             followers = self._followers.setdefault(channel, [])
             followers.append(follower)
-            if self._pubsub is None:
-                self._closed = False
-                self._connect()
-                threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
-            elif len(followers) == 1:
-                self._attempt("subscribe", channel)
+            if len(followers) == 1:
+                self._send("SUBSCRIBE", channel)
             else:
                 holds = followers[0].confirmed
+            self._closed = False
+            if not self._reading:
+                self._reading = True
+                threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
         if holds:
             follower.confirm()
         follower.wait_until_confirmed()
@@ -139,91 +149,121 @@ class Hub:
             followers = self._followers.get(follower.channel, [])
             if follower in followers:
                 followers.remove(follower)
-            if not followers and self._followers.pop(follower.channel, None) is not None and self._pubsub:
-                self._attempt("unsubscribe", follower.channel)
+            if not followers and self._followers.pop(follower.channel, None) is not None:
+                self._send("UNSUBSCRIBE", follower.channel)
 
     def close(self) -> None:
+        """Let go of all followers and of the connection; the thread ends."""
         with self._lock:
             self._followers.clear()
             self._closed = True
+            self._send("UNSUBSCRIBE")  # the answer wakes the thread
 
-    def _connect(self) -> None:
-        """A subscription of its own to every channel that is followed."""
-        if self._pubsub is not None:
-            self._pubsub.close()
-        self._pubsub = self._client.pubsub()  # type: ignore[no-untyped-call]  # untyped in redis-py
-        self._broken = False
-        if self._followers:
-            self._attempt("subscribe", *self._followers)
-
-    def _attempt(self, act: str, *channels: str) -> None:
-        """Subscribe or unsubscribe; what fails is made good by connecting anew."""
+    def _send(self, *command: str) -> None:
+        """With `_lock` in hand. The connection that comes after one that failed is subscribed to everything."""
+        self._unsent.append(command)
+        if self._sending:  # garbage was collected in the midst of it: one command after the other
+            return
+        self._sending = True
         try:
-            getattr(self._pubsub, act)(*channels)
+            while self._unsent:
+                command = self._unsent.popleft()
+                if self._connection is not None:
+                    self._connection.send_command(*command, check_health=False)
         except (redis.exceptions.RedisError, OSError):
-            log.warning("the store's news cannot be followed at the moment; readers look at the log instead")
-            self._broken = True
+            self._connection = None  # its socket is closed by now, which wakes the thread
+        finally:
+            self._unsent.clear()
+            self._sending = False
 
     def _read(self) -> None:
         used = time.monotonic()
+        failures = 0
+        connection: Any = None
         while True:
             with self._lock:
                 used = time.monotonic() if self._followers else used
-                if time.monotonic() - used > _LINGER_SECONDS or self._closed:
-                    self._pubsub.close()
-                    self._pubsub = None
-                    return
-                if self._broken:
-                    self._connect()
-                pubsub = self._pubsub
+                if not self._followers and (self._closed or time.monotonic() - used > _LINGER_SECONDS):
+                    self._reading, self._connection = False, None
+                    break
             try:
-                if not self._broken:
-                    self._dispatch(pubsub)
-                    continue
+                if connection is None or connection is not self._connection:
+                    connection = self._renew(connection)
+                self._dispatch(connection)
+                failures = 0
             except Exception as error:  # redis-py raises even TypeError where its socket is gone; this thread must live
                 log.debug("the store's news broke off: %r", error)
-                self._broken = True
-            self._tell_all()
-            threading.Event().wait(_POLL_SECONDS)  # the server is away: neither spin nor give up
+                with self._lock:
+                    self._connection = None
+                failures += 1
+                if failures > 1:  # after the first, whoever is subscribed again is told to look
+                    self._pause(warn=failures == 2)
+        if connection is not None:
+            connection.disconnect()
 
-    def _dispatch(self, pubsub: Any) -> None:
+    def _renew(self, old: Any) -> Any:
+        """A connection of its own, subscribed to every channel that is followed."""
+        if old is not None:
+            old.disconnect()
+        connection: Any = own_connection(self._client)
+        connection.connect()
+        with self._lock:
+            self._connection = connection
+            if self._followers:
+                self._send("SUBSCRIBE", *self._followers)
+        return connection
+
+    def _pause(self, *, warn: bool) -> None:
+        """The server is away: neither spin nor give up."""
+        if warn:
+            log.warning("the store's news cannot be followed at the moment; readers look at the log instead")
+        with self._lock:
+            channels = list(self._followers)
+        for channel in channels:
+            self._tell(channel, [])
+        threading.Event().wait(_PAUSE_SECONDS)
+
+    def _dispatch(self, connection: Any) -> None:
         """Wait for a message, and hand over what has come with it together: a burst wakes each follower once."""
         news: dict[str, list[StoredEvent]] = {}
-        try:
-            # Without a timeout it reads at once, up to the socket's own: to poll first costs more than all else here.
-            message = pubsub.get_message(timeout=None if pubsub.subscribed else _POLL_SECONDS)
-        except redis.exceptions.TimeoutError:
-            return  # nothing came
-        left = _AT_ONCE
-        while message is not None:
-            left -= 1
-            channel = message["channel"].decode()
-            if message["type"] == "subscribe":
-                with self._lock:
-                    followers = list(self._followers.get(channel, ()))
-                for follower in followers:
-                    follower.confirm()
-            elif message["type"] == "message":
-                if events := _parse(message["data"]):
-                    news.setdefault(channel, []).extend(events)
-                else:
-                    news.pop(channel, None)
-                    self._tell(channel, [])
-            message = pubsub.get_message(timeout=0) if left else None
+        reply = self._next(connection)
+        for left in reversed(range(_AT_ONCE)):
+            if isinstance(reply, list):  # or it is the answer to a PING without any subscription
+                self._take(*reply, news=news)
+            if not left or not connection.can_read(0):
+                break
+            reply = connection.read_response(disconnect_on_error=False)
         for channel, events in news.items():
             self._tell(channel, events)
+
+    def _next(self, connection: Any) -> Any:
+        """What the server says next. A silent one is asked whether it is still there; raises where it is not."""
+        try:
+            return connection.read_response(disconnect_on_error=False)
+        except redis.exceptions.TimeoutError:
+            with self._lock:
+                self._send("PING")
+            return connection.read_response(disconnect_on_error=False)
+
+    def _take(self, kind: bytes, about: bytes, data: Any = None, *, news: dict[str, list[StoredEvent]]) -> None:
+        channel = about.decode()
+        if kind == b"subscribe":
+            with self._lock:
+                followers = list(self._followers.get(channel, ()))
+            for follower in followers:
+                follower.confirm()
+        elif kind == b"message":
+            if events := _parse(data):
+                news.setdefault(channel, []).extend(events)
+            else:
+                news.pop(channel, None)
+                self._tell(channel, [])
 
     def _tell(self, channel: str, events: Sequence[StoredEvent]) -> None:
         with self._lock:
             followers = list(self._followers.get(channel, ()))
         for follower in followers:
             follower.put(events)
-
-    def _tell_all(self) -> None:
-        with self._lock:
-            channels = list(self._followers)
-        for channel in channels:
-            self._tell(channel, [])
 
 
 def _parse(data: bytes) -> list[StoredEvent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,11 @@ import redis
 
 from agentkit.runtime.follow import follow
 from agentkit.store.base import StoredEvent
+from agentkit.store.connection import connect
 from agentkit.store.redis import RedisStore
+from agentkit.store.redis_hub import Hub, HubSubscription
 from tests.apps import in_background
+from tests.relay import Relay
 from tests.servers import ValkeyServer
 from tests.store_changes import claimed, event, new_run, step_done
 from tests.waiting import wait_until
@@ -33,6 +37,13 @@ def store(client: redis.Redis) -> Iterator[RedisStore]:
     store = RedisStore(f"redis://127.0.0.1:{port}/0")
     yield store
     store.close()
+
+
+@pytest.fixture
+def hub(store: RedisStore) -> Iterator[Hub]:
+    hub = Hub(connect(store.url))
+    yield hub
+    hub.close()
 
 
 def no_reset() -> StoredEvent:
@@ -84,6 +95,63 @@ def test_a_subscription_that_was_silent_for_longer_than_its_socket_waits_is_stil
     assert [each["id"] for each in subscribers(client)] == [each["id"] for each in before]
     news.close()
     store.close()
+
+
+def test_a_connection_that_was_lost_without_a_word_is_noticed(client: redis.Redis) -> None:
+    with Relay(client.connection_pool.connection_kwargs["port"]) as relay:
+        store = RedisStore("", client=redis.Redis(port=relay.port, protocol=2, socket_timeout=0.2))
+        run_id = new_run(store)
+        lease = claimed(store, run_id).lease
+        news = store.subscribe(run_id)
+        [before] = subscribers(client)
+        relay.lose_connections()
+        told = wait_until(lambda: news.get(1) is not None, what="the watcher to be told to look at the log")
+        assert told
+        wait_until(lambda: any(each["id"] != before["id"] for each in subscribers(client)), what="another subscription")
+        store.append(lease, [event("x")], 1)
+        assert [e.seq for e in news.get(5) or ()] == [FIRST + 1]
+        news.close()
+        store.close()
+
+
+def test_watchers_who_come_and_go_while_the_subscription_is_killed_leave_no_connection_behind(
+    hub: Hub, client: redis.Redis
+) -> None:
+    over = threading.Event()
+
+    def come_and_go(name: str) -> None:
+        visit = 0
+        while not over.is_set():
+            visit += 1
+            hub.subscribe(f"{name}-{visit}").close()
+
+    visitors = [in_background(lambda name=name: come_and_go(name)) for name in "abcd"]
+    for _ in range(100):
+        for each in subscribers(client):
+            client.client_kill_filter(_id=each["id"])
+    over.set()
+    for visitor in visitors:
+        visitor.join(20)
+    news = hub.subscribe("run")
+    assert len(subscribers(client)) == 1
+    client.publish("run", b"1\n{}")
+    wait_until(lambda: news.get(1), what="the news")
+    news.close()
+    hub.close()
+    wait_until(lambda: not subscribers(client), what="the connection to be closed")
+
+
+def test_a_follower_may_leave_while_its_thread_hands_over_news_and_another_comes(hub: Hub) -> None:
+    garbage = hub.subscribe("run")
+    came: list[HubSubscription] = []
+    comer = in_background(lambda: came.append(hub.subscribe("run")))
+    with hub.guard:  # as by a thread that is interrupted here by the garbage collection
+        wait_until(lambda: len(hub._followers["run"]) == 2, what="the other to be there")
+        leaver = in_background(garbage.close)
+        leaver.join(5)
+        assert not leaver.is_alive()
+    comer.join(5)
+    assert came[0].confirmed
 
 
 def test_a_hundred_watchers_share_one_connection_which_lets_go_of_each_run_after_its_last(

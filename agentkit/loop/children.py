@@ -9,10 +9,10 @@ from agentkit import events as ev
 from agentkit.agents import BoundAgent
 from agentkit.errors import DecisionAmbiguousError
 from agentkit.loop.draft import Draft, error_content
-from agentkit.messages import Json, add_usage
-from agentkit.record import Call, Change, RunRecord, RunState, Status
+from agentkit.messages import Json, Usage, add_usage, zero_usage
+from agentkit.record import Change, RunRecord, RunState, Status
 
-__all__ = ["MAX_DEPTH", "delegate", "find_child", "hear_child"]
+__all__ = ["MAX_DEPTH", "delegate", "find_child", "hear_child", "lose_child"]
 
 MAX_DEPTH = 5
 """How deep runs may be nested; a call that would go deeper gets an error result."""
@@ -36,25 +36,48 @@ def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answ
     `answer`: the text of the child's last message, where it has ended. `agent`: the parent's; None where this
     process does not know it, which then can only tell what the child waits for.
     """
-    record = state.record
-    index = next((i for i, c in enumerate(record.calls) if c.child == child.id and c.state == "waiting"), None)
-    if record.terminal or index is None:
+    index = _waiting(state.record, child.id)
+    if index is None:
         return None
-    call = record.calls[index]
     if not child.terminal:
         parallel = agent.agent.parallel_tool_calls if agent else True
-        return _hear_pending(state, index, call, child, parallel, now)
+        return _hear_pending(state, index, child, parallel, now)
     if agent is None:
         return None
-    draft = Draft(state, now)
-    if record.status is Status.PAUSED:
-        draft.wake([call.id])
-    draft.set(usage=add_usage(record.usage, child.usage))
     result: Json = {"content": [{"type": "text", "text": answer}], "isError": False}
     if child.status is not Status.COMPLETED:
         why = (child.error or {}).get("message", "without a reason")
         result = error_content(f"the agent {child.agent} {child.status}: {why}")
     result["details"] = {"runId": child.id, "usage": child.usage}
+    return _answered(state, agent, index, result, child.usage, now)
+
+
+def lose_child(state: RunState, agent: BoundAgent | None, child: str, now: int) -> Change | None:
+    """The run that a call waits for is not there any more, and its answer was not heard; None where none waits.
+
+    `agent`: as for `hear_child`.
+    """
+    index = _waiting(state.record, child)
+    if index is None or agent is None:
+        return None
+    result = error_content(f"the run {child}, which was to answer, was deleted before its answer was read")
+    result["details"] = {"runId": child}
+    return _answered(state, agent, index, result, zero_usage(), now)
+
+
+def _waiting(record: RunRecord, child: str) -> int | None:
+    """The place of the call that waits for this run."""
+    if record.terminal:
+        return None
+    return next((i for i, c in enumerate(record.calls) if c.child == child and c.state == "waiting"), None)
+
+
+def _answered(state: RunState, agent: BoundAgent, index: int, result: Json, usage: Usage, now: int) -> Change:
+    call = state.record.calls[index]
+    draft = Draft(state, now)
+    if state.record.status is Status.PAUSED:
+        draft.wake([call.id])
+    draft.set(usage=add_usage(state.record.usage, usage))
     shown = {key: result[key] for key in ("content", "details")}
     draft.emit(ev.tool_execution_end(call.id, call.name, shown, result["isError"]))
     draft.finish_call(index, result)
@@ -62,8 +85,9 @@ def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answ
     return draft.change()
 
 
-def _hear_pending(state: RunState, index: int, call: Call, child: RunRecord, parallel: bool, now: int) -> Change | None:
+def _hear_pending(state: RunState, index: int, child: RunRecord, parallel: bool, now: int) -> Change | None:
     """The child has paused, or goes on."""
+    call = state.record.calls[index]
     items = tuple({**item, "runId": item.get("runId", child.id)} for item in child.pending)
     if child.status is not Status.PAUSED:
         items = ()

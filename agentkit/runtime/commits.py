@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from agentkit.agents import BoundAgent
 from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, VersionConflictError
 from agentkit.faults import fault
 from agentkit.ids import now_ms
-from agentkit.loop import MAX_DEPTH, abort, begin_run, hear_child
+from agentkit.loop import MAX_DEPTH, abort, begin_run, hear_child, lose_child
 from agentkit.messages import text_of
-from agentkit.record import Call, Change, Lease, RunRecord, Step
+from agentkit.record import Call, Change, Lease, RunRecord, RunState, Step
 from agentkit.runtime.nudging import Nudger
 from agentkit.store.base import Commit, Push, Store
 from agentkit.tools import Tool
@@ -154,31 +155,32 @@ class Committer:
             return
         fault("before tell parent")
         try:
-            while not self._told(child, child.parent["runId"]):
-                pass
+            answer = ""
+            if child.terminal:
+                _, messages = self.store.messages(child.id)
+                last = messages[-1] if messages else None
+                answer = text_of(last) if last is not None and last["role"] == "assistant" else ""
+            self._hear(child.parent["runId"], lambda state, agent: hear_child(state, agent, child, answer, now_ms()))
         except AgentKitError as error:  # the child's own change is done, whatever becomes of the news
             log.info("run %s could not tell its parent; recovery will: %s", child.id, error)
         fault("after tell parent")
 
-    def _told(self, child: RunRecord, parent_id: str) -> bool:
-        state = self.store.load(parent_id)
-        answer = ""
-        if child.terminal:
-            _, messages = self.store.messages(child.id)
-            last = messages[-1] if messages else None
-            answer = text_of(last) if last is not None and last["role"] == "assistant" else ""
-        try:
-            agent: BoundAgent | None = self.agents.bind(state.record.agent, state.record.model)
-        except AgentKitError:
-            agent = None
-        change = hear_child(state, agent, child, answer, now_ms())
-        if change is None:
-            return True
-        try:
-            self.commit(change, state.version)
-        except VersionConflictError:
-            return False
-        return True
+    def _hear(self, run_id: str, news: Callable[[RunState, BoundAgent | None], Change | None]) -> None:
+        """Commit what news mean for a run, if anything; asked once more where another commit came between."""
+        while True:
+            state = self.store.load(run_id)
+            try:
+                agent: BoundAgent | None = self.agents.bind(state.record.agent, state.record.model)
+            except AgentKitError:
+                agent = None
+            change = news(state, agent)
+            if change is None:
+                return
+            try:
+                self.commit(change, state.version)
+            except VersionConflictError:
+                continue
+            return
 
     def visit(self, record: RunRecord) -> bool:
         """Make up for what a run and its family did not hear of one another; whether it waits for a child."""
@@ -190,8 +192,12 @@ class Committer:
             try:
                 self.tell_parent(self.store.load(child).record)
             except RunNotFoundError:
-                log.error("run %s waits for the run %s, which is gone", record.id, child)
+                self._lose(record.id, child)
         return bool(children)
+
+    def _lose(self, run_id: str, child: str) -> None:
+        log.warning("run %s waits for the run %s, which was deleted", run_id, child)
+        self._hear(run_id, lambda state, agent: lose_child(state, agent, child, now_ms()))
 
     def _gone(self, run_id: str) -> bool:
         try:

@@ -19,6 +19,7 @@ from agentkit import (
     tool,
 )
 from agentkit.loop.children import MAX_DEPTH
+from agentkit.messages import text_of
 from agentkit.runtime.commits import Committer
 from agentkit.runtime.nudging import InlineNudger
 from agentkit.store.memory import MemoryStore
@@ -199,12 +200,17 @@ def test_two_agents_of_one_name_are_an_error_when_they_are_declared() -> None:
         AgentKit([Agent("helper", "scripted:echo"), Agent("boss", "scripted:echo", "", [helper.as_tool()])])
 
 
-def test_recovery_makes_up_for_a_word_between_child_and_parent_that_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    nudger = InlineNudger()
+@pytest.mark.parametrize(
+    ("deleted", "heard"), [(False, "helped"), (True, "which was to answer, was deleted before its answer was read")]
+)
+def test_recovery_makes_up_for_a_word_between_child_and_parent_that_was_lost(
+    monkeypatch: pytest.MonkeyPatch, deleted: bool, heard: str
+) -> None:
+    nudger, store = InlineNudger(), MemoryStore()
     helper = Agent("helper", ScriptedModel(["helped"], name="helper"))
     boss_model = ScriptedModel([[call("helper", input="help")], "done"], name="boss")
     boss = Agent("boss", boss_model, "", [helper.as_tool()])
-    kit = AgentKit([boss], store=MemoryStore(), nudger=nudger, settings=Settings(lease_seconds=0.05))
+    kit = AgentKit([boss], store=store, nudger=nudger, settings=Settings(lease_seconds=0.05))
 
     def work() -> None:
         while nudger.waiting:
@@ -215,6 +221,9 @@ def test_recovery_makes_up_for_a_word_between_child_and_parent_that_was_lost(mon
         patch.setattr(Committer, "tell_parent", lambda *_: None)
         work()
     assert handle.run.status == "running"
+    if deleted:
+        [child] = set(store.listing(None, 10)) - {handle.id}
+        kit.delete(child)
     recovery = kit.recovery()
 
     def ended() -> bool:
@@ -223,7 +232,10 @@ def test_recovery_makes_up_for_a_word_between_child_and_parent_that_was_lost(mon
         return handle.run.ended
 
     wait_until(ended, what="the parent to hear of its child")
-    assert checked(kit, handle.id).status == "completed"
+    run = checked(kit, handle.id)
+    assert run.status == "completed"
+    assert heard in text_of(run.messages[2])
+    assert run.messages[2]["isError"] is deleted
 
 
 def test_recovery_aborts_a_child_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:

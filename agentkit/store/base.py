@@ -134,7 +134,10 @@ class Store(Protocol):
     # -- one run: each call is atomic
 
     def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
-        """Make a new run; False, and nothing changed, if one of this id is there. `pushes` as in `commit`."""
+        """Make a new run; False, and nothing changed, if one of this id is there or was deleted.
+
+        `pushes` as in `commit`.
+        """
         ...
 
     def load(self, run_id: str) -> RunState: ...
@@ -197,7 +200,10 @@ class Store(Protocol):
         ...
 
     def delete(self, run_id: str) -> None:
-        """Forget an ended run. Raises RunNotTerminalError otherwise. Subscribers are told to look."""
+        """Forget an ended run, but for its id, which stays taken as long as an ended run is kept.
+
+        Raises RunNotTerminalError for another. Subscribers are told to look.
+        """
         ...
 
     # -- across runs: each call is atomic, but no call spans a run and an index

@@ -106,6 +106,7 @@ class MemoryStore:
         self._listed: set[str] = set()
         self._due: dict[str, float] = {}
         self._keys: dict[str, tuple[str, str, int]] = {}
+        self._deleted: dict[str, int] = {}
         self._workers: dict[str, int] = {}
         self.news = threading.Condition(threading.RLock())
         self.changes = 0
@@ -117,6 +118,8 @@ class MemoryStore:
             known = self._find(change.record.id)
             if known is not None:
                 return _done(known, act) is not None
+            if self._deleted.get(change.record.id, 0) > now_ms():
+                return False
             run = self._runs[change.record.id] = _Run(fixed=change.record.encode_fixed())
             self._write(run, change, act)
             return True
@@ -257,6 +260,7 @@ class MemoryStore:
             if run.status not in ("completed", "failed", "aborted"):
                 raise RunNotTerminalError
             del self._runs[run_id]
+            self._deleted[run_id] = now_ms() + self._retention_ms
             self.unlist(run_id)
             self._tell()
 

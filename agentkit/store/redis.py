@@ -142,7 +142,7 @@ class RedisStore:
             for item in group:
                 args += item if isinstance(item, tuple) else (item,)
         args += [push.message for push in pushes]
-        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r")]
+        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r", ":x")]
         keys += [push.queue for push in pushes]
         return self._scripts.call("commit", keys, *args)
 
@@ -230,8 +230,8 @@ class RedisStore:
 
     @translated
     def delete(self, run_id: str) -> None:
-        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r")]
-        reply = self._scripts.call("delete", keys, SCHEMA_VERSION)
+        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r", ":x")]
+        reply = self._scripts.call("delete", keys, SCHEMA_VERSION, self._retention_ms)
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {run_id}")
         if reply == b"newer":

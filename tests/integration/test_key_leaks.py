@@ -141,9 +141,10 @@ def test_what_comes_after_the_end_makes_no_key(app: App) -> None:
     check_keys(app)
 
 
-def test_a_deleted_run_leaves_nothing(app: App) -> None:
+def test_a_deleted_run_leaves_a_mark_that_expires_and_nothing_else(app: App) -> None:
     run_id = app.kit.start("a", "go").id
     app.kit.abort(run_id)
     app.kit.delete(run_id)
     app.work()
-    assert app.keys() == {}
+    assert {key.rpartition("}")[2] for key in app.keys()} == {":x"}
+    check_keys(app)

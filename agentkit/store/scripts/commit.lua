@@ -1,4 +1,5 @@
--- Make a change true. KEYS: run, messages, events, resolutions, the queues of the messages to push.
+-- Make a change true. KEYS: run, messages, events, resolutions, the mark that it was deleted, the queues of the
+-- messages to push.
 -- ARGV: commit id, version ('new': create), step ('' without lease), token, status, fixed ('' unless new), state,
 --   from, ttl ms ('' unless ended), events kept, on_claim lines, schema version, then counted lists:
 --   messages; events; opened steps (number, from, due ms, first-claim lines); closed steps;
@@ -24,6 +25,9 @@ local known = redis.call('HMGET', run, 'v', 'acts')
 if ARGV[2] == 'new' then
   if known[1] then
     return answered(known[2]) or 'exists'
+  end
+  if redis.call('EXISTS', KEYS[5]) == 1 then
+    return 'exists'
   end
   redis.call('HSET', run, 'fixed', ARGV[6], 'sv', ARGV[12], 'v', 0, 'tok', 0, 'seq', 0)
 else
@@ -91,7 +95,7 @@ if ARGV[9] ~= '' then
     redis.call('PEXPIRE', KEYS[i], ARGV[9])
   end
 end
-for i = 5, #KEYS do
+for i = 6, #KEYS do
   redis.call('LPUSH', KEYS[i], take())
 end
 return {version, int(before), last}

@@ -18,6 +18,7 @@
 --   P{ID}:m    list     the messages, JSON
 --   P{ID}:e    stream   the events; id SEQ-0, field d: JSON
 --   P{ID}:r    hash     answered items: d:DECISION -> "seq json", t:TOOLCALL -> decision id
+--   P{ID}:x    string   the run was deleted, and whoever comes late does not make it again; expires
 --   P{ID}:e    channel  "SEQ\n" and the same JSON, a line each; an empty message says that the run is gone
 --   P{ID}      channel  an empty message: the run has paused or ended
 --   Pdue       zset     run ids, scored by the time (ms) at which somebody must look at them; permanent

@@ -252,6 +252,10 @@ def test_an_idempotency_key_binds_one_body(web: Web) -> None:
     for key in ("", "k" * 256):
         response = web.client.post("/runs", json={"agent": "hello", "input": "a"}, headers={"Idempotency-Key": key})
         assert_problem(response, 400, "invalid_request")
+    web.kit.handle(first.json["id"]).wait(10)
+    assert web.client.delete(f"/runs/{first.json['id']}").status_code == 204
+    assert_problem(start("a"), 404, "run_not_found")
+    assert web.client.get("/runs").json["runs"] == []
 
 
 def test_an_expired_decision_is_gone(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,10 +95,10 @@ def _answered_before(
 def _answered_by_child(store: Store, run_id: str, decision_id: str) -> StoredResolution | None:
     """How an item of one of the run's sub-agents was answered: the run itself keeps only what still waits."""
     state, messages = store.messages(run_id)
+    results: list[Any] = [call.result or {} for call in state.record.calls]
+    results += [message for message in messages if message["role"] == "toolResult"]
     children: list[Any] = [call.child for call in state.record.calls]
-    for message in messages:
-        if message["role"] == "toolResult" and isinstance(details := message.get("details"), dict):
-            children.append(details.get("runId"))
+    children += [details.get("runId") for result in results if isinstance(details := result.get("details"), dict)]
     for child in children:
         if not isinstance(child, str):
             continue

@@ -249,7 +249,7 @@ def _check_message(message: Any, where: str, now: int) -> Message:
     if not isinstance(message, dict):
         raise InvalidRequestError(f"{where} must be an object")
     role = message.get("role")
-    if role not in _MESSAGE_KEYS:
+    if not isinstance(role, str) or role not in _MESSAGE_KEYS:
         raise InvalidRequestError(f"{where}.role must be 'user', 'assistant' or 'toolResult'")
     allowed = {**_COMMON_KEYS, **_MESSAGE_KEYS[role]}
     for key, value in message.items():

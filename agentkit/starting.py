@@ -12,7 +12,7 @@ from typing import Any
 
 from agentkit.agents import BoundAgent
 from agentkit.engine import Engine
-from agentkit.errors import ConfigurationError, IdempotencyConflictError, InvalidRequestError
+from agentkit.errors import ConfigurationError, IdempotencyConflictError, InvalidRequestError, RunNotFoundError
 from agentkit.ids import new_id, now_ms
 from agentkit.limits import check_limits, check_metadata
 from agentkit.loop import begin_run
@@ -58,8 +58,18 @@ def start_run(engine: Engine, agents: Agents, request: StartRequest) -> str:
         now=now_ms(),
         owner=request.owner,
     )
-    engine.committer.create(change)
+    if not engine.committer.create(change):
+        _check_there(engine.store, run_id)
     return run_id
+
+
+def _check_there(store: Store, run_id: str) -> None:
+    """Raise RunNotFoundError where an idempotency key stands for a run that was deleted."""
+    try:
+        store.load(run_id)
+    except RunNotFoundError:
+        store.unlist(run_id)
+        raise
 
 
 def _bound(agents: Agents, request: StartRequest) -> BoundAgent:

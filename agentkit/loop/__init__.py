@@ -12,13 +12,14 @@ meets another's is simply computed again from the newer state.
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
 from agentkit.loop.children import MAX_DEPTH, delegate, find_child, hear_child, lose_child
 from agentkit.loop.ends import abort, fail
-from agentkit.loop.turns import add_message, begin_run, doubt, finish_model, finish_tool, park, postpone
+from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finish_model, finish_tool, park, postpone
 
 __all__ = [
     "MAX_DEPTH",
     "Answer",
     "abort",
     "add_message",
+    "ask_client",
     "begin_run",
     "client_result",
     "delegate",

@@ -206,8 +206,7 @@ def _answer_call(draft: Draft, index: int, answer: Json, client_tool: Tool | Non
     call = draft.record.calls[index]
     item = cast(Json, call.item)
     if client_tool is not None and client_tool.runs == "client":
-        on_expire = "abort" if client_tool.on_expire == "abort" else "reject"  # a default decision is no result
-        draft.pend(index, "client_execute", {}, timeout=client_tool.decision_timeout, on_expire=on_expire)
+        draft.pend_client(index, client_tool)
     else:
         if item["kind"] == "in_doubt" and "decision" in answer:
             answer = {**(call.answer or {}), "verdict": answer["decision"]}

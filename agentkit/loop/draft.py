@@ -21,6 +21,7 @@ from agentkit.events import Event
 from agentkit.ids import new_id
 from agentkit.messages import AssistantMessage, Json, Message, tool_result_message, user_message
 from agentkit.record import TRANSITIONS, Call, Change, Resolution, RunRecord, RunState, Status, Step, StepKind
+from agentkit.tools import Tool
 
 __all__ = ["IN_DOUBT_SCHEMA", "Draft", "error_content", "finish_step"]
 
@@ -232,6 +233,11 @@ class Draft:
         self.set(active_ms=self.record.active_ms + spent, active_since=None)
         self.set_status(Status.PAUSED)
         self.emit(ev.agent_pause(self.record.id, pending, reason))
+
+    def pend_client(self, index: int, tool: Tool) -> None:
+        """Make a call wait for the client to execute its tool."""
+        on_expire = "abort" if tool.on_expire == "abort" else "reject"  # a default decision is no result
+        self.pend(index, "client_execute", {}, timeout=tool.decision_timeout, on_expire=on_expire)
 
     def unpause(self, call_ids: list[str]) -> None:
         """The paused run becomes queued; whoever claims its next step writes agent_resume."""

@@ -99,7 +99,7 @@ def _ask(draft: Draft, index: int, tool: Tool) -> None:
     if tool.decision is not None:
         draft.pend(index, "decision", tool.decision, timeout=tool.decision_timeout, on_expire=tool.on_expire)
     elif tool.runs == "client":
-        draft.pend(index, "client_execute", {}, timeout=tool.decision_timeout, on_expire=tool.on_expire)
+        draft.pend_client(index, tool)
 
 
 def finish_tool(
@@ -142,6 +142,17 @@ def doubt(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
     return draft.change()
 
 
+def ask_client(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
+    """The call's tool is the client's to execute: the call waits for it, and its step is done."""
+    draft = Draft(state, now)
+    closed = draft.close_step(step)
+    assert closed.call is not None
+    draft.set_call(closed.call, started=True)
+    draft.pend_client(closed.call, cast(Tool, agent.tool(state.record.calls[closed.call].name)))
+    draft.settle(agent)
+    return draft.change()
+
+
 def park(state: RunState, step: int, now: int, reason: str) -> Change:
     """The worker lacks the tool of an answered call: the run goes back to paused and its log says why.
 
@@ -173,9 +184,16 @@ def add_message(state: RunState, content: str | list[Block], when: str, now: int
     model_steps = [step for step in record.steps if step.kind == "model"]
     if when == "followUp":
         draft.set(follow_ups=(*record.follow_ups, {"content": content}))
-    elif model_steps and record.status is not Status.PAUSED and model_steps[0].number not in state.claimed:
-        draft.add_message(user_message(content, now))  # the call that is due has not begun: it will see it
+    elif _unbegun(state, model_steps):
+        draft.add_message(user_message(content, now))  # the call that is due will see it
         draft.set(turn_from=draft.record.messages)
     else:
         draft.set(steers=(*record.steers, {"content": content}))
     return draft.change()
+
+
+def _unbegun(state: RunState, model_steps: list[Step]) -> bool:
+    """Whether a turn is due of which nothing is in the log yet."""
+    if not model_steps or state.record.status is Status.PAUSED:
+        return False
+    return model_steps[0].number not in state.claimed and not model_steps[0].tries

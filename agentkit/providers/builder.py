@@ -117,8 +117,7 @@ class MessageBuilder:
 
     def _stream(self, kind: str, delta: str) -> list[Json]:
         events: list[Json] = []
-        if not delta.isascii():
-            delta = delta.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a pair is no text
+        delta = _as_text(delta)
         if self._open_type() != kind:
             if not delta and kind == "text":
                 return []
@@ -157,8 +156,8 @@ class MessageBuilder:
 
     def _adopt(self, at: int, part: ToolCallDelta) -> None:
         block = self._blocks[at]
-        block["id"] = block["id"] or part.id
-        block["name"] = block["name"] or part.name
+        block["id"] = block["id"] or _as_text(part.id)
+        block["name"] = block["name"] or _as_text(part.name)
 
     def _settle_arguments(self, at: int, block: Block) -> None:
         raw = self._arguments[at]
@@ -167,6 +166,11 @@ class MessageBuilder:
             block["arguments"] = value
         else:
             block["rawArguments"] = raw
+
+
+def _as_text(given: str) -> str:
+    """Half a surrogate pair is no text, and could be neither stored nor sent."""
+    return given if given.isascii() else given.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _parsed(raw: str) -> Any:

@@ -13,7 +13,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agentkit.agents import BoundAgent
-from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, VersionConflictError
+from agentkit.errors import (
+    AgentKitError,
+    RunNotFoundError,
+    StoreError,
+    UnsupportedSchemaVersionError,
+    VersionConflictError,
+)
 from agentkit.faults import fault
 from agentkit.ids import now_ms
 from agentkit.loop import MAX_DEPTH, abort, begin_run, hear_child, lose_child
@@ -54,8 +60,8 @@ class Committer:
         self.agents = agents
         self._soon_ms = round(lease_seconds * 500)
 
-    def create(self, change: Change) -> None:
-        """Make the run of `change`, unless one of its id is there, and tell of its first step."""
+    def create(self, change: Change) -> bool:
+        """Make the run of `change` and tell of its first step; False if one of its id is there or was deleted."""
         run_id = change.record.id
         began = time.monotonic()
         self.store.note(run_id, now_ms() + self._soon_ms)
@@ -67,6 +73,7 @@ class Committer:
             self.store.index(run_id)
         if made and not pushes:
             self.nudge_all(change)
+        return made
 
     def commit(self, change: Change, version: int, lease: Lease | None = None) -> Commit:
         """Make a change true, within a step or from outside (no `lease`). Raises as `Store.commit` does."""
@@ -74,10 +81,12 @@ class Committer:
         began = time.monotonic()
         looks = [expires] if (expires := look_at(record)) is not None else []
         looks += [step.at for step in change.opened if step.at is not None]
-        if change.opened and lease is None:
+        if (change.opened or record.terminal) and lease is None:
             looks.append(now_ms() + self._soon_ms)  # the run may not be in the index, or stand there for much later
         if looks:
             self.store.note(record.id, min(looks))
+        for child in change.orphans:
+            self.store.note(child, now_ms() + self._soon_ms)  # should this process not come to abort it
         pushes = self._pushes(change)
         commit = self.store.commit(change, version, lease, pushes)
         if looks and self._late(began):
@@ -87,7 +96,7 @@ class Committer:
         for child in change.orphans:
             self._abort_orphan(child)
         if record.parent is not None:
-            self.tell_parent(record)
+            self.tell_parent(record.id, record.parent["runId"])
         return commit
 
     def _late(self, began: float) -> bool:
@@ -149,21 +158,26 @@ class Committer:
         self.create(change)
         return None
 
-    def tell_parent(self, child: RunRecord) -> None:
+    def tell_parent(self, child: str, parent: str) -> None:
         """Let the parent of a run know what the run waits for, or what came of it."""
-        if child.parent is None:
-            return
         fault("before tell parent")
         try:
+            self._tell(child, parent)
+        except AgentKitError as error:  # the child's own change is done, whatever becomes of the news
+            log.info("run %s could not tell its parent; recovery will: %s", child, error)
+        fault("after tell parent")
+
+    def _tell(self, child: str, parent: str) -> None:
+        def news(state: RunState, agent: BoundAgent | None) -> Change | None:
+            record = self.store.load(child).record  # after the parent, or what was news once would be told again
             answer = ""
-            if child.terminal:
-                _, messages = self.store.messages(child.id)
+            if record.terminal:
+                _, messages = self.store.messages(child)
                 last = messages[-1] if messages else None
                 answer = text_of(last) if last is not None and last["role"] == "assistant" else ""
-            self._hear(child.parent["runId"], lambda state, agent: hear_child(state, agent, child, answer, now_ms()))
-        except AgentKitError as error:  # the child's own change is done, whatever becomes of the news
-            log.info("run %s could not tell its parent; recovery will: %s", child.id, error)
-        fault("after tell parent")
+            return hear_child(state, agent, record, answer, now_ms())
+
+        self._hear(parent, news)
 
     def _hear(self, run_id: str, news: Callable[[RunState, BoundAgent | None], Change | None]) -> None:
         """Commit what news mean for a run, if anything; asked once more where another commit came between."""
@@ -190,9 +204,11 @@ class Committer:
         children = [call.child for call in record.calls if call.state == "waiting" and call.child]
         for child in children:
             try:
-                self.tell_parent(self.store.load(child).record)
+                self._tell(child, record.id)
             except RunNotFoundError:
                 self._lose(record.id, child)
+            except UnsupportedSchemaVersionError as error:
+                log.info("run %s waits for a run that a worker of its version will look at: %s", record.id, error)
         return bool(children)
 
     def _lose(self, run_id: str, child: str) -> None:
@@ -204,6 +220,8 @@ class Committer:
             return self.store.load(run_id).record.terminal
         except RunNotFoundError:
             return True
+        except UnsupportedSchemaVersionError:
+            return False
 
     def _abort_orphan(self, run_id: str) -> None:
         try:

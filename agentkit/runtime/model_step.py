@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from agentkit.providers.base import ModelRequest
 from agentkit.providers.builder import MessageBuilder
 from agentkit.record import Change, RunState, Step
 from agentkit.run import Run
+from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.leases import Held
 
 if TYPE_CHECKING:
@@ -33,14 +33,12 @@ log = logging.getLogger(__name__)
 
 LONG_WAIT_SECONDS = 2.0
 """A wait of more gives the worker back."""
-_LOOK_SECONDS = 5.0
 
 
 def run_model_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
     """Call the model and commit its answer, its failure, or the run's abort."""
     step = held.state.record.step(held.lease.step)
     assert step is not None
-    _set_deadline(runner, held, agent)
     _ModelStep(runner, held, agent, step).execute()
 
 
@@ -143,9 +141,10 @@ class _ModelStep:
         return "now"
 
     def _postpone(self, delay: float, error: ProviderError) -> None:
-        """Close this step and have another due when the wait is over."""
+        """Close this step and have another due when the wait is over, or the run's time."""
         held, waiting = self._held, self._step
-        at = now_ms() + round(delay * 1000)
+        left = time_left(held.state.record, self._all)
+        at = now_ms() + round((delay if left is None else max(0.0, min(delay, left))) * 1000)
 
         def transition(state: RunState) -> Change:
             if state.record.abort is not None:
@@ -167,7 +166,7 @@ class _ModelStep:
             return
         self._sink.emit(*(ev.message_update(update) for update in builder.finish()))
         updates = self._sink.drain()
-        error = ("limit_time", "the run has used up its time (timeout)") if reason == "deadline" else None
+        error = TIME_IS_OVER if reason == "deadline" else None
         if failure is not None and error is None:
             error = (getattr(failure, "code", "step_failed"), str(failure))
 
@@ -196,24 +195,3 @@ class _ContextError(Exception):
     """The application's transform_context failed."""
 
     code = "step_failed"
-
-
-def _set_deadline(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
-    record = held.state.record
-    timeout = agent.agent.limits.override(record.limits).timeout
-    if timeout is not None and record.active_since is not None:
-        spent = record.active_ms + now_ms() - record.active_since
-        ends = time.monotonic() + timeout - spent / 1000
-        cancel = weakref.ref(held.cancel)
-
-        def look() -> None:
-            alive = cancel()
-            if alive is None:
-                return
-            left = ends - time.monotonic()
-            if left <= 0:
-                alive.cancel("deadline")
-            else:  # in small parts: a timer for the whole would outlive the step, by years if somebody asks for them
-                runner.ticker.call_later(min(left, _LOOK_SECONDS), look)
-
-        look()

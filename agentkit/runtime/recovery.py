@@ -23,9 +23,10 @@ from agentkit.errors import (
     VersionConflictError,
 )
 from agentkit.ids import now_ms
-from agentkit.loop import expire
+from agentkit.loop import expire, fail
 from agentkit.record import Step
 from agentkit.runtime.commits import Agents, Committer, look_at
+from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.nudging import Nudger
 from agentkit.store.base import DueRun, Store
 
@@ -119,7 +120,8 @@ class Recovery:
         if record.terminal:
             self._store.settle(run, (record.ended_at or now) + self._retention_ms + 1000)
             return
-        change = expire(state, self._agent(record.agent), now)
+        agent = self._agent(record.agent)
+        change = expire(state, agent, now)
         if change is not None:
             log.info("run %s: an item expired", record.id)
             self._committer.commit(change, state.version)
@@ -130,6 +132,11 @@ class Recovery:
             looks.append(expires)
         if self._committer.visit(record):
             looks.append(now + self._lease_ms)
+            left = time_left(record, agent) if agent is not None and not record.steps else None
+            if left is not None and left <= 0:  # nobody else would notice
+                self._committer.commit(fail(state, *TIME_IS_OVER, now), state.version)
+            elif left is not None:
+                looks.append(now + round(left * 1000) + 1)
         for step in record.steps:
             if step.at is not None and step.at > now:
                 looks.append(step.at)

@@ -22,6 +22,7 @@ from agentkit.loop import abort, fail
 from agentkit.messages import AssistantMessage, StopReason, zero_usage
 from agentkit.record import Change, RunRecord, RunState
 from agentkit.runtime.commits import Agents, Committer
+from agentkit.runtime.deadlines import watch
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
 from agentkit.runtime.nudging import Nudger
@@ -117,6 +118,7 @@ class StepRunner:
                 # Recovery nudges again, and another worker may know the agent.
                 self.store.release(held.lease, untouched=True)
                 return
+            watch(self.ticker, held, agent)
             run = run_model_step if step.kind == "model" else run_tool_step
             run(self, held, agent)
 

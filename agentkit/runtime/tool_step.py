@@ -16,9 +16,10 @@ from agentkit.errors import LeaseLostError
 from agentkit.events import Event
 from agentkit.faults import fault
 from agentkit.ids import now_ms
-from agentkit.loop import delegate, doubt, finish_tool, park
+from agentkit.loop import ask_client, delegate, doubt, fail, finish_tool, park
 from agentkit.messages import Json
 from agentkit.record import Call, Change, RunState, dumps
+from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.leases import Held
 from agentkit.tools import Tool, ToolContext, ToolResult, error_result, invalid_arguments, to_result
 
@@ -61,6 +62,12 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
     elif call.answer is not None and (problems := tool.input_problems(call.args)):
         # They were valid when the call was admitted: the tool has changed while the run waited.
         result, executed = invalid_arguments(problems), True
+    elif tool.runs == "client":
+        # Its decision was taken by a process that did not know it, or it has moved to the client since.
+        ask(lambda state: ask_client(state, agent, number, now_ms()))
+        return
+    elif tool.agent is not None and call.child is None:
+        result, executed = error_result(f"the tool {call.name!r} has become a sub-agent since the call was made"), True
     elif tool.agent is not None:
         refusal = runner.committer.start_child(record, call, tool)
         if refusal is None:
@@ -84,6 +91,8 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
         if state.record.abort is not None:
             finished = (number, _stored(result), executed) if result is not None else None
             return runner.aborted(state, finished=finished)
+        if result is None and held.cancel.reason == "deadline":
+            return fail(state, *TIME_IS_OVER, now_ms())
         if result is None:
             raise LeaseLostError
         return finish_tool(state, agent, number, _stored(result), now_ms(), executed=executed)
@@ -126,6 +135,8 @@ class _Execution:
     def execute(self, tool: Tool) -> ToolResult | None:
         """The tool's result; None where the run is to end, or the step was lost, before it had one."""
         call, held = self._call, self._held
+        if held.cancel.reason == "deadline":
+            return None
 
         def update(partial: Any) -> None:
             dumps(partial)  # what is no JSON fails in the tool that gave it

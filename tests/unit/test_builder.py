@@ -113,8 +113,10 @@ def test_calls_get_ids_of_their_own_where_the_vendor_gave_none_or_one_twice() ->
     assert len(set(ids)) == 3
 
 
-def test_half_a_surrogate_pair_never_gets_into_a_text() -> None:
+def test_half_a_surrogate_pair_never_gets_into_a_text_an_id_or_a_name() -> None:
     assert built(TextDelta("a\ud83d"), TextDelta("é🏔"))[0] == [{"type": "text", "text": "a�é🏔"}]
+    [call] = built(ToolCallDelta(0, id="c\ud83d", name="n\udc00"))[0]
+    assert (call["id"], call["name"]) == ("c�", "n�")
 
 
 def test_a_message_without_its_finish_is_retryable_unless_it_is_ended_on_purpose() -> None:

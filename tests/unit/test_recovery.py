@@ -151,6 +151,21 @@ def test_an_ended_run_stays_until_it_has_expired_and_then_leaves_every_index() -
     assert app.store.loads([run_id]) == [None]
 
 
+def test_a_run_that_is_aborted_after_recovery_let_go_of_it_leaves_every_index_too() -> None:
+    @tool(decision={"type": "object"})
+    def patient(decision: Any) -> str:
+        """Wait."""
+        return ""
+
+    store = MemoryStore(retention_seconds=1)
+    app = app_of(one_call("patient"), tools=[patient], store=store, retention_seconds=1)
+    run_id = app.run()
+    recovery = app.kit.recovery()
+    wait_until(lambda: (recovery.sweep(), app.store.backlog()[0] == 0)[1], what="the index to be empty")
+    app.kit.abort(run_id)
+    wait_until(lambda: (recovery.sweep(), app.store.listing(None, 10) == [])[1], what="the run to be unlisted")
+
+
 def test_a_run_that_breaks_whoever_looks_at_it_keeps_no_other_from_being_found() -> None:
     app = app_of("hello")
     broken, run_id = app.start(), app.start()  # the older one is looked at first, each time

@@ -102,14 +102,14 @@ def test_the_next_model_is_asked_when_one_is_exhausted_or_refuses(retryable: boo
     assert kinds(kit, run.id)[-1] == "agent_end"
 
 
-def waiting_run(error: ProviderError, **policy: Any) -> tuple[AgentKit, InlineNudger, Any, Flaky]:
+def waiting_run(error: ProviderError, limits: Any = None, **policy: Any) -> tuple[AgentKit, InlineNudger, Any, Flaky]:
     """A run whose model call has failed once, and is postponed."""
     nudger, model = InlineNudger(), Flaky("first", fails=1, error=error)
     retry = RetryPolicy(**{"attempts": 2, "base": 0.001, "cap": 0.001, "deadline": 60, **policy})
     kit = AgentKit(
         [Agent("a", model, retry=retry)], store=MemoryStore(), nudger=nudger, settings=Settings(lease_seconds=1)
     )
-    handle = kit.start("a", "hi")
+    handle = kit.start("a", "hi", limits=limits)
     kit.execute(*nudger.waiting.popleft())
     return kit, nudger, handle, model
 
@@ -145,6 +145,39 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
     kit, _, handle, _ = waiting_run(ProviderError("later", retryable=True, retry_after=30.0), deadline=20)
     assert handle.run.status == "failed"
     assert kinds(kit, handle.id)[-1] == "agent_end"
+
+
+def test_a_long_wait_ends_with_the_time_of_the_run() -> None:
+    busy = ProviderError("later", retryable=True, retry_after=30.0)
+    kit, nudger, handle, _ = waiting_run(busy, limits={"timeout": 0.3})
+    recovery = kit.recovery()
+
+    def ended() -> bool:
+        recovery.sweep()
+        while nudger.waiting:
+            kit.execute(*nudger.waiting.popleft())
+        return bool(handle.run.ended)
+
+    wait_until(ended, what="the run to end")
+    assert (handle.run.status, handle.run.error["code"]) == ("failed", "limit_time")
+    assert kinds(kit, handle.id)[-1] == "agent_end"
+
+
+def test_a_steer_during_a_long_wait_follows_the_turn_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.runtime.model_step.LONG_WAIT_SECONDS", 0.1)
+    kit, nudger, handle, _ = waiting_run(ProviderError("later", retryable=True, retry_after=0.3))
+    kit.send(handle.id, "and quickly", "steer")
+    recovery = kit.recovery()
+
+    def ended() -> bool:
+        recovery.sweep()
+        while nudger.waiting:
+            kit.execute(*nudger.waiting.popleft())
+        return bool(handle.run.ended)
+
+    wait_until(ended, what="the run to end")
+    assert kinds(kit, handle.id)[-1] == "agent_end"
+    assert [m["role"] for m in handle.run.messages or []] == ["user", "assistant", "user", "assistant"]
 
 
 def test_an_inline_run_waits_itself(monkeypatch: pytest.MonkeyPatch) -> None:

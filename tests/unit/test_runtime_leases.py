@@ -187,7 +187,7 @@ def test_abort_news_that_could_not_be_read_are_read_at_the_next_beat() -> None:
 
 
 def test_the_timer_of_a_steps_deadline_does_not_outlive_the_step_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.runtime.model_step._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("agentkit.runtime.deadlines._LOOK_SECONDS", 0.01)
     app = App("hello")
     handle = app.kit.start("a", "go", limits={"timeout": 1_000_000_000})
     app.work()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -132,6 +133,86 @@ def test_a_tool_that_never_notices_is_outlived() -> None:
     run = app.check(run_id)
     assert run.status == "aborted"
     assert [m["role"] for m in run.messages] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_tool_ends_with_the_time_of_its_run(is_async: bool) -> None:
+    release = threading.Event()
+
+    if is_async:
+
+        @tool
+        async def slow() -> str:
+            """Wait."""
+            await asyncio.sleep(60)
+            return "late"
+
+    else:
+
+        @tool
+        def slow() -> str:
+            """Wait."""
+            release.wait(60)
+            return "late"
+
+    app = App(one_call("slow"), "ok", tools=[slow])
+    run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
+    run = app.work().check(run_id)
+    release.set()
+    assert (run.status, run.error["code"]) == ("failed", "limit_time")
+
+
+def test_no_tool_begins_after_the_time_of_its_run() -> None:
+    begun: list[int] = []
+
+    @tool
+    def late() -> str:
+        """Be late."""
+        begun.append(1)
+        return "late"
+
+    app = App(one_call("late"), "ok", tools=[late])
+    run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
+    app.kit.execute(*app.nudger.told.pop(0))
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() - begin > 0.3, what="the run's time to be over")
+    run = app.work().check(run_id)
+    assert (run.status, run.error["code"], begun) == ("failed", "limit_time", [])
+
+
+def test_a_tool_that_has_moved_to_the_client_since_it_was_decided_on_is_not_executed_here() -> None:
+    asked = {"decision": {"type": "object"}, "name": "show"}
+    begun: list[int] = []
+
+    def show() -> str:
+        """Show."""
+        begun.append(1)
+        return "shown here"
+
+    app = App(one_call("show"), "ok", tools=[tool(**asked)(show)])
+    run_id = app.run()
+    app.kit.resume(run_id, {})
+    app.agent = replace(app.agent, tools=(tool(runs="client", **asked)(show),))
+    run = app.another_worker().work().check(run_id)
+    assert (run.status, [item["kind"] for item in run.pending]) == ("paused", ["client_execute"])
+    app.kit.resume(run_id, result="shown there")
+    run = app.work().check(run_id)
+    assert (text_of(run.messages[2]), begun) == ("shown there", [])
+
+
+def test_a_tool_that_has_become_a_sub_agent_since_it_was_decided_on_is_an_error_for_the_model() -> None:
+    @tool(name="helper", decision={"type": "object"})
+    def asked(input: str) -> str:
+        """Help."""
+        return ""
+
+    app = App(one_call("helper", input="x"), "ok", tools=[asked])
+    run_id = app.run()
+    app.kit.resume(run_id, {})
+    app.agent = replace(app.agent, tools=(Agent("helper", ScriptedModel(["x"])).as_tool(),))
+    run = app.another_worker().work().check(run_id)
+    assert run.status == "completed"
+    assert "has become a sub-agent" in text_of(run.messages[2])
 
 
 def test_a_worker_that_knows_nothing_of_an_agent_puts_no_tool_call_in_doubt() -> None:

@@ -15,16 +15,10 @@ from agentkit import (
     Run,
     RunNotPausedError,
     ScriptedModel,
-    Settings,
     tool,
 )
 from agentkit.loop.children import MAX_DEPTH
-from agentkit.messages import text_of
-from agentkit.runtime.commits import Committer
-from agentkit.runtime.nudging import InlineNudger
-from agentkit.store.memory import MemoryStore
 from tests.event_rules import check_log
-from tests.waiting import wait_until
 
 OK = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
 
@@ -198,64 +192,3 @@ def test_two_agents_of_one_name_are_an_error_when_they_are_declared() -> None:
     helper = Agent("helper", "scripted:echo")
     with pytest.raises(ConfigurationError, match="helper"):
         AgentKit([Agent("helper", "scripted:echo"), Agent("boss", "scripted:echo", "", [helper.as_tool()])])
-
-
-@pytest.mark.parametrize(
-    ("deleted", "heard"), [(False, "helped"), (True, "which was to answer, was deleted before its answer was read")]
-)
-def test_recovery_makes_up_for_a_word_between_child_and_parent_that_was_lost(
-    monkeypatch: pytest.MonkeyPatch, deleted: bool, heard: str
-) -> None:
-    nudger, store = InlineNudger(), MemoryStore()
-    helper = Agent("helper", ScriptedModel(["helped"], name="helper"))
-    boss_model = ScriptedModel([[call("helper", input="help")], "done"], name="boss")
-    boss = Agent("boss", boss_model, "", [helper.as_tool()])
-    kit = AgentKit([boss], store=store, nudger=nudger, settings=Settings(lease_seconds=0.05))
-
-    def work() -> None:
-        while nudger.waiting:
-            kit.execute(*nudger.waiting.popleft())
-
-    handle = kit.start("boss", "go")
-    with monkeypatch.context() as patch:
-        patch.setattr(Committer, "tell_parent", lambda *_: None)
-        work()
-    assert handle.run.status == "running"
-    if deleted:
-        [child] = set(store.listing(None, 10)) - {handle.id}
-        kit.delete(child)
-    recovery = kit.recovery()
-
-    def ended() -> bool:
-        recovery.sweep()
-        work()
-        return handle.run.ended
-
-    wait_until(ended, what="the parent to hear of its child")
-    run = checked(kit, handle.id)
-    assert run.status == "completed"
-    assert heard in text_of(run.messages[2])
-    assert run.messages[2]["isError"] is deleted
-
-
-def test_recovery_aborts_a_child_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    nudger = InlineNudger()
-    cashier = Agent("cashier", ScriptedModel([[call("pay", cents=5)], "paid"], name="cashier"), "", [pay])
-    boss_model = ScriptedModel([[call("cashier", input="pay")], "done"], name="boss")
-    boss = Agent("boss", boss_model, "", [cashier.as_tool()])
-    kit = AgentKit([boss], store=MemoryStore(), nudger=nudger, settings=Settings(lease_seconds=0.05))
-    handle = kit.start("boss", "go")
-    while nudger.waiting:
-        kit.execute(*nudger.waiting.popleft())
-    [child] = children_of(kit, handle.run)
-    with monkeypatch.context() as patch:
-        patch.setattr(Committer, "_abort_orphan", lambda *_: None)
-        kit.abort(handle.id)
-    recovery = kit.recovery()
-
-    def ended() -> bool:
-        recovery.sweep()
-        return kit.get(child.id).ended
-
-    wait_until(ended, what="the orphan to be aborted")
-    assert checked(kit, child.id).status == "aborted"

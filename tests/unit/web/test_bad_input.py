@@ -104,6 +104,7 @@ VALUES: list[Any] = [
     [{"type": "image", "data": "=", "mimeType": "x"}],
     [{"role": "user"}],
     [{"role": {}, "content": "x"}],
+    [{"role": [], "content": "x"}, {"role": "user", "content": "x"}],
     [{"role": "user", "content": "x", "timestamp": 10**400}],
     [{"role": "user", "content": "x", "cache": {}}],
     [{"role": "assistant", "content": [], "usage": {"input": -1e308}}, {"role": "user", "content": "x"}],
@@ -172,9 +173,11 @@ def test_bodies_that_are_no_json_object(web: Web, paused: str, path: str) -> Non
 @pytest.mark.parametrize("path", WITH_BODY)
 def test_fields_of_every_wrong_kind(web: Web, paused: str, path: str) -> None:
     web.nudger.up = False
-    for field in [*VALID[path], "messages", "model", "reject", "result", "unknown", ""]:
+    valid = VALID[path]
+    with_history = {key: value for key, value in valid.items() if key != "input"}
+    for field in [*valid, "messages", "model", "reject", "result", "unknown", ""]:
         for value in VALUES:
-            for body in ({**VALID[path], field: value}, {field: value}):
+            for body in ({**valid, field: value}, {**with_history, field: value}, {field: value}):
                 ask(web, "POST", path.replace("{id}", paused), data=json_of(body), headers=JSON)
 
 

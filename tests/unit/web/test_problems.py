@@ -243,8 +243,9 @@ def test_a_tool_that_the_application_lost_is_a_conflict(web: Web, monkeypatch: p
 
 
 def test_an_idempotency_key_binds_one_body(web: Web) -> None:
-    def start(text: str) -> Any:
-        return web.client.post("/runs", json={"agent": "hello", "input": text}, headers={"Idempotency-Key": "k"})
+    def start(text: str, **headers: str) -> Any:
+        given = {"Idempotency-Key": "k", **headers}
+        return web.client.post("/runs", json={"agent": "hello", "input": text}, headers=given)
 
     first = start("a")
     assert start("a").json["id"] == first.json["id"]
@@ -255,6 +256,7 @@ def test_an_idempotency_key_binds_one_body(web: Web) -> None:
     web.kit.handle(first.json["id"]).wait(10)
     assert web.client.delete(f"/runs/{first.json['id']}").status_code == 204
     assert_problem(start("a"), 404, "run_not_found")
+    assert_problem(start("a", Accept="text/event-stream"), 404, "run_not_found")
     assert web.client.get("/runs").json["runs"] == []
 
 

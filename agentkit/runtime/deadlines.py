@@ -1,0 +1,47 @@
+"""When a run has used up its time, its limits' `timeout`: told to whoever works or waits on its behalf."""
+
+from __future__ import annotations
+
+import time
+import weakref
+
+from agentkit.agents import BoundAgent
+from agentkit.ids import now_ms
+from agentkit.record import RunRecord
+from agentkit.runtime.leases import Held
+from agentkit.runtime.ticker import Ticker
+
+__all__ = ["TIME_IS_OVER", "time_left", "watch"]
+
+TIME_IS_OVER = ("limit_time", "the run has used up its time (timeout)")
+"""The error of a run that ends by it: code and message."""
+_LOOK_SECONDS = 5.0
+
+
+def time_left(record: RunRecord, agent: BoundAgent) -> float | None:
+    """The seconds that a run has left, at most 0 where its time is over; None while it is paused or has no end."""
+    timeout = agent.agent.limits.override(record.limits).timeout
+    if timeout is None or record.active_since is None:
+        return None
+    return timeout - (record.active_ms + now_ms() - record.active_since) / 1000
+
+
+def watch(ticker: Ticker, held: Held, agent: BoundAgent) -> None:
+    """Cancel what a worker does for a run, for the reason "deadline", when the run's time is over."""
+    left = time_left(held.state.record, agent)
+    if left is None:
+        return
+    ends = time.monotonic() + left
+    cancel = weakref.ref(held.cancel)
+
+    def look() -> None:
+        alive = cancel()
+        if alive is None:
+            return
+        left = ends - time.monotonic()
+        if left <= 0:
+            alive.cancel("deadline")
+        else:  # in small parts: a timer for the whole would outlive the step, by years if somebody asks for them
+            ticker.call_later(min(left, _LOOK_SECONDS), look)
+
+    look()

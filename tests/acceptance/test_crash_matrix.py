@@ -286,6 +286,21 @@ def test_a_web_process_dies_while_it_aborts_a_run(shared_stack: CrashStack, poin
     stack.check(run_id, "aborted")
 
 
+def test_a_web_process_dies_between_the_abort_of_a_run_and_of_its_sub_agents(shared_stack: CrashStack) -> None:
+    stack = shared_stack
+    run_id = stack.begin("boss", FAMILY)
+    [item] = wait_until(lambda: stack.web_b.get(run_id)["pending"], what="the pause")
+    child = item["runId"]
+    with redis.Redis.from_url(stack.store.url) as client:
+        wait_until(lambda: client.zscore("agentkit:due", child) is None, what="recovery to let go of who waits")
+    stack.web_fault.write_text("after commit 1")
+    stack.ask(f"/runs/{run_id}/abort", {})
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: stack.web_b.get(child)["status"] == "aborted", what="the end of the sub-agent's run")
+    stack.check(run_id, "aborted")
+    stack.check(child, "aborted")
+
+
 @pytest.mark.parametrize("agent", ["till", "haunted"])
 def test_a_step_that_kills_each_worker_ends_its_run(shared_stack: CrashStack, agent: str) -> None:
     stack = shared_stack

@@ -67,6 +67,11 @@ class Tab:
     def decision(self) -> Locator:
         return self.page.locator(".decision")
 
+    @property
+    def news(self) -> Locator:
+        """What those hear who do not see the page."""
+        return self.page.locator("p.hidden[role=status]")
+
     def tool(self, name: str) -> Locator:
         return self.page.locator(f"[data-tool={name}]")
 

@@ -120,10 +120,16 @@ def test_a_tab_that_opens_in_the_background_is_there_when_one_looks(tab: Tab) ->
 def test_two_decisions_of_one_turn_are_answered_one_by_one(stack: Stack, tab: Tab) -> None:
     run_id = tab.begin("support", script([REFUND, call("refund", order_id="B-2", cents=1)], "Both are done."))
     expect(tab.decision).to_have_count(2)
+    expect(tab.news).to_have_text("refund waits for your answer (1 of 2).")
     for left, name in ((1, "No"), (0, "Yes")):
         tab.decision.first.get_by_label(name).check()
-        tab.decision.first.get_by_role("button", name="Submit").click()
+        tab.decision.first.get_by_role("button", name="Submit").press("Enter")
         expect(tab.decision).to_have_count(left)
+        if left:  # the focus went on to what is to be answered next, and the answered call is still to come
+            expect(tab.decision).to_be_focused()
+            expect(tab.news).to_have_text("refund waits for your answer.")
+            expect(tab.tool("refund").first).to_have_attribute("data-state", "next")
+    expect(tab.page.get_by_label("Message")).to_be_focused()
     tab.expect_answer("Both are done.")
     assert len(stack.ledger.entries(run=run_id, tool="refund")) == 2
 
@@ -131,8 +137,9 @@ def test_two_decisions_of_one_turn_are_answered_one_by_one(stack: Stack, tab: Ta
 def test_a_stopped_run_keeps_what_was_said_and_another_may_follow(stack: Stack, tab: Tab) -> None:
     first = tab.begin("support", script(SENTENCE * 20, delay=0.05))
     expect(tab.answer).to_contain_text("This is said")
-    tab.press("Stop")
+    tab.page.get_by_role("button", name="Stop").press("Enter")
     expect(tab.page.locator(".mark")).to_have_text("Stopped")
+    expect(tab.page.get_by_label("Message")).to_be_focused()
     stack.wait_for(first, "aborted")
     expect(tab.answer).to_contain_text("This is said")
     tab.say(script("Here again."))
@@ -162,6 +169,13 @@ def test_what_a_model_says_is_text_and_never_code(tab: Tab) -> None:
     assert tab.page.title() == "agentkit"
 
 
+def test_a_text_that_no_parser_survives_is_shown_as_it_is(tab: Tab) -> None:
+    tab.begin("support", script(">" * 3000))
+    tab.expect_answer(">" * 3000)
+    tab.page.reload()
+    tab.expect_answer(">" * 3000)
+
+
 def test_a_failed_run_says_so_and_can_be_tried_again(stack: Stack, tab: Tab) -> None:
     first = tab.begin("support", script([call("look_up", order_id="A-1")]))  # the script ends where more is asked for
     expect(tab.page.get_by_role("alert")).to_contain_text("The run failed", timeout=15_000)
@@ -170,12 +184,24 @@ def test_a_failed_run_says_so_and_can_be_tried_again(stack: Stack, tab: Tab) -> 
     tab.run_id(before=first)
 
 
+def test_a_refusal_is_no_failed_run(tab: Tab) -> None:
+    problem = {"status": 413, "code": "payload_too_large", "detail": "the body is larger than 10 MB"}
+    tab.page.route("**/runs", lambda route: route.fulfill(status=413, json=problem))
+    tab.say("Hello")
+    expect(tab.page.get_by_role("alert").get_by_text("the body is larger than 10 MB", exact=True)).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_all_is_in_reach(open_tab: Callable[..., Tab], scheme: str) -> None:
     tab = open_tab(viewport={"width": 360, "height": 640}, has_touch=True, color_scheme=scheme)
     run_id = tab.begin("support", script([REFUND], "It is done."))
     tab.decision.get_by_label("Yes").check()
     tab.press("New chat")
+    tab.press("Show recent runs")
+    expect(tab.page.get_by_role("button", name="Close", exact=True).last).to_be_focused()
+    expect(tab.page.locator("main")).to_have_attribute("inert", "")  # what lies behind is out of reach
+    tab.page.keyboard.press("Escape")
+    expect(tab.page.get_by_role("button", name="Show recent runs")).to_be_focused()
     tab.press("Show recent runs")
     tab.page.get_by_role("navigation").locator(f"a[href*='{run_id}']").click()
     expect(tab.decision).to_be_visible()

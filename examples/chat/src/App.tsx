@@ -1,5 +1,5 @@
 /** The page: recent runs at the side, one conversation in the middle. */
-import { useCallback, useEffect, useState } from "react"
+import { useCallback, useEffect, useRef, useState } from "react"
 import { Conversation } from "./Conversation"
 import { Icon } from "./icons"
 import { usePlace } from "./place"
@@ -11,6 +11,7 @@ export function App() {
   const agents = useServer<{ agents: Agent[] }>("/agents")
   const [chosen, choose] = useState<string>()
   const [drawer, setDrawer] = useState(false)
+  const opener = useRef<HTMLButtonElement>(null)
   const close = useCallback(() => setDrawer(false), [])
   const visit = (runId?: string) => {
     close()
@@ -21,14 +22,23 @@ export function App() {
     addEventListener("keydown", key)
     return () => removeEventListener("keydown", key)
   }, [close])
+  useEffect(() => {
+    if (!drawer) return
+    const phone = matchMedia("(max-width: 47rem)") // as in layout.css: where it is no more, the side is no drawer
+    phone.addEventListener("change", close)
+    return () => {
+      phone.removeEventListener("change", close)
+      opener.current?.focus()
+    }
+  }, [drawer, close])
 
   const known = agents.data?.agents
   return (
     <div className="page">
       <Sidebar isOpen={drawer} runId={place.runId} onVisit={visit} onClose={close} />
-      <main>
+      <main inert={drawer}>
         <header className="bar">
-          <button type="button" className="ghost only-phone" onClick={() => setDrawer(true)}>
+          <button type="button" className="ghost only-phone" ref={opener} onClick={() => setDrawer(true)}>
             <Icon name="menu" />
             <span className="hidden">Show recent runs</span>
           </button>

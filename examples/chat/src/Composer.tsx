@@ -1,5 +1,6 @@
 /** Where one types. Enter sends, Shift+Enter begins a new line; while a run is going on, what is sent steers it. */
 import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from "react"
+import { HAS_KEYBOARD, passesFocusOn } from "./focus"
 import { Icon } from "./icons"
 
 interface Props {
@@ -14,7 +15,7 @@ export function Composer({ isBusy, isPaused, onSay, onStop }: Props) {
   const [text, setText] = useState("")
   const field = useRef<HTMLTextAreaElement>(null)
   useEffect(() => {
-    if (matchMedia("(hover: hover)").matches) field.current?.focus() // on a phone the keyboard would jump up
+    if (matchMedia(HAS_KEYBOARD).matches) field.current?.focus()
   }, [])
   // biome-ignore lint/correctness/useExhaustiveDependencies: the height follows the text
   useLayoutEffect(() => {
@@ -60,7 +61,7 @@ export function Composer({ isBusy, isPaused, onSay, onStop }: Props) {
         onKeyDown={key}
       />
       {isBusy && (
-        <button type="button" className="round stop" onClick={onStop} title="Stop">
+        <button type="button" className="round stop" onClick={onStop} title="Stop" ref={passesFocusOn}>
           <Icon name="stop" />
           <span className="hidden">Stop</span>
         </button>

@@ -1,6 +1,7 @@
 /** A pending item: what the tool would do, and a form for the answer, made from the item's JSON Schema. */
 import type { JsonObject, PendingItem, UseChatResult } from "@agentkit/react"
 import { Suspense, useId, useRef, useState } from "react"
+import { passesFocusOn } from "./focus"
 import { AnyForm } from "./form/AnyForm"
 import type { Filled } from "./form/AnyJson"
 import { Icon } from "./icons"
@@ -35,7 +36,7 @@ export function Decision({ item, tool, chat }: Props) {
   const answer = useRef<Filled>(null)
   const edited = useRef<Filled>(null)
   const words = WORDS[kind]
-  const mayEdit = kind !== "in_doubt" && Object.keys((tool?.parameters.properties as object) ?? {}).length > 0
+  const mayEdit = kind === "decision" && Object.keys((tool?.parameters.properties as object) ?? {}).length > 0
 
   const submit = async () => {
     const changed = isEditing ? edited.current?.read() : undefined
@@ -52,7 +53,7 @@ export function Decision({ item, tool, chat }: Props) {
     if (!isTaken) setSending(false)
   }
   return (
-    <section className="decision" aria-labelledby={`${id}-title`}>
+    <section className="decision" aria-labelledby={`${id}-title`} tabIndex={-1} ref={passesFocusOn}>
       <header>
         <Icon name="hand" />
         <h3 id={`${id}-title`}>{words.title}</h3>
@@ -95,7 +96,11 @@ export function Decision({ item, tool, chat }: Props) {
             </label>
           )}
           <div className="actions">
-            <button type="submit" className={mode === "reject" ? "danger" : "primary"} disabled={isSending}>
+            <button
+              type="submit"
+              className={mode === "reject" ? "danger" : "primary"}
+              aria-disabled={isSending} // `disabled` would lose the focus
+            >
               {mode === "reject" ? "Reject" : "Submit"}
             </button>
             {kind !== "in_doubt" && (

@@ -39,7 +39,7 @@ export function Answer({ message, call, isOpen, children }: AnswerProps) {
       {content.map((block, at) => {
         const key = `${at}`
         const grows = isOpen && at === content.length - 1
-        if (block.type === "text") return <Markdown key={key} text={block.text} />
+        if (block.type === "text") return <Markdown key={key} text={block.text} grows={grows} />
         if (block.type === "thinking") return <Thinking key={key} text={block.thinking} grows={grows} />
         return (
           <Fragment key={key}>
@@ -98,8 +98,8 @@ function stateOf({ result, execution, isPending, isBusy }: Call, grows: boolean)
   }
   if (isPending) return "waiting"
   if (execution?.status === "done") return execution.isError ? "failed" : "done"
-  if (grows) return "writing"
   if (execution && isBusy) return "running"
+  if (grows) return "writing"
   return isBusy ? "next" : "left"
 }
 

@@ -1,4 +1,5 @@
 /** Recent runs, newest first, one line per conversation; and where else to look. */
+import { useEffect, useRef } from "react"
 import { Icon } from "./icons"
 import { url } from "./place"
 import { API, type ListedRun, type Readiness, useServer } from "./server"
@@ -15,6 +16,10 @@ export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
   const { data } = useServer<{ runs: ListedRun[] }>("/runs?limit=50", 4000, runId)
   const { data: ready, trouble } = useServer<Readiness>("/readyz", 8000)
   const runs = latest(data?.runs ?? [])
+  const closer = useRef<HTMLButtonElement>(null)
+  useEffect(() => {
+    if (isOpen) closer.current?.focus()
+  }, [isOpen])
   return (
     <>
       <button
@@ -28,7 +33,7 @@ export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
       <aside className={isOpen ? "side open" : "side"} aria-label="Recent runs">
         <div className="side-head">
           <span className="brand">agentkit</span>
-          <button type="button" className="ghost only-phone" onClick={onClose}>
+          <button type="button" className="ghost only-phone" ref={closer} onClick={onClose}>
             <Icon name="close" />
             <span className="hidden">Close</span>
           </button>

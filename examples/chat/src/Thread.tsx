@@ -33,14 +33,14 @@ export function Thread({ chat, agent, unseen }: Props) {
   return (
     <>
       <div className="thread" ref={box}>
-        <div className="column">
+        <div className="column" tabIndex={-1}>
           {rounds.map(({ key, said, answer, results }, at) => {
             const isLast = at === rounds.length - 1
             const call = (id: string): Call => ({
               result: results.find((result) => result.toolCallId === id),
               execution: isLast ? chat.tools[id] : undefined,
               isPending: isLast && pending.some((item) => item.toolCallId === id),
-              isBusy: isLast && isStreaming,
+              isBusy: isLast && (isStreaming || status === "paused"),
             })
             return (
               <Fragment key={key}>
@@ -92,8 +92,9 @@ export function Thread({ chat, agent, unseen }: Props) {
 }
 
 /** For those who hear the page: not every token, but every turn of events. */
-function news({ status, messages, pendingDecisions: [item] }: UseChatResult): string {
-  if (item) return `${item.toolName} waits for your answer.`
+function news({ status, messages, pendingDecisions: items }: UseChatResult): string {
+  const place = items.length > 1 ? ` (1 of ${items.length})` : ""
+  if (items[0]) return `${items[0].toolName} waits for your answer${place}.`
   if (status === "streaming" || status === "submitted") return "The agent is answering."
   const last = messages.at(-1)
   return last?.role === "assistant" ? `The agent said: ${textOf(last.content)}` : ""

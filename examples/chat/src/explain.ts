@@ -8,6 +8,9 @@ const WORDS: Record<string, string> = {
   decision_expired: "The time for this answer is over.",
   decision_not_found: "Nobody waits for this answer any more.",
   run_not_paused: "Nobody waits for this answer any more.",
+  run_active: "A run is going on already.",
+  no_run: "No run is going on any more.",
+  client_error: "This page made a mistake.",
   run_not_found: "There is no such run (any more).",
   decision_invalid: "The answer is not complete yet.",
   input_invalid: "The changed input does not fit the tool.",
@@ -27,5 +30,5 @@ export function explain(error: AgentKitError): string {
     const problems = error.errors.map(({ path, message }) => `${path.slice(1) || "the answer"} ${message}`)
     return `${known ?? error.message} ${problems.join("; ")}.`
   }
-  return known ?? `The run failed: ${error.message}`
+  return known ?? (error.status ? error.message : `The run failed: ${error.message}`) // a run's own error has no status
 }

@@ -10,13 +10,13 @@
  * 3. State first, then listeners, then callbacks. Methods never reject: what went wrong is `error` and `onError`.
  * 4. Without subscribers nothing is read and nothing is told; the next subscriber goes on where it stopped.
  */
-import { type Answer, Client, textOf } from "./client"
-import { AgentKitError } from "./errors"
+import { type Answer, Client } from "./client"
+import { AgentKitError, known, textOf } from "./errors"
 import { follow } from "./follow"
 import type { AnswerOptions, ChatOptions, ChatSnapshot, ClientTool } from "./options"
 import { Session } from "./session"
 import { look, toolOf } from "./snapshot"
-import type { AgentEvent, Message, PendingItem, UserContent } from "./types"
+import type { AgentEvent, Message, PendingItem, RunStatus, UserContent } from "./types"
 
 /** Codes that say that an item is not pending any more. */
 const GONE = ["decision_conflict", "decision_expired", "decision_not_found", "run_not_paused"]
@@ -31,8 +31,10 @@ export class Chat {
   /** What was refused last, while the run itself is well. */
   #refused: AgentKitError | undefined
   readonly #listeners = new Set<() => void>()
-  /** Decision ids that were told or executed here. */
+  /** Decision ids that a person was told of … */
   readonly #told = new Set<string>()
+  /** … or that a tool of this page took on. */
+  readonly #executed = new Set<string>()
   readonly #answering = new Set<string>()
   readonly #initial: ChatSnapshot
   #snapshot: ChatSnapshot
@@ -45,9 +47,10 @@ export class Chat {
     this.#snapshot = this.#initial = look(this.#session, options)
   }
 
-  /** New options: for the next requests, callbacks and client tools. */
+  /** New options: for the next requests and callbacks; a new client tool executes what waits for it already. */
   configure(options: ChatOptions): void {
     this.#options = options
+    if (this.#listeners.size) this.#offer(this.#session)
   }
 
   // -- the store
@@ -71,7 +74,7 @@ export class Chat {
   // -- what a person does; each resolves to whether the server took it
 
   /** Starts a run with the conversation so far and a new message of the user. Not while a run is going on. */
-  readonly send = async (content: UserContent): Promise<boolean> => {
+  readonly send = (content: UserContent): Promise<boolean> => {
     return this.#start([...this.#snapshot.messages, { role: "user", content, timestamp: Date.now() }])
   }
 
@@ -80,7 +83,7 @@ export class Chat {
     const messages = this.#snapshot.messages
     const last = messages.findLastIndex((message) => message.role === "user")
     return last < 0
-      ? this.#refuse("no_run", "there is no message to run again")
+      ? this.#refuse("no_run", "there is nothing to run again")
       : this.#start(messages.slice(0, last + 1))
   }
 
@@ -99,16 +102,21 @@ export class Chat {
     return this.#respond(options, () => ({ reject: { reason } }))
   }
 
-  /** Ends the run. From this moment on nothing changes here by itself, whatever is still under way. */
+  /**
+   * Ends the run, also one that the server does not show any more. From this moment on nothing changes here by
+   * itself, whatever is still under way. The server is told until it has heard it.
+   */
   readonly abort = async (reason?: string): Promise<boolean> => {
     const session = this.#session
-    if (!session.isBusy) return false
+    if (session.ended || !(session.isBusy || session.runId)) return false
     session.stop(true)
-    this.#refused = undefined
+    this.#refused = session.lost = undefined
     this.#emit()
     this.#finish(session)
-    const runId = session.runId ?? (await session.started) // a start that is under way is aborted when it has an id
-    return runId !== undefined && this.#try(session, () => this.#client.abort(runId, reason))
+    await session.started // a start that is under way is aborted when it has an id
+    const { runId } = session
+    const untilHeard = new AbortController().signal
+    return !!runId && this.#try(session, () => this.#client.abort(runId, reason, untilHeard))
   }
 
   /** A message for the run that is going on: its next model call sees it. */
@@ -119,9 +127,13 @@ export class Chat {
 
   /** Follows the run again, after an error or (with `followDecisions: false`) a pause. */
   readonly rejoin = (): void => {
-    const session = this.#session
-    if (!session.runId) return
-    session.lost = this.#refused = undefined
+    const { runId, lost } = this.#session
+    if (!runId) return
+    if (lost?.code === "invalid_last_event_id") {
+      // The server has forgotten what was seen last: the run is joined as after a reload.
+      this.#session = new Session(this.#snapshot.messages, runId)
+    }
+    this.#session.lost = this.#refused = undefined
     this.#goOn(true)
     this.#emit()
   }
@@ -136,20 +148,14 @@ export class Chat {
     this.#session = session
     this.#refused = undefined
     const request = async () => {
-      const run = await this.#client.start({ ...call(body), agent, messages }, session.key)
+      const more = typeof body === "function" ? body() : body
+      const run = await this.#client.start({ ...more, agent, messages }, session.key)
       session.runId = run.id
-      return run.id
     }
-    const begun = request()
-    session.started = begun.catch(() => undefined)
+    session.started = request().catch((error) => this.#lose(session, error))
     this.#emit()
-    try {
-      await begun
-    } catch (error) {
-      this.#lose(session, error)
-      return false
-    }
-    if (!this.#isCurrent(session)) return false
+    await session.started
+    if (!session.runId || !this.#isCurrent(session)) return false
     this.#emit()
     this.#goOn()
     return true
@@ -186,9 +192,15 @@ export class Chat {
   }
 
   async #read(session: Session, runId: string, signal: AbortSignal): Promise<void> {
-    const isRejoin = !session.started && session.seq === 0
+    const onConnection = (connected: boolean) => {
+      if (!signal.aborted && session.reconnecting === connected) {
+        session.reconnecting = !connected
+        this.#emit()
+      }
+    }
+    const isRejoin = !session.started && !session.seq
     if (isRejoin) {
-      const run = await this.#client.get(runId, signal)
+      const run = await this.#client.get(runId, signal, () => onConnection(false))
       if (signal.aborted) return
       session.join(run)
       this.#emit()
@@ -199,11 +211,7 @@ export class Chat {
       after: session.seq,
       signal,
       onEvents: (events) => this.#take(session, events),
-      onConnection: (connected) => {
-        if (signal.aborted || session.reconnecting === !connected) return
-        session.reconnecting = !connected
-        this.#emit()
-      },
+      onConnection,
     })
   }
 
@@ -216,7 +224,6 @@ export class Chat {
       this.#tell(session, "onEvent", event)
       if (event.type === "message_end") this.#tell(session, "onMessage", event.message)
     }
-    if (session.stopped) return
     this.#offer(session)
     if (session.ended && !session.stopped) {
       const { failure } = session
@@ -230,9 +237,10 @@ export class Chat {
   /** Tells of items that are new, or executes them. */
   #offer(session: Session): void {
     for (const item of session.pending) {
-      if (this.#told.has(item.decisionId)) continue
-      this.#told.add(item.decisionId)
       const tool = toolOf(item, this.#options)
+      const seen = tool ? this.#executed : this.#told
+      if (session.stopped || seen.has(item.decisionId)) continue
+      seen.add(item.decisionId)
       if (tool) void this.#execute(session, item, tool)
       else this.#tell(session, "onDecisionPending", item)
     }
@@ -242,9 +250,10 @@ export class Chat {
     const { toolCallId, input } = item
     const context = { runId: item.runId ?? session.runId ?? "", toolCallId, signal: session.life.signal }
     let result: unknown
+    this.#emit() // a person may have been asked for it until now
     try {
-      result = (await tool(input, context)) ?? null
-      JSON.stringify(result) // what is no JSON is the tool's mistake
+      const given = (await tool(input, context)) ?? null
+      result = JSON.parse(JSON.stringify(given)) // what JSON has no word for is the tool's mistake
     } catch (error) {
       result = { content: textOf(error), isError: true }
     }
@@ -270,12 +279,12 @@ export class Chat {
     this.#answering.add(decisionId)
     const taken = await this.#try(session, async () => {
       try {
-        const run = await this.#client.answer(runId, { ...answer, decisionId, toolCallId }, life)
-        session.answered(decisionId, run.lastSeq)
+        await this.#client.answer(runId, { ...answer, decisionId, toolCallId }, life)
+        session.answered.add(decisionId)
       } catch (error) {
         if (life?.aborted) return
         if (!GONE.includes((error as AgentKitError).code)) throw error
-        session.answered(decisionId, session.view.seq) // by somebody else, or nobody needs it any more
+        session.answered.add(decisionId) // by somebody else, or nobody needs it any more
         if (!life) throw error
       }
     })
@@ -285,21 +294,26 @@ export class Chat {
 
   // -- requests beside the stream
 
-  async #message(content: UserContent, when: "steer" | "followUp"): Promise<boolean> {
+  #message(content: UserContent, when: "steer" | "followUp"): Promise<boolean> {
     const session = this.#session
-    const runId = session.isBusy ? (session.runId ?? (await session.started)) : undefined
-    if (!runId) return this.#refuse("no_run", "no run is going on")
-    return this.#try(session, () => this.#client.message(runId, content, when))
+    return this.#try(session, async () => {
+      await session.started
+      const { runId, isBusy } = session
+      if (!runId || !isBusy) throw new AgentKitError("no_run", "no run is going on")
+      await this.#client.message(runId, content, when)
+    })
   }
 
+  /** What fails after an abort that came meanwhile is told to nobody. */
   async #try(session: Session, request: () => Promise<unknown>): Promise<boolean> {
+    const { stopped } = session
     this.#refused = undefined
     try {
       await request()
       if (this.#isCurrent(session)) this.#emit()
       return true
     } catch (error) {
-      if (session === this.#session) this.#complain(known(error))
+      if (session === this.#session && session.stopped === stopped) this.#complain(known(error))
       return false
     }
   }
@@ -319,11 +333,8 @@ export class Chat {
   /** The server refuses to start or to show the session's run. */
   #lose(session: Session, caught: unknown): void {
     if (!this.#isCurrent(session)) return
-    const error = known(caught)
-    session.lost = error
-    session.reconnecting = false
-    this.#emit()
-    this.#tell(session, "onError", error)
+    session.lost = known(caught)
+    this.#complain(session.lost)
   }
 
   #isCurrent(session: Session): boolean {
@@ -332,10 +343,10 @@ export class Chat {
 
   // -- telling
 
+  /** Of a session that has ended. */
   #finish(session: Session): void {
     const { messages, usage, runId } = this.#snapshot
-    const { status } = session.view
-    if (!status) return
+    const status = session.view.status as RunStatus
     this.#tell(session, "onFinish", { runId, status, messages, usage, error: session.failure })
   }
 
@@ -354,14 +365,4 @@ export class Chat {
     this.#snapshot = look(this.#session, this.#options, this.#refused)
     for (const listener of [...this.#listeners]) listener()
   }
-}
-
-function call<T extends object>(value: T | (() => T) | undefined): T | undefined {
-  return typeof value === "function" ? value() : value
-}
-
-function known(error: unknown): AgentKitError {
-  return error instanceof AgentKitError
-    ? error
-    : new AgentKitError("client_error", textOf(error), { cause: error })
 }

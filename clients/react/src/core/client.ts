@@ -2,7 +2,7 @@
  * The HTTP calls of the protocol. A call is sent again only where that cannot do anything twice. It knows
  * nothing of pages: no state is kept between calls.
  */
-import { AgentKitError, errorOf, notAgentKit } from "./errors"
+import { AgentKitError, errorOf, known, notAgentKit } from "./errors"
 import type { JsonObject, Limits, Message, Run, UserContent } from "./types"
 import { Backoff, type RetryOptions, sleep } from "./wait"
 
@@ -41,11 +41,13 @@ interface Call {
   headers?: Record<string, string>
   /** Doing it twice does it twice: it is not sent again where the answer got lost. */
   once?: boolean
+  /** Where it is given, the call is sent until it aborts, however often that is. */
   signal?: AbortSignal | undefined
-  /** Sent until the signal aborts, however often that is. */
-  isPatient?: boolean
+  /** Told each time before the call waits to be sent again. */
+  onAway?: (() => void) | undefined
 }
 
+/** What is given a signal is sent until that aborts; all else a few times (`retry.attempts`). */
 export class Client {
   readonly #options: () => ConnectionOptions
 
@@ -62,11 +64,12 @@ export class Client {
     return this.#json("POST", "/runs", { body, headers: { "idempotency-key": key } })
   }
 
-  get(runId: string, signal?: AbortSignal): Promise<Run> {
-    return this.#json("GET", path(runId), { signal })
+  /** `onAway`: told as often as the server does not answer, and is about to be asked again. */
+  get(runId: string, signal?: AbortSignal, onAway?: () => void): Promise<Run> {
+    return this.#json("GET", path(runId), { signal, onAway })
   }
 
-  /** With `decisionId` the same answer may come twice; with a signal it is sent until that aborts. */
+  /** With `decisionId` the same answer may come twice. */
   answer(
     runId: string,
     answer: Answer & { decisionId: string; toolCallId: string },
@@ -74,11 +77,11 @@ export class Client {
   ): Promise<Run> {
     const other = this.#options().resumeApi
     const url = typeof other === "function" ? other(runId) : other
-    return this.#json("POST", path(runId, "/resume"), { body: answer, signal, isPatient: !!signal }, url)
+    return this.#json("POST", path(runId, "/resume"), { body: answer, signal }, url)
   }
 
-  abort(runId: string, reason?: string): Promise<Run> {
-    return this.#json("POST", path(runId, "/abort"), { body: reason ? { reason } : {} })
+  abort(runId: string, reason?: string, signal?: AbortSignal): Promise<Run> {
+    return this.#json("POST", path(runId, "/abort"), { body: { reason }, signal })
   }
 
   message(runId: string, message: UserContent, when: "steer" | "followUp"): Promise<Run> {
@@ -109,26 +112,22 @@ export class Client {
         return await response.json().catch((cause: unknown) => {
           throw notAgentKit({ status: response.status, cause })
         })
-      } catch (error) {
-        const known = error as AgentKitError
+      } catch (caught) {
+        const error = known(caught)
         // What the server refused as a whole (503) was not done; of what got lost nobody knows.
-        const again = known.isTemporary && (!call.once || [429, 503].includes(known.status))
-        if (!again || (sent >= attempts && !call.isPatient) || call.signal?.aborted) throw known
-        await sleep(backoff.next(known.retryAfter), call.signal)
+        const again = error.isTemporary && (!call.once || [429, 503].includes(error.status))
+        if (!again || (call.signal?.aborted ?? sent >= attempts)) throw error
+        call.onAway?.()
+        await sleep(backoff.next(error.retryAfter), call.signal)
       }
     }
   }
 
-  /** One request; every failure is an AgentKitError. */
+  /** One request. What it throws is an AgentKitError, or the page's own mistake. */
   async #fetch(method: string, at: string, { body, headers, signal }: Call, url?: string): Promise<Response> {
     const options = this.#options()
     const send = options.fetch ?? fetch
-    let text: string | null
-    try {
-      text = body ? JSON.stringify(body) : null
-    } catch (cause) {
-      throw new AgentKitError("client_error", textOf(cause), { cause })
-    }
+    const text = body ? JSON.stringify(body) : null
     let response: Response
     try {
       // A token that could not be had is like a server that could not: it is tried again.
@@ -155,8 +154,4 @@ export class Client {
 
 function path(runId: string, more = ""): string {
   return `/runs/${encodeURIComponent(runId)}${more}`
-}
-
-export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }

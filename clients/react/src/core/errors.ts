@@ -50,12 +50,23 @@ export async function errorOf(response: Response): Promise<AgentKitError> {
   try {
     const { code, detail, title, errors } = await response.json()
     if (typeof code === "string") {
-      return new AgentKitError(code, detail || title || code, { status, errors: errors ?? [], retryAfter })
+      return new AgentKitError(code, detail || title || code, { status, errors, retryAfter })
     }
   } catch {
     // no problem document: told below
   }
   return notAgentKit({ status, retryAfter })
+}
+
+/** Of whatever was thrown: what is no AgentKitError is the page's own mistake. */
+export function known(error: unknown): AgentKitError {
+  return error instanceof AgentKitError
+    ? error
+    : new AgentKitError("client_error", textOf(error), { cause: error })
+}
+
+export function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /** An answer of something that does not speak the protocol. */

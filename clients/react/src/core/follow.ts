@@ -37,23 +37,20 @@ export async function follow(client: Client, runId: string, following: Following
     const fresh: AgentEvent[] = []
     let gap = false
     for (const event of got) {
-      const seq = event.type === "stream_reset" ? event.run.lastSeq : event.seq
-      if (event.type !== "stream_reset") {
+      const isReset = event.type === "stream_reset"
+      const seq = isReset ? event.run.lastSeq : event.seq
+      if (!isReset) {
         if (seq <= last) continue
         gap = seq > last + 1
         if (gap) break // a broken stream: what is missing is in the log
       }
       last = seq
       fresh.push(event)
-      ended = event.type === "agent_end" || (event.type === "stream_reset" && isTerminal(event.run.status))
+      ended = isReset ? isTerminal(event.run.status) : event.type === "agent_end"
     }
     if (fresh.length) {
       backoff.reset()
-      try {
-        onEvents(fresh)
-      } catch (cause) {
-        throw notAgentKit({ cause })
-      }
+      onEvents(fresh)
     }
     return gap || ended || signal.aborted
   }
@@ -77,11 +74,12 @@ export async function follow(client: Client, runId: string, following: Following
           return take(events)
         },
       })
-    } catch (error) {
+    } catch (cause) {
       if (signal.aborted) return
-      // Whatever breaks a body while it is read is a lost connection; only our own errors know better.
-      if (error instanceof AgentKitError && !error.isTemporary) throw error
-      wait = error instanceof AgentKitError ? error.retryAfter : undefined
+      // A stream that cannot be read is not the protocol's.
+      const error = cause instanceof AgentKitError ? cause : notAgentKit({ cause })
+      if (!error.isTemporary) throw error
+      wait = error.retryAfter
     } finally {
       clearTimeout(watchdog)
       connection.abort()

@@ -22,7 +22,7 @@ export interface ClientToolContext {
 
 /**
  * Executes a tool of `runs="client"` in this page. What it returns or resolves to is the result: any JSON, content
- * blocks, or `{content, isError?, details?}`. What it throws becomes an error result.
+ * blocks, or `{content, isError?, details?}`. What it throws becomes an error result, as does what is no JSON.
  */
 // biome-ignore lint/suspicious/noExplicitAny: the tool's own parameters, which only its author knows
 export type ClientTool = (input: any, context: ClientToolContext) => unknown

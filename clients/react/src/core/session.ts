@@ -12,8 +12,8 @@ export class Session {
   /** Aborts when this chat is done with the run. */
   readonly life = new AbortController()
   runId: string | undefined
-  /** The id of a run that was started here, when the server has answered; of a refused one undefined. */
-  started: Promise<string | undefined> | undefined
+  /** Of a run that is started here: when the server has answered. Unless it refused, `runId` is there then. */
+  started: Promise<void> | undefined
   /** The present reading of events. */
   reading: AbortController | undefined
   reconnecting = false
@@ -24,11 +24,12 @@ export class Session {
   /** Why the run failed. One object, so that it is told once. */
   failure: AgentKitError | undefined
 
+  /** Decision ids that were answered here. An answer is final, whatever older news the log has yet to tell. */
+  readonly answered = new Set<string>()
+
   #state: RunState
   /** The snapshot that is shown while the log is replayed up to it. */
   #ahead: RunState | undefined
-  /** Answered here: by decision id, the run's last seq then. Older news of the item are not believed. */
-  readonly #answered = new Map<string, number>()
 
   constructor(history: readonly Message[], runId?: string) {
     this.#state = { ...EMPTY, ...conversation(history) }
@@ -50,13 +51,13 @@ export class Session {
 
   /** A run is going on, or about to begin. */
   get isBusy(): boolean {
-    return !this.ended && !this.lost && (this.runId ?? this.started) !== undefined
+    return !this.ended && !this.lost && !!(this.runId || this.started)
   }
 
   /** Pending items, without those that were answered here and whose resolution the log has yet to tell. */
   get pending(): readonly PendingItem[] {
-    const { pending, seq } = this.view
-    const open = pending.filter((item) => (this.#answered.get(item.decisionId) ?? -1) < seq)
+    const { pending } = this.view
+    const open = pending.filter((item) => !this.answered.has(item.decisionId))
     return open.length === pending.length ? pending : open
   }
 
@@ -75,23 +76,11 @@ export class Session {
     return known ? events.filter((event) => event.type !== "stream_reset" && event.seq > known) : events
   }
 
-  /** An item was answered, as the run knows from the event `seq` on at the latest. */
-  answered(decisionId: string, seq: number): void {
-    this.#answered.set(decisionId, seq)
-    const others = (state: RunState) => ({
-      ...state,
-      pending: state.pending.filter((item) => item.decisionId !== decisionId),
-    })
-    this.#state = others(this.#state)
-    this.#ahead &&= others(this.#ahead)
-  }
-
   /** Nothing of the run is wanted any more; with `cut` it is shown as aborted. */
   stop(cut: boolean): void {
     if (cut) {
-      const view = this.view
+      this.#state = cutShort(this.view)
       this.#ahead = undefined
-      this.#state = cutShort(view)
     }
     this.stopped = true
     this.reading?.abort()

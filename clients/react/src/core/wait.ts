@@ -5,7 +5,7 @@ export interface RetryOptions {
   base?: number
   /** The longest wait, in milliseconds (10,000). A `Retry-After` beyond it is honoured. */
   cap?: number
-  /** How often a request is sent at most (5). A stream is tried for ever. */
+  /** How often a request is sent at most (5). Joining a run, its stream and its abort are tried for ever. */
   attempts?: number
 }
 
@@ -14,7 +14,7 @@ export class Backoff {
   base: number
   readonly #cap: number
 
-  constructor({ base = 500, cap = 10_000 }: RetryOptions = {}) {
+  constructor({ base = 500, cap = 10_000 }: RetryOptions) {
     this.base = base
     this.#cap = cap
   }

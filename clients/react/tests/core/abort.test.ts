@@ -1,6 +1,7 @@
 /** Abort, and answers that come too late: what belongs to a run that is over here changes nothing. */
 import type { ServerResponse } from "node:http"
 import { expect, it, vi } from "vitest"
+import type { Chat } from "../../src/core/chat"
 import { open } from "../chats"
 import { FakeServer, json, problem } from "../server"
 import { eventually, settle } from "../waiting"
@@ -133,6 +134,48 @@ it("that the server refuses is an error, and the chat stays stopped", async () =
   expect(told.onError).toHaveBeenCalledOnce()
 })
 
+it("is posted until the server has heard it, however long it is away", async () => {
+  const { server, chat, now, told } = await streaming()
+  server.reply = (request, response) => {
+    if (!request.path.endsWith("abort") || server.asked("POST", /abort$/).length > 8) return undefined
+    problem(response, 503, "store_unavailable")
+    return true
+  }
+  expect(await chat.abort()).toBe(true)
+  expect(server.asked("POST", /abort$/)).toHaveLength(9)
+  expect(now()).toMatchObject({ status: "ready", error: undefined })
+  expect(told.onError).not.toHaveBeenCalled()
+})
+
+it("ends a run, too, that the server does not show any more", async () => {
+  const { server, chat, now, reaches, told } = await streaming()
+  server.reply = (request, response) => {
+    if (!request.path.endsWith("events")) return undefined
+    problem(response, 401, "unauthenticated")
+    return true
+  }
+  server.run.cut()
+  await reaches("error")
+  expect(await chat.abort()).toBe(true)
+  expect(server.asked("POST", /abort$/)).toHaveLength(1)
+  expect(now()).toMatchObject({ status: "ready", error: undefined })
+  expect(told.onFinish).toHaveBeenCalledOnce()
+})
+
+it("of a run that never began does nothing", async () => {
+  const server = await FakeServer.open()
+  server.reply = (_, response) => {
+    problem(response, 404, "agent_not_found")
+    return true
+  }
+  const { chat, now, told } = open(server)
+  expect(await chat.send("Hello")).toBe(false)
+  expect(await chat.abort()).toBe(false)
+  expect(now()).toMatchObject({ status: "error", error: { code: "agent_not_found" } })
+  expect(told.onFinish).not.toHaveBeenCalled()
+  expect(server.requests).toHaveLength(1)
+})
+
 it("where no run is going on does nothing", async () => {
   const server = await FakeServer.open()
   const { chat, changed } = open(server)
@@ -192,4 +235,49 @@ it("leaves an answer to a decision of an older run without effect", async () => 
   expect(now()).toMatchObject({ status: "paused", error: undefined })
   expect(now().pendingDecisions).toHaveLength(1)
   expect(told.onError).not.toHaveBeenCalled()
+})
+
+it("leaves the refusal of what was under way without effect", async () => {
+  for (const [path, ask] of [
+    [/messages$/, (chat: Chat) => chat.steer("more")],
+    [/resume$/, (chat: Chat) => chat.respondWithDecision({ approved: true })],
+  ] as const) {
+    const server = await FakeServer.open({ name: "decision_approve", shown: "agent_pause" })
+    const { chat, reaches, now, told } = open(server)
+    await chat.send("Hello")
+    await reaches("paused")
+    const held = hold(server, "POST", path)
+    const asking = ask(chat)
+    await eventually(() => expect(held).toHaveLength(1))
+    await chat.abort()
+    const before = now()
+    problem(held[0] as ServerResponse, 409, "run_not_paused")
+    expect(await asking).toBe(false)
+    expect(now()).toBe(before)
+    expect(told.onError).not.toHaveBeenCalled()
+  }
+})
+
+it("sends no message any more that waited for the start", async () => {
+  const server = await FakeServer.open({ name: "plain", shown: 3 })
+  const held = hold(server, "POST", /^\/runs$/)
+  const { chat, now, told } = open(server)
+  const sending = chat.send("Hello")
+  const steering = chat.steer("more")
+  await eventually(() => expect(held).toHaveLength(1))
+  const aborting = chat.abort()
+  json(held[0] as ServerResponse, 202, server.put("plain", 3).snapshot)
+  expect(await Promise.all([sending, steering, aborting])).toEqual([false, false, true])
+  expect(server.asked("POST", /messages$/)).toEqual([])
+  expect(now().error).toBeUndefined()
+  expect(told.onError).not.toHaveBeenCalled()
+})
+
+it("by a callback is the last that the other callbacks hear", async () => {
+  const server = await FakeServer.open({ name: "decisions_two", shown: "agent_pause" })
+  const onDecisionPending = vi.fn(() => void made.chat.abort())
+  const made = open(server, { onDecisionPending })
+  await made.chat.send("Hello")
+  await made.reaches("ready")
+  expect(onDecisionPending).toHaveBeenCalledOnce()
 })

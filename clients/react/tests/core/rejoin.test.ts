@@ -91,15 +91,34 @@ it("a run that is gone is an error, and the chat can be used", async () => {
 it("a server that is away is waited for", async () => {
   const server = await FakeServer.open()
   server.put("decision_pending")
-  let refusals = 2
+  let refusals = 9 // a start would give up after 5
   server.reply = (_, response) => {
     if (refusals-- <= 0) return undefined
     problem(response, 503, "store_unavailable")
     return true
   }
-  const { reaches, told } = open(server, { runId: RUN })
-  await reaches("paused")
+  const { reaches, told, now } = open(server, { runId: RUN })
+  await eventually(() => expect(now().isReconnecting).toBe(true))
+  expect((await reaches("paused")).messages).toHaveLength(2)
+  await eventually(() => expect(now().isReconnecting).toBe(false))
   expect(told.onError).not.toHaveBeenCalled()
+})
+
+it("a run whose last events the server has lost is joined anew by rejoin", async () => {
+  const { chat, server, run, now, reaches } = await rejoined("decision_approve", "agent_pause")
+  await reaches("paused")
+  await eventually(() => expect(run.streams.size).toBe(1))
+  run.shown -= 1
+  run.cut()
+  expect((await reaches("error")).error).toMatchObject({ code: "invalid_last_event_id" })
+  const before = now().messages
+  chat.rejoin()
+  expect(now()).toMatchObject({ status: "submitted", messages: before })
+  await eventually(() => expect(now().status).toBe("streaming"))
+  run.show("all")
+  await reaches("ready")
+  expect(now().messages).toEqual(golden("decision_approve").messages)
+  expect(server.asked("GET", /events$/).at(-1)?.headers).not.toHaveProperty("last-event-id")
 })
 
 it("a message can be sent after a rejoined run, with all that was said", async () => {

@@ -1,7 +1,7 @@
 /** The stream that trips parsers up, which pytest feeds to httpx-sse (tests/golden/make_streams.py), read by ours. */
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
-import { expect, test } from "vitest"
+import { expect, test, vi } from "vitest"
 import { readSse } from "../../src/core/sse"
 
 const FILE = join(import.meta.dirname, "../../../../tests/golden/streams/awkward.json")
@@ -39,6 +39,32 @@ test("wherever the network cuts the stream in two, inside a character too, the e
     const { found } = await read(BYTES.slice(0, at), BYTES.slice(at))
     expect(found, `cut at ${at}`).toEqual(EVENTS)
   }
+})
+
+test("a long line is read in a time that grows as it does", async () => {
+  const bytes = new TextEncoder().encode(`data: ${JSON.stringify("y".repeat(8e6))}\n\n`)
+  const chunks = Array.from({ length: Math.ceil(bytes.length / 16384) }, (_, at) =>
+    bytes.slice(at * 16384, (at + 1) * 16384),
+  )
+  const parse = vi.spyOn(String.prototype, "indexOf")
+  const { found } = await read(...chunks)
+  expect(found).toHaveLength(1)
+  const searched = parse.mock.contexts.reduce<number>((sum, text) => sum + String(text).length, 0)
+  expect(searched).toBeLessThan(10 * bytes.length)
+})
+
+test("a stream that breaks off is read as far as it came", async () => {
+  const found: unknown[] = []
+  let pulls = 0
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      if (pulls++) controller.error(new Error("reset"))
+      else controller.enqueue(new TextEncoder().encode("data: 1\n\ndata: 2"))
+    },
+  })
+  const onChunk = (events: unknown[]) => found.push(...events) < 0
+  await readSse(body, { onChunk, onRetry() {} })
+  expect(found).toEqual([1])
 })
 
 test("a byte at a time is enough", async () => {

@@ -70,11 +70,14 @@ it("a tool that returns nothing gives null", async () => {
   expect(results(server)[0]).toHaveProperty("result", null)
 })
 
-it("a tool that gives what is no JSON gives an error result", async () => {
-  const { server } = await running("client_tool", { locate: () => 1n })
-  await eventually(() => expect(results(server)).toHaveLength(1))
-  expect(results(server)[0].result).toEqual({ content: expect.stringMatching(/BigInt/), isError: true })
-})
+it.each([1n, () => 1, Symbol("here")])(
+  "a tool that gives %s, which is no JSON, gives an error result",
+  async (given) => {
+    const { server } = await running("client_tool", { locate: () => given })
+    await eventually(() => expect(results(server)).toHaveLength(1))
+    expect(results(server)[0].result).toEqual({ content: expect.stringMatching(/./), isError: true })
+  },
+)
 
 it("a result is posted however long the server is away, and the tool is executed once", async () => {
   const locate = vi.fn(() => "Zürich")
@@ -104,6 +107,35 @@ it("a tool that nobody registered is told as pending, and respondWithDecision gi
   expect(now().pendingDecision).toMatchObject({ kind: "client_execute", toolName: "locate" })
   await chat.respondWithDecision("Bern")
   expect(results(server)).toMatchObject([{ result: "Bern" }])
+})
+
+it("a tool that is registered later executes what waits for it already, once", async () => {
+  const { server, chat, reaches, now, told } = await running("client_tool", {})
+  await reaches("paused")
+  const locate = vi.fn(() => eventually(() => expect(now().pendingDecision).toBeUndefined()))
+  const options = { api: server.url, agent: "a", clientTools: { locate } }
+  chat.configure(options)
+  chat.configure(options)
+  await eventually(() => expect(results(server)).toHaveLength(1))
+  expect(locate).toHaveBeenCalledOnce()
+  expect(told.onDecisionPending).toHaveBeenCalledOnce()
+})
+
+it("a result that the server refuses is an error, and another can be given", async () => {
+  const { server, chat, reaches, now } = await running("client_tool", {
+    locate: () => {
+      server.reply = (request, response) => {
+        if (request.body?.result !== "too long") return undefined
+        problem(response, 413, "payload_too_large")
+        return true
+      }
+      return "too long"
+    },
+  })
+  await eventually(() => expect(now().error).toMatchObject({ code: "payload_too_large" }))
+  await reaches("paused")
+  expect(await chat.respondWithDecision("short", { toolCallId: "locate" })).toBe(true)
+  expect(results(server)).toMatchObject([{ result: "too long" }, { result: "short" }])
 })
 
 it("names of JavaScript's own are no registered tools", async () => {

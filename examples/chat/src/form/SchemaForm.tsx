@@ -1,13 +1,39 @@
 /** A form from a JSON Schema, by @rjsf/core. What no form can show is asked for as JSON. */
 // Not the package itself, whose index asks for a validator that evaluates code.
 import Form from "@rjsf/core/lib/components/Form.js"
-import type { RJSFSchema, UiSchema } from "@rjsf/utils"
+import type {
+  Experimental_DefaultFormStateBehavior,
+  MultiSchemaFieldTemplateProps,
+  RJSFSchema,
+  UiSchema,
+} from "@rjsf/utils"
 import { useImperativeHandle, useMemo, useRef, useState } from "react"
 import { AnyJson, type Asked } from "./AnyJson"
 import { validator } from "./validator"
 
 export interface Props extends Asked {
   schema: object
+}
+
+const DEFAULTS: Experimental_DefaultFormStateBehavior = {
+  requiredBooleanDefault: "skip", // nobody says no by saying nothing
+  arrayMinItems: { populate: "requiredOnly" }, // what may be left out is left out
+}
+
+const TEMPLATES = { MultiSchemaFieldTemplate: Choice }
+
+/** One schema of several. rjsf's own leaves the chooser without a name. */
+function Choice({ selector, optionSchemaField }: MultiSchemaFieldTemplateProps) {
+  return (
+    <div>
+      {/* biome-ignore lint/a11y/noLabelWithoutControl: the selector is the control */}
+      <label>
+        <span className="hidden">Kind</span>
+        {selector}
+      </label>
+      {optionSchemaField}
+    </div>
+  )
 }
 
 export default function SchemaForm({ schema, ...asked }: Props) {
@@ -34,7 +60,8 @@ function Fields({ id, schema, first, handle }: Props) {
       onChange={(event) => setData(event.formData)}
       showErrorList={false}
       useFallbackUiForUnsupportedType // what may be anything is asked for with its type
-      experimental_defaultFormStateBehavior={{ requiredBooleanDefault: "skip" }} // nobody says no by saying nothing
+      experimental_defaultFormStateBehavior={DEFAULTS}
+      templates={TEMPLATES}
       noHtml5Validate
     />
   )

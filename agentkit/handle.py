@@ -19,7 +19,8 @@ from agentkit.store.base import Store, StoredEvent
 __all__ = ["RunHandle"]
 
 RETRY_MS = 1000
-KEEPALIVE_SECONDS = 15.0
+KEEPALIVE_SECONDS = 14.0
+"""The protocol wants a sign of life every 15 seconds at the latest, and each takes a moment."""
 _LOOK_SECONDS = 5.0
 
 
@@ -60,10 +61,9 @@ class RunHandle:
         all else that an idle stream does.
         """
         start = self.since if after is None else after
-        options: dict[str, Any] = {} if bell is None else {"bell": bell, "asked_every": keepalive}
-        options |= {"until_pause": until_pause, "tick": keepalive, "stopped": stopped}
+        options = self._options(until_pause, keepalive, stopped, bell)
         yield sse.retry(RETRY_MS)
-        with closing(follow_together(self._store, self.id, start, reset=self._reset, **options)) as batches:
+        with closing(follow_together(self._store, self.id, start, **options)) as batches:
             for batch in batches:
                 yield from sse.chunks((e.seq, e.data) for e in batch) if batch else (sse.KEEPALIVE,)
 
@@ -97,17 +97,18 @@ class RunHandle:
         stopped: Callable[[], bool] = lambda: False,
         bell: Bell | None = None,
     ) -> Generator[StoredEvent | None, None, None]:
-        """The run's events as they are stored, and None every `tick` seconds without one or when the `bell` rings."""
-        return follow(
-            self._store,
-            self.id,
-            after,
-            reset=self._reset,
-            until_pause=until_pause,
-            tick=tick,
-            stopped=stopped,
-            bell=bell,
-        )
+        """The run's events as they are stored, and None every `tick` seconds without one or when the `bell` rings.
+
+        The bell is as for `sse`.
+        """
+        return follow(self._store, self.id, after, **self._options(until_pause, tick, stopped, bell))
+
+    def _options(
+        self, until_pause: bool, tick: float, stopped: Callable[[], bool], bell: Bell | None
+    ) -> dict[str, Any]:
+        """How this run's log is followed. Where a bell rings at the end, nobody needs to ask about it meanwhile."""
+        asking = {} if bell is None else {"bell": bell, "asked_every": tick}
+        return {"reset": self._reset, "until_pause": until_pause, "tick": tick, "stopped": stopped, **asking}
 
     def _reset(self) -> StoredEvent:
         """The stream_reset that stands for events which are no longer kept."""

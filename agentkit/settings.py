@@ -77,7 +77,7 @@ _ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separa
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
 _SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
 _SECONDS_OR_NONE = _number("seconds", "a number of seconds, 0 or more", float, lambda value: value >= 0)
-_KEEPALIVE = _number("seconds", "a number of seconds above 0 and at most 15", float, lambda value: 0 < value <= 15)
+_KEEPALIVE = _number("seconds", "a number of seconds above 0 and below 15", float, lambda value: 0 < value < 15)
 
 
 def _setting(default: object, kind: Kind, meaning: str, *, secret: bool = False) -> Any:
@@ -139,9 +139,9 @@ class Settings:
     data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")
     url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.")
     keepalive_seconds: float = _setting(
-        15.0,
+        14.0,
         _KEEPALIVE,
-        "The longest silence of an event stream. A client that went away is noticed within this time.",
+        "The longest silence of an event stream. A client that hung up is noticed within twice this time.",
     )
     max_watchers: int | None = _setting(
         None,

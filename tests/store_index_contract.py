@@ -5,6 +5,8 @@ Part of `StoreContract`.
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from agentkit.ids import new_id, now_ms
@@ -36,6 +38,23 @@ class IndexContract:
         assert [e.seq for e in store.events(run_id, 8, 4).events] == [9, 10]
         assert store.events(run_id, 10, 4).events == []
         assert store.events(run_id, 99, 4).events == []
+
+    def test_a_page_of_a_log_has_as_many_bytes_as_were_asked_for_and_always_an_event(self, store: Store) -> None:
+        run_id = new_run(store)
+        events = [event("x", text="y" * (10_000 if n == 5 else 1000)) for n in range(20)]
+        store.append(claimed(store, run_id).lease, events, 1)
+        pages: list[list[StoredEvent]] = []
+        after = 0
+        while after < (page := store.events(run_id, after, 12, size=5000)).last_seq:
+            pages.append(page.events)
+            after = page.events[-1].seq
+        assert [e.seq for events in pages for e in events] == list(range(1, 25))
+        for events, following in itertools.pairwise(pages):
+            length = sum(len(e.data) for e in events)
+            assert length <= 5000 or len(events) == 1
+            assert length + len(following[0].data) > 5000, "a page is as full as it may be"
+        assert len(store.events(run_id, 0, 12, size=5_000_000).events) == 12
+        assert store.events(run_id, 24, 12, size=1).events == []
 
     def test_a_log_keeps_its_newest_events_and_says_which_is_its_first(self, make_store: MakeStore) -> None:
         store = make_store(max_events=5)

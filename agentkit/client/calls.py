@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from typing import Any, Literal
 from urllib.parse import quote
 
 from agentkit.client.plans import (
+    LONGEST_WAIT,
     Answer,
     ApiError,
     Failure,
@@ -123,7 +125,9 @@ def abort(server: Server, run_id: str, reason: str | None = None) -> Plan[Json]:
 
 def delete(server: Server, run_id: str) -> Plan[None]:
     """Forget a run that has ended. A deletion whose reply got lost is sent again, and may then find no run."""
-    yield from ask(server, Request("DELETE", _path(run_id)))
+    answer = yield from ask(server, Request("DELETE", _path(run_id)))
+    if answer.status != 204:
+        raise problem(server, answer)  # whoever says so has deleted nothing
 
 
 def agents(server: Server) -> Plan[list[Json]]:
@@ -169,7 +173,7 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
         if not opened.headers.get("content-type", "").startswith("text/event-stream"):
             raise _no_stream(server)
         error = ServerUnreachableError(f"{server.url} keeps closing the stream")
-        got = False
+        since, got = time.monotonic(), False
         while (data := (yield Next())) is not None:
             if isinstance(data, Failure):
                 error = server.unreachable(data)
@@ -184,6 +188,8 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
         else:
             if not got and until_pause and (yield from get(server, run_id))["status"] == "paused":
                 return
+        if time.monotonic() - since > LONGEST_WAIT:
+            waiting.over()  # it was there: of a run that is paused there is nothing to tell
         yield from waiting.wait(error)
 
 

@@ -23,6 +23,7 @@ from agentkit.errors import AgentKitError
 from agentkit.messages import Json
 
 __all__ = [
+    "LONGEST_WAIT",
     "Answer",
     "ApiError",
     "Failure",
@@ -46,7 +47,7 @@ Headers: TypeAlias = Mapping[str, str] | Callable[[], Any]
 """Headers of every request: as they are, or a function that gives them anew for each (a token that expires)."""
 
 _AWAY = (502, 503, 504)
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
+_FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 _LONGEST_ASKED = 30.0
 """A server that asks for more patience than this is tried all the same."""
 
@@ -118,10 +119,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer came. `sent` is False where the request certainly did not reach the server."""
+    """No answer came.
+
+    `sent` is False where the request certainly did not reach the server, `passes` where waiting mends nothing.
+    """
 
     reason: str
     sent: bool = True
+    passes: bool = True
 
 
 Plan: TypeAlias = Generator[Request | Next | Sleep | Out, Any, T]
@@ -162,7 +167,7 @@ class Waiting:
         if now - self._since + seconds > self._server.patience:
             raise error
         yield Sleep(seconds)
-        self._next = min(self._next * 2, _LONGEST_WAIT)
+        self._next = min(self._next * 2, LONGEST_WAIT)
 
 
 # -- asking, and what an answer means
@@ -179,11 +184,13 @@ def ask(server: Server, request: Request, *, repeatable: bool = True, waiting: W
         reply: Answer | Failure = yield request
         if isinstance(reply, Failure):
             error, asked, done = server.unreachable(reply), 0.0, reply.sent
+            if not reply.passes:
+                raise error
         elif reply.status in _AWAY:
             error = ServerUnreachableError(f"{server.url} is not available: {problem(server, reply).detail}")
             # A proxy's 502 or 504 may stand for an answer that got lost; a 503 has done nothing.
             asked, done = _seconds(reply.headers.get("retry-after", "")), reply.status != 503
-        elif reply.status >= 400:
+        elif reply.status >= 300:
             raise problem(server, reply)
         else:
             return reply

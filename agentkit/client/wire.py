@@ -13,8 +13,11 @@ __all__ = ["BROKEN", "answer_of", "failure_of", "make", "request_of"]
 
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
-BROKEN = (httpx.TransportError, httpx.StreamError)
-"""What is raised where no answer comes, or its body breaks off."""
+BROKEN = (httpx.TransportError, httpx.StreamError, httpx.DecodingError)
+"""What is raised where no answer comes, or its body breaks off or comes garbled."""
+
+_OURS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""Those of them that are the fault of what was asked: a URL without http, a header that HTTP does not allow."""
 
 _CONNECT_SECONDS = 5.0
 
@@ -50,7 +53,8 @@ def answer_of(response: httpx.Response, *, opened: bool) -> Answer:
 
 
 def failure_of(error: Exception) -> Failure:
-    return Failure(str(error) or type(error).__name__, sent=not isinstance(error, httpx.ConnectError))
+    reason = str(error) or type(error).__name__
+    return Failure(reason, sent=not isinstance(error, httpx.ConnectError), passes=not isinstance(error, _OURS))
 
 
 def _timeout(seconds: float) -> httpx.Timeout:

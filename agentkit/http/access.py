@@ -6,9 +6,9 @@ unless `may` says otherwise; a run that the caller may not read is not there for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import cast
-from urllib.parse import urlsplit
 
 from flask import Flask, g, request
 from flask_cors import CORS
@@ -57,7 +57,7 @@ def install(app: Flask) -> None:
     if origins:
         CORS(
             app,
-            origins=list(origins),
+            origins=[_literal(origin) for origin in origins],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["Location", "Retry-After"],
             methods=["GET", "POST", "DELETE"],
@@ -66,6 +66,11 @@ def install(app: Flask) -> None:
             always_send=False,
             max_age=600,
         )
+
+
+def _literal(origin: str) -> str | re.Pattern[str]:
+    """The origin for flask-cors, which takes a text with a bracket, as an IPv6 address has one, for a pattern."""
+    return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE) if "[" in origin else origin
 
 
 def principal() -> str | None:
@@ -126,7 +131,7 @@ def _refuse_foreign_page(*, by_cookie: bool) -> None:
     allowed = state().settings.cors_origins
     if origin is None or origin.lower() in allowed or (allowed == ("*",) and not by_cookie):
         return
-    if urlsplit(origin).netloc.lower() != request.host.lower():
+    if origin.partition("://")[2].lower() != request.host.lower():
         raise ForbiddenError(
             f"a page of {origin[:200]} may not do this: it is not of this server ({request.host}), "
             "and AGENTKIT_CORS_ORIGINS does not name it"

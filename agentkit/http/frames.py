@@ -20,14 +20,14 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-__all__ = ["CloseReason", "Gone", "Peer"]
+__all__ = ["STALL_SECONDS", "CloseReason", "Gone", "Peer"]
 
 _CHUNK = 65_536
 _READS = 16
 """How much is read at a time before the run's events have their turn again."""
 _MAX_OUT = 1_000_000
 """A client that this much of answers waits for is not listened to until it has read them."""
-_STALL_SECONDS = 30.0
+STALL_SECONDS = 30.0
 """How long a client may read nothing while something waits for it."""
 _LINGER_SECONDS = 2.0
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -85,7 +85,7 @@ class Peer:
 
     def flush(self) -> None:
         """Write what waits, listening meanwhile. A client that reads nothing for too long is gone."""
-        deadline = time.monotonic() + _STALL_SECONDS
+        deadline = time.monotonic() + STALL_SECONDS
         while self._out:
             try:
                 sent = self._sock.send(self._out[:_CHUNK])
@@ -95,7 +95,7 @@ class Peer:
                 raise Gone from error
             if sent:
                 del self._out[:sent]
-                deadline = time.monotonic() + _STALL_SECONDS
+                deadline = time.monotonic() + STALL_SECONDS
             elif time.monotonic() > deadline or self._stopping():
                 raise Gone
             elif self._wait(select.POLLOUT | select.POLLIN if self._listens else select.POLLOUT):

@@ -55,7 +55,7 @@ def _runs() -> Json:
                 "startRun",
                 "Start a run. With `Accept: text/event-stream`, its events up to the next pause or the end.",
                 {"202": _run("The run is accepted."), "200": _stream("The run's events from seq 1.")},
-                (*_BODY, "agent_not_found", "idempotency_conflict", "too_many_watchers"),
+                (*_BODY, "forbidden", "agent_not_found", "idempotency_conflict", "too_many_watchers"),
                 parameters=[key],
                 body="NewRun",
             ),
@@ -134,7 +134,7 @@ def _one_run() -> Json:
                 "A token for the query of `/events` and `/ws`, where a browser can send no headers. It is the "
                 "caller's, for this run, and for a short time.",
                 {"200": _json("The token.", "StreamToken")},
-                ("invalid_request", "run_not_found"),
+                ("invalid_request", "forbidden", "run_not_found"),
             )
         },
         "/runs/{runId}/resume": {

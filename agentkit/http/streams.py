@@ -1,7 +1,8 @@
 """Event streams: their headers, how many this process serves, and how they end when it stops.
 
 An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream asks at every event
-whether its worker is stopping, and one thread asks for all that are silent.
+whether its worker is stopping, and one thread asks for all that are silent. That thread also hangs up on clients
+that read nothing: what sends to them would wait as long as they please.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -17,6 +20,7 @@ from flask import Response, current_app, request
 
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.handle import KEEPALIVE_SECONDS, RunHandle
+from agentkit.http.frames import STALL_SECONDS
 from agentkit.http.state import EXTENSION
 from agentkit.runtime.follow import Bell
 
@@ -25,6 +29,8 @@ __all__ = [
     "Seat",
     "gunicorn_worker",
     "open_streams",
+    "ring_at_the_end",
+    "ring_no_more",
     "sse_response",
     "stopping",
     "wants_sse",
@@ -93,38 +99,67 @@ def sse_response(
     chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping, bell=bell)
     # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
     return Response(
-        _seated(handle.id, chunks, seat, bell),
+        _seated(handle.id, chunks, seat, bell, request.environ.get("gunicorn.socket")),
         headers=HEADERS,
         content_type="text/event-stream",
         direct_passthrough=True,
     )
 
 
-def _seated(run_id: str, chunks: Iterator[bytes], seat: Seat, bell: Bell) -> Iterator[bytes]:
-    _ring_at_the_end(bell)
+def _seated(
+    run_id: str, chunks: Iterator[bytes], seat: Seat, bell: Bell, sock: socket.socket | None
+) -> Iterator[bytes]:
+    ring_at_the_end(bell)
     try:
         for chunk in chunks:
-            yield chunk
+            for start in range(0, len(chunk), _PIECE):
+                if sock is not None:
+                    _sending[bell] = time.monotonic(), sock
+                yield chunk[start : start + _PIECE]
+                _sending.pop(bell, None)
             if stopping():
                 return
     except StoreUnavailableError as error:  # too late for a 503: the client comes again after its last seq
         log.warning("the stream of run %s ends: %s", run_id, error)
     finally:
         cast(Callable[[], None], getattr(chunks, "close", lambda: None))()
-        _bells.discard(bell)
+        _sending.pop(bell, None)
+        ring_no_more(bell)
         seat.leave()
+
+
+# -- clients that read nothing
+
+_PIECE = 131_072
+"""A client that has not read so much within the time that it has counts as one that reads nothing."""
+_sending: dict[Bell, tuple[float, socket.socket]] = {}
+"""The streams of which something is being sent: since when, and where to."""
+
+
+def _hang_up(seconds: float) -> None:
+    """End the connections of those who have not taken what has been sent to them for so long."""
+    now = time.monotonic()
+    for since, sock in _sending.copy().values():
+        if now - since > seconds:
+            try:
+                # A copy's: of its own, gevent tells the sender that it was closed, and gunicorn logs that as an error.
+                with socket.fromfd(sock.fileno(), sock.family, sock.type) as same:
+                    same.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has gone
 
 
 # -- the end of the process
 
 _ASK_SECONDS = 0.25
+_STALL_AT_THE_END_SECONDS = 1.0
 _bells: set[Bell] = set()
 _asking_in = 0
 """The process whose thread asks: a thread does not survive a fork."""
 
 
-def _ring_at_the_end(bell: Bell) -> None:
-    """Ring it once this process is stopping."""
+def ring_at_the_end(bell: Bell) -> None:
+    """Ring it, again and again, once this process is stopping."""
     global _asking_in
     _bells.add(bell)
     if _asking_in != os.getpid() and gunicorn_worker() is not None:
@@ -132,13 +167,19 @@ def _ring_at_the_end(bell: Bell) -> None:
         threading.Thread(target=_ask, name="agentkit-stopping", daemon=True).start()
 
 
+def ring_no_more(bell: Bell) -> None:
+    _bells.discard(bell)
+
+
 def _ask() -> None:
     pause = threading.Event()
     while True:
         pause.wait(_ASK_SECONDS)
-        if stopping():
+        ending = stopping()
+        if ending:
             for bell in list(_bells):
                 bell.ring()
+        _hang_up(_STALL_AT_THE_END_SECONDS if ending else STALL_SECONDS)
 
 
 # -- gunicorn

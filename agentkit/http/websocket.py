@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -24,7 +25,7 @@ from agentkit.http.doorbell import Doorbell
 from agentkit.http.frames import CloseReason, Gone, Peer
 from agentkit.http.runs import known_parameters, place
 from agentkit.http.state import state
-from agentkit.http.streams import Seat, stopping
+from agentkit.http.streams import Seat, ring_at_the_end, ring_no_more, stopping
 from agentkit.messages import Json
 from agentkit.record import dumps
 from agentkit.runtime.follow import Bell
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _blueprint = Blueprint("agentkit_ws", __name__)
 _sock = Sock()
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+"""16 bytes in Base64."""
 
 
 def install(app: Flask) -> None:
@@ -60,7 +63,12 @@ class _NoThread:
 def _before_handshake() -> None:
     """Everything that can be refused, while it can still be said in HTTP."""
     known_parameters(("after", "token"))
-    if request.headers.get("Sec-WebSocket-Version") != "13" or not request.headers.get("Sec-WebSocket-Key"):
+    if (
+        request.method != "GET"
+        or request.environ["SERVER_PROTOCOL"] == "HTTP/1.0"
+        or request.headers.get("Sec-WebSocket-Version") != "13"
+        or not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", ""))
+    ):
         raise InvalidRequestError("this is no WebSocket handshake of version 13 (RFC 6455)")
     after, _ = place((request.view_args or {})["run_id"])
     g.agentkit_socket = after, Seat(state().settings.max_watchers)
@@ -74,12 +82,14 @@ def run_socket(server: Server, run_id: str) -> None:
     limit = state().settings.max_body_bytes
     peer = Peer(server.sock, server.ws, lambda text: _answer(run_id, text), max_bytes=limit, stopping=stopping)
     bell = Bell()
+    ring_at_the_end(bell)
     try:
         code = _serve(run_id, after, peer, bell, server)
         peer.close(code)
     except Gone:
         pass
     finally:
+        ring_no_more(bell)
         _doorbell().forget(server.sock)
         seat.leave()
         server.connected = False  # for flask-sock: there is nothing left to close
@@ -94,7 +104,10 @@ def _serve(run_id: str, after: int, peer: Peer, bell: Bell, server: Server) -> C
     try:
         with closing(state().kit.handle(run_id).stored(after, tick=tick, stopped=stopping, bell=bell)) as events:
             for event in events:
-                if bell.rung:
+                rung, ending = bell.rung, stopping()  # in this order: at the end it does not ring for the client
+                if ending and event is None:
+                    break
+                if rung and not ending:
                     bell.rung = False
                     peer.hear()
                     door.watch(server.sock, bell.ring)

@@ -18,6 +18,8 @@ from agentkit.store.base import EventPage, Store, StoredEvent, Subscription
 __all__ = ["Bell", "follow", "follow_together"]
 
 _PAGE = 500
+_PAGE_BYTES = 1_000_000
+"""A watcher who reads slowly has a page in hand, and there may be thousands of them."""
 _WAKE_SECONDS = 1.0
 
 
@@ -54,7 +56,7 @@ class _Log:
     def read(self) -> Iterator[Sequence[StoredEvent]]:
         """Everything that is in the log after this reader's place."""
         while True:
-            page: EventPage = self._store.events(self._run_id, self.after, _PAGE)
+            page: EventPage = self._store.events(self._run_id, self.after, _PAGE, size=_PAGE_BYTES)
             if page.first_seq > self.after + 1 and self.after < page.last_seq:
                 snapshot = self._reset()
                 self.after = snapshot.seq
@@ -63,7 +65,7 @@ class _Log:
             if page.events:
                 self.after = page.events[-1].seq
                 yield page.events
-            if len(page.events) < _PAGE:
+            if not page.events or self.after >= page.last_seq:
                 self.status = page.status
                 return
 

@@ -191,8 +191,12 @@ class Store(Protocol):
         """How the run's items were answered, in the order of their answers; empty for a run that is not there."""
         ...
 
-    def events(self, run_id: str, after: int, limit: int) -> EventPage:
-        """Up to `limit` events whose seq is over `after`, oldest first."""
+    def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
+        """Up to `limit` events whose seq is over `after`, oldest first.
+
+        Where `size` is given, up to so many bytes of them, though always one. The page that reaches `last_seq` is
+        the last.
+        """
         ...
 
     def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:

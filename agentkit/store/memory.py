@@ -241,13 +241,19 @@ class MemoryStore:
             stored = run.resolutions.items() if run else ()
             return sorted((decode_resolution(*item) for item in stored), key=lambda found: found.seq)
 
-    def events(self, run_id: str, after: int, limit: int) -> EventPage:
+    def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
         with self.news:
             run = self._get(run_id)
             RunRecord.decode(run.fixed, run.state, run.status)
             first = run.events[0].seq if run.events else run.seq + 1
             start = max(0, after + 1 - first)
-            wanted = [run.events[i] for i in range(start, min(start + limit, len(run.events)))]
+            wanted: list[StoredEvent] = []
+            had = 0
+            for i in range(start, min(start + limit, len(run.events))):
+                had += len(run.events[i].data)
+                if size is not None and had > size and wanted:
+                    break
+                wanted.append(run.events[i])
             return EventPage(wanted, first, run.seq, run.status)
 
     def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:

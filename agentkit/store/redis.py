@@ -210,9 +210,9 @@ class RedisStore:
         return sorted(found, key=lambda each: each.seq)
 
     @translated
-    def events(self, run_id: str, after: int, limit: int) -> EventPage:
+    def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
         keys = [self._key(run_id), self._key(run_id, ":e")]
-        reply = self._scripts.call("events", keys, after + 1, limit, SCHEMA_VERSION)
+        reply = self._scripts.call("events", keys, after + 1, limit, "" if size is None else size, SCHEMA_VERSION)
         if reply == b"missing":
             raise RunNotFoundError(f"there is no run {run_id}")
         if reply == b"newer":
@@ -233,6 +233,7 @@ class RedisStore:
         keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r", ":x")]
         reply = self._scripts.call("delete", keys, SCHEMA_VERSION, self._retention_ms)
         if reply == b"missing":
+            self.unlist(run_id)  # whoever deleted it may not have come to that
             raise RunNotFoundError(f"there is no run {run_id}")
         if reply == b"newer":
             raise UnsupportedSchemaVersionError

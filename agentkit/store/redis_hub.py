@@ -26,6 +26,7 @@ __all__ = ["Hub"]
 log = logging.getLogger(__name__)
 
 _MAX_WAITING = 512
+_MAX_WAITING_BYTES = 1_000_000
 _AT_ONCE = 64
 _CONFIRM_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
@@ -40,13 +41,14 @@ class HubSubscription:
     and its waiters cost, in memory and in time.
     """
 
-    __slots__ = ("_guard", "_hub", "_look", "_news", "_waiting", "channel", "confirmed", "late")
+    __slots__ = ("_guard", "_hub", "_look", "_news", "_size", "_waiting", "channel", "confirmed", "late")
 
     def __init__(self, hub: Hub, channel: str) -> None:
         self._hub = hub
         self._guard = hub.guard
         self.channel = channel
         self._waiting: list[StoredEvent] = []
+        self._size = 0
         self._look = False
         self._news = threading.Lock()
         self._news.acquire()
@@ -70,11 +72,18 @@ class HubSubscription:
             if self._look or self._waiting:
                 self._ring()
 
-    def put(self, events: Sequence[StoredEvent]) -> None:
-        """Hand over events; none at all means that the log must be looked at."""
+    def put(self, events: Sequence[StoredEvent], size: int = 0) -> None:
+        """Hand over events of so many bytes; none at all means that the log must be looked at."""
         with self._guard:
-            if self._look or not events or len(self._waiting) + len(events) > _MAX_WAITING:
+            self._size += size
+            if (
+                self._look
+                or not events
+                or self._size > _MAX_WAITING_BYTES
+                or len(self._waiting) + len(events) > _MAX_WAITING
+            ):
                 self._waiting.clear()
+                self._size = 0
                 self._look = True
             else:
                 self._waiting.extend(events)
@@ -86,7 +95,7 @@ class HubSubscription:
             if not self._look and not self._waiting:
                 return None
             self._look = False
-            events, self._waiting = self._waiting, []
+            events, self._waiting, self._size = self._waiting, [], 0
             return events
 
     def wake(self) -> None:
@@ -138,7 +147,12 @@ class Hub:
             self._closed = False
             if not self._reading:
                 self._reading = True
-                threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
+                try:
+                    threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
+                except RuntimeError:  # no thread is to be had now; whoever comes next tries again
+                    self._reading = False
+                    self.leave(follower)
+                    raise
         if holds:
             follower.confirm()
         follower.wait_until_confirmed()
@@ -262,8 +276,9 @@ class Hub:
     def _tell(self, channel: str, events: Sequence[StoredEvent]) -> None:
         with self._lock:
             followers = list(self._followers.get(channel, ()))
+        size = sum(len(event.data) for event in events)
         for follower in followers:
-            follower.put(events)
+            follower.put(events, size)
 
 
 def _parse(data: bytes) -> list[StoredEvent]:

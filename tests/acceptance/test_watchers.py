@@ -54,7 +54,7 @@ def watch(server: WebProcess, run_id: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("options", [THREADS, GEVENT], ids=["gthread", "gevent"])
-def test_gone_watchers_are_let_go_within_a_keepalive(
+def test_gone_watchers_are_let_go_within_two_keepalives(
     stack: Stack, web: Callable[..., WebProcess], options: tuple[str, ...]
 ) -> None:
     server = web(*options, AGENTKIT_KEEPALIVE_SECONDS="0.5")
@@ -93,6 +93,21 @@ def test_a_watcher_who_does_not_read_slows_nobody_and_loses_nothing(
     _, _, stream = received.partition(b"\r\n\r\n")
     frames = [line for line in stream.split(b"\n") if line.startswith(b"data: ")]
     assert [json.loads(frame[6:]) for frame in frames] == followed
+
+
+@pytest.mark.parametrize("options", [THREADS, GEVENT], ids=["gthread", "gevent"])
+def test_a_watcher_who_does_not_read_holds_up_no_stop(
+    stack: Stack, web: Callable[..., WebProcess], options: tuple[str, ...]
+) -> None:
+    server = web(*options)
+    history = [{"role": "user", "content": "x" * 8_000_000}, {"role": "user", "content": script("Yes.")}]
+    run_id = server.http.post("/runs", json={"agent": "support", "messages": history}).json()["id"]
+    stack.wait_for(run_id, "completed")
+    with slow_reader(server.port, run_id) as slow:
+        assert slow.recv(12) == b"HTTP/1.0 200"
+        wait_until(lambda: open_streams(server) == 1, what="the stream to be open")
+        assert server.stop() < 8, server.log()
+    assert "Traceback" not in server.log()
 
 
 def test_a_buffering_proxy_passes_each_event_on_at_once(stack: Stack, tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import ROOT, THREADS, Stack, WebProcess, environment, events_of
-from tests.acceptance.test_gunicorn import APPLICATION
+from tests.acceptance.test_gunicorn import APPLICATION, raw
 from tests.waiting import wait_until
 
 REFUND = script([call("refund", order_id="A-1", cents=250)], "Done: you get $2.50 back.")
+KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
 WORKERS = {"gthread": THREADS, "gevent": ("-k", "gevent")}
 
 
@@ -113,6 +114,24 @@ def test_what_cannot_be_followed_is_refused_before_the_handshake(stack: Stack, w
     assert web.http.get(f"/runs/{run_id}/ws").status_code == 400
     with open_socket(web, run_id, origin=f"http://127.0.0.1:{web.port}") as client:
         assert read(client)[-1]["type"] == "agent_end"
+
+
+def test_what_is_no_handshake_is_refused_as_such(stack: Stack, web: WebProcess) -> None:
+    run_id = web.begin("support", script("Hello."))
+    handshakes = {
+        "good": ("GET", "1.1", KEY),
+        "HEAD": ("HEAD", "1.1", KEY),
+        "HTTP/1.0": ("GET", "1.0", KEY),
+        "a key that is none": ("GET", "1.1", "x"),
+        "a key of 17 bytes": ("GET", "1.1", base64.b64encode(bytes(17)).decode()),
+    }
+    for name, (method, version, key) in handshakes.items():
+        status, _ = raw(
+            web,
+            f"{method} /runs/{run_id}/ws HTTP/{version}\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode(),
+        )
+        assert status == (101 if name == "good" else 400), name
 
 
 def test_a_mistake_is_answered_and_the_socket_goes_on(stack: Stack, web: WebProcess) -> None:
@@ -235,7 +254,7 @@ def test_a_client_that_answers_no_ping_is_let_go(capped: WebProcess) -> None:
         silent.settimeout(10)
         silent.sendall(
             f"GET /runs/{run_id}/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         assert silent.recv(12) == b"HTTP/1.1 101"
         while silent.recv(4096):

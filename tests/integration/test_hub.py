@@ -154,6 +154,23 @@ def test_a_follower_may_leave_while_its_thread_hands_over_news_and_another_comes
     assert came[0].confirmed
 
 
+def test_a_thread_that_cannot_be_started_costs_one_watcher_and_not_those_who_come_after(
+    hub: Hub, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            hub.subscribe("run")
+    assert not hub._followers
+    news = hub.subscribe("run")
+    client.publish("run", b"1\n{}")
+    assert news.get(5) == [StoredEvent(1, b"{}")]
+    news.close()
+
+
 def test_a_hundred_watchers_share_one_connection_which_lets_go_of_each_run_after_its_last(
     store: RedisStore, client: redis.Redis
 ) -> None:
@@ -186,6 +203,21 @@ def test_a_follower_who_takes_nothing_is_sent_to_the_log_and_the_next_one_misses
     assert slow.get(0) is None
     store.append(claim.lease, [event("x")], 41)
     assert [e.seq for e in slow.get(5) or ()] == [FIRST + 2001]
+    slow.close()
+    quick.close()
+
+
+def test_a_follower_who_takes_nothing_of_large_events_keeps_few_of_them(store: RedisStore) -> None:
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    slow, quick = store.subscribe(run_id), store.subscribe(run_id)
+    for flush in range(1, 9):
+        store.append(claim.lease, [event("x", text="y" * 200_000)], flush)
+        assert [e.seq for e in quick.get(5) or ()] == [FIRST + flush]
+    assert len(slow._waiting) <= 4  # type: ignore[attr-defined]  # memory is what this is about
+    assert slow.get(5) == []
+    store.append(claim.lease, [event("x", text="y" * 200_000)] * 4, 9)
+    assert [e.seq for e in slow.get(5) or ()] == [FIRST + n for n in range(9, 13)]
     slow.close()
     quick.close()
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from agentkit.client import ApiError, AsyncClient, Client, ServerUnreachableError
+from agentkit.client import ApiError, AsyncClient, Client, ServerUnreachableError, calls, plans
+from agentkit.client.plans import Answer, Failure, Next, Request, Server, Sleep
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -207,6 +210,41 @@ def test_a_broken_stream_goes_on_after_the_last_event(client_of: Callable[..., A
     assert asked == [None, "2", "2", "2"]
 
 
+@pytest.mark.parametrize("end", [None, Failure("the network")])
+@pytest.mark.parametrize(("stood", "streams"), [(8.0, 20), (0.0, 6)])
+def test_a_silent_stream_that_stood_shows_that_the_server_is_there(
+    monkeypatch: pytest.MonkeyPatch, end: Failure | None, stood: float, streams: int
+) -> None:
+    now = 1000.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(plans, "time", clock)
+    monkeypatch.setattr(calls, "time", clock)
+    plan = calls.events(Server("http://server.test", patience=4), "r1")
+    reply: Any = None
+    opened = 0
+
+    def follow() -> None:
+        nonlocal now, opened, reply
+        while opened < 20:
+            match plan.send(reply):
+                case Request():
+                    opened += 1
+                    reply = Answer(200, {"content-type": "text/event-stream"}, b"")
+                case Next():
+                    now += stood
+                    reply = end
+                case Sleep(seconds):
+                    now += seconds
+                    reply = None
+
+    if stood:
+        follow()
+    else:
+        with pytest.raises(ServerUnreachableError):
+            follow()
+    assert opened == streams
+
+
 def test_a_stream_that_has_nothing_left_ends(client_of: Callable[..., Any]) -> None:
     with client_of(lambda _: httpx.Response(204)) as client:
         assert list(client.events("r1", after=9)) == []
@@ -268,9 +306,37 @@ def test_ready_says_what_is_missing(client_of: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", [Client, Blocking])
-def test_a_url_without_a_scheme_is_an_error_that_says_so(kind: Any) -> None:
-    with kind("localhost-without-scheme", patience=0) as client, pytest.raises(ServerUnreachableError, match="http"):
+def test_a_url_without_a_scheme_is_an_error_that_says_so_at_once(kind: Any) -> None:
+    began = time.monotonic()
+    with kind("localhost-without-scheme", patience=5) as client, pytest.raises(ServerUnreachableError, match="http"):
         client.get("r1")
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("kind", [Client, Blocking])
+def test_a_header_that_http_does_not_allow_is_an_error_at_once(kind: Any) -> None:
+    began = time.monotonic()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        kind(f"http://127.0.0.1:{server.getsockname()[1]}", patience=5, headers={"Authorization": "a\nb"}) as client,
+        pytest.raises(ServerUnreachableError, match="header"),
+    ):
+        client.get("r1")
+    assert time.monotonic() - began < 1
+
+
+def test_an_answer_that_comes_garbled_is_asked_for_again(client_of: Callable[..., Any]) -> None:
+    asked: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        if len(asked) == 1:
+            return httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
+        return httpx.Response(200, json={"id": "r1"})
+
+    with client_of(handler) as client:
+        assert client.get("r1") == {"id": "r1"}
+    assert len(asked) == 2
 
 
 def test_a_server_that_says_how_long_is_not_asked_before(client_of: Callable[..., Any]) -> None:
@@ -325,6 +391,14 @@ def test_a_deleted_run_answers_nothing(client_of: Callable[..., Any]) -> None:
     with client_of(handler) as client:
         assert client.delete("r1") is None
     assert seen == ["DELETE /runs/r1"]
+
+
+@pytest.mark.parametrize("status", [200, 302])
+def test_a_deletion_is_done_only_where_the_server_says_so(client_of: Callable[..., Any], status: int) -> None:
+    response = httpx.Response(status, headers={"location": "/login"}, text="<html>")
+    with client_of(lambda _: response) as client, pytest.raises(ApiError) as caught:
+        client.delete("r1")
+    assert (caught.value.status, caught.value.code) == (status, "not_agentkit")
 
 
 def test_headers_go_with_every_request_and_may_be_made_anew_for_each(client_of: Callable[..., Any]) -> None:

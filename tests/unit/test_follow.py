@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agentkit import tool
 from agentkit.errors import StoreUnavailableError
+from agentkit.handle import RunHandle
 from agentkit.record import dumps
-from agentkit.runtime.follow import Bell, follow
+from agentkit.runtime.follow import Bell, follow, follow_together
 from agentkit.store.base import Store, StoredEvent
 from agentkit.store.memory import MemoryStore
 from tests.apps import App, in_background, one_call
@@ -72,9 +75,10 @@ def test_published_events_that_leave_a_gap_send_the_reader_to_the_log() -> None:
 
         reads = 0
 
-        def events(self, run_id: str, after: int, limit: int) -> Any:
+        def events(self, run_id: str, after: int, limit: int, **options: Any) -> Any:
             self.reads += 1
-            return super().events(run_id, after, limit if self.reads > 1 else 1)
+            page = super().events(run_id, after, limit, **options)
+            return page if self.reads > 1 else replace(page, events=page.events[:1], last_seq=1)
 
     store = Gaps()
     run_id = new_run(store)
@@ -142,11 +146,11 @@ def test_a_reader_outlasts_a_store_that_is_away_for_a_while() -> None:
     class Away(MemoryStore):
         fails = 0
 
-        def events(self, run_id: str, after: int, limit: int) -> Any:
+        def events(self, run_id: str, after: int, limit: int, **options: Any) -> Any:
             if self.fails:
                 self.fails -= 1
                 raise StoreUnavailableError
-            return super().events(run_id, after, 3)
+            return super().events(run_id, after, 3, **options)
 
     store = Away()
     run_id = new_run(store)
@@ -154,6 +158,17 @@ def test_a_reader_outlasts_a_store_that_is_away_for_a_while() -> None:
     store.commit(step_done(claim, events=(event("agent_end"),)), claim.state.version, claim.lease)
     store.fails = 2
     assert seqs(store, run_id, 0, tick=0.01) == [1, 2, 3, 4, 5]
+
+
+def test_a_reader_of_large_events_has_few_of_them_in_hand_at_a_time() -> None:
+    store = MemoryStore()
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    large = tuple(event("x", text="y" * 200_000) for _ in range(50))
+    store.commit(step_done(claim, events=(*large, event("agent_end"))), claim.state.version, claim.lease)
+    batches = list(follow_together(store, run_id, 0, reset=no_reset))
+    assert [e.seq for batch in batches for e in batch] == list(range(1, store.load(run_id).last_seq + 1))
+    assert max(sum(len(e.data) for e in batch) for batch in batches) <= 1_000_000
 
 
 @pytest.mark.parametrize("after", [0, 3])
@@ -181,6 +196,31 @@ def test_a_bell_makes_a_waiting_reader_look_up_at_once() -> None:
     assert time.monotonic() - began < 0.9
     ringing.join()
     reader.close()
+
+
+def test_who_has_a_bell_is_not_woken_meanwhile() -> None:
+    waits: list[float] = []
+
+    class Patient(MemoryStore):
+        def subscribe(self, run_id: str, *, stops_only: bool = False) -> Any:
+            subscription = super().subscribe(run_id)
+
+            def get(timeout: float) -> None:
+                waits.append(timeout)
+                bell.ring()
+
+            subscription.get = get  # type: ignore[method-assign, assignment]
+            return subscription
+
+    bell = Bell()
+    store = Patient()
+    handle = RunHandle(store, new_run(store))
+    with closing(handle.stored(2, tick=9, bell=bell)) as events:
+        assert next(events) is None
+    bell.rung = False
+    with closing(handle.sse(2, keepalive=9, bell=bell)) as chunks:  # type: ignore[type-var]
+        assert [next(chunks), next(chunks)] == [b"retry: 1000\n\n", b": keepalive\n\n"]
+    assert min(waits) > 8
 
 
 def test_a_delta_costs_the_same_however_long_its_message_has_grown() -> None:

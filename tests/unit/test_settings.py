@@ -25,7 +25,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.max_body_bytes == 10_000_000
     assert settings.data_dir == ".agentkit"
     assert settings.url == "http://127.0.0.1:8000"
-    assert settings.keepalive_seconds == 15
+    assert settings.keepalive_seconds == 14
 
 
 def test_values_are_read_with_their_types() -> None:
@@ -80,7 +80,7 @@ def test_unknown_variables_are_ignored() -> None:
         ("AGENTKIT_FLUSH_SECONDS", "-1"),
         ("AGENTKIT_MAX_BODY_BYTES", "10MB"),
         ("AGENTKIT_URL", "localhost:8000"),
-        ("AGENTKIT_KEEPALIVE_SECONDS", "16"),
+        ("AGENTKIT_KEEPALIVE_SECONDS", "15"),
         ("AGENTKIT_KEEPALIVE_SECONDS", "inf"),
     ],
 )

@@ -300,6 +300,15 @@ def test_a_page_of_another_origin_is_told_nothing(build: Callable[..., Web]) -> 
             assert "Access-Control-Allow-Origin" not in response.headers
 
 
+def test_an_origin_with_an_address_in_brackets_is_that_one_and_no_other(build: Callable[..., Web]) -> None:
+    page = "http://[::1]:5173"
+    web = build(hooks={}, cors_origins=(page,))
+    for origin in (page, "http://[::1]:5173".upper(), "http://::5173", "http://1:51737.evil.example", page + "0"):
+        response = web.client.get("/runs", headers={"Origin": origin})
+        allowed = origin if origin.lower() == page else None
+        assert response.headers.get("Access-Control-Allow-Origin") == allowed, origin
+
+
 def test_a_star_lets_every_page_call_but_without_its_cookies(build: Callable[..., Web]) -> None:
     response = build(hooks={}, cors_origins=("*",)).client.get("/runs", headers={"Origin": "https://any.example"})
     assert response.headers["Access-Control-Allow-Origin"] == "*"
@@ -312,8 +321,11 @@ def test_a_foreign_page_cannot_use_a_persons_cookies_to_act(build: Callable[...,
     run_id = begin(web, {})
     forged = web.client.post(f"/runs/{run_id}/abort", headers={"Origin": "https://evil.example"})
     assert "AGENTKIT_CORS_ORIGINS" in assert_problem(forged, 403, "forbidden")["detail"]
+    for malformed in ("http://[::", "null", "localhost", "://"):
+        refused = web.client.post(f"/runs/{run_id}/abort", headers={"Origin": malformed})
+        assert_problem(refused, 403, "forbidden")
     assert web.kit.get(run_id).status == "paused"
-    for origin in (PAGE, "http://localhost"):
+    for origin in (PAGE, "http://localhost", "HTTP://LOCALHOST"):
         assert web.client.post(f"/runs/{run_id}/abort", headers={"Origin": origin}).status_code == 202
 
 

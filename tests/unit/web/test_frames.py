@@ -170,7 +170,7 @@ def test_a_client_that_reads_nothing_does_not_make_us_keep_its_answers(
 
 
 def test_a_client_that_reads_nothing_for_too_long_is_gone(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "_STALL_SECONDS", 0.05)
+    monkeypatch.setattr(frames, "STALL_SECONDS", 0.05)
     with pytest.raises(Gone):
         ends.peer.send("x" * 5_000_000)
 

@@ -42,6 +42,18 @@ def test_every_route_is_in_the_document_and_nothing_else(web: Web) -> None:
     assert described == routes
 
 
+def test_every_change_may_be_refused_to_a_page_of_another_origin(web: Web) -> None:
+    changes = {
+        (path, method): operation["responses"]
+        for path, item in _document(web)["paths"].items()
+        for method, operation in item.items()
+        if method in ("post", "delete")
+    }
+    assert len(changes) == 7
+    for (path, method), responses in changes.items():
+        assert "`forbidden`" in responses["403"]["description"], (method, path)
+
+
 def test_what_is_sent_is_what_is_described(web: Web) -> None:
     document = _document(web)
     events: list[dict[str, Any]] = []

@@ -173,10 +173,10 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
         if not opened.headers.get("content-type", "").startswith("text/event-stream"):
             raise _no_stream(server)
         error = ServerUnreachableError(f"{server.url} keeps closing the stream")
-        since, got = time.monotonic(), False
+        since, got, silent = time.monotonic(), False, False
         while (data := (yield Next())) is not None:
             if isinstance(data, Failure):
-                error = server.unreachable(data)
+                error, silent = server.unreachable(data), data.silent
                 break
             event = _event(server, data)
             got = True
@@ -188,8 +188,8 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
         else:
             if not got and until_pause and (yield from get(server, run_id))["status"] == "paused":
                 return
-        if time.monotonic() - since > LONGEST_WAIT:
-            waiting.over()  # it was there: of a run that is paused there is nothing to tell
+        if not silent and time.monotonic() - since > LONGEST_WAIT:
+            waiting.over()  # it was there: of a run that is paused there is nothing to tell but keepalives
         yield from waiting.wait(error)
 
 

@@ -122,11 +122,13 @@ class Failure:
     """No answer came.
 
     `sent` is False where the request certainly did not reach the server, `passes` where waiting mends nothing.
+    `silent`: the connection stood, and nothing came on it for too long.
     """
 
     reason: str
     sent: bool = True
     passes: bool = True
+    silent: bool = False
 
 
 Plan: TypeAlias = Generator[Request | Next | Sleep | Out, Any, T]

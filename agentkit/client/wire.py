@@ -53,8 +53,12 @@ def answer_of(response: httpx.Response, *, opened: bool) -> Answer:
 
 
 def failure_of(error: Exception) -> Failure:
-    reason = str(error) or type(error).__name__
-    return Failure(reason, sent=not isinstance(error, httpx.ConnectError), passes=not isinstance(error, _OURS))
+    return Failure(
+        str(error) or type(error).__name__,
+        sent=not isinstance(error, httpx.ConnectError),
+        passes=not isinstance(error, _OURS),
+        silent=isinstance(error, httpx.ReadTimeout),
+    )
 
 
 def _timeout(seconds: float) -> httpx.Timeout:

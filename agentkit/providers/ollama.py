@@ -246,7 +246,7 @@ class LineDecoder:
         if not isinstance(arguments, str):
             arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
         index, self._calls = self._calls, self._calls + 1
-        return ToolCallDelta(index, call.get("id") or "", function.get("name") or "", arguments)
+        return ToolCallDelta(index, str(call.get("id") or ""), str(function.get("name") or ""), arguments)
 
 
 def _text(value: Any) -> str:

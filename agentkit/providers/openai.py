@@ -174,7 +174,8 @@ class ChunkDecoder:
 
     def _tool_call(self, piece: Json) -> list[Part]:
         function = piece.get("function") or {}
-        call_id, name, arguments = piece.get("id") or "", function.get("name") or "", function.get("arguments") or ""
+        call_id, name = str(piece.get("id") or ""), str(function.get("name") or "")
+        arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments)  # servers that send the object itself
         index, is_new = self._calls.find(piece.get("index"), call_id, name)

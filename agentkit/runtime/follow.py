@@ -132,7 +132,9 @@ def follow_together(
                 return
             if log.status in ("completed", "failed", "aborted") or (until_pause and log.status == "paused"):
                 return
-            patience = 0.0 if bell.rung else min(asked_every, quiet_since + tick - time.monotonic())
+            # Where the log could not be read, nobody will say that it can be.
+            soon = _WAKE_SECONDS if look else asked_every
+            patience = 0.0 if bell.rung else min(soon, quiet_since + tick - time.monotonic())
             got = subscription.get(max(0.0, patience))
             news = got or ()
             look = look or got == []

@@ -83,7 +83,8 @@ def own_connection(client: redis.Redis) -> redis.Connection:
     """
     pool = client.connection_pool
     never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-    return cast(redis.Connection, pool.connection_class(**{**pool.connection_kwargs, "retry": never}))
+    options = {**pool.connection_kwargs, "protocol": 2, "retry": never}  # RESP3 would hand news to callbacks
+    return cast(redis.Connection, pool.connection_class(**options))
 
 
 def translated(method: F) -> F:

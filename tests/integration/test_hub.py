@@ -171,6 +171,17 @@ def test_a_thread_that_cannot_be_started_costs_one_watcher_and_not_those_who_com
     news.close()
 
 
+def test_a_url_that_asks_for_resp3_costs_no_news(store: RedisStore) -> None:
+    resp3 = RedisStore(f"{store.url}?protocol=3")
+    run_id = new_run(store)
+    lease = claimed(store, run_id).lease
+    news = resp3.subscribe(run_id)
+    store.append(lease, [event("x")], 1)
+    assert [e.seq for e in news.get(5) or ()] == [FIRST + 1]
+    news.close()
+    resp3.close()
+
+
 def test_a_hundred_watchers_share_one_connection_which_lets_go_of_each_run_after_its_last(
     store: RedisStore, client: redis.Redis
 ) -> None:

@@ -210,9 +210,17 @@ def test_a_broken_stream_goes_on_after_the_last_event(client_of: Callable[..., A
     assert asked == [None, "2", "2", "2"]
 
 
-@pytest.mark.parametrize("end", [None, Failure("the network")])
-@pytest.mark.parametrize(("stood", "streams"), [(8.0, 20), (0.0, 6)])
-def test_a_silent_stream_that_stood_shows_that_the_server_is_there(
+@pytest.mark.parametrize(
+    ("end", "stood", "streams"),
+    [
+        (None, 8.0, 20),
+        (None, 0.0, 6),
+        (Failure("the network"), 8.0, 20),
+        (Failure("the network"), 0.0, 6),
+        (Failure("not even a keepalive", silent=True), 40.0, 2),
+    ],
+)
+def test_a_stream_without_events_that_stood_shows_that_the_server_is_there(
     monkeypatch: pytest.MonkeyPatch, end: Failure | None, stood: float, streams: int
 ) -> None:
     now = 1000.0
@@ -237,7 +245,7 @@ def test_a_silent_stream_that_stood_shows_that_the_server_is_there(
                     now += seconds
                     reply = None
 
-    if stood:
+    if streams == 20:
         follow()
     else:
         with pytest.raises(ServerUnreachableError):

@@ -160,6 +160,24 @@ def test_a_reader_outlasts_a_store_that_is_away_for_a_while() -> None:
     assert seqs(store, run_id, 0, tick=0.01) == [1, 2, 3, 4, 5]
 
 
+def test_a_log_that_could_not_be_read_is_soon_looked_at_again_though_nobody_says_that_it_can_be() -> None:
+    class Away(MemoryStore):
+        fails = 1
+
+        def events(self, run_id: str, after: int, limit: int, **options: Any) -> Any:
+            if self.fails:
+                self.fails -= 1
+                raise StoreUnavailableError
+            return super().events(run_id, after, limit, **options)
+
+    store = Away()
+    run_id = new_run(store)
+    began = time.monotonic()
+    with closing(follow_together(store, run_id, 0, reset=no_reset, tick=14.0, asked_every=14.0)) as batches:
+        assert [e.seq for e in next(batches)] == [1, 2]
+    assert time.monotonic() - began < 5
+
+
 def test_a_reader_of_large_events_has_few_of_them_in_hand_at_a_time() -> None:
     store = MemoryStore()
     run_id = new_run(store)

@@ -299,6 +299,14 @@ def test_tool_calls_without_index_or_id_are_told_apart_by_their_names() -> None:
     assert [(block["name"], block["arguments"]) for block in content] == [("f", {"x": 1}), ("g", {"y": 2})]
 
 
+def test_an_id_that_is_a_number_is_taken_as_text() -> None:
+    decoder = ChunkDecoder()
+    call = {"index": 0, "id": 7, "function": {"name": "f", "arguments": "{}"}}
+    parts = decoder.feed({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]})
+    [block] = build([*parts, *decoder.finish()])["content"]
+    assert (block["id"], block["name"]) == ("7", "f")
+
+
 def test_a_fresh_id_with_every_piece_begins_no_new_call() -> None:
     decoder = ChunkDecoder()
     names = [("1", "f", '{"x"'), ("2", None, ":1"), ("3", "", "}")]

@@ -65,6 +65,7 @@ export class Chat {
     const own = () => listener()
     this.#listeners.add(own)
     if (this.#listeners.size === 1) this.#goOn()
+    this.#offer(this.#session)
     return () => {
       this.#listeners.delete(own)
       if (this.#listeners.size === 0) this.#session.reading?.abort()
@@ -82,9 +83,7 @@ export class Chat {
   readonly reload = async (): Promise<boolean> => {
     const messages = this.#snapshot.messages
     const last = messages.findLastIndex((message) => message.role === "user")
-    return last < 0
-      ? this.#refuse("no_run", "there is nothing to run again")
-      : this.#start(messages.slice(0, last + 1))
+    return last < 0 ? this.#refuse("no_run", "there is no message") : this.#start(messages.slice(0, last + 1))
   }
 
   /**
@@ -131,6 +130,8 @@ export class Chat {
     if (!runId) return
     if (lost?.code === "invalid_last_event_id") {
       // The server has forgotten what was seen last: the run is joined as after a reload.
+      this.#session.stop(false)
+      this.#executed.clear()
       this.#session = new Session(this.#snapshot.messages, runId)
     }
     this.#session.lost = this.#refused = undefined
@@ -176,7 +177,9 @@ export class Chat {
       session.reading = next
       this.#read(session, runId, next.signal)
         .catch((error) => {
-          if (!next.signal.aborted) this.#lose(session, error)
+          if (next.signal.aborted) return
+          next.abort() // who is told of it may want to go on at once
+          this.#lose(session, error)
         })
         .finally(() => next.abort())
     }
@@ -237,10 +240,12 @@ export class Chat {
   /** Tells of items that are new, or executes them. */
   #offer(session: Session): void {
     for (const item of session.pending) {
+      const { decisionId } = item
       const tool = toolOf(item, this.#options)
       const seen = tool ? this.#executed : this.#told
-      if (session.stopped || seen.has(item.decisionId)) continue
-      seen.add(item.decisionId)
+      if (session.stopped || seen.has(decisionId)) continue
+      seen.add(decisionId)
+      this.#told.add(decisionId) // who executes it does not ask a person later
       if (tool) void this.#execute(session, item, tool)
       else this.#tell(session, "onDecisionPending", item)
     }
@@ -267,7 +272,7 @@ export class Chat {
   ): Promise<boolean> {
     const { pendingDecision, pendingDecisions } = this.#snapshot
     const item = toolCallId ? pendingDecisions.find((one) => one.toolCallId === toolCallId) : pendingDecision
-    if (!item) return this.#refuse("run_not_paused", "there is nothing to answer")
+    if (!item) return this.#refuse("run_not_paused", "nothing is pending")
     return this.#answer(this.#session, item, { ...answer(item), ...(input && { input }) })
   }
 

@@ -2,7 +2,7 @@
  * The HTTP calls of the protocol. A call is sent again only where that cannot do anything twice. It knows
  * nothing of pages: no state is kept between calls.
  */
-import { AgentKitError, errorOf, known, notAgentKit } from "./errors"
+import { away, errorOf, known, notAgentKit } from "./errors"
 import type { JsonObject, Limits, Message, Run, UserContent } from "./types"
 import { Backoff, type RetryOptions, sleep } from "./wait"
 
@@ -110,7 +110,7 @@ export class Client {
       try {
         const response = await this.#fetch(method, at, call, url)
         return await response.json().catch((cause: unknown) => {
-          throw notAgentKit({ status: response.status, cause })
+          throw cause instanceof SyntaxError ? notAgentKit({ status: response.status, cause }) : away(cause)
         })
       } catch (caught) {
         const error = known(caught)
@@ -141,11 +141,11 @@ export class Client {
         },
         body: text,
         cache: "no-store",
-        credentials: options.credentials ?? "same-origin",
+        credentials: options.credentials as RequestCredentials, // fetch has the same default
         signal: signal ?? null,
       })
     } catch (cause) {
-      throw new AgentKitError("unreachable", "no server answers", { cause })
+      throw away(cause)
     }
     if (!response.ok) throw await errorOf(response)
     return response

@@ -69,7 +69,12 @@ export function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
+/** No answer came, or not all of it. */
+export function away(cause: unknown): AgentKitError {
+  return new AgentKitError("unreachable", "no server answers", { cause })
+}
+
 /** An answer of something that does not speak the protocol. */
 export function notAgentKit(more: ErrorDetails): AgentKitError {
-  return new AgentKitError("not_agentkit", "the answer is none of agentkit's", more)
+  return new AgentKitError("not_agentkit", "this is not agentkit", more)
 }

@@ -39,11 +39,9 @@ export async function follow(client: Client, runId: string, following: Following
     for (const event of got) {
       const isReset = event.type === "stream_reset"
       const seq = isReset ? event.run.lastSeq : event.seq
-      if (!isReset) {
-        if (seq <= last) continue
-        gap = seq > last + 1
-        if (gap) break // a broken stream: what is missing is in the log
-      }
+      if (!isReset && seq <= last) continue
+      gap = !isReset && seq > last + 1
+      if (gap) break // a broken stream: what is missing is in the log
       last = seq
       fresh.push(event)
       ended = isReset ? isTerminal(event.run.status) : event.type === "agent_end"

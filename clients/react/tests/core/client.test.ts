@@ -123,6 +123,21 @@ it("takes a page for no answer of agentkit", async () => {
   expect(server.requests).toHaveLength(2)
 })
 
+it("asks again where an answer breaks off", async () => {
+  const server = await FakeServer.open()
+  server.put("plain", "all")
+  let cut = 0
+  server.reply = (_, response) => {
+    if (cut++ > 0) return undefined
+    response.writeHead(200, { "Content-Type": "application/json", "Content-Length": 500 })
+    response.write('{"id":"', () => response.socket?.destroy())
+    return true
+  }
+  const client = new Client({ api: server.url, retry: QUICK })
+  expect(await client.get(RUN)).toMatchObject({ id: RUN })
+  expect(server.requests).toHaveLength(2)
+})
+
 it("asks for headers anew for every request", async () => {
   const server = await FakeServer.open()
   server.put("plain")
@@ -165,7 +180,7 @@ it("hands credentials and a relative URL to fetch as they are", async () => {
   await new Client({ fetch: own, credentials: "include" }).get("a/b")
   await new Client({ fetch: own, api: "/agents/" }).abort(RUN)
   expect(calls.map(([url]) => url)).toEqual(["/runs/a%2Fb", `/agents/runs/${RUN}/abort`])
-  expect(calls.map(([, init]) => init?.credentials)).toEqual(["include", "same-origin"])
+  expect(calls.map(([, init]) => init?.credentials)).toEqual(["include", undefined])
 })
 
 it.each([

@@ -1,6 +1,6 @@
 /** A page that comes back: what it shows is what it would have shown had it stayed. */
-import { describe, expect, it } from "vitest"
-import type { ChatSnapshot } from "../../src/core/options"
+import { describe, expect, it, vi } from "vitest"
+import type { ChatSnapshot, ClientTool } from "../../src/core/options"
 import { open } from "../chats"
 import { CASES, golden } from "../golden"
 import { FakeServer, problem, RUN } from "../server"
@@ -128,6 +128,57 @@ it("a message can be sent after a rejoined run, with all that was said", async (
   await eventually(() => expect(now().messages).toHaveLength(4))
   await chat.send("And?")
   expect(server.asked("POST", /^\/runs$/)[0]?.body.messages).toHaveLength(5)
+})
+
+it("a run whose server refused once is followed again by a callback that says so", async () => {
+  const server = await FakeServer.open()
+  const run = server.put("plain", 3)
+  let refused = 0
+  server.reply = (request, response) => {
+    if (!request.path.endsWith("/events") || refused++ > 0) return undefined
+    problem(response, 403, "forbidden")
+    return true
+  }
+  const made = open(server, { runId: RUN, onError: () => made.chat.rejoin() })
+  await eventually(() => expect(run.streams.size).toBe(1))
+  run.show("all")
+  await made.reaches("ready")
+})
+
+describe("a run whose log lost its end", () => {
+  /** A run that waits for `locate`; the server loses so many events of it. */
+  async function losing(locate: ClientTool, ...isReady: ((server: FakeServer) => void)[]) {
+    const server = await FakeServer.open()
+    const run = server.put("client_tool", "agent_pause")
+    const made = open(server, { runId: RUN, clientTools: { locate } })
+    for (const ready of isReady) await eventually(() => ready(server))
+    await eventually(() => expect(run.streams.size).toBe(1))
+    await settle()
+    run.shown -= 1
+    run.cut()
+    await eventually(() => expect(made.now().error).toMatchObject({ code: "invalid_last_event_id" }))
+    made.chat.rejoin()
+    return { server, ...made }
+  }
+  const results = (server: FakeServer) => server.asked("POST", /resume$/).map(({ body }) => body.result)
+
+  it("executes a client tool again whose result is lost", async () => {
+    const locate = vi.fn(() => "Zürich")
+    const { server } = await losing(locate, (server) => expect(results(server)).toHaveLength(1))
+    await eventually(() => expect(results(server)).toEqual(["Zürich", "Zürich"]))
+    expect(locate).toHaveBeenCalledTimes(2)
+  })
+
+  it("wants nothing more of a tool that was executing", async () => {
+    const signals: AbortSignal[] = []
+    const { chat } = await losing((_, { signal }) => {
+      signals.push(signal)
+      return new Promise(() => {})
+    })
+    await eventually(() => expect(signals.map(({ aborted }) => aborted)).toEqual([true, false]))
+    await chat.abort()
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true])
+  })
 })
 
 describe.each(CASES)("%s", (name) => {

@@ -1,5 +1,5 @@
 /** Client-side tools that this page executes. */
-import { describe, expect, it, vi } from "vitest"
+import { describe, expect, it, onTestFinished, vi } from "vitest"
 import type { ClientTool } from "../../src/core/options"
 import { open } from "../chats"
 import { golden } from "../golden"
@@ -136,6 +136,32 @@ it("a result that the server refuses is an error, and another can be given", asy
   await reaches("paused")
   expect(await chat.respondWithDecision("short", { toolCallId: "locate" })).toBe(true)
   expect(results(server)).toMatchObject([{ result: "too long" }, { result: "short" }])
+})
+
+it("a tool that is registered while nobody watches executes when somebody does", async () => {
+  const { server, chat, leave, reaches } = await running("client_tool", {})
+  await reaches("paused")
+  leave()
+  const locate = vi.fn(() => "Zürich")
+  chat.configure({ api: server.url, agent: "a", clientTools: { locate } })
+  onTestFinished(chat.subscribe(() => {}))
+  await eventually(() => expect(results(server)).toHaveLength(1))
+  expect(locate).toHaveBeenCalledOnce()
+})
+
+it("a tool that goes away while it executes still gives its result, and nobody else is asked", async () => {
+  let done = (_: string) => {}
+  const { server, chat, told, reaches } = await running("client_tool", {
+    locate: () =>
+      new Promise<string>((resolve) => {
+        done = resolve
+      }),
+  })
+  await reaches("paused")
+  chat.configure({ api: server.url, agent: "a", onDecisionPending: told.onDecisionPending })
+  done("Zürich")
+  await eventually(() => expect(results(server)).toHaveLength(1))
+  expect(told.onDecisionPending).not.toHaveBeenCalled()
 })
 
 it("names of JavaScript's own are no registered tools", async () => {

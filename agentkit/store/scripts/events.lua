@@ -8,23 +8,25 @@ if unreadable(known[3], ARGV[4]) then
   return 'newer'
 end
 
--- Read in helpings, each as large as all before it: what is read and not returned is never much.
-local entries, wanted, size = {}, tonumber(ARGV[2]), tonumber(ARGV[3])
-local from, helping, had = ARGV[1] .. '-0', size and 1 or wanted, 0
-while #entries < wanted and not (size and had >= size) do
-  local count = math.min(helping, wanted - #entries)
-  local some = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', count)
-  for _, entry in ipairs(some) do
-    had = had + #entry[2][2]
-    if size and had > size and #entries > 0 then
+-- Where bytes are counted, read in helpings: what is read and not returned is never much.
+local wanted, size = tonumber(ARGV[2]), tonumber(ARGV[3])
+local entries, n, had = {}, 0, 0
+local from, helping = ARGV[1] .. '-0', size and math.min(64, wanted) or wanted
+while helping > 0 do
+  local some = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', helping)
+  for i = 1, #some do
+    had = had + #some[i][2][2]
+    if size and had > size and n > 0 then
+      wanted = n
       break
     end
-    entries[#entries + 1] = entry
+    n = n + 1
+    entries[n] = some[i]
   end
-  if #some < count then
+  if #some < helping then
     break
   end
-  from = int(tonumber(string.match(some[count][1], '%d+')) + 1) .. '-0'
-  helping = #entries
+  from = int(tonumber(string.match(some[helping][1], '%d+')) + 1) .. '-0'
+  helping = math.min(n, wanted - n)
 end
 return {known[1], known[2], redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1), entries}

@@ -114,13 +114,8 @@ def waiting_run(error: ProviderError, limits: Any = None, **policy: Any) -> tupl
     return kit, nudger, handle, model
 
 
-def test_a_long_wait_gives_the_worker_back_and_is_found_by_any_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.runtime.model_step.LONG_WAIT_SECONDS", 0.1)
-    kit, nudger, handle, model = waiting_run(ProviderError("later", retryable=True, retry_after=0.4))
-    assert not nudger.waiting, "nobody is told before the time"
-    step = kit.store.load(handle.id).record.steps[0].number
-    kit.execute(handle.id, step)
-    assert len(model.calls) == 1, "a nudge that comes too early is dropped"
+def let_end(kit: AgentKit, nudger: InlineNudger, handle: Any) -> None:
+    """What any worker does for a run that waits: recovery, and the steps that are due."""
     recovery = kit.recovery()
 
     def ended() -> bool:
@@ -129,7 +124,17 @@ def test_a_long_wait_gives_the_worker_back_and_is_found_by_any_worker(monkeypatc
             kit.execute(*nudger.waiting.popleft())
         return bool(handle.run.ended)
 
-    wait_until(ended, what="the second try")
+    wait_until(ended, what="the run to end")
+
+
+def test_a_long_wait_gives_the_worker_back_and_is_found_by_any_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.runtime.model_step.LONG_WAIT_SECONDS", 0.1)
+    kit, nudger, handle, model = waiting_run(ProviderError("later", retryable=True, retry_after=0.4))
+    assert not nudger.waiting, "nobody is told before the time"
+    step = kit.store.load(handle.id).record.steps[0].number
+    kit.execute(handle.id, step)
+    assert len(model.calls) == 1, "a nudge that comes too early is dropped"
+    let_end(kit, nudger, handle)
     assert handle.run.status == "completed"
     assert kinds(kit, handle.id).count("message_discard") == 1
 
@@ -150,15 +155,7 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
 def test_a_long_wait_ends_with_the_time_of_the_run() -> None:
     busy = ProviderError("later", retryable=True, retry_after=30.0)
     kit, nudger, handle, _ = waiting_run(busy, limits={"timeout": 0.3})
-    recovery = kit.recovery()
-
-    def ended() -> bool:
-        recovery.sweep()
-        while nudger.waiting:
-            kit.execute(*nudger.waiting.popleft())
-        return bool(handle.run.ended)
-
-    wait_until(ended, what="the run to end")
+    let_end(kit, nudger, handle)
     assert (handle.run.status, handle.run.error["code"]) == ("failed", "limit_time")
     assert kinds(kit, handle.id)[-1] == "agent_end"
 
@@ -167,15 +164,7 @@ def test_a_steer_during_a_long_wait_follows_the_turn_that_waits(monkeypatch: pyt
     monkeypatch.setattr("agentkit.runtime.model_step.LONG_WAIT_SECONDS", 0.1)
     kit, nudger, handle, _ = waiting_run(ProviderError("later", retryable=True, retry_after=0.3))
     kit.send(handle.id, "and quickly", "steer")
-    recovery = kit.recovery()
-
-    def ended() -> bool:
-        recovery.sweep()
-        while nudger.waiting:
-            kit.execute(*nudger.waiting.popleft())
-        return bool(handle.run.ended)
-
-    wait_until(ended, what="the run to end")
+    let_end(kit, nudger, handle)
     assert kinds(kit, handle.id)[-1] == "agent_end"
     assert [m["role"] for m in handle.run.messages or []] == ["user", "assistant", "user", "assistant"]
 

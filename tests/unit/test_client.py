@@ -6,89 +6,14 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from agentkit.client import ApiError, AsyncClient, Client, ServerUnreachableError, calls, plans
-from agentkit.client.plans import Answer, Failure, Next, Request, Server, Sleep
-
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Blocking:
-    """An AsyncClient with the face of a Client."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        self._runner = asyncio.Runner()
-        self._client = AsyncClient(url, **options)
-
-    def __enter__(self) -> Blocking:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._runner.run(self._client.aclose())
-        self._runner.close()
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
-            return self._iterate(result) if name in ("events", "runs") else self._runner.run(result)
-
-        return call
-
-    def _iterate(self, items: Any) -> Iterator[Any]:
-        async def following() -> Any:
-            return await anext(items)
-
-        try:
-            while True:
-                yield self._runner.run(following())
-        except StopAsyncIteration:
-            return
-        finally:
-            self._runner.run(items.aclose())
-
-
-@pytest.fixture(params=[Client, Blocking], ids=["sync", "async"])
-def client_of(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    def make(handler: Handler, patience: float = 5.0, **options: Any) -> Any:
-        transport = httpx.MockTransport(handler)
-        return request.param("http://server.test", patience=patience, transport=transport, **options)
-
-    return make
-
-
-class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body that breaks after its pieces."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self._pieces = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._pieces
-        raise httpx.ReadError("gone")
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self:
-            yield piece
-
-
-def frame(seq: int, kind: str = "turn_start", **more: Any) -> bytes:
-    event = {"seq": seq, "type": kind, **more}
-    return f"id: {seq}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
-
-
-def stream(*frames: bytes, broken: bool = False) -> httpx.Response:
-    headers = {"content-type": "text/event-stream"}
-    if broken:
-        return httpx.Response(200, headers=headers, stream=Broken(*frames))
-    return httpx.Response(200, headers=headers, content=b"".join(frames))
+from agentkit.client import ApiError, AsyncClient, Client, ServerUnreachableError
+from tests.clients import Blocking, frame, stream
 
 
 def test_a_start_sends_what_was_given_and_a_key_that_makes_it_repeatable(client_of: Callable[..., Any]) -> None:
@@ -186,104 +111,6 @@ def test_runs_are_read_page_by_page(client_of: Callable[..., Any]) -> None:
 
     with client_of(handler) as client:
         assert [run["id"] for run in client.runs(status="paused")] == ["1", "2", "3"]
-
-
-def test_a_broken_stream_goes_on_after_the_last_event(client_of: Callable[..., Any]) -> None:
-    asked: list[str | None] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request.headers.get("last-event-id"))
-        match len(asked):
-            case 1:
-                return stream(b"retry: 1000\n\n", frame(1), frame(2), b"id: 3\ndata: {", broken=True)
-            case 2:
-                return httpx.Response(503)
-            case 3:
-                return stream(b": keepalive\n\n")  # a server that goes down closes in good order
-            case _:
-                return stream(frame(3, text="a\u2028b\x85c"), frame(4, "agent_end"))
-
-    with client_of(handler) as client:
-        events = list(client.events("r1"))
-    assert [event["seq"] for event in events] == [1, 2, 3, 4]
-    assert events[2]["text"] == "a\u2028b\x85c"
-    assert asked == [None, "2", "2", "2"]
-
-
-@pytest.mark.parametrize(
-    ("end", "stood", "streams"),
-    [
-        (None, 8.0, 20),
-        (None, 0.0, 6),
-        (Failure("the network"), 8.0, 20),
-        (Failure("the network"), 0.0, 6),
-        (Failure("not even a keepalive", silent=True), 40.0, 2),
-    ],
-)
-def test_a_stream_without_events_that_stood_shows_that_the_server_is_there(
-    monkeypatch: pytest.MonkeyPatch, end: Failure | None, stood: float, streams: int
-) -> None:
-    now = 1000.0
-    clock = SimpleNamespace(monotonic=lambda: now)
-    monkeypatch.setattr(plans, "time", clock)
-    monkeypatch.setattr(calls, "time", clock)
-    plan = calls.events(Server("http://server.test", patience=4), "r1")
-    reply: Any = None
-    opened = 0
-
-    def follow() -> None:
-        nonlocal now, opened, reply
-        while opened < 20:
-            match plan.send(reply):
-                case Request():
-                    opened += 1
-                    reply = Answer(200, {"content-type": "text/event-stream"}, b"")
-                case Next():
-                    now += stood
-                    reply = end
-                case Sleep(seconds):
-                    now += seconds
-                    reply = None
-
-    if streams == 20:
-        follow()
-    else:
-        with pytest.raises(ServerUnreachableError):
-            follow()
-    assert opened == streams
-
-
-def test_a_stream_that_has_nothing_left_ends(client_of: Callable[..., Any]) -> None:
-    with client_of(lambda _: httpx.Response(204)) as client:
-        assert list(client.events("r1", after=9)) == []
-
-
-def test_until_pause_ends_at_the_pause_also_where_it_was_read_before(client_of: Callable[..., Any]) -> None:
-    def handler(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/runs/r1":
-            return httpx.Response(200, json={"status": "paused"})
-        assert request.url.params["until"] == "pause"
-        after = request.headers.get("last-event-id")
-        return stream() if after == "2" else stream(frame(1), frame(2, "agent_pause"))
-
-    with client_of(handler) as client:
-        assert [event["seq"] for event in client.events("r1", until_pause=True)] == [1, 2]
-        assert list(client.events("r1", after=2, until_pause=True)) == []
-
-
-def test_a_reset_stream_goes_on_after_the_snapshot(client_of: Callable[..., Any]) -> None:
-    asked: list[str | None] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request.headers.get("last-event-id"))
-        if len(asked) == 1:
-            reset = {"type": "stream_reset", "run": {"lastSeq": 70, "status": "running"}}
-            return stream(f"id: 70\ndata: {json.dumps(reset)}\n\n".encode(), broken=True)
-        return stream(frame(71, "agent_end"))
-
-    with client_of(handler) as client:
-        assert [event["type"] for event in client.events("r1", after=3)] == ["stream_reset", "agent_end"]
-    assert asked == ["3", "70"]
 
 
 def test_an_unknown_run_is_an_error_and_not_an_endless_wait(client_of: Callable[..., Any]) -> None:
@@ -437,32 +264,6 @@ def test_an_async_clients_headers_may_be_awaited() -> None:
             return await client.get("r1")
 
     assert asyncio.run(told()) == "fresh"
-
-
-def test_a_stream_that_is_left_early_is_closed(client_of: Callable[..., Any]) -> None:
-    class Watched(Broken):
-        closed = 0
-
-        def close(self) -> None:
-            self.closed += 1
-
-        async def aclose(self) -> None:
-            self.closed += 1
-
-    body = Watched(frame(1), frame(2))
-    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
-    with client_of(lambda _: response) as client:
-        events = client.events("r1")
-        next(events)
-        assert body.closed == 0
-        events.close()
-        assert body.closed == 1
-
-
-def test_an_answer_that_is_no_event_stream_is_an_error(client_of: Callable[..., Any]) -> None:
-    with client_of(lambda _: httpx.Response(200, json=[])) as client, pytest.raises(ApiError) as caught:
-        next(client.events("r1"))
-    assert caught.value.code == "not_agentkit"
 
 
 def test_both_clients_have_the_same_methods() -> None:

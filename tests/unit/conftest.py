@@ -1,0 +1,21 @@
+"""What several files of fast tests hold in their hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from agentkit.client import Client
+from tests.clients import Blocking
+
+
+@pytest.fixture(params=[Client, Blocking], ids=["sync", "async"])
+def client_of(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    def make(handler: Callable[[httpx.Request], httpx.Response], patience: float = 5.0, **options: Any) -> Any:
+        transport = httpx.MockTransport(handler)
+        return request.param("http://server.test", patience=patience, transport=transport, **options)
+
+    return make

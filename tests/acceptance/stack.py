@@ -207,7 +207,9 @@ class WebProcess(Process):
         return self.http.get(f"/runs/{run_id}/events", headers=headers, params=params)
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        # gunicorn hangs up on a connection that was idle for two seconds, perhaps while it is used again.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, limits=limits)
 
 
 class WorkerProcess(Process):

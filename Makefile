@@ -17,7 +17,7 @@ REACT := clients/react
 REACT_STAMP := $(REACT)/node_modules/.installed
 CHAT := examples/chat
 CHAT_STAMP := $(CHAT)/node_modules/.installed
-PAGE := agentkit/http/page/files
+PAGE := agentkit/server/page/files
 EXTRAS := dev,flower,gevent,test
 
 .DEFAULT_GOAL := help

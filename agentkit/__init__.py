@@ -5,7 +5,7 @@
 Everything that an application needs is importable from here; the modules below are the house's own.
 """
 
-from agentkit.agents import Agent
+from agentkit.agents import Agent, RetryPolicy
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -35,14 +35,12 @@ from agentkit.errors import (
     ValidationError,
     VersionConflictError,
 )
-from agentkit.handle import RunHandle
 from agentkit.kit import AgentKit
 from agentkit.providers import register_provider
 from agentkit.providers.models import register_model
 from agentkit.providers.prices import set_price
 from agentkit.providers.scripted import ScriptedModel
-from agentkit.retry import RetryPolicy
-from agentkit.run import Run
+from agentkit.runs import Run, RunHandle
 from agentkit.settings import Settings
 from agentkit.tools import Tool, ToolContext, ToolResult, tool
 

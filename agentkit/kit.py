@@ -1,20 +1,24 @@
 """The kit: an application's agents, and what can be done with their runs.
 
 Start, resume, abort and look at runs, from any process that has the same agents and reaches the same store.
-It knows neither Celery nor Flask: nudges go out through a `Nudger`, and the web layer calls this.
+It knows neither Celery nor Flask: nudges go out through a `StepQueue`, and the web layer calls this.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from agentkit import strictjson
-from agentkit.agents import Agent, BoundAgent
-from agentkit.answering import answer_item, extend_item
-from agentkit.engine import Engine, celery_nudger, redis_store
+from agentkit.agents import Agent, BoundAgent, RetryPolicy
+from agentkit.core import strictjson
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import Block, Json, Message, check_content
+from agentkit.core.requests import check_extension
+from agentkit.core.run import Run
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -24,24 +28,21 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
     VersionConflictError,
 )
-from agentkit.handle import RunHandle
-from agentkit.ids import now_ms
-from agentkit.limits import check_extension
 from agentkit.loop import Answer, add_message, client_result
-from agentkit.messages import Block, Json, Message, check_content
 from agentkit.providers import resolve as resolve_provider
-from agentkit.retry import RetryPolicy
-from agentkit.run import Run
-from agentkit.runtime.nudging import InlineNudger, Nudger
+from agentkit.queue.protocol import InlineQueue, StepQueue
+from agentkit.runs import RunHandle
+from agentkit.runtime.answering import answer_item, extend_item
+from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.recovery import Recovery
+from agentkit.runtime.shutdown import Shutdown
+from agentkit.runtime.starting import StartRequest, start_run
 from agentkit.runtime.steps import StepRunner
-from agentkit.runtime.stopping import Stop
 from agentkit.settings import Settings
-from agentkit.starting import StartRequest, start_run
-from agentkit.store.base import Store, StoredResolution
 from agentkit.store.memory import MemoryStore
+from agentkit.store.protocol import Store, StoredResolution
 
-__all__ = ["AgentKit", "Authenticate", "May"]
+__all__ = ["AgentKit", "Authenticate", "May", "load_kit"]
 
 Authenticate = Callable[[Any], str | None]
 """The principal, a string, that a Flask request comes from; None where it says nobody that is known."""
@@ -54,7 +55,7 @@ class AgentKit:
     """An application: its agents and where their runs live.
 
     `agents`: the definitions; unknown models are errors here, not when they run. `settings`: by default
-    those of the environment (docs/settings.md). `store` and `nudger` are for tests and for other queues:
+    those of the environment (docs/settings.md). `store` and `queue` are for tests and for other queues:
     by default Redis and Celery, connected on first use. `retry`: the policy of agents that have none.
     `authenticate` and `may` say who calls over HTTP and what they may do (docs/web.md). What is called from
     Python is never asked.
@@ -66,7 +67,7 @@ class AgentKit:
         *,
         settings: Settings | None = None,
         store: Store | None = None,
-        nudger: Nudger | None = None,
+        queue: StepQueue | None = None,
         retry: RetryPolicy | None = None,
         authenticate: Authenticate | None = None,
         may: May | None = None,
@@ -87,11 +88,11 @@ class AgentKit:
         if not self._agents:
             raise ConfigurationError("an AgentKit needs at least one agent")
         self._store = store
-        self._nudger = nudger
+        self._queue = queue
         self._made: tuple[int, Engine] | None = None
         self._inline: Engine | None = None
         self._lock = threading.Lock()
-        self._stop = Stop()
+        self._stop = Shutdown()
         os.register_at_fork(after_in_child=self._after_fork)
 
     # -- agents
@@ -165,7 +166,7 @@ class AgentKit:
         It can be resumed and looked at through this kit object as long as that lives.
         """
         if self._inline is None:
-            self._inline = Engine(MemoryStore(), InlineNudger(), self, self.settings)
+            self._inline = Engine(MemoryStore(), InlineQueue(), self, self.settings)
         run_id = start_run(self._inline, self, StartRequest(agent, input, messages, metadata, limits))
         self._drain(self._inline, run_id)
         return RunHandle(self._inline.store, run_id).run
@@ -315,11 +316,11 @@ class AgentKit:
 
         For signal handlers: it takes no lock, and processes forked since the kit was made are told too.
         """
-        self._stop.tell(at_once=at_once)
+        self._stop.request(at_once=at_once)
 
     def broker_reachable(self) -> bool:
         """Whether nudges reach the queue."""
-        return self._engine.nudger.reachable()
+        return self._engine.queue.reachable()
 
     @property
     def runner(self) -> StepRunner:
@@ -341,8 +342,8 @@ class AgentKit:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
                 store = self._store or redis_store(self.settings)
-                nudger = self._nudger or celery_nudger(self.settings)
-                self._made = (os.getpid(), Engine(store, nudger, self, self.settings, self._stop))
+                queue = self._queue or celery_queue(self.settings)
+                self._made = (os.getpid(), Engine(store, queue, self, self.settings, self._stop))
             return self._made[1]
 
     def _engine_of(self, run_id: str) -> Engine:
@@ -366,3 +367,27 @@ def _checked_result(value: Any) -> Json:
         return client_result(value)
     except (TypeError, AgentKitError) as error:
         raise InvalidRequestError(f"result: {error}") from error
+
+
+def load_kit(name: str | None) -> AgentKit:
+    """Import the `AgentKit` that `AGENTKIT_APP=module:kit` names.
+
+    The working directory can be imported from, as with Celery and Flask.
+
+    Raises ConfigurationError that says what to set, or what is missing.
+    """
+    if not name:
+        raise ConfigurationError("AGENTKIT_APP is not set: name your application, as in AGENTKIT_APP=shop.agents:kit")
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise
+        raise ConfigurationError(f"AGENTKIT_APP={name}: there is no module {error.name!r}") from error
+    kit = getattr(module, attribute, None)
+    if not isinstance(kit, AgentKit):
+        raise ConfigurationError(f"AGENTKIT_APP={name}: {module_name!r} has no AgentKit named {attribute!r}")
+    return kit

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from celery import Task, signals
 from celery.worker import state as worker_state
 
-from agentkit.application import load_kit
 from agentkit.errors import AgentKitError, StoreUnavailableError
-from agentkit.faults import fault
-from agentkit.nudge import TASKS, celery_app
-from agentkit.runtime.warnings import warn_of_store
+from agentkit.kit import load_kit
+from agentkit.queue.celery import TASKS, celery_app
+from agentkit.runtime.failpoints import failpoint
+from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class StepTask(Task):
     ignore_result = True
 
     def __call__(self, run_id: str, step: int) -> None:
-        fault("before step")
+        failpoint("before step")
         try:
             _kit().execute(run_id, step)
         except StoreUnavailableError as error:
@@ -51,7 +51,7 @@ class StepTask(Task):
         except Exception:
             log.exception("step %s of run %s failed and will be executed again", step, run_id)
             raise StepError(run_id, step) from None
-        fault("after step")
+        failpoint("after step")
 
 
 class StepError(Exception):

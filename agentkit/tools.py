@@ -24,11 +24,11 @@ from types import FrameType
 from typing import Any, Literal, overload
 from uuid import UUID
 
-from agentkit import strictjson
+from agentkit.core import strictjson
+from agentkit.core.messages import Block, Json, check_content, text
 from agentkit.errors import ConfigurationError, InvalidRequestError, SchemaProblem
-from agentkit.messages import Block, Json, check_content, text
-from agentkit.schema import Schema, compile_schema
-from agentkit.signature import Signature, read_signature, summary_of
+from agentkit.schema.check import Schema, compile_schema
+from agentkit.schema.signatures import Signature, read_signature, summary_of
 
 __all__ = ["Tool", "ToolContext", "ToolResult", "error_result", "invalid_arguments", "to_result", "tool"]
 

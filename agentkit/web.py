@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
-from agentkit.application import load_kit
-from agentkit.http import access, page, problems, runs, system, websocket
-from agentkit.http.greenlets import answered_apart
-from agentkit.http.state import EXTENSION, WebState
-from agentkit.http.streams import gunicorn_worker, sse_response, warn_of_sync_workers
-from agentkit.kit import AgentKit
-from agentkit.runtime.warnings import warn_of_store
+from agentkit.kit import AgentKit, load_kit
+from agentkit.runtime.store_warnings import warn_of_store
+from agentkit.server import access, page, problems, runs, system, websocket
+from agentkit.server.greenlets import answered_apart
+from agentkit.server.state import EXTENSION, WebState
+from agentkit.server.streams import gunicorn_worker, sse_response, warn_of_sync_workers
 from agentkit.settings import Settings
 
 __all__ = ["create_app", "sse_response"]

@@ -13,7 +13,8 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from agentkit import Agent, AgentKit, ScriptedModel, sse
+from agentkit import Agent, AgentKit, ScriptedModel
+from agentkit.core import sse
 
 KEEPALIVE_SECONDS = 15.0
 URL = os.environ.get("AGENTKIT_REDIS_URL", "redis://127.0.0.1:6379/0")

@@ -26,9 +26,9 @@ from typing import Any
 import psutil
 
 from agentkit import AgentKit
-from agentkit.record import Lease
+from agentkit.core.record import Lease
 from agentkit.settings import Settings
-from agentkit.store.base import Store
+from agentkit.store.protocol import Store
 from agentkit.store.redis import RedisStore
 from bench.watchers import raise_file_limit
 from tests.apps import FakeNudger
@@ -265,13 +265,13 @@ class Measurement:
 
     def message(self) -> None:
         """A whole run, executed here: the bytes of its deltas, early and late in a long message."""
-        nudger = FakeNudger()
+        queue = FakeNudger()
         settings = Settings(redis_url=self._valkey.url, flush_seconds=0)
         from bench.relays import kit as served
 
-        kit = AgentKit([bound.agent for bound in served.agents], settings=settings, store=self._store, nudger=nudger)
+        kit = AgentKit([bound.agent for bound in served.agents], settings=settings, store=self._store, queue=queue)
         handle = kit.start("bench", "go")
-        kit.execute(*nudger.told.pop())
+        kit.execute(*queue.told.pop())
         url = f"http://127.0.0.1:{self._server.port}/runs/{handle.id}/events"
         deltas = []
         with urllib.request.urlopen(url, timeout=10) as response:

@@ -15,7 +15,7 @@ import redis
 from celery import Celery
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
-from agentkit.nudge import QUEUE, celery_app
+from agentkit.queue.celery import QUEUE, celery_app
 
 HOPS = 13
 APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}

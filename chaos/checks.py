@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import redis
 
-from agentkit.messages import text_of
+from agentkit.core.messages import text_of
 from chaos.app import ANSWER, CALLS
 from chaos.report import Played
 from chaos.stage import Stage

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentkit import Agent, AgentKit, RetryPolicy, ScriptedModel
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import zero_usage
+from agentkit.core.record import StepKind
 from agentkit.errors import ProviderError
-from agentkit.messages import zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta
-from agentkit.record import StepKind
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
 from agentkit.settings import Settings
-from agentkit.store.base import Push, Store
 from agentkit.store.memory import MemoryStore
+from agentkit.store.protocol import Push, Store
 from tests.event_rules import check_log
 
 __all__ = ["App", "Failing", "FakeNudger", "Silent", "die", "in_background", "one_call"]
@@ -27,7 +27,7 @@ class FakeNudger:
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
 
-    def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
+    def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
         self.told.append((run_id, step))
 
     def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
@@ -53,7 +53,7 @@ class App:
         **settings: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
-        self.nudger = FakeNudger()
+        self.queue = FakeNudger()
         self.agent = Agent("a", model or ScriptedModel(list(turns), chunk_size=3), tools=tools)
         self._settings = Settings(**{"flush_seconds": 0.0, **settings})
         self._retry = retry
@@ -62,7 +62,7 @@ class App:
     def another_worker(self) -> App:
         """Have a worker that has just been started execute what is due from now on."""
         self.kit = AgentKit(
-            [self.agent], settings=self._settings, store=self.store, nudger=self.nudger, retry=self._retry
+            [self.agent], settings=self._settings, store=self.store, queue=self.queue, retry=self._retry
         )
         return self
 
@@ -76,8 +76,8 @@ class App:
 
     def work(self) -> App:
         """Deliver nudges until there are none."""
-        while self.nudger.told:
-            self.kit.execute(*self.nudger.told.pop(0))
+        while self.queue.told:
+            self.kit.execute(*self.queue.told.pop(0))
         return self
 
     def log(self, run_id: str) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agentkit.nudge import QUEUE
+from agentkit.queue.celery import QUEUE
 from tests.rabbitmq import RabbitServer
 from tests.servers import ValkeyServer
 

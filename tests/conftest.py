@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from agentkit.nudge import QUEUE
+from agentkit.queue.celery import QUEUE
 from tests.rabbitmq import RabbitServer, rabbitmq_script
 from tests.servers import DATABASES, ValkeyServer
 

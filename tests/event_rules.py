@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentkit.events import Event, fold
-from agentkit.messages import Message, add_usage, tool_calls_of, zero_usage
+from agentkit.core.events import Event, fold
+from agentkit.core.messages import Message, add_usage, tool_calls_of, zero_usage
 
 __all__ = ["check_log", "shape"]
 

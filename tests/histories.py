@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from hypothesis import strategies as st
 
-from agentkit.messages import AssistantMessage, Message, ToolResultMessage, image, text, user_message, zero_usage
+from agentkit.core.messages import AssistantMessage, Message, ToolResultMessage, image, text, user_message, zero_usage
 
 __all__ = ["assistant", "call", "histories", "result"]
 

@@ -10,9 +10,11 @@ import json
 from typing import Any
 
 from agentkit.agents import Agent, BoundAgent
-from agentkit.cancel import Cancellation
-from agentkit.events import Event, message_update
-from agentkit.ids import new_id
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.events import Event, message_update
+from agentkit.core.ids import new_id
+from agentkit.core.messages import AssistantMessage, Json, Message, Usage, user_message
+from agentkit.core.record import TRANSITIONS, Change, Lease, RunRecord, RunState
 from agentkit.loop import (
     Answer,
     abort,
@@ -28,13 +30,11 @@ from agentkit.loop import (
 )
 from agentkit.loop import add_message as send_message
 from agentkit.loop import doubt as doubt_step
-from agentkit.messages import AssistantMessage, Json, Message, Usage, user_message
-from agentkit.providers.base import ModelRequest
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.scripted import ScriptedModel
-from agentkit.record import TRANSITIONS, Change, Lease, RunRecord, RunState
-from agentkit.store.base import Claim, Commit, Store
 from agentkit.store.memory import MemoryStore
+from agentkit.store.protocol import Claim, Commit, Store
 from agentkit.tools import Tool, error_result, to_result
 from tests.event_rules import check_log, shape
 

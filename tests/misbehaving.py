@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import text_of
 from agentkit.errors import ProviderError
-from agentkit.messages import text_of
-from agentkit.providers.base import Finish, Part
+from agentkit.providers.protocol import Finish, Part
 from tests.providers_contract import build
 from tests.wire_server import Reply, WireServer
 

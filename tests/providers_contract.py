@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import AssistantMessage, text_of, user_message
 from agentkit.errors import ProviderError
-from agentkit.messages import AssistantMessage, text_of, user_message
-from agentkit.providers.base import Finish, ModelRequest, Part, Provider, TextDelta, ToolCallDelta, ToolSpec
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.protocol import Finish, ModelRequest, Part, Provider, TextDelta, ToolCallDelta, ToolSpec
 from tests.wire_server import Reply, WireServer
 
 __all__ = ["ProviderContract", "build"]

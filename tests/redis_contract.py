@@ -9,9 +9,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from agentkit.core.record import Step
 from agentkit.errors import RunNotTerminalError
-from agentkit.record import Step
-from agentkit.store.base import Push, Store
+from agentkit.store.protocol import Push, Store
 from agentkit.store.redis import RedisStore
 from tests.store_changes import LEASE_MS, MakeStore, claimed, event, first_change, new_run, step_done
 from tests.store_contract import StoreContract

@@ -52,10 +52,10 @@ class Relay:
                 self._run(self._pass_on, near, far, self._lost)
                 self._run(self._pass_on, far, near, self._lost)
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, lost: threading.Event) -> None:
+    def _pass_on(self, source: socket.socket, buffer: socket.socket, lost: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if not lost.is_set():
-                    sink.sendall(data)
+                    buffer.sendall(data)
             if not lost.is_set():
-                sink.shutdown(socket.SHUT_WR)
+                buffer.shutdown(socket.SHUT_WR)

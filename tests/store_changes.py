@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agentkit.ids import new_id, now_ms
-from agentkit.messages import user_message
-from agentkit.record import SCHEMA_VERSION, Change, Resolution, RunRecord, Status, Step
-from agentkit.store.base import Claim, Store
+from agentkit.core.ids import new_id, now_ms
+from agentkit.core.messages import user_message
+from agentkit.core.record import SCHEMA_VERSION, Change, Resolution, RunRecord, Status, Step
+from agentkit.store.protocol import Claim, Store
 
 __all__ = [
     "LEASE_MS",

@@ -1,4 +1,4 @@
-"""What every store must do: the promises of agentkit/store/base.py, one test each.
+"""What every store must do: the promises of agentkit/store/protocol.py, one test each.
 
 Inherit from `StoreContract` and override `make_store` (a fixture) and `ttls`.
 """
@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.ids import new_id, now_ms
+from agentkit.core.messages import user_message
+from agentkit.core.record import SCHEMA_VERSION, Change, Lease, Resolution, Step
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
@@ -19,10 +22,7 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
     VersionConflictError,
 )
-from agentkit.ids import new_id, now_ms
-from agentkit.messages import user_message
-from agentkit.record import SCHEMA_VERSION, Change, Lease, Resolution, Step
-from agentkit.store.base import Store
+from agentkit.store.protocol import Store
 from tests.store_changes import (
     LEASE_MS,
     TIMESTAMP,

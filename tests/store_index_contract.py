@@ -9,8 +9,8 @@ import itertools
 
 import pytest
 
-from agentkit.ids import new_id, now_ms
-from agentkit.store.base import DueRun, Store, StoredEvent
+from agentkit.core.ids import new_id, now_ms
+from agentkit.store.protocol import DueRun, Store, StoredEvent
 from tests.store_changes import (
     MakeStore,
     claimed,

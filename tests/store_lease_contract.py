@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 
-from agentkit.ids import now_ms
-from agentkit.record import Status, Step
-from agentkit.store.base import Store
+from agentkit.core.ids import now_ms
+from agentkit.core.record import Status, Step
+from agentkit.store.protocol import Store
 from tests.store_changes import LEASE_MS, claimed, event, log_of, new_run, snapshot, step_done, types_of
 
 __all__ = ["LeaseContract"]

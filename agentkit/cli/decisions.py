@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentkit.messages import Json
+from agentkit.core.messages import Json
 
 __all__ = ["Answer", "ask_for_answer"]
 

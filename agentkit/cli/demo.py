@@ -22,13 +22,13 @@ from agentkit.cli.stack import Plan, Stack, data_folder, free_port
 from agentkit.cli.supervisor import StoppedError, Supervisor
 from agentkit.cli.terminal import RunView, Terminal
 from agentkit.client import Client
+from agentkit.core.events import Event, fold
 from agentkit.errors import AgentKitError
-from agentkit.events import Event, fold
 
 __all__ = ["run_demo"]
 
 _SAID = "Please refund order A-1001, it arrived broken."
-_PATIENCE = 30.0
+_RETRY_SECONDS = 30.0
 
 
 class _DemoFailedError(AgentKitError):
@@ -42,7 +42,7 @@ def run_demo(terminal: Terminal) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="agentkit-demo-") as folder:
         data = Path(folder)
-        plan = Plan("agentkit.example:kit", "127.0.0.1", free_port(), data, None, _environment(data))
+        plan = Plan("agentkit.cli.example:kit", "127.0.0.1", free_port(), data, None, _environment(data))
         terminal.line(terminal.style("A run that survives", bold=True))
         terminal.line(terminal.dim("starting a store, a worker and a web server of its own …"))
         note: Callable[[str], None] = lambda line: terminal.line(terminal.dim(f"  {line}"))  # noqa: E731
@@ -81,7 +81,7 @@ class _Story(threading.Thread):
 
     def run(self) -> None:
         try:
-            with Client(self._plan.url, patience=_PATIENCE) as client:
+            with Client(self._plan.url, retry_seconds=_RETRY_SECONDS) as client:
                 self._tell(client)
         except AgentKitError as error:
             self.failure = error
@@ -122,10 +122,12 @@ class _Story(threading.Thread):
             self._terminal.line(self._terminal.style(f"  kill -9 {before[name]}  ({name})", fg="red"))
         for name in names:
             os.kill(before[name], signal.SIGKILL)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _RETRY_SECONDS
         while not self._is_back(client, before, names):
             if time.monotonic() > deadline:
-                raise _DemoFailedError(f"the stack did not come back within {_PATIENCE:g} seconds: {client.ready()}")
+                raise _DemoFailedError(
+                    f"the stack did not come back within {_RETRY_SECONDS:g} seconds: {client.ready()}"
+                )
             time.sleep(0.1)
 
     def _is_back(self, client: Client, before: dict[str, int], names: tuple[str, ...]) -> bool:

@@ -9,16 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
-from agentkit.application import load_kit
 from agentkit.cli.stack import Plan, Stack, StartError, data_folder, free_port
 from agentkit.cli.supervisor import StoppedError, Supervisor
 from agentkit.cli.terminal import Terminal, plain
 from agentkit.errors import AgentKitError
+from agentkit.kit import load_kit
 from agentkit.settings import Settings
 
 __all__ = ["check_app", "run_dev"]
 
-EXAMPLE = "agentkit.example:kit"
+EXAMPLE = "agentkit.cli.example:kit"
 _COLORS = {"store": "blue", "worker": "magenta", "web": "cyan"}
 _NOISE = ("worker: Warm shutdown (MainProcess)",)
 

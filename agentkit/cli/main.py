@@ -59,7 +59,7 @@ def _url_option(command: F) -> F:
 
 
 def _client(url: str | None) -> Client:
-    return Client(url or Settings.from_env().url, patience=0)
+    return Client(url or Settings.from_env().url, retry_seconds=0)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -159,7 +159,7 @@ def events(run_id: str, after: int, follow: bool, url: str | None) -> None:
     """Print a run's events, one line of JSON each, until it ends."""
     with _client(url) as client:
         last = client.get(run_id)["lastSeq"]
-        client.patience = float("inf") if follow else 0
+        client.retry_seconds = float("inf") if follow else 0
         if not follow and after >= last:
             return
         for event in client.events(run_id, after):

@@ -15,7 +15,7 @@ import click
 from agentkit.cli.decisions import Answer, ask_for_answer
 from agentkit.cli.terminal import RunView, Terminal, one_line, plain
 from agentkit.client import ApiError, Client
-from agentkit.messages import Json, text_of
+from agentkit.core.messages import Json, text_of
 
 __all__ = ["conduct", "extend", "list_runs", "show_run", "unanswered"]
 
@@ -25,7 +25,7 @@ _ANSWERED_ELSEWHERE = ("run_not_paused", "decision_not_found", "decision_conflic
 
 def conduct(client: Client, run: Json, terminal: Terminal) -> int:
     """Watch a run to its end and ask for every decision on the way; the exit status."""
-    client.patience = math.inf  # the run is there and goes on, whatever becomes of the web process
+    client.retry_seconds = math.inf  # the run is there and goes on, whatever becomes of the web process
     view = RunView(terminal, show_user=False)
     run_id = run["id"]
     try:

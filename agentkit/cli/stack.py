@@ -82,7 +82,7 @@ class Stack:
             _check_redis(plan.redis_url)
         self._supervisor.start(self._worker())
         self._supervisor.start(self._web())
-        with Client(plan.url, patience=0) as client:
+        with Client(plan.url, retry_seconds=0) as client:
             if not self._supervisor.wait(lambda: client.ready() is True, _START_SECONDS):
                 raise StartError(f"not ready after {_START_SECONDS:g} seconds: {client.ready()}")
         self._supervisor.steady()

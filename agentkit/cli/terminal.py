@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import click
 
-from agentkit.events import Event
+from agentkit.core.events import Event
 
 __all__ = ["RunView", "Terminal", "one_line", "plain"]
 

@@ -60,11 +60,11 @@ class AsyncClient(Server):
         url: str,
         *,
         timeout: float = 30.0,
-        patience: float = 60.0,
+        retry_seconds: float = 60.0,
         headers: Headers | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, patience)
+        super().__init__(url, retry_seconds)
         self._headers = headers or {}
         self._http = make(httpx.AsyncClient, self.url, timeout, transport)
 

@@ -27,8 +27,8 @@ from agentkit.client.plans import (
     checked,
     problem,
 )
-from agentkit.events import Event
-from agentkit.messages import Block, Json
+from agentkit.core.events import Event
+from agentkit.core.messages import Block, Json
 
 __all__ = ["abort", "agents", "delete", "events", "extend", "get", "ready", "resume", "runs", "send", "start"]
 

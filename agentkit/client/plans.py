@@ -19,8 +19,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+from agentkit.core.messages import Json
 from agentkit.errors import AgentKitError
-from agentkit.messages import Json
 
 __all__ = [
     "LONGEST_WAIT",
@@ -49,7 +49,7 @@ Headers: TypeAlias = Mapping[str, str] | Callable[[], Any]
 _AWAY = (502, 503, 504)
 _FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
 _LONGEST_ASKED = 30.0
-"""A server that asks for more patience than this is tried all the same."""
+"""A server that asks for more retry_seconds than this is tried all the same."""
 
 
 class ApiError(AgentKitError):
@@ -134,22 +134,22 @@ class Failure:
 Plan: TypeAlias = Generator[Request | Next | Sleep | Out, Any, T]
 
 
-# -- the server, and patience with it
+# -- the server, and retry_seconds with it
 
 
 class Server:
     """What plans may know of the client that carries them out."""
 
-    def __init__(self, url: str, patience: float) -> None:
+    def __init__(self, url: str, retry_seconds: float) -> None:
         self.url = url.rstrip("/")
-        self.patience = patience
+        self.retry_seconds = retry_seconds
 
     def unreachable(self, failure: Failure) -> ServerUnreachableError:
         return ServerUnreachableError(f"no server answers at {self.url} ({failure.reason})")
 
 
 class Waiting:
-    """Longer and longer waits for a server that is away, within its client's patience."""
+    """Longer and longer waits for a server that is away, within its client's retry_seconds."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -166,7 +166,7 @@ class Waiting:
         if self._since is None:
             self._since = now
         seconds = max(self._next, min(asked, _LONGEST_ASKED))
-        if now - self._since + seconds > self._server.patience:
+        if now - self._since + seconds > self._server.retry_seconds:
             raise error
         yield Sleep(seconds)
         self._next = min(self._next * 2, LONGEST_WAIT)
@@ -178,7 +178,7 @@ class Waiting:
 def ask(server: Server, request: Request, *, repeatable: bool = True, waiting: Waiting | None = None) -> Plan[Answer]:
     """The good answer to a request. One that is not `repeatable` is sent again only where nothing came of it.
 
-    Raises ApiError and, once patience ends, ServerUnreachableError. `waiting`: where the patience is not this
+    Raises ApiError and, once retry_seconds ends, ServerUnreachableError. `waiting`: where the retry_seconds is not this
     request's alone.
     """
     waiting = waiting or Waiting(server)

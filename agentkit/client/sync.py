@@ -61,11 +61,11 @@ class Client(Server):
         url: str,
         *,
         timeout: float = 30.0,
-        patience: float = 60.0,
+        retry_seconds: float = 60.0,
         headers: Headers | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(url, patience)
+        super().__init__(url, retry_seconds)
         self._headers = headers or {}
         self._http = make(httpx.Client, self.url, timeout, transport)
 

@@ -10,7 +10,7 @@ meets another's is simply computed again from the newer state.
 """
 
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
-from agentkit.loop.children import MAX_DEPTH, delegate, find_child, hear_child, lose_child
+from agentkit.loop.children import MAX_DEPTH, delegate, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finish_model, finish_tool, park, postpone
 
@@ -31,8 +31,8 @@ __all__ = [
     "find_pending",
     "finish_model",
     "finish_tool",
-    "hear_child",
-    "lose_child",
+    "update_from_child",
+    "fail_lost_child",
     "not_pending",
     "park",
     "postpone",

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from agentkit.agents import BoundAgent
+from agentkit.core.messages import Json
+from agentkit.core.record import Change, RunRecord, RunState, Status
 from agentkit.errors import (
     DecisionAmbiguousError,
     DecisionExpiredError,
@@ -26,9 +28,7 @@ from agentkit.errors import (
     ToolNotRegisteredError,
 )
 from agentkit.loop.draft import Draft
-from agentkit.messages import Json
-from agentkit.record import Change, RunRecord, RunState, Status
-from agentkit.schema import compile_schema
+from agentkit.schema.check import compile_schema
 from agentkit.tools import Tool, to_result
 
 __all__ = ["Answer", "client_result", "expire", "extend", "find_pending", "not_pending", "resolve"]

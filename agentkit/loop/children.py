@@ -5,14 +5,14 @@ The child is a run of its own, of which the parent knows the id, what it waits f
 
 from __future__ import annotations
 
-from agentkit import events as ev
 from agentkit.agents import BoundAgent
+from agentkit.core import events as ev
+from agentkit.core.messages import Json, Usage, add_usage, zero_usage
+from agentkit.core.record import Change, RunRecord, RunState, Status
 from agentkit.errors import DecisionAmbiguousError
 from agentkit.loop.draft import Draft, error_content
-from agentkit.messages import Json, Usage, add_usage, zero_usage
-from agentkit.record import Change, RunRecord, RunState, Status
 
-__all__ = ["MAX_DEPTH", "delegate", "find_child", "hear_child", "lose_child"]
+__all__ = ["MAX_DEPTH", "delegate", "find_child", "update_from_child", "fail_lost_child"]
 
 MAX_DEPTH = 5
 """How deep runs may be nested; a call that would go deeper gets an error result."""
@@ -30,7 +30,9 @@ def delegate(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
     return draft.change()
 
 
-def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answer: str, now: int) -> Change | None:
+def update_from_child(
+    state: RunState, agent: BoundAgent | None, child: RunRecord, answer: str, now: int
+) -> Change | None:
     """What a child's state means for its parent; None where it is no news.
 
     `answer`: the text of the child's last message, where it has ended. `agent`: the parent's; None where this
@@ -41,7 +43,7 @@ def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answ
         return None
     if not child.terminal:
         parallel = agent.agent.parallel_tool_calls if agent else True
-        return _hear_pending(state, index, child, parallel, now)
+        return _update_pending(state, index, child, parallel, now)
     if agent is None:
         return None
     result: Json = {"content": [{"type": "text", "text": answer}], "isError": False}
@@ -52,10 +54,10 @@ def hear_child(state: RunState, agent: BoundAgent | None, child: RunRecord, answ
     return _answered(state, agent, index, result, child.usage, now)
 
 
-def lose_child(state: RunState, agent: BoundAgent | None, child: str, now: int) -> Change | None:
+def fail_lost_child(state: RunState, agent: BoundAgent | None, child: str, now: int) -> Change | None:
     """The run that a call waits for is not there any more, and its answer was not heard; None where none waits.
 
-    `agent`: as for `hear_child`.
+    `agent`: as for `update_from_child`.
     """
     index = _waiting(state.record, child)
     if index is None or agent is None:
@@ -85,7 +87,7 @@ def _answered(state: RunState, agent: BoundAgent, index: int, result: Json, usag
     return draft.change()
 
 
-def _hear_pending(state: RunState, index: int, child: RunRecord, parallel: bool, now: int) -> Change | None:
+def _update_pending(state: RunState, index: int, child: RunRecord, parallel: bool, now: int) -> Change | None:
     """The child has paused, or goes on."""
     call = state.record.calls[index]
     items = tuple({**item, "runId": item.get("runId", child.id)} for item in child.pending)

@@ -14,13 +14,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from agentkit import events as ev
 from agentkit.agents import BoundAgent, Limits
+from agentkit.core import events as ev
+from agentkit.core.events import Event
+from agentkit.core.ids import new_id
+from agentkit.core.messages import AssistantMessage, Json, Message, tool_result_message, user_message
+from agentkit.core.record import TRANSITIONS, Call, Change, Resolution, RunRecord, RunState, Status, Step, StepKind
 from agentkit.errors import LeaseLostError
-from agentkit.events import Event
-from agentkit.ids import new_id
-from agentkit.messages import AssistantMessage, Json, Message, tool_result_message, user_message
-from agentkit.record import TRANSITIONS, Call, Change, Resolution, RunRecord, RunState, Status, Step, StepKind
 from agentkit.tools import Tool
 
 __all__ = ["IN_DOUBT_SCHEMA", "Draft", "error_content", "finish_step"]

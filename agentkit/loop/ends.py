@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from agentkit.core.messages import AssistantMessage, Json, add_usage, zero_usage
+from agentkit.core.record import Change, RunRecord, RunState, Status
 from agentkit.loop.draft import Draft, finish_step
-from agentkit.messages import AssistantMessage, Json, add_usage, zero_usage
-from agentkit.record import Change, RunRecord, RunState, Status
 
 __all__ = ["abort", "fail"]
 

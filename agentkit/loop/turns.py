@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from agentkit import events as ev
 from agentkit.agents import BoundAgent
-from agentkit.errors import RunNotPausedError
-from agentkit.ids import new_id
-from agentkit.loop.draft import IN_DOUBT_SCHEMA, Draft, error_content, finish_step
-from agentkit.messages import (
+from agentkit.core import events as ev
+from agentkit.core.ids import new_id
+from agentkit.core.messages import (
     AssistantMessage,
     Block,
     Json,
@@ -19,7 +17,9 @@ from agentkit.messages import (
     tool_calls_of,
     user_message,
 )
-from agentkit.record import Call, Change, RunRecord, RunState, Status, Step
+from agentkit.core.record import Call, Change, RunRecord, RunState, Status, Step
+from agentkit.errors import RunNotPausedError
+from agentkit.loop.draft import IN_DOUBT_SCHEMA, Draft, error_content, finish_step
 from agentkit.tools import Tool, invalid_arguments
 
 __all__ = ["add_message", "begin_run", "doubt", "finish_model", "finish_tool", "park", "postpone"]

@@ -10,7 +10,7 @@ import threading
 from typing import Protocol, cast
 
 from agentkit.errors import ConfigurationError
-from agentkit.providers.base import Provider
+from agentkit.providers.protocol import Provider
 
 __all__ = ["ModelObject", "register_provider", "resolve"]
 

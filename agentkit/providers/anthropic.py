@@ -13,14 +13,14 @@ from contextlib import closing
 
 from httpx_sse import ServerSentEvent
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import Json, StopReason, Usage, zero_usage
 from agentkit.errors import ProviderError
-from agentkit.messages import Json, StopReason, Usage, zero_usage
 from agentkit.providers.anthropic_request import API, REDACTED, build_request
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
 from agentkit.providers.json_events import json_events
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["AnthropicProvider", "EventDecoder", "build_request", "decode"]
 

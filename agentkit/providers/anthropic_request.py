@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from agentkit.core.messages import AssistantMessage, Block, Json, Message, ToolResultMessage
 from agentkit.errors import ProviderError
-from agentkit.messages import AssistantMessage, Block, Json, Message, ToolResultMessage
-from agentkit.providers.base import ModelRequest
+from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.replay import prepare
 
 __all__ = ["API", "REDACTED", "build_request"]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from agentkit import strictjson
+from agentkit.core import strictjson
+from agentkit.core.ids import new_id
+from agentkit.core.messages import AssistantMessage, Block, Json, Usage, zero_usage
 from agentkit.errors import ProviderError
-from agentkit.ids import new_id
-from agentkit.messages import AssistantMessage, Block, Json, Usage, zero_usage
-from agentkit.providers.base import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.prices import priced
+from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["MessageBuilder"]
 

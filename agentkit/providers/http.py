@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
-from agentkit.aio import event_loop, submit
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.event_loop import event_loop, submit
+from agentkit.core.messages import Json
 from agentkit.errors import ConfigurationError, ProviderError
-from agentkit.messages import Json
 from agentkit.providers.failures import status_error, vendor_message
 
 __all__ = ["HttpRequest", "api_key", "stream_lines", "stream_sse"]

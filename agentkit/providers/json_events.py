@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from httpx_sse import ServerSentEvent
 
+from agentkit.core.messages import Json
 from agentkit.errors import ProviderError
-from agentkit.messages import Json
 from agentkit.providers.failures import stream_error
 
 __all__ = ["DONE", "json_events"]

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from agentkit.core.messages import Json
 from agentkit.errors import ConfigurationError
-from agentkit.messages import Json
 from agentkit.providers.prices import context_window
 
 __all__ = ["Capabilities", "capabilities", "register_model"]

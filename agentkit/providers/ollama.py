@@ -13,12 +13,12 @@ from contextlib import closing
 from ipaddress import ip_address
 from typing import Any
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import AssistantMessage, Block, Json, Message, Usage, text_of, zero_usage
 from agentkit.errors import ProviderError
-from agentkit.messages import AssistantMessage, Block, Json, Message, Usage, text_of, zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_lines
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.replay import prepare
 
 __all__ = ["LineDecoder", "OllamaProvider", "build_request", "decode", "host_url"]

@@ -16,15 +16,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from httpx_sse import ServerSentEvent
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import Json, StopReason, Usage, zero_usage
 from agentkit.errors import ProviderError
-from agentkit.messages import Json, StopReason, Usage, zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
 from agentkit.providers.json_events import DONE, json_events
 from agentkit.providers.openai_request import API, OUR_OPTIONS, build_request
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
 

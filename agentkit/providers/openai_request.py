@@ -10,9 +10,9 @@ import json
 import re
 from typing import Any
 
-from agentkit.messages import AssistantMessage, Block, Json, ToolResultMessage, text_of
-from agentkit.providers.base import ModelRequest, ToolSpec
+from agentkit.core.messages import AssistantMessage, Block, Json, ToolResultMessage, text_of
 from agentkit.providers.compat import OPENAI, Compat
+from agentkit.providers.protocol import ModelRequest, ToolSpec
 from agentkit.providers.replay import prepare
 
 __all__ = ["API", "OUR_OPTIONS", "build_request"]

@@ -10,8 +10,8 @@ import logging
 from dataclasses import dataclass
 from typing import cast
 
+from agentkit.core.messages import Cost, Usage
 from agentkit.errors import ConfigurationError
-from agentkit.messages import Cost, Usage
 
 __all__ = ["context_window", "priced", "set_price"]
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from itertools import count
 from typing import cast
 
+from agentkit.core.messages import AssistantMessage, Block, Message, ToolResultMessage, text, tool_result_message
 from agentkit.errors import ConfigurationError
-from agentkit.messages import AssistantMessage, Block, Message, ToolResultMessage, text, tool_result_message
 
 __all__ = ["NO_RESULT", "prepare"]
 

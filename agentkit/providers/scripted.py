@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import Block, Message, Usage, check_content, text, text_of, zero_usage
 from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderError
-from agentkit.messages import Block, Message, Usage, check_content, text, text_of, zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["ScriptedModel", "Scripts", "Turn"]
 

@@ -6,10 +6,10 @@ import time
 import weakref
 
 from agentkit.agents import BoundAgent
-from agentkit.ids import now_ms
-from agentkit.record import RunRecord
+from agentkit.core.ids import now_ms
+from agentkit.core.record import RunRecord
 from agentkit.runtime.leases import Held
-from agentkit.runtime.ticker import Ticker
+from agentkit.runtime.timer import Timer
 
 __all__ = ["TIME_IS_OVER", "time_left", "watch"]
 
@@ -26,7 +26,7 @@ def time_left(record: RunRecord, agent: BoundAgent) -> float | None:
     return timeout - (record.active_ms + now_ms() - record.active_since) / 1000
 
 
-def watch(ticker: Ticker, held: Held, agent: BoundAgent) -> None:
+def watch(timer: Timer, held: Held, agent: BoundAgent) -> None:
     """Cancel what a worker does for a run, for the reason "deadline", when the run's time is over."""
     left = time_left(held.state.record, agent)
     if left is None:
@@ -42,6 +42,6 @@ def watch(ticker: Ticker, held: Held, agent: BoundAgent) -> None:
         if left <= 0:
             alive.cancel("deadline")
         else:  # in small parts: a timer for the whole would outlive the step, by years if somebody asks for them
-            ticker.call_later(min(left, _LOOK_SECONDS), look)
+            timer.call_later(min(left, _LOOK_SECONDS), look)
 
     look()

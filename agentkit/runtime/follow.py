@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
+from agentkit.core.sse import event_type
 from agentkit.errors import RunNotFoundError, StoreUnavailableError
-from agentkit.sse import event_type
-from agentkit.store.base import EventPage, Store, StoredEvent, Subscription
+from agentkit.store.protocol import EventPage, Store, StoredEvent, Subscription
 
-__all__ = ["Bell", "follow", "follow_together"]
+__all__ = ["Wakeup", "follow", "follow_together"]
 
 _PAGE = 500
 _PAGE_BYTES = 1_000_000
@@ -23,22 +23,22 @@ _PAGE_BYTES = 1_000_000
 _WAKE_SECONDS = 1.0
 
 
-class Bell:
+class Wakeup:
     """Makes a follower that waits for news look up, for what comes from elsewhere.
 
-    `rung` is cleared by whoever follows.
+    `requested` is cleared by whoever follows.
     """
 
     def __init__(self) -> None:
-        self.rung = False
+        self.requested = False
         self._subscription: Subscription | None = None
 
-    def hang(self, subscription: Subscription) -> None:
+    def attach(self, subscription: Subscription) -> None:
         self._subscription = subscription
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """From any thread."""
-        self.rung = True
+        self.requested = True
         if self._subscription is not None:
             self._subscription.wake()
 
@@ -97,12 +97,12 @@ def follow_together(
     until_pause: bool = False,
     tick: float = 15.0,
     stopped: Callable[[], bool] = lambda: False,
-    bell: Bell | None = None,
+    wakeup: Wakeup | None = None,
     asked_every: float = _WAKE_SECONDS,
 ) -> Generator[Sequence[StoredEvent], None, None]:
     """The events of a run after the seq `after`, as they come: those that are there together, together.
 
-    An empty sequence at least every `tick` seconds without any, and as soon as the `bell` rings.
+    An empty sequence at least every `tick` seconds without any, and as soon as the `wakeup` rings.
 
     Ends after agent_end, when the run is deleted, or when `stopped`, which is asked after all that it gives
     and after `asked_every` seconds of silence; with `until_pause` also after
@@ -111,8 +111,8 @@ def follow_together(
     """
     log = _Log(store, run_id, after, reset)
     subscription = store.subscribe(run_id)
-    bell = bell or Bell()
-    bell.hang(subscription)
+    wakeup = wakeup or Wakeup()
+    wakeup.attach(subscription)
     quiet_since = time.monotonic()
     news: Sequence[StoredEvent] = ()
     look = True
@@ -134,11 +134,11 @@ def follow_together(
                 return
             # Where the log could not be read, nobody will say that it can be.
             soon = _WAKE_SECONDS if look else asked_every
-            patience = 0.0 if bell.rung else min(soon, quiet_since + tick - time.monotonic())
-            got = subscription.get(max(0.0, patience))
+            timeout = 0.0 if wakeup.requested else min(soon, quiet_since + tick - time.monotonic())
+            got = subscription.get(max(0.0, timeout))
             news = got or ()
             look = look or got == []
-            if bell.rung:
+            if wakeup.requested:
                 yield ()
             if time.monotonic() - quiet_since >= tick:
                 quiet_since = time.monotonic()

@@ -12,12 +12,12 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.record import Lease, RunState
 from agentkit.errors import AgentKitError, StoreError
-from agentkit.record import Lease, RunState
-from agentkit.runtime.stopping import Stop
-from agentkit.runtime.ticker import Ticker
-from agentkit.store.base import Claim, Store
+from agentkit.runtime.shutdown import Shutdown
+from agentkit.runtime.timer import Timer
+from agentkit.store.protocol import Claim, Store
 
 __all__ = ["Held", "LeaseKeeper"]
 
@@ -45,13 +45,13 @@ class LeaseKeeper:
     """Of one process. `stop`: what tells it to stop; `grace_seconds`: how long model calls may go on then."""
 
     def __init__(
-        self, store: Store, ticker: Ticker, lease_seconds: float, stop: Stop | None = None, grace_seconds: float = 0.0
+        self, store: Store, timer: Timer, lease_seconds: float, stop: Shutdown | None = None, grace_seconds: float = 0.0
     ) -> None:
         self._store = store
-        self._ticker = ticker
+        self._timer_thread = timer
         self.lease_ms = round(lease_seconds * 1000)
         self._period = min(HEARTBEAT_SECONDS, lease_seconds / 3)
-        self._stop = stop or Stop()
+        self._stop = stop or Shutdown()
         self._grace_seconds = grace_seconds
         self._grace_ends: float | None = None
         self._lock = threading.Lock()
@@ -64,7 +64,7 @@ class LeaseKeeper:
             self._held.append(held)
             if not self._beating:
                 self._beating = True
-                self._ticker.call_later(self._period, self._beat)
+                self._timer_thread.call_later(self._period, self._beat)
         return held
 
     def drop(self, held: Held) -> None:
@@ -78,7 +78,7 @@ class LeaseKeeper:
 
     def stopping(self) -> bool:
         """Whether this worker is to stop: it must begin nothing that another could do."""
-        return self._stop.told
+        return self._stop.requested
 
     def saw(self, held: Held, version: int) -> None:
         """The run's version as a round trip brought it: where it moved, look whether the run is to be aborted."""
@@ -96,7 +96,7 @@ class LeaseKeeper:
                 self._beating = False
                 return
         started = time.monotonic()
-        if self._stop.told:
+        if self._stop.requested:
             self._stop_model_calls(held, started)
         older = [each for each in held if started - each.since >= self._period]  # most steps are over before that
         try:
@@ -111,7 +111,7 @@ class LeaseKeeper:
         except AgentKitError:
             log.exception("a run's news could not be read")
         finally:
-            self._ticker.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)
+            self._timer_thread.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)
 
     def _stop_model_calls(self, held: list[Held], now: float) -> None:
         """Stop model calls whose grace is over where they are, so that other workers take them; tools are finished."""

@@ -11,16 +11,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agentkit import events as ev
 from agentkit.agents import BoundAgent
+from agentkit.core import events as ev
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import Message
+from agentkit.core.record import Change, RunState, Step
+from agentkit.core.run import Run
 from agentkit.errors import LeaseLostError, ProviderError
-from agentkit.ids import now_ms
 from agentkit.loop import fail, finish_model, postpone
-from agentkit.messages import Message
-from agentkit.providers.base import ModelRequest
 from agentkit.providers.builder import MessageBuilder
-from agentkit.record import Change, RunState, Step
-from agentkit.run import Run
+from agentkit.providers.protocol import ModelRequest
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.leases import Held
 
@@ -51,7 +51,7 @@ class _ModelStep:
         self._all = agent
         self._step = step
         self._agent = agent.choice(step.choice)
-        self._sink = runner.sink(held)
+        self._buffer = runner.buffer(held)
         self._builder = self._new_builder()
 
     def execute(self) -> None:
@@ -85,7 +85,7 @@ class _ModelStep:
                 cache=agent.agent.cache,
             )
             for part in agent.provider.stream(request, held.cancel):
-                self._sink.emit(*(ev.message_update(update) for update in builder.feed(part)))
+                self._buffer.emit(*(ev.message_update(update) for update in builder.feed(part)))
                 if held.cancel.cancelled:
                     return None
             if not held.cancel.cancelled:
@@ -123,7 +123,7 @@ class _ModelStep:
             return "now"
         assert policy is not None
         self._step = replace(step, tries=tries, since=since)
-        self._sink.emit(ev.model_retry(tries + 1, policy.attempts, round(delay * 1000), error.message))
+        self._buffer.emit(ev.model_retry(tries + 1, policy.attempts, round(delay * 1000), error.message))
         until = time.monotonic() + delay
         if delay > LONG_WAIT_SECONDS or self._runner.keeper.stopping():
             self._postpone(delay, error)
@@ -151,8 +151,8 @@ class _ModelStep:
                 return self._runner.aborted(state, message=self._builder.message(stop_reason="aborted"))
             return postpone(state, self._agent, held.lease.step, waiting, at, error.message, now_ms())
 
-        self._sink.emit(*(ev.message_update(update) for update in self._builder.finish()))
-        self._runner.commit(held, transition, self._sink.drain())
+        self._buffer.emit(*(ev.message_update(update) for update in self._builder.finish()))
+        self._runner.commit(held, transition, self._buffer.drain())
 
     def _conclude(self, failure: Exception | None) -> None:
         """Commit what came of it."""
@@ -161,11 +161,11 @@ class _ModelStep:
         if reason == "lost":
             raise LeaseLostError
         if reason == "stop" and failure is None and not builder.finished:
-            self._sink.drain()
+            self._buffer.drain()
             runner.hand_back(held)
             return
-        self._sink.emit(*(ev.message_update(update) for update in builder.finish()))
-        updates = self._sink.drain()
+        self._buffer.emit(*(ev.message_update(update) for update in builder.finish()))
+        updates = self._buffer.drain()
         error = TIME_IS_OVER if reason == "deadline" else None
         if failure is not None and error is None:
             error = (getattr(failure, "code", "step_failed"), str(failure))
@@ -184,7 +184,7 @@ class _ModelStep:
     def _begin_anew(self, reason: str) -> None:
         """Void the open message and open another."""
         self._builder = self._new_builder()
-        self._sink.emit(ev.message_discard(reason), ev.message_start(self._builder.start()))
+        self._buffer.emit(ev.message_discard(reason), ev.message_start(self._builder.start()))
 
     def _new_builder(self) -> MessageBuilder:
         provider = self._agent.provider

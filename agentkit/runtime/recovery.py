@@ -15,6 +15,8 @@ import socket
 import threading
 
 from agentkit.agents import BoundAgent
+from agentkit.core.ids import now_ms
+from agentkit.core.record import Step
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -22,13 +24,11 @@ from agentkit.errors import (
     StoreUnavailableError,
     VersionConflictError,
 )
-from agentkit.ids import now_ms
 from agentkit.loop import expire, fail
-from agentkit.record import Step
-from agentkit.runtime.commits import Agents, Committer, look_at
+from agentkit.queue.protocol import StepQueue
+from agentkit.runtime.commit import Agents, Committer, next_expiry
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
-from agentkit.runtime.nudging import Nudger
-from agentkit.store.base import DueRun, Store
+from agentkit.store.protocol import DueRun, Store
 
 __all__ = ["Recovery"]
 
@@ -51,12 +51,12 @@ class Recovery:
     """One worker's timer. `start` and `stop` it with the worker, or call `sweep` yourself."""
 
     def __init__(
-        self, store: Store, agents: Agents, nudger: Nudger, *, lease_seconds: float, retention_seconds: int
+        self, store: Store, agents: Agents, queue: StepQueue, *, lease_seconds: float, retention_seconds: int
     ) -> None:
         self._store = store
-        self._committer = Committer(store, nudger, agents, lease_seconds)
+        self._committer = Committer(store, queue, agents, lease_seconds)
         self._agents = agents
-        self._nudger = nudger
+        self._queue = queue
         self._lease_ms = round(lease_seconds * 1000)
         self._hold_ms = min(_MAX_HOLD_MS, self._lease_ms)  # a taker may die as well
         self._retention_ms = retention_seconds * 1000
@@ -93,7 +93,7 @@ class Recovery:
         """Look at the runs whose time has come, at most a batch; how many there were."""
         due = self._store.due(_BATCH, self._hold_ms)
         if due:
-            self._room = max(_TRICKLE, _CROWD - self._nudger.queued())
+            self._room = max(_TRICKLE, _CROWD - self._queue.queued())
         for run in due:
             try:
                 self._look(run)
@@ -128,7 +128,7 @@ class Recovery:
             self._store.settle(run, now + self._lease_ms)
             return
         looks = [until + _SLACK_MS for until in state.live.values()]
-        if (expires := look_at(record)) is not None:
+        if (expires := next_expiry(record)) is not None:
             looks.append(expires)
         if self._committer.visit(record):
             looks.append(now + self._lease_ms)
@@ -141,17 +141,17 @@ class Recovery:
             if step.at is not None and step.at > now:
                 looks.append(step.at)
             elif step.number not in state.live:
-                looks.append(now + self._nudge_again(record.id, step))
+                looks.append(now + self._enqueue_again(record.id, step))
         self._store.settle(run, min(looks, default=None))
 
-    def _nudge_again(self, run_id: str, step: Step) -> int:
+    def _enqueue_again(self, run_id: str, step: Step) -> int:
         """Nudge a step, if the queue has room for it; in how many ms to look at it again."""
         if self._room <= 0:
             self._put_off += 1
             return min(self._lease_ms, round(self._period * 1000) + self._put_off * _PUT_OFF_MS)
         self._room -= 1
         log.info("run %s: nudging step %s again", run_id, step.number)
-        self._nudger.nudge(run_id, step.number, step.kind)
+        self._queue.enqueue(run_id, step.number, step.kind)
         return self._lease_ms
 
     def _agent(self, name: str) -> BoundAgent | None:

@@ -15,23 +15,23 @@ from collections.abc import Callable
 from typing import Any
 
 from agentkit.agents import BoundAgent
+from agentkit.core.events import Event, open_message
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import AssistantMessage, StopReason, zero_usage
+from agentkit.core.record import Change, RunRecord, RunState
 from agentkit.errors import AgentKitError, LeaseLostError, RunNotFoundError, VersionConflictError
-from agentkit.events import Event, open_message
-from agentkit.ids import now_ms
 from agentkit.loop import abort, fail
-from agentkit.messages import AssistantMessage, StopReason, zero_usage
-from agentkit.record import Change, RunRecord, RunState
-from agentkit.runtime.commits import Agents, Committer
+from agentkit.queue.protocol import StepQueue
+from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.deadlines import watch
+from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
-from agentkit.runtime.nudging import Nudger
-from agentkit.runtime.patience import Patience, patient
-from agentkit.runtime.sink import EventSink
-from agentkit.runtime.stopping import Stop
-from agentkit.runtime.ticker import Ticker
+from agentkit.runtime.shutdown import Shutdown
+from agentkit.runtime.store_retry import StoreRetry, retrying
+from agentkit.runtime.timer import Timer
 from agentkit.runtime.tool_step import run_tool_step
-from agentkit.store.base import Store
+from agentkit.store.protocol import Store
 
 __all__ = ["StepRunner", "read_log"]
 
@@ -59,24 +59,24 @@ class StepRunner:
         self,
         store: Store,
         agents: Agents,
-        nudger: Nudger,
+        queue: StepQueue,
         *,
         lease_seconds: float = 30.0,
         max_attempts: int = 5,
         flush_seconds: float = 0.03,
-        stop: Stop | None = None,
+        stop: Shutdown | None = None,
         stop_grace_seconds: float = 0.0,
     ) -> None:
         self._direct = store
-        self.patience = Patience(lambda: self.keeper.stopping())
-        self.store = patient(store, self.patience)
-        self.committer = Committer(self.store, nudger, agents, lease_seconds)
+        self.retry = StoreRetry(lambda: self.keeper.stopping())
+        self.store = retrying(store, self.retry)
+        self.committer = Committer(self.store, queue, agents, lease_seconds)
         self._agents = agents
-        self._nudger = nudger
+        self._queue = queue
         self._max_attempts = max_attempts
         self._flush_seconds = flush_seconds
-        self.ticker = Ticker()
-        self.keeper = LeaseKeeper(store, self.ticker, lease_seconds, stop, stop_grace_seconds)
+        self.timer = Timer()
+        self.keeper = LeaseKeeper(store, self.timer, lease_seconds, stop, stop_grace_seconds)
 
     def run(self, run_id: str, number: int) -> None:
         """Execute step `number` of a run if it is due and nobody else does; a stopping worker passes it on."""
@@ -118,7 +118,7 @@ class StepRunner:
                 # Recovery nudges again, and another worker may know the agent.
                 self.store.release(held.lease, untouched=True)
                 return
-            watch(self.ticker, held, agent)
+            watch(self.timer, held, agent)
             run = run_model_step if step.kind == "model" else run_tool_step
             run(self, held, agent)
 
@@ -129,8 +129,8 @@ class StepRunner:
             log.error("run %s waits for a worker that knows its agent: %s", record.id, error)
             return None
 
-    def sink(self, held: Held) -> EventSink:
-        return EventSink(self._direct, held, self.ticker, self._flush_seconds, self.keeper.saw, self.patience)
+    def buffer(self, held: Held) -> EventBuffer:
+        return EventBuffer(self._direct, held, self.timer, self._flush_seconds, self.keeper.saw, self.retry)
 
     def commit(self, held: Held, transition: Transition, events: tuple[Event, ...] = ()) -> None:
         """Commit what `transition` makes of the run, computed again where the run has changed meanwhile.
@@ -163,7 +163,7 @@ class StepRunner:
     def _tell(self, record: RunRecord, number: int) -> None:
         step = record.step(number)
         if step is not None:
-            self._nudger.nudge(record.id, step.number, step.kind)
+            self._queue.enqueue(record.id, step.number, step.kind)
 
     def aborted(self, state: RunState, **what: Any) -> Change:
         """The change that ends a run which somebody wants aborted."""

@@ -9,17 +9,18 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
-from agentkit import aio, strictjson
-from agentkit import events as ev
 from agentkit.agents import BoundAgent
+from agentkit.core import event_loop as aio
+from agentkit.core import events as ev
+from agentkit.core import strictjson
+from agentkit.core.events import Event
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import Json
+from agentkit.core.record import Call, Change, RunState, dumps
 from agentkit.errors import LeaseLostError
-from agentkit.events import Event
-from agentkit.faults import fault
-from agentkit.ids import now_ms
 from agentkit.loop import ask_client, delegate, doubt, fail, finish_tool, park
-from agentkit.messages import Json
-from agentkit.record import Call, Change, RunState, dumps
 from agentkit.runtime.deadlines import TIME_IS_OVER
+from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.leases import Held
 from agentkit.tools import Tool, ToolContext, ToolResult, error_result, invalid_arguments, to_result
 
@@ -80,10 +81,10 @@ def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
         return
     else:
         execution = _Execution(runner, held, call, f"{record.turn}:{step.call}")
-        fault("before tool")
+        failpoint("before tool")
         result, executed = execution.execute(tool), True
-        fault("after tool")
-        updates = execution.sink.drain()
+        failpoint("after tool")
+        updates = execution.buffer.drain()
     if held.cancel.reason == "lost":
         raise LeaseLostError
 
@@ -127,7 +128,7 @@ class _Execution:
     """One execution of a tool, in a thread or on the event loop, so that it can be outlived."""
 
     def __init__(self, runner: StepRunner, held: Held, call: Call, place: str) -> None:
-        self.sink = runner.sink(held)
+        self.buffer = runner.buffer(held)
         self._held = held
         self._call = call
         self._place = place
@@ -141,7 +142,7 @@ class _Execution:
         def update(partial: Any) -> None:
             dumps(partial)  # what is no JSON fails in the tool that gave it
             strictjson.check(partial)
-            self.sink.emit(ev.tool_execution_update(call.id, call.name, call.args, partial))
+            self.buffer.emit(ev.tool_execution_update(call.id, call.name, call.args, partial))
 
         ctx = ToolContext(
             run_id=held.lease.run_id,

@@ -17,8 +17,8 @@ import redis.exceptions
 import redis.retry
 import redis.sentinel
 
+from agentkit.core.urls import SentinelUrl
 from agentkit.errors import StoreError, StoreUnavailableError
-from agentkit.store.urls import SentinelUrl
 
 __all__ = ["connect", "own_connection", "translated"]
 

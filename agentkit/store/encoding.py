@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from agentkit.events import Event
-from agentkit.record import Change, RunRecord, RunState, dumps
-from agentkit.store.base import StoredResolution
+from agentkit.core.events import Event
+from agentkit.core.record import Change, RunRecord, RunState, dumps
+from agentkit.store.protocol import StoredResolution
 
 __all__ = ["EncodedChange", "decode_resolution", "decode_state", "encode_change", "lines"]
 

@@ -10,6 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agentkit.core.events import Event
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import Message
+from agentkit.core.record import Change, Lease, RunRecord, RunState, dumps
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
@@ -17,11 +21,8 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
     VersionConflictError,
 )
-from agentkit.events import Event
-from agentkit.ids import now_ms
-from agentkit.messages import Message
-from agentkit.record import Change, Lease, RunRecord, RunState, dumps
-from agentkit.store.base import (
+from agentkit.store.encoding import decode_resolution, encode_change
+from agentkit.store.protocol import (
     Claim,
     Commit,
     DueRun,
@@ -32,7 +33,6 @@ from agentkit.store.base import (
     StoredResolution,
     Subscription,
 )
-from agentkit.store.encoding import decode_resolution, encode_change
 
 __all__ = ["MemoryStore"]
 
@@ -97,7 +97,7 @@ class MemorySubscription:
 
 
 class MemoryStore:
-    """See `agentkit.store.base.Store` for what each method promises."""
+    """See `agentkit.store.protocol.Store` for what each method promises."""
 
     def __init__(self, *, retention_seconds: int = 604_800, max_events: int = 100_000) -> None:
         self._retention_ms = retention_seconds * 1000

@@ -14,6 +14,10 @@ from typing import Any, cast
 import redis
 import redis.exceptions
 
+from agentkit.core.events import Event
+from agentkit.core.ids import new_id, now_ms
+from agentkit.core.messages import Message
+from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunState, dumps
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
@@ -21,11 +25,9 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
     VersionConflictError,
 )
-from agentkit.events import Event
-from agentkit.ids import new_id, now_ms
-from agentkit.messages import Message
-from agentkit.record import SCHEMA_VERSION, Change, Lease, RunState, dumps
-from agentkit.store.base import (
+from agentkit.store.connection import connect, translated
+from agentkit.store.encoding import decode_resolution, decode_state, encode_change
+from agentkit.store.protocol import (
     Claim,
     Commit,
     DueRun,
@@ -36,9 +38,7 @@ from agentkit.store.base import (
     StoredResolution,
     Subscription,
 )
-from agentkit.store.connection import connect, translated
-from agentkit.store.encoding import decode_resolution, decode_state, encode_change
-from agentkit.store.redis_hub import Hub
+from agentkit.store.pubsub import Hub
 
 __all__ = ["RedisStore"]
 
@@ -75,7 +75,7 @@ class Scripts:
 
 
 class RedisStore:
-    """See `agentkit.store.base.Store` for what each method promises."""
+    """See `agentkit.store.protocol.Store` for what each method promises."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from agentkit.http.page import FILES
+from agentkit.server.page import FILES
 
 __all__ = ["differences", "write"]
 

@@ -1,5 +1,5 @@
 /**
- * Builds the page into the Python package, which serves it (agentkit/http/page). The chat's core is compiled from
+ * Builds the page into the Python package, which serves it (agentkit/server/page). The chat's core is compiled from
  * its source beside this example, so that one lock file names everything that the page is made of.
  */
 import { fileURLToPath } from "node:url"
@@ -17,7 +17,7 @@ export default defineConfig({
     dedupe: ["react", "react-dom", "eventsource-parser"], // from here, whether or not clients/react is installed
   },
   build: {
-    outDir: at("../../agentkit/http/page/files"),
+    outDir: at("../../agentkit/server/page/files"),
     emptyOutDir: true,
     target: "es2022",
     modulePreload: { polyfill: false },

@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 from agentkit import Agent, AgentKit, RetryPolicy, Run, ToolContext, tool
-from agentkit.messages import Message
+from agentkit.core.messages import Message
 from tests.acceptance.ledger import Ledger
 from tests.waiting import wait_until
 

@@ -1,4 +1,4 @@
-"""The crash matrix: a process dies by SIGKILL at every boundary (agentkit/faults.py), and each run still ends right.
+"""The crash matrix: a process dies by SIGKILL at every boundary and each run still ends right.
 
 Two workers are armed alike: the one that comes to the point first dies, the other takes over while the dead one is
 started again. Nothing but agentkit's own recovery helps a run on.
@@ -14,7 +14,7 @@ import httpx
 import pytest
 import redis
 
-from agentkit.ids import new_id
+from agentkit.core.ids import new_id
 from tests.acceptance.conftest import make_broker
 from tests.acceptance.model import call, script
 from tests.acceptance.stack import Stack, events_of
@@ -75,12 +75,12 @@ class CrashStack(Stack):
         self.worker_fault = folder / "worker.fault"
         self.web_fault = folder / "web.fault"
         settings = {
-            "AGENTKIT_FAULT": str(self.worker_fault),
+            "AGENTKIT_FAILPOINT": str(self.worker_fault),
             "AGENTKIT_LEASE_SECONDS": LEASE_SECONDS,
             "AGENTKIT_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "AGENTKIT_STOP_GRACE_SECONDS": "0",
         }
-        super().__init__(folder, settings, {"AGENTKIT_FAULT": str(self.web_fault)}, broker)
+        super().__init__(folder, settings, {"AGENTKIT_FAILPOINT": str(self.web_fault)}, broker)
 
     def revive(self) -> None:
         """Start workers that died. The wait for them is another's: the one that lives goes on."""

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from agentkit.client import Client
-from agentkit.events import fold
+from agentkit.core.events import fold
 from tests.servers import free_port
 from tests.waiting import wait_until
 
@@ -125,7 +125,7 @@ def test_what_is_killed_is_started_again_and_the_run_completes(start_dev: Callab
         before = dev.pid(name)
         os.kill(before, signal.SIGKILL)
         wait_until(lambda name=name, before=before: dev.pid(name) != before, what=f"a new {name}")  # type: ignore[misc]
-    with Client(dev.url, patience=20) as client:
+    with Client(dev.url, retry_seconds=20) as client:
         wait_until(lambda: client.ready() is True, timeout=20, what="the stack to be ready again")
         client.resume(run_id, decision={"approved": True}, decision_id=client.get(run_id)["pending"][0]["decisionId"])
         events = list(client.events(run_id))
@@ -171,7 +171,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_worker_that_hangs(start_dev: Callab
 def test_nothing_outlives_a_killed_dev_and_the_next_one_has_its_runs(start_dev: Callable[..., Dev]) -> None:
     dev = start_dev()
     run_id = dev.run_until_paused()
-    with Client(dev.url, patience=0) as watching:  # an open stream holds a thread of the web server
+    with Client(dev.url, retry_seconds=0) as watching:  # an open stream holds a thread of the web server
         stream = watching.events(run_id)
         next(stream)
         with all_gone(dev, within=5):
@@ -213,7 +213,7 @@ def test_an_application_that_does_not_start_leaves_nothing_behind(tmp_path: Path
 def test_a_worker_that_does_not_start_is_one_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
     # It loads where dev looks at it, but not in the processes that dev starts.
     source = "import os\nif 'AGENTKIT_REDIS_URL' in os.environ:\n    raise SystemExit('no luck today')\n"
-    (tmp_path / "fickle.py").write_text(source + "from agentkit.example import kit\n")
+    (tmp_path / "fickle.py").write_text(source + "from agentkit.cli.example import kit\n")
     words = [*AGENTKIT, "dev", "--app", "fickle:kit", "--data", str(tmp_path / "data"), "--port", str(free_port())]
     done = subprocess.run(words, capture_output=True, text=True, env=environment(), cwd=tmp_path, timeout=30)
     assert done.returncode == 1

@@ -239,13 +239,13 @@ def test_watchers_beyond_the_cap_are_refused_and_do_nothing(capped: WebProcess) 
         with pytest.raises(TimeoutError):
             client.recv(timeout=1.6)  # three keepalives: it answers pings, so it stays
         assert time.monotonic() - began > 1.5
-    wait_until(lambda: "agentkit_event_streams 0\n" in capped.http.get("/metrics").text, what="the seat to be free")
+    wait_until(lambda: "agentkit_event_streams 0\n" in capped.http.get("/metrics").text, what="the slot to be free")
     stream = HTTPConnection("127.0.0.1", capped.port, timeout=10)
     stream.request("GET", f"/runs/{run_id}/events")
     assert stream.getresponse().status == 200
     assert refusal(capped, run_id)[0] == 503
     stream.close()
-    wait_until(lambda: "agentkit_event_streams 0\n" in capped.http.get("/metrics").text, what="the seat to be free")
+    wait_until(lambda: "agentkit_event_streams 0\n" in capped.http.get("/metrics").text, what="the slot to be free")
 
 
 def test_a_client_that_answers_no_ping_is_let_go(capped: WebProcess) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from agentkit import Agent, ProviderError, RetryPolicy, ScriptedModel, tool
-from agentkit.cancel import Cancellation
-from agentkit.ids import now_ms
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import zero_usage
 from agentkit.loop import expire
-from agentkit.messages import zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta, ToolCallDelta
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ToolCallDelta
 from agentkit.tools import Tool, ToolContext
 from tests.apps import App, Failing, Silent, die, in_background
 from tests.loop_driver import APPROVAL, call
@@ -88,7 +88,7 @@ class Case:
         change = expire(state, kit.bind("a"), now_ms() + HOUR * 1000)
         assert change is not None
         kit.store.commit(change, state.version)
-        self.app.nudger.told += [(self.id, step.number) for step in change.opened]
+        self.app.queue.told += [(self.id, step.number) for step in change.opened]
         return self.work()
 
     def cut(self, reached: Callable[[], object], reason: str) -> Case:
@@ -102,8 +102,8 @@ class Case:
 
     def crash(self) -> Case:
         """The model step is done; the worker of the tool step after it dies."""
-        self.app.kit.execute(*self.app.nudger.told.pop(0))
-        die(self.app, *self.app.nudger.told[0])
+        self.app.kit.execute(*self.app.queue.told.pop(0))
+        die(self.app, *self.app.queue.told[0])
         return self.work()
 
 
@@ -229,7 +229,7 @@ def in_doubt_failed() -> Case:
 def model_step_again() -> Case:
     """A worker died in a model call: what it had streamed is void."""
     run = Case("Hello.")
-    die(run.app, *run.app.nudger.told[0])
+    die(run.app, *run.app.queue.told[0])
     return run.work()
 
 

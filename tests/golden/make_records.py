@@ -22,8 +22,8 @@ from typing import Any
 import redis
 
 from agentkit import tool
-from agentkit.record import SCHEMA_VERSION
-from agentkit.store.base import Store
+from agentkit.core.record import SCHEMA_VERSION
+from agentkit.store.protocol import Store
 from agentkit.store.redis import RedisStore
 from tests.loop_driver import APPROVAL, Driver, call
 from tests.servers import ValkeyServer

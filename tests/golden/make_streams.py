@@ -48,7 +48,7 @@ def served(store: MemoryStore, run_id: str, deltas: list[str]) -> bytes:
     store.append(claim.lease, updates, 1)
     store.commit(step_done(claim, events=(event("agent_end", runId=run_id),)), claim.state.version, claim.lease)
     agent = Agent("a", model=ScriptedModel([""]))
-    app = create_app(AgentKit([agent], settings=Settings(), store=store, nudger=FakeNudger()))
+    app = create_app(AgentKit([agent], settings=Settings(), store=store, queue=FakeNudger()))
     return app.test_client().get(f"/runs/{run_id}/events").data
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import text_of, user_message
 from agentkit.errors import ProviderError
-from agentkit.messages import text_of, user_message
 from agentkit.providers import resolve
 from agentkit.providers.anthropic import AnthropicProvider
-from agentkit.providers.base import ModelRequest, Provider
+from agentkit.providers.protocol import ModelRequest, Provider
 from tests.anthropic_server import error_body, frame, frames
 from tests.misbehaving import MisbehavingServerContract
 from tests.providers_contract import ProviderContract, build

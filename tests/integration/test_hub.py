@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from agentkit.runtime.follow import follow
-from agentkit.store.base import StoredEvent
 from agentkit.store.connection import connect
+from agentkit.store.protocol import StoredEvent
+from agentkit.store.pubsub import Hub, HubSubscription
 from agentkit.store.redis import RedisStore
-from agentkit.store.redis_hub import Hub, HubSubscription
 from tests.apps import in_background
 from tests.relay import Relay
 from tests.servers import ValkeyServer

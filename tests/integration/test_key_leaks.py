@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
-from agentkit.runtime.nudging import InlineNudger
+from agentkit.queue.protocol import InlineQueue
 from agentkit.settings import Settings
 from agentkit.store.redis import RedisStore
 from tests.event_rules import check_log
@@ -41,15 +41,15 @@ class App:
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url)
         self.store = RedisStore(url, prefix=PREFIX)
-        self.nudger = InlineNudger()
+        self.queue = InlineQueue()
         model = ScriptedModel([calls("look", "refund"), calls("refund"), "done"], chunk_size=2)
         self.kit = AgentKit(
-            [Agent("a", model, tools=[look, refund])], settings=Settings(), store=self.store, nudger=self.nudger
+            [Agent("a", model, tools=[look, refund])], settings=Settings(), store=self.store, queue=self.queue
         )
 
     def work(self) -> None:
-        while self.nudger.waiting:
-            self.kit.execute(*self.nudger.waiting.popleft())
+        while self.queue.waiting:
+            self.kit.execute(*self.queue.waiting.popleft())
 
     def keys(self) -> dict[str, int | None]:
         return ttls_of(self.redis, "*")
@@ -114,8 +114,8 @@ def test_a_run_aborted_while_paused_leaves_no_key_without_a_time_to_live(app: Ap
 
 def test_a_run_aborted_while_its_tool_executes_leaves_no_key_no_lease_and_no_item(app: App) -> None:
     run_id = app.kit.start("a", "go").id
-    app.kit.execute(*app.nudger.waiting.popleft())
-    step = app.nudger.waiting.popleft()[1]
+    app.kit.execute(*app.queue.waiting.popleft())
+    step = app.queue.waiting.popleft()[1]
     assert app.kit.get(run_id).pending
     claim = app.store.claim(run_id, step, 1000)  # a worker that hears nothing of the abort
     assert claim is not None

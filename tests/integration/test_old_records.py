@@ -15,10 +15,10 @@ import pytest
 import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
+from agentkit.core.messages import text_of
+from agentkit.core.record import SCHEMA_VERSION
 from agentkit.errors import UnsupportedSchemaVersionError
-from agentkit.messages import text_of
-from agentkit.record import SCHEMA_VERSION
-from agentkit.runtime.nudging import InlineNudger
+from agentkit.queue.protocol import InlineQueue
 from agentkit.store.redis import RedisStore
 from agentkit.web import create_app
 from tests.event_rules import check_log
@@ -34,11 +34,11 @@ class Place:
     """A server with one old run in it, and today's kit in front of it."""
 
     def __init__(self, url: str, tools: tuple[Any, ...]) -> None:
-        self.queue = InlineNudger()
+        self.queue = InlineQueue()
         self.client = redis.Redis.from_url(url)
         self.store = RedisStore(url)
         agent = Agent("tester", ScriptedModel(["unused", "done"], name="script"), tools=tools, max_turns=9)
-        self.kit = AgentKit([agent], settings=Settings(), store=self.store, nudger=self.queue)
+        self.kit = AgentKit([agent], settings=Settings(), store=self.store, queue=self.queue)
         self.web = create_app(self.kit).test_client()
         self.run_id = ""
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from agentkit.cancel import Cancellation
-from agentkit.messages import text_of, user_message
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import text_of, user_message
 from agentkit.providers import resolve
-from agentkit.providers.base import ModelRequest, Provider
 from agentkit.providers.ollama import OllamaProvider
+from agentkit.providers.protocol import ModelRequest, Provider
 from tests.misbehaving import MisbehavingServerContract
 from tests.ollama_server import error_body, lines
 from tests.providers_contract import ProviderContract, build

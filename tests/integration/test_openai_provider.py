@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import text_of, user_message
 from agentkit.errors import ProviderError
-from agentkit.messages import text_of, user_message
-from agentkit.providers.base import ModelRequest, Provider
 from agentkit.providers.compat import Compat
 from agentkit.providers.openai import OpenAIProvider
+from agentkit.providers.protocol import ModelRequest, Provider
 from tests.misbehaving import MisbehavingServerContract
 from tests.openai_server import OpenAIServer, error_body, frames
 from tests.providers_contract import ProviderContract, build
@@ -129,10 +129,10 @@ def test_the_scripted_server_is_a_process_and_gevent_can_talk_to_it(tmp_path: Pa
 
 _CLIENT = """
 import threading
-from agentkit.cancel import Cancellation
-from agentkit.messages import user_message
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import user_message
 from agentkit.providers import resolve
-from agentkit.providers.base import ModelRequest
+from agentkit.providers.protocol import ModelRequest
 provider, model = resolve("openai:m")
 parts = list(provider.stream(ModelRequest(model, "", [user_message("x", 0)]), Cancellation()))
 print(type(parts[-1]).__name__, type(parts[0]).__name__)

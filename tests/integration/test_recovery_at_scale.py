@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel
-from agentkit.nudge import QUEUE, CeleryNudger
+from agentkit.queue.celery import QUEUE, CeleryQueue
 from agentkit.settings import Settings
 from agentkit.store.redis import RedisStore
 from tests.servers import ValkeyServer
@@ -32,7 +32,7 @@ def server() -> Iterator[ValkeyServer]:
 def worker(url: str) -> AgentKit:
     settings = Settings(redis_url=url, broker_url=url, lease_seconds=LEASE_SECONDS)
     agent = Agent("a", ScriptedModel(["hello"]))
-    return AgentKit([agent], settings=settings, store=RedisStore(url), nudger=CeleryNudger(settings))
+    return AgentKit([agent], settings=settings, store=RedisStore(url), queue=CeleryQueue(settings))
 
 
 def test_a_thousand_stuck_runs_are_nudged_once_each_and_never_crowd_the_queue(server: ValkeyServer) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis
 
-from agentkit.nudge import QUEUE, CeleryNudger
+from agentkit.queue.celery import QUEUE, CeleryQueue
 from agentkit.settings import Settings
 from tests.servers import ValkeyServer
 
@@ -15,8 +15,8 @@ def test_a_store_at_a_unix_socket_is_the_broker_too(tmp_path: Path) -> None:
     path = tmp_path / "valkey.sock"
     with ValkeyServer(options={"unixsocket": path}):
         url = f"unix://{path}?db=3"
-        nudger = CeleryNudger(Settings(redis_url=url))
-        nudger.nudge("a-run", 1, "model")
+        queue = CeleryQueue(Settings(redis_url=url))
+        queue.enqueue("a-run", 1, "model")
         with redis.Redis.from_url(url) as client:
-            assert client.llen(QUEUE) == nudger.queued() == 1
-        assert nudger.reachable()
+            assert client.llen(QUEUE) == queue.queued() == 1
+        assert queue.reachable()

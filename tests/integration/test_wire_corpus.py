@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.messages import Message, user_message, zero_usage
 from agentkit.errors import ProviderError
-from agentkit.messages import Message, user_message, zero_usage
 from agentkit.providers import anthropic
-from agentkit.providers.base import Finish, ModelRequest, Part, ToolSpec
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.failures import status_error
 from agentkit.providers.openai import decode
+from agentkit.providers.protocol import Finish, ModelRequest, Part, ToolSpec
 from tests.providers_contract import build
 from tests.sse_cuts import events_of
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from httpx_sse import ServerSentEvent
 
+from agentkit.core.messages import zero_usage
 from agentkit.errors import ProviderError
-from agentkit.messages import zero_usage
 from agentkit.providers import ollama, openai
-from agentkit.providers.base import Finish, Part
 from agentkit.providers.failures import status_error
+from agentkit.providers.protocol import Finish, Part
 from tests.integration.test_wire_corpus import ANTHROPIC, CORPUS, EXPECTED, OPENAI, joined
 from tests.ndjson_cuts import lines_of
 from tests.providers_contract import build

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agentkit.messages import Message, user_message
+from agentkit.core.messages import Message, user_message
 from agentkit.providers import ollama, openai
-from agentkit.providers.base import ModelRequest, ToolSpec
 from agentkit.providers.compat import compat_for
+from agentkit.providers.protocol import ModelRequest, ToolSpec
 from tests.histories import assistant, result
 from tests.integration.test_wire_corpus import CORPUS, EXPECTED
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, RetryPolicy, tool
-from agentkit.messages import text_of
+from agentkit.core.messages import text_of
 from tests.event_rules import check_log
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]

@@ -14,8 +14,8 @@ from tests.clients import Blocking
 
 @pytest.fixture(params=[Client, Blocking], ids=["sync", "async"])
 def client_of(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    def make(handler: Callable[[httpx.Request], httpx.Response], patience: float = 5.0, **options: Any) -> Any:
+    def make(handler: Callable[[httpx.Request], httpx.Response], retry_seconds: float = 5.0, **options: Any) -> Any:
         transport = httpx.MockTransport(handler)
-        return request.param("http://server.test", patience=patience, transport=transport, **options)
+        return request.param("http://server.test", retry_seconds=retry_seconds, transport=transport, **options)
 
     return make

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.messages import user_message
 from agentkit.errors import ProviderError
-from agentkit.messages import user_message
 from agentkit.providers.anthropic import EventDecoder, build_request, decode
-from agentkit.providers.base import Finish, ModelRequest
+from agentkit.providers.protocol import Finish, ModelRequest
 from tests.providers_contract import build
 from tests.sse_cuts import events_of
 

@@ -10,10 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.core.messages import (
+    AssistantMessage,
+    Block,
+    Message,
+    ToolResultMessage,
+    image,
+    text,
+    user_message,
+    zero_usage,
+)
 from agentkit.errors import ProviderError
-from agentkit.messages import AssistantMessage, Block, Message, ToolResultMessage, image, text, user_message, zero_usage
 from agentkit.providers.anthropic import build_request
-from agentkit.providers.base import ModelRequest, ToolSpec
+from agentkit.providers.protocol import ModelRequest, ToolSpec
 
 SCHEMA = {"type": "object", "properties": {"cache": {"type": "string"}}}
 LOOK, FIND = ToolSpec("look", "Looks.", SCHEMA), ToolSpec("find", "Finds.", SCHEMA)

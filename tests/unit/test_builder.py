@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.core.messages import zero_usage
 from agentkit.errors import ProviderError
-from agentkit.messages import zero_usage
-from agentkit.providers.base import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 END = Finish("stop", zero_usage())
 

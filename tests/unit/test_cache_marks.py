@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, ConfigurationError, tool
-from agentkit.cancel import Cancellation
-from agentkit.messages import zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import zero_usage
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
 
 
 class Listening:

@@ -16,7 +16,7 @@ from agentkit.client import Client, ServerUnreachableError
 
 
 def client_of(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
-    return Client("http://server.test", patience=5, transport=httpx.MockTransport(handler))
+    return Client("http://server.test", retry_seconds=5, transport=httpx.MockTransport(handler))
 
 
 class Server:

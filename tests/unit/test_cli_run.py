@@ -30,7 +30,7 @@ class FakeClient:
         self.status = status
         self.sent: list[dict[str, Any]] = []
         self.seq = 0
-        self.patience = 0.0
+        self.retry_seconds = 0.0
 
     def events(self, run_id: str, after: int = 0, *, until_pause: bool = False) -> Iterator[dict[str, Any]]:
         assert (after, until_pause) == (self.seq, True)

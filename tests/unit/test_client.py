@@ -53,7 +53,7 @@ def test_an_impatient_client_says_at_once_which_server_is_away(client_of: Callab
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    with client_of(handler, patience=0) as client:
+    with client_of(handler, retry_seconds=0) as client:
         with pytest.raises(ServerUnreachableError, match=r"http://server\.test"):
             client.get("r1")
         with pytest.raises(ServerUnreachableError, match=r"http://server\.test"):
@@ -143,7 +143,10 @@ def test_ready_says_what_is_missing(client_of: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("kind", [Client, Blocking])
 def test_a_url_without_a_scheme_is_an_error_that_says_so_at_once(kind: Any) -> None:
     began = time.monotonic()
-    with kind("localhost-without-scheme", patience=5) as client, pytest.raises(ServerUnreachableError, match="http"):
+    with (
+        kind("localhost-without-scheme", retry_seconds=5) as client,
+        pytest.raises(ServerUnreachableError, match="http"),
+    ):
         client.get("r1")
     assert time.monotonic() - began < 1
 
@@ -153,7 +156,9 @@ def test_a_header_that_http_does_not_allow_is_an_error_at_once(kind: Any) -> Non
     began = time.monotonic()
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        kind(f"http://127.0.0.1:{server.getsockname()[1]}", patience=5, headers={"Authorization": "a\nb"}) as client,
+        kind(
+            f"http://127.0.0.1:{server.getsockname()[1]}", retry_seconds=5, headers={"Authorization": "a\nb"}
+        ) as client,
         pytest.raises(ServerUnreachableError, match="header"),
     ):
         client.get("r1")

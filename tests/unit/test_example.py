@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, ToolContext
-from agentkit.example import answer, find_orders, get_order, refund
-from agentkit.messages import text_of
+from agentkit.cli.example import answer, find_orders, get_order, refund
+from agentkit.core.messages import text_of
 
 YES = {"approved": True, "note": "broken"}
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit import tool
+from agentkit.core.ids import new_id, now_ms
 from agentkit.errors import (
     DecisionExpiredError,
     DecisionNotFoundError,
@@ -14,7 +15,6 @@ from agentkit.errors import (
     RunNotFoundError,
     RunNotPausedError,
 )
-from agentkit.ids import new_id, now_ms
 from agentkit.loop import extend
 from agentkit.web import create_app
 from tests.apps import App, one_call

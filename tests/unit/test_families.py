@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, DecisionConflictError, ScriptedModel, tool
-from agentkit.messages import text_of
-from agentkit.runtime.commits import Committer
+from agentkit.core.messages import text_of
+from agentkit.runtime.commit import Committer
 from tests.apps import App
 from tests.waiting import wait_until
 
@@ -113,10 +113,10 @@ def test_a_relative_of_a_newer_version_holds_up_nobody(monkeypatch: pytest.Monke
     app = family(["helped"], calls=2)
     run_id = app.start()
     for _ in range(2):  # the model's step, and the first call's
-        app.kit.execute(*app.nudger.told.pop(0))
+        app.kit.execute(*app.queue.told.pop(0))
     [child] = children_of(app, run_id)
     app.store._runs[child].fixed = app.store._runs[child].fixed.replace('"schemaVersion":1', '"schemaVersion":99')
-    app.nudger.told.clear()
+    app.queue.told.clear()
     swept(app, lambda: len(children_of(app, run_id)) == 2, "the nudge of the second call to be made up for")
 
 
@@ -126,9 +126,9 @@ def test_a_run_whose_time_ends_while_it_waits_for_a_child_fails_and_aborts_the_c
     app = family(["helped"])
     run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
     for _ in range(2):
-        app.kit.execute(*app.nudger.told.pop(0))
+        app.kit.execute(*app.queue.told.pop(0))
     [child] = children_of(app, run_id)
-    app.nudger.told.clear()
+    app.queue.told.clear()
     recovery = app.kit.recovery()
     wait_until(lambda: (recovery.sweep(), app.kit.get(run_id).ended)[1], what="the run to end")
     run = app.check(run_id)

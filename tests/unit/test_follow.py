@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from agentkit import tool
+from agentkit.core.record import dumps
 from agentkit.errors import StoreUnavailableError
-from agentkit.handle import RunHandle
-from agentkit.record import dumps
-from agentkit.runtime.follow import Bell, follow, follow_together
-from agentkit.store.base import Store, StoredEvent
+from agentkit.runs import RunHandle
+from agentkit.runtime.follow import Wakeup, follow, follow_together
 from agentkit.store.memory import MemoryStore
+from agentkit.store.protocol import Store, StoredEvent
 from tests.apps import App, in_background, one_call
 from tests.store_changes import claimed, ended, event, new_run, step_done
 
@@ -54,8 +54,8 @@ def test_readers_that_come_while_the_run_is_written_get_all_of_it_once() -> None
     threads = []
     for reader in range(4):
         threads.append(in_background(lambda n=reader: got.update({n: seqs(app.store, run_id, 0)})))
-        if app.nudger.told:
-            app.kit.execute(*app.nudger.told.pop(0))
+        if app.queue.told:
+            app.kit.execute(*app.queue.told.pop(0))
     app.kit.resume(run_id, {})
     app.work()
     for thread in threads:
@@ -199,18 +199,18 @@ def test_a_handles_events_are_json_with_their_seq(after: int) -> None:
 
 def test_a_bell_makes_a_waiting_reader_look_up_at_once() -> None:
     app = App("x")
-    bell = Bell()
-    reader = follow(app.store, app.start(), 0, reset=no_reset, tick=15, bell=bell)
+    wakeup = Wakeup()
+    reader = follow(app.store, app.start(), 0, reset=no_reset, tick=15, wakeup=wakeup)
     while True:
         event = next(reader)
         assert event is not None
         if event.seq == app.store.events(app.kit.page()[0][0].id, 0, 1).last_seq:
             break
     began = time.monotonic()
-    ringing = threading.Timer(0.05, bell.ring)
+    ringing = threading.Timer(0.05, wakeup.wake)
     ringing.start()
     assert next(reader) is None
-    assert bell.rung
+    assert wakeup.requested
     assert time.monotonic() - began < 0.9
     ringing.join()
     reader.close()
@@ -225,18 +225,18 @@ def test_who_has_a_bell_is_not_woken_meanwhile() -> None:
 
             def get(timeout: float) -> None:
                 waits.append(timeout)
-                bell.ring()
+                wakeup.wake()
 
             subscription.get = get  # type: ignore[method-assign, assignment]
             return subscription
 
-    bell = Bell()
+    wakeup = Wakeup()
     store = Patient()
     handle = RunHandle(store, new_run(store))
-    with closing(handle.stored(2, tick=9, bell=bell)) as events:
+    with closing(handle.stored(2, tick=9, wakeup=wakeup)) as events:
         assert next(events) is None
-    bell.rung = False
-    with closing(handle.sse(2, keepalive=9, bell=bell)) as chunks:  # type: ignore[type-var]
+    wakeup.requested = False
+    with closing(handle.sse(2, keepalive=9, wakeup=wakeup)) as chunks:  # type: ignore[type-var]
         assert [next(chunks), next(chunks)] == [b"retry: 1000\n\n", b": keepalive\n\n"]
     assert min(waits) > 8
 

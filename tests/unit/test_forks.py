@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agentkit import aio, ids
-from agentkit.ids import new_id
+from agentkit.core import event_loop as aio
+from agentkit.core import ids
+from agentkit.core.ids import new_id
 
 
 async def _nothing() -> str:

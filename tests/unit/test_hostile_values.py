@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from agentkit import tool
+from agentkit.core.events import message_start, message_update, open_message
+from agentkit.core.messages import text_of
+from agentkit.core.requests import check_metadata
+from agentkit.core.strictjson import MAX_DEPTH, check, loads
 from agentkit.errors import InvalidRequestError
-from agentkit.events import message_start, message_update, open_message
-from agentkit.limits import check_metadata
-from agentkit.messages import text_of
-from agentkit.strictjson import MAX_DEPTH, check, loads
 from agentkit.tools import ToolContext, ToolResult
 from tests.apps import App, one_call
 from tests.loop_driver import Driver

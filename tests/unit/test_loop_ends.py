@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit import tool
-from agentkit.messages import text_of
+from agentkit.core.messages import text_of
 from tests.loop_driver import APPROVAL, Driver, call, result
 
 

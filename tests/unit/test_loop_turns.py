@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from agentkit import tool
+from agentkit.core.messages import text_of, user_message, zero_usage
+from agentkit.core.record import TERMINAL, TRANSITIONS, Status
 from agentkit.errors import LeaseLostError, RunNotPausedError
-from agentkit.messages import text_of, user_message, zero_usage
-from agentkit.record import TERMINAL, TRANSITIONS, Status
 from tests.loop_driver import APPROVAL, Driver, call
 
 

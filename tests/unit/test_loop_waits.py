@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from agentkit import tool
+from agentkit.core.messages import text_of
 from agentkit.errors import (
     DecisionExpiredError,
     DecisionValidationError,
 )
 from agentkit.loop import park
-from agentkit.messages import text_of
 from tests.loop_driver import APPROVAL, Driver, call
 
 YES = {"approved": True}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentkit.ids import now_ms
+from agentkit.core.ids import now_ms
 from agentkit.store.memory import MemoryStore
 from tests.store_changes import MakeStore, new_run
 from tests.store_contract import StoreContract

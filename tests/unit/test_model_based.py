@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agentkit import tool
+from agentkit.core.messages import Json
+from agentkit.core.record import Lease
 from agentkit.errors import (
     DecisionConflictError,
     DecisionExpiredError,
@@ -23,9 +25,7 @@ from agentkit.errors import (
     VersionConflictError,
 )
 from agentkit.loop import Answer, abort, doubt, extend, finish_model, finish_tool, resolve
-from agentkit.messages import Json
-from agentkit.record import Lease
-from agentkit.store.base import Claim
+from agentkit.store.protocol import Claim
 from tests.loop_driver import APPROVAL, LEASE_MS, Driver, call, result
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.messages import Message, image, text, user_message
 from agentkit.errors import ProviderError
-from agentkit.messages import Message, image, text, user_message
-from agentkit.providers.base import Finish, ModelRequest, ToolSpec
 from agentkit.providers.ollama import LineDecoder, build_request, decode, host_url
+from agentkit.providers.protocol import Finish, ModelRequest, ToolSpec
 from tests.histories import assistant, call, result
 from tests.ndjson_cuts import lines_of
 from tests.providers_contract import build

@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from agentkit.core.messages import Message, image, text, user_message
 from agentkit.errors import ProviderError
-from agentkit.messages import Message, image, text, user_message
-from agentkit.providers.base import Finish, ModelRequest, ToolSpec
 from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.openai import ChunkDecoder, build_request, decode
+from agentkit.providers.protocol import Finish, ModelRequest, ToolSpec
 from agentkit.providers.replay import NO_RESULT
 from tests.histories import assistant, call, result
 from tests.providers_contract import build

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit.errors import StoreError, StoreUnavailableError
-from agentkit.runtime.patience import Patience, patient
+from agentkit.runtime.store_retry import StoreRetry, retrying
 from agentkit.store.memory import MemoryStore
 from tests.store_changes import LEASE_MS, new_run, step_done
 
@@ -34,7 +34,7 @@ class Lossy(MemoryStore):
 
 def test_a_claim_and_a_commit_whose_replies_were_lost_in_an_outage_are_done_once() -> None:
     lossy = Lossy()
-    store = patient(lossy, Patience())
+    store = retrying(lossy, StoreRetry())
     run_id = new_run(store)
     claim = store.claim(run_id, 1, LEASE_MS)
     assert claim is not None
@@ -51,15 +51,15 @@ def failing(error: Exception, calls: list[None]) -> None:
 
 def test_a_stopping_process_and_one_that_waited_long_enough_give_up() -> None:
     with pytest.raises(StoreUnavailableError):
-        Patience(seconds=0).attempt(lambda: failing(StoreUnavailableError(), []))
+        StoreRetry(seconds=0).attempt(lambda: failing(StoreUnavailableError(), []))
     calls: list[None] = []
     with pytest.raises(StoreUnavailableError):
-        Patience(lambda: len(calls) > 2, stopping_seconds=0).attempt(lambda: failing(StoreUnavailableError(), calls))
+        StoreRetry(lambda: len(calls) > 2, stopping_seconds=0).attempt(lambda: failing(StoreUnavailableError(), calls))
     assert len(calls) == 3
 
 
 def test_what_no_waiting_mends_is_not_tried_again() -> None:
     calls: list[None] = []
     with pytest.raises(StoreError):
-        Patience().attempt(lambda: failing(StoreError(), calls))
+        StoreRetry().attempt(lambda: failing(StoreError(), calls))
     assert len(calls) == 1

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
+from agentkit.core.messages import Usage, zero_usage
 from agentkit.errors import ConfigurationError
-from agentkit.messages import Usage, zero_usage
 from agentkit.providers import prices
-from agentkit.providers.base import Finish, TextDelta
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.prices import priced, set_price
+from agentkit.providers.protocol import Finish, TextDelta
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_a_price_that_makes_no_sense_is_a_clear_error(name: str, input: float) -
 
 def test_the_list_is_not_loaded_for_models_that_nobody_charges_for() -> None:
     code = (
-        "import sys; from agentkit.providers.prices import priced; from agentkit.messages import zero_usage; "
+        "import sys; from agentkit.providers.prices import priced; from agentkit.core.messages import zero_usage; "
         "import agentkit.agents; priced(zero_usage(), 'scripted', 'echo'); sys.exit('genai_prices' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
-from agentkit.ids import new_id, now_ms
+from agentkit.core.ids import new_id, now_ms
 from agentkit.store.memory import MemoryStore
 from tests.apps import App, die, one_call
 from tests.event_rules import shape
@@ -41,16 +41,16 @@ def app_of(*turns: Any, **options: Any) -> App:
 
 def swept(app: App) -> list[tuple[str, int]]:
     """What the next sweep that finds anything nudges."""
-    app.nudger.told.clear()
+    app.queue.told.clear()
     recovery = app.kit.recovery()
-    wait_until(lambda: recovery.sweep() and app.nudger.told, what="a sweep that finds something")
-    return app.nudger.told
+    wait_until(lambda: recovery.sweep() and app.queue.told, what="a sweep that finds something")
+    return app.queue.told
 
 
 def test_a_lost_nudge_is_found_within_the_lease_time() -> None:
     app = app_of("hello")
     run_id = app.start()
-    app.nudger.told.clear()
+    app.queue.told.clear()
     began = now_ms()
     assert swept(app) == [(run_id, 1)]
     assert now_ms() - began < LEASE_SECONDS * 1000
@@ -60,7 +60,7 @@ def test_a_lost_nudge_is_found_within_the_lease_time() -> None:
 def test_a_lost_nudge_of_a_later_step_is_found() -> None:
     app = app_of(one_call("look"), "done", tools=[look])
     run_id = app.start()
-    app.kit.execute(*app.nudger.told.pop(0))
+    app.kit.execute(*app.queue.told.pop(0))
     assert swept(app) == [(run_id, 2)]
     assert app.work().check(run_id).status == "completed"
 
@@ -138,7 +138,7 @@ def test_a_run_that_waits_without_a_time_is_left_alone() -> None:
     recovery = app.kit.recovery()
     wait_until(lambda: app.store.backlog()[0] == 0 or recovery.sweep(), what="the index to be looked at")
     wait_until(lambda: (recovery.sweep(), app.store.backlog()[0] == 0)[1], what="the index to be empty")
-    assert app.nudger.told == []
+    assert app.queue.told == []
 
 
 def test_an_ended_run_stays_until_it_has_expired_and_then_leaves_every_index() -> None:
@@ -253,9 +253,9 @@ def test_an_aborted_run_whose_worker_is_gone_is_ended() -> None:
     app = app_of("hello")
     run_id = app.start()
     die(app, run_id, 1)
-    app.nudger.told.clear()
+    app.queue.told.clear()
     app.kit.abort(run_id)
-    app.nudger.told.clear()
+    app.queue.told.clear()
     assert (run_id, 1) in swept(app)
     assert app.work().check(run_id).status == "aborted"
 
@@ -264,11 +264,11 @@ def test_a_running_worker_counts_as_there() -> None:
     app = app_of("hello")
     recovery = app.kit.recovery()
     run_id = app.start()
-    app.nudger.told.clear()
+    app.queue.told.clear()
     recovery.start()
     try:
         wait_until(app.store.workers, what="the worker's sign of life")
-        wait_until(lambda: (run_id, 1) in app.nudger.told, what="the sweep")
+        wait_until(lambda: (run_id, 1) in app.queue.told, what="the sweep")
     finally:
         recovery.stop()
 
@@ -282,7 +282,7 @@ def test_a_run_whose_look_was_cut_off_by_a_death_is_found_within_the_lease_time(
     def killed(*_: Any) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(app.nudger, "nudge", killed)
+    monkeypatch.setattr(app.queue, "enqueue", killed)
     with pytest.raises(SystemExit):
         wait_until(app.kit.recovery().sweep, what="a sweep that finds something")
     monkeypatch.undo()
@@ -294,16 +294,16 @@ def test_a_run_whose_look_was_cut_off_by_a_death_is_found_within_the_lease_time(
 def test_a_lost_nudge_is_made_up_for_also_where_the_queue_never_gets_short() -> None:
     app = app_of("hello")
     run_id = app.start()
-    app.nudger.told[:] = [("another", 1)] * 10_000
+    app.queue.told[:] = [("another", 1)] * 10_000
     recovery = app.kit.recovery()
-    wait_until(lambda: (recovery.sweep(), (run_id, 1) in app.nudger.told)[1], what="the nudge")
+    wait_until(lambda: (recovery.sweep(), (run_id, 1) in app.queue.told)[1], what="the nudge")
 
 
 def test_workers_that_lack_the_agent_use_up_no_attempts() -> None:
     app = app_of("hello", max_attempts=2)
     run_id = app.start()
     stranger = AgentKit(
-        [Agent("another", ScriptedModel([]))], settings=app.kit.settings, store=app.store, nudger=app.nudger
+        [Agent("another", ScriptedModel([]))], settings=app.kit.settings, store=app.store, queue=app.queue
     )
     for _ in range(5):
         stranger.execute(run_id, 1)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentkit.core.messages import Message, text, text_of, tool_calls_of, user_message
 from agentkit.errors import ConfigurationError
-from agentkit.messages import Message, text, text_of, tool_calls_of, user_message
 from agentkit.providers import ollama, openai
-from agentkit.providers.base import ModelRequest
 from agentkit.providers.compat import Compat, compat_for
+from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.replay import NO_RESULT, prepare
 from tests.histories import assistant, call, histories, result
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, ConfigurationError, ProviderError, RetryPolicy, Settings
-from agentkit.cancel import Cancellation
-from agentkit.messages import Message, zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta
-from agentkit.runtime.nudging import InlineNudger
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import Message, zero_usage
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
+from agentkit.queue.protocol import InlineQueue
 from agentkit.store.memory import MemoryStore
 from tests.event_rules import check_log
 from tests.waiting import wait_until
@@ -102,26 +102,26 @@ def test_the_next_model_is_asked_when_one_is_exhausted_or_refuses(retryable: boo
     assert kinds(kit, run.id)[-1] == "agent_end"
 
 
-def waiting_run(error: ProviderError, limits: Any = None, **policy: Any) -> tuple[AgentKit, InlineNudger, Any, Flaky]:
+def waiting_run(error: ProviderError, limits: Any = None, **policy: Any) -> tuple[AgentKit, InlineQueue, Any, Flaky]:
     """A run whose model call has failed once, and is postponed."""
-    nudger, model = InlineNudger(), Flaky("first", fails=1, error=error)
+    queue, model = InlineQueue(), Flaky("first", fails=1, error=error)
     retry = RetryPolicy(**{"attempts": 2, "base": 0.001, "cap": 0.001, "deadline": 60, **policy})
     kit = AgentKit(
-        [Agent("a", model, retry=retry)], store=MemoryStore(), nudger=nudger, settings=Settings(lease_seconds=1)
+        [Agent("a", model, retry=retry)], store=MemoryStore(), queue=queue, settings=Settings(lease_seconds=1)
     )
     handle = kit.start("a", "hi", limits=limits)
-    kit.execute(*nudger.waiting.popleft())
-    return kit, nudger, handle, model
+    kit.execute(*queue.waiting.popleft())
+    return kit, queue, handle, model
 
 
-def let_end(kit: AgentKit, nudger: InlineNudger, handle: Any) -> None:
+def let_end(kit: AgentKit, queue: InlineQueue, handle: Any) -> None:
     """What any worker does for a run that waits: recovery, and the steps that are due."""
     recovery = kit.recovery()
 
     def ended() -> bool:
         recovery.sweep()
-        while nudger.waiting:
-            kit.execute(*nudger.waiting.popleft())
+        while queue.waiting:
+            kit.execute(*queue.waiting.popleft())
         return bool(handle.run.ended)
 
     wait_until(ended, what="the run to end")
@@ -129,12 +129,12 @@ def let_end(kit: AgentKit, nudger: InlineNudger, handle: Any) -> None:
 
 def test_a_long_wait_gives_the_worker_back_and_is_found_by_any_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentkit.runtime.model_step.LONG_WAIT_SECONDS", 0.1)
-    kit, nudger, handle, model = waiting_run(ProviderError("later", retryable=True, retry_after=0.4))
-    assert not nudger.waiting, "nobody is told before the time"
+    kit, queue, handle, model = waiting_run(ProviderError("later", retryable=True, retry_after=0.4))
+    assert not queue.waiting, "nobody is told before the time"
     step = kit.store.load(handle.id).record.steps[0].number
     kit.execute(handle.id, step)
     assert len(model.calls) == 1, "a nudge that comes too early is dropped"
-    let_end(kit, nudger, handle)
+    let_end(kit, queue, handle)
     assert handle.run.status == "completed"
     assert kinds(kit, handle.id).count("message_discard") == 1
 
@@ -154,17 +154,17 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
 
 def test_a_long_wait_ends_with_the_time_of_the_run() -> None:
     busy = ProviderError("later", retryable=True, retry_after=30.0)
-    kit, nudger, handle, _ = waiting_run(busy, limits={"timeout": 0.3})
-    let_end(kit, nudger, handle)
+    kit, queue, handle, _ = waiting_run(busy, limits={"timeout": 0.3})
+    let_end(kit, queue, handle)
     assert (handle.run.status, handle.run.error["code"]) == ("failed", "limit_time")
     assert kinds(kit, handle.id)[-1] == "agent_end"
 
 
 def test_a_steer_during_a_long_wait_follows_the_turn_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentkit.runtime.model_step.LONG_WAIT_SECONDS", 0.1)
-    kit, nudger, handle, _ = waiting_run(ProviderError("later", retryable=True, retry_after=0.3))
+    kit, queue, handle, _ = waiting_run(ProviderError("later", retryable=True, retry_after=0.3))
     kit.send(handle.id, "and quickly", "steer")
-    let_end(kit, nudger, handle)
+    let_end(kit, queue, handle)
     assert kinds(kit, handle.id)[-1] == "agent_end"
     assert [m["role"] for m in handle.run.messages or []] == ["user", "assistant", "user", "assistant"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, tool
-from agentkit.messages import text_of
+from agentkit.core.messages import text_of
 from agentkit.settings import Settings
 from agentkit.tools import ToolContext
 from tests.apps import App, Failing, Silent, die, in_background, one_call
@@ -51,7 +51,7 @@ def test_a_run_with_tools_and_a_decision_is_executed_step_by_step() -> None:
 def test_nudges_that_come_twice_or_late_do_nothing() -> None:
     app = App("hello")
     run_id = app.start()
-    nudge = app.nudger.told[0]
+    nudge = app.queue.told[0]
     app.work()
     before = app.log(run_id)
     app.kit.execute(*nudge)
@@ -137,9 +137,9 @@ def test_a_tool_that_kills_every_worker_fails_its_run() -> None:
 
     app = App(one_call("poison"), "ok", tools=[poison], max_attempts=2)
     run_id = app.start()
-    app.kit.execute(*app.nudger.told.pop(0))
+    app.kit.execute(*app.queue.told.pop(0))
     for _ in range(2):
-        die(app, *app.nudger.told[0])
+        die(app, *app.queue.told[0])
     run = app.work().check(run_id)
     assert run.error is not None
     assert (run.status, run.error["code"]) == ("failed", "step_failed")
@@ -178,8 +178,8 @@ def test_a_tool_with_effects_once_asks_after_a_crash(verdict: str, calls: int) -
 
     app = App(one_call("pay"), "ok", tools=[pay])
     run_id = app.start()
-    app.kit.execute(*app.nudger.told.pop(0))
-    die(app, *app.nudger.told[0])
+    app.kit.execute(*app.queue.told.pop(0))
+    die(app, *app.queue.told[0])
     app.work()
     assert app.check(run_id).pending[0]["kind"] == "in_doubt"
     assert paid == []
@@ -203,8 +203,8 @@ def test_a_worker_without_the_tool_gives_the_run_back() -> None:
     app = App(one_call("refund"), "ok", tools=[refund])
     run_id = app.run()
     app.kit.resume(run_id, YES)
-    other = AgentKit([Agent("a", app.agent.model)], settings=Settings(), store=app.store, nudger=app.nudger)
-    other.execute(*app.nudger.told.pop(0))
+    other = AgentKit([Agent("a", app.agent.model)], settings=Settings(), store=app.store, queue=app.queue)
+    other.execute(*app.queue.told.pop(0))
     assert app.check(run_id).status == "paused"
     assert "tool_not_registered" in app.log(run_id)[-1]["reason"]
     app.kit.resume(run_id, YES)
@@ -221,8 +221,8 @@ def test_an_abort_that_meets_a_question_ends_the_run() -> None:
 
     app = App(one_call("pay"), "ok", tools=[pay])
     run_id = app.start()
-    app.kit.execute(*app.nudger.told.pop(0))
-    die(app, *app.nudger.told[0])
+    app.kit.execute(*app.queue.told.pop(0))
+    die(app, *app.queue.told[0])
     load, claim = app.store.load, app.store.claim
 
     def claim_then_abort(*args: Any, **named: Any) -> Any:

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from agentkit import AgentKit
-from agentkit import events as ev
+from agentkit.core import events as ev
+from agentkit.core.record import Lease
 from agentkit.errors import LeaseLostError, StoreUnavailableError
-from agentkit.record import Lease
+from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.leases import Held, LeaseKeeper
-from agentkit.runtime.sink import EventSink
-from agentkit.runtime.ticker import Ticker
+from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
-from agentkit.store.base import Store
 from agentkit.store.memory import MemoryStore
+from agentkit.store.protocol import Store
 from tests.apps import App
 from tests.store_changes import claimed, new_run
 from tests.waiting import wait_until
@@ -46,9 +46,9 @@ def deltas(events: Any) -> list[str]:
     return [e["assistantMessageEvent"].get("delta", e["assistantMessageEvent"]["type"]) for e in events]
 
 
-def sink_on(store: Store, window: float) -> tuple[EventSink, Held]:
+def sink_on(store: Store, window: float) -> tuple[EventBuffer, Held]:
     held = Held(*_claim(store))
-    return EventSink(store, held, Ticker(), window, lambda _held, _version: None), held
+    return EventBuffer(store, held, Timer(), window, lambda _held, _version: None), held
 
 
 def _claim(store: Store) -> Any:
@@ -58,49 +58,49 @@ def _claim(store: Store) -> Any:
 
 def test_the_first_token_is_written_at_once_and_the_rest_together() -> None:
     store = CountingStore()
-    sink, _ = sink_on(store, 3600)
+    buffer, _ = sink_on(store, 3600)
     for letter in "abcd":
-        sink.emit(delta(letter))
+        buffer.emit(delta(letter))
     assert [deltas(events) for events in store.appends] == [["a"]]
-    assert deltas(sink.drain()) == ["bcd"]
+    assert deltas(buffer.drain()) == ["bcd"]
 
 
 def test_what_is_collected_is_written_at_the_end_of_the_window_while_the_model_is_silent() -> None:
     store = CountingStore()
-    sink, _ = sink_on(store, 0.02)
+    buffer, _ = sink_on(store, 0.02)
     for letter in "abcd":
-        sink.emit(delta(letter))
+        buffer.emit(delta(letter))
     wait_until(lambda: len(store.appends) == 2, what="the trailing flush")
     assert [deltas(events) for events in store.appends] == [["a"], ["bcd"]]
-    assert sink.drain() == ()
+    assert buffer.drain() == ()
 
 
 def test_only_adjacent_deltas_of_one_block_are_merged() -> None:
     store = CountingStore()
-    sink, _ = sink_on(store, 3600)
-    sink.emit(delta("first"))
+    buffer, _ = sink_on(store, 3600)
+    buffer.emit(delta("first"))
     start = ev.message_update({"type": "text_start", "contentIndex": 1})
-    sink.emit(delta("a"), delta("b"), start, delta("c", 1), delta("d", 1), delta("e", 0))
-    assert deltas(sink.drain()) == ["ab", "text_start", "cd", "e"]
+    buffer.emit(delta("a"), delta("b"), start, delta("c", 1), delta("d", 1), delta("e", 0))
+    assert deltas(buffer.drain()) == ["ab", "text_start", "cd", "e"]
 
 
 def test_nothing_is_written_after_the_sink_was_drained() -> None:
     store = CountingStore()
-    sink, _ = sink_on(store, 0)
-    sink.drain()
-    sink.emit(delta("late"))
+    buffer, _ = sink_on(store, 0)
+    buffer.drain()
+    buffer.emit(delta("late"))
     assert store.appends == []
 
 
 def test_a_flush_that_met_a_lost_lease_cancels_the_step() -> None:
     store = CountingStore()
-    sink, held = sink_on(store, 0.02)
-    sink.emit(delta("a"))
+    buffer, held = sink_on(store, 0.02)
+    buffer.emit(delta("a"))
     _steal(store, held)
-    sink.emit(delta("b"))
+    buffer.emit(delta("b"))
     wait_until(lambda: held.cancel.reason == "lost", what="the loss to be noticed")
     with pytest.raises(LeaseLostError):
-        sink.drain()
+        buffer.drain()
 
 
 def _steal(store: Store, held: Held) -> None:
@@ -111,26 +111,26 @@ def _steal(store: Store, held: Held) -> None:
 
 def test_a_store_that_is_away_costs_the_model_s_answer_nothing() -> None:
     store = CountingStore()
-    sink, held = sink_on(store, 0)
+    buffer, held = sink_on(store, 0)
     store.down = 1
-    sink.emit(delta("a"))  # is not taken, and does not raise
-    sink.emit(delta("b"))
+    buffer.emit(delta("a"))  # is not taken, and does not raise
+    buffer.emit(delta("b"))
     wait_until(lambda: len(store.appends) == 2, what="the second try")
     store.down = 1
-    sink.emit(delta("c"))
-    assert sink.drain() == ()
+    buffer.emit(delta("c"))
+    assert buffer.drain() == ()
     assert [deltas(events) for events in store.appends] == [["a"], ["b"], ["c"]]
     assert store.load(held.lease.run_id).last_seq == 7
 
 
 def test_a_trailing_flush_that_the_store_could_not_take_is_tried_again() -> None:
     store = CountingStore()
-    sink, held = sink_on(store, 0.02)
-    sink.emit(delta("a"))
+    buffer, held = sink_on(store, 0.02)
+    buffer.emit(delta("a"))
     store.down = 1
-    sink.emit(delta("b"))
+    buffer.emit(delta("b"))
     wait_until(lambda: len(store.appends) == 2, what="the second try")
-    assert sink.drain() == ()
+    assert buffer.drain() == ()
     assert store.load(held.lease.run_id).last_seq == 6
 
 
@@ -139,7 +139,7 @@ def test_a_trailing_flush_that_the_store_could_not_take_is_tried_again() -> None
 
 def test_a_kept_lease_is_renewed_and_a_lost_one_is_told() -> None:
     store = MemoryStore()
-    keeper = LeaseKeeper(store, Ticker(), 0.3)
+    keeper = LeaseKeeper(store, Timer(), 0.3)
     run_id = new_run(store)
     held = keeper.hold(claimed(store, run_id, lease_ms=300))
     assert keeper.busy() == 1
@@ -155,9 +155,9 @@ def test_a_kept_lease_is_renewed_and_a_lost_one_is_told() -> None:
 def test_a_keeper_tells_of_an_abort() -> None:
     store = MemoryStore()
     app = App("hello")
-    app.kit = AgentKit([app.agent], settings=Settings(), store=store, nudger=app.nudger)
+    app.kit = AgentKit([app.agent], settings=Settings(), store=store, queue=app.queue)
     run_id = app.start()
-    keeper = LeaseKeeper(store, Ticker(), 30)
+    keeper = LeaseKeeper(store, Timer(), 30)
     held = keeper.hold(claimed(store, run_id))
     app.kit.abort(run_id)
     wait_until(lambda: held.cancel.reason == "abort", timeout=1, what="the abort to be told")
@@ -176,9 +176,9 @@ def test_abort_news_that_could_not_be_read_are_read_at_the_next_beat() -> None:
 
     store = Store()
     app = App("hello")
-    app.kit = AgentKit([app.agent], settings=Settings(), store=store, nudger=app.nudger)
+    app.kit = AgentKit([app.agent], settings=Settings(), store=store, queue=app.queue)
     run_id = app.start()
-    keeper = LeaseKeeper(store, Ticker(), 30)
+    keeper = LeaseKeeper(store, Timer(), 30)
     held = keeper.hold(claimed(store, run_id))
     app.kit.abort(run_id)
     store.fails = 1
@@ -192,4 +192,4 @@ def test_the_timer_of_a_steps_deadline_does_not_outlive_the_step_for_long(monkey
     handle = app.kit.start("a", "go", limits={"timeout": 1_000_000_000})
     app.work()
     assert handle.run.status == "completed"
-    wait_until(lambda: gc.collect() >= 0 and not app.kit.runner.ticker._calls, what="the timers to be gone")
+    wait_until(lambda: gc.collect() >= 0 and not app.kit.runner.timer._calls, what="the timers to be gone")

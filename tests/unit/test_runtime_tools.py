@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
-from agentkit.messages import text_of
+from agentkit.core.messages import text_of
 from agentkit.tools import ToolContext
 from tests.apps import App, in_background, one_call
 from tests.waiting import wait_until
@@ -173,7 +173,7 @@ def test_no_tool_begins_after_the_time_of_its_run() -> None:
 
     app = App(one_call("late"), "ok", tools=[late])
     run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
-    app.kit.execute(*app.nudger.told.pop(0))
+    app.kit.execute(*app.queue.told.pop(0))
     begin = time.monotonic()
     wait_until(lambda: time.monotonic() - begin > 0.3, what="the run's time to be over")
     run = app.work().check(run_id)
@@ -222,11 +222,11 @@ def test_a_worker_that_knows_nothing_of_an_agent_puts_no_tool_call_in_doubt() ->
         return "paid"
 
     app = App(one_call("pay"), "done", tools=[pay])
-    older = AgentKit([Agent("other", ScriptedModel([]))], store=app.store, nudger=app.nudger)
+    older = AgentKit([Agent("other", ScriptedModel([]))], store=app.store, queue=app.queue)
     run_id = app.start()
-    older.execute(*app.nudger.told[0])
-    app.kit.execute(*app.nudger.told.pop(0))
-    older.execute(*app.nudger.told[0])
+    older.execute(*app.queue.told[0])
+    app.kit.execute(*app.queue.told.pop(0))
+    older.execute(*app.queue.told[0])
     run = app.work().check(run_id)
     assert (run.status, run.messages[2]["content"][0]["text"]) == ("completed", "paid")
     assert not {"tool_in_doubt", "message_discard"} & {event["type"] for event in app.log(run_id)}

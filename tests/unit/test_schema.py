@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit.errors import ConfigurationError
-from agentkit.schema import MAX_MESSAGE, MAX_PROBLEMS, compile_schema
+from agentkit.schema.check import MAX_MESSAGE, MAX_PROBLEMS, compile_schema
 
 TAGGED = {
     "oneOf": [

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agentkit import keywords
 from agentkit.errors import ConfigurationError
-from agentkit.schema import compile_schema
+from agentkit.schema import keywords
+from agentkit.schema.check import compile_schema
 
 LONG = "a" * 60 + "!"
 

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from agentkit.cancel import Cancellation
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import AssistantMessage, Message, text, text_of, user_message
 from agentkit.errors import ConfigurationError, ProviderError
-from agentkit.messages import AssistantMessage, Message, text, text_of, user_message
 from agentkit.providers import register_provider, resolve
-from agentkit.providers.base import Finish, ModelRequest, Part, Provider, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.openai import OpenAIProvider
+from agentkit.providers.protocol import Finish, ModelRequest, Part, Provider, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.scripted import ScriptedModel, Scripts
 from tests.providers_contract import build
 

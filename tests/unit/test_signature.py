@@ -14,8 +14,8 @@ import pydantic
 import pytest
 
 from agentkit.errors import ConfigurationError
-from agentkit.schema import compile_schema
-from agentkit.signature import Signature, read_signature, summary_of
+from agentkit.schema.check import compile_schema
+from agentkit.schema.signatures import Signature, read_signature, summary_of
 
 if TYPE_CHECKING:
     from nowhere import Unresolvable  # type: ignore[import-not-found]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from agentkit import ProviderError, RetryPolicy, tool
-from agentkit.cancel import Cancellation
-from agentkit.messages import text_of, zero_usage
-from agentkit.providers.base import Finish, ModelRequest, Part, TextDelta
-from agentkit.runtime.stopping import Stop
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import text_of, zero_usage
+from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
+from agentkit.runtime.shutdown import Shutdown
 from agentkit.tools import ToolContext
 from tests.apps import App, Silent, in_background, one_call
 from tests.event_rules import shape
@@ -57,11 +57,11 @@ def test_a_stopping_worker_hands_its_model_call_to_another() -> None:
     model = Silent()
     app = App(model=model, stop_grace_seconds=0.0)
     run_id = app.start()
-    thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
+    thread = in_background(lambda: app.kit.execute(*app.queue.told.pop(0)))
     assert model.reached.wait(10)
     app.kit.stop()
     thread.join(5)
-    assert app.nudger.told == [(run_id, 1)]
+    assert app.queue.told == [(run_id, 1)]
     assert app.check(run_id).status == "running"
     run = app.another_worker().work().check(run_id)
     assert (run.status, text_of(run.messages[-1])) == ("completed", "fresh")
@@ -72,7 +72,7 @@ def test_an_answer_that_ends_within_the_grace_is_kept() -> None:
     model = Slow()
     app = App(model=model, stop_grace_seconds=60, lease_seconds=0.09)
     run_id = app.start()
-    thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
+    thread = in_background(lambda: app.kit.execute(*app.queue.told.pop(0)))
     assert model.reached.wait(10)
     app.kit.stop()
     first = app.store.load(run_id).live[1]
@@ -95,12 +95,12 @@ def test_a_stopping_worker_passes_on_what_it_has_not_begun(effects: Any) -> None
 
     app = App(one_call("act"), "all done", tools=[act])
     run_id = app.start()
-    app.kit.execute(*app.nudger.told.pop(0))
+    app.kit.execute(*app.queue.told.pop(0))
     before = app.log(run_id)
     app.kit.stop()
-    due = list(app.nudger.told)
-    app.kit.execute(*app.nudger.told.pop(0))
-    assert app.nudger.told == due
+    due = list(app.queue.told)
+    app.kit.execute(*app.queue.told.pop(0))
+    assert app.queue.told == due
     assert app.log(run_id) == before
     assert app.another_worker().work().check(run_id).status == "completed"
     assert done == [1]
@@ -111,7 +111,7 @@ def test_a_worker_that_stops_between_two_tries_gives_the_wait_to_the_others() ->
     policy = RetryPolicy(attempts=3, base=0.001, cap=0.001, deadline=10)
     app = App(model=model, retry=policy, stop_grace_seconds=60)
     run_id = app.start()
-    thread = in_background(lambda: app.kit.execute(*app.nudger.told.pop(0)))
+    thread = in_background(lambda: app.kit.execute(*app.queue.told.pop(0)))
     wait_until(lambda: "model_retry" in shape(app.log(run_id)), what="the wait")
     app.kit.stop()
     thread.join(1.5)
@@ -138,19 +138,19 @@ def test_a_pool_that_ends_what_it_executes_leaves_the_step_to_others_at_once_if_
     app = App(model=Ended())
     run_id = app.start()
     with pytest.raises(SystemExit):
-        app.kit.execute(*app.nudger.told.pop(0))
-    assert app.nudger.told == ([(run_id, 1)] if told else [])
+        app.kit.execute(*app.queue.told.pop(0))
+    assert app.queue.told == ([(run_id, 1)] if told else [])
     assert bool(app.store.load(run_id).live) is not told
 
 
 def test_a_stop_is_heard_in_a_forked_process() -> None:
-    stop = Stop()
-    assert (stop.told, stop.at_once) == (False, False)
+    stop = Shutdown()
+    assert (stop.requested, stop.at_once) == (False, False)
     child = os.fork()
     if child == 0:
-        stop.tell(at_once=True)
+        stop.request(at_once=True)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert (stop.told, stop.at_once) == (True, True)
-    stop.tell()
+    assert (stop.requested, stop.at_once) == (True, True)
+    stop.request()
     assert stop.at_once, "an urgent stop stays urgent"

@@ -9,11 +9,11 @@ import pytest
 import redis.exceptions
 from redis._parsers.base import BaseParser
 
+from agentkit.core.urls import SentinelUrl
 from agentkit.errors import ConfigurationError, StoreError, StoreUnavailableError
-from agentkit.nudge import CeleryNudger, celery_app
+from agentkit.queue.celery import CeleryQueue, celery_app
 from agentkit.settings import Settings
 from agentkit.store.connection import translated
-from agentkit.store.urls import SentinelUrl
 
 
 class Pool:
@@ -121,7 +121,7 @@ def test_the_broker_behind_sentinel_is_named_as_celery_wants_it_and_takes_pushed
     app = celery_app(url)
     assert app.conf.broker_url == "sentinel://:s%40e@one:1/4;sentinel://:s%40e@two:2/4"
     assert app.conf.broker_transport_options["master_name"] == "runs"
-    assert CeleryNudger(Settings(redis_url=url)).push("r", 1, "model") is not None
+    assert CeleryQueue(Settings(redis_url=url)).push("r", 1, "model") is not None
 
 
 @pytest.mark.parametrize(

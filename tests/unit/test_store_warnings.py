@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agentkit.errors import StoreUnavailableError
-from agentkit.runtime import warnings
-from agentkit.store.base import Health
+from agentkit.runtime import store_warnings as warnings
 from agentkit.store.memory import MemoryStore
+from agentkit.store.protocol import Health
 
 
 class Starting(MemoryStore):

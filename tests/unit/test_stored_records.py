@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.record import SCHEMA_VERSION, RunRecord, RunState, Status, Step
+from agentkit.core.run import Run
 from agentkit.errors import UnsupportedSchemaVersionError
-from agentkit.record import SCHEMA_VERSION, RunRecord, RunState, Status, Step
-from agentkit.run import Run
-from agentkit.store.base import StoredResolution
 from agentkit.store.encoding import decode_resolution
+from agentkit.store.protocol import StoredResolution
 from tests.golden.make_records import FOLDER, RUNS, main
 
 FILES = sorted(FOLDER.parent.glob("v*/*.json"))

@@ -5,7 +5,7 @@
 --   P{ID}      hash     the run
 --                v        version: +1 with every change of the record or of who holds its steps
 --                sv       schemaVersion of the record
---                fixed    JSON, written once; state  JSON, written with every commit (agentkit/record.py)
+--                fixed    JSON, written once; state  JSON, written with every commit (agentkit/core/record.py)
 --                status   queued, running, paused, completed, failed, aborted
 --                seq      seq of the last event; tok  the last fencing token given
 --                from     index of the first message of the open turn

@@ -1,7 +1,7 @@
 /** Before the first message: who is here, and what one can say. */
 import type { Agent } from "./server"
 
-/** Of the support desk that `agentkit dev` serves where no other application is named (agentkit/example.py). */
+/** Of the support desk that `agentkit dev` serves where no other application is named (agentkit/cli/example.py). */
 const DESK = ["find_orders", "get_order", "refund"]
 const PROMPTS = [
   ["Please refund order A-1001", "It waits for your decision before it pays"],

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
-from agentkit.record import StepKind
+from agentkit.core.record import StepKind
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
 
@@ -52,7 +52,7 @@ class ThreadNudger:
         self.up = True
         self._pool = ThreadPoolExecutor(4)
 
-    def nudge(self, run_id: str, step: int, kind: StepKind) -> None:
+    def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
         assert self.kit is not None
         if self.up:
             self._pool.submit(self.kit.execute, run_id, step)
@@ -73,10 +73,10 @@ class ThreadNudger:
 class Web:
     """What a test of the web layer holds in its hands."""
 
-    def __init__(self, store: MemoryStore, nudger: ThreadNudger) -> None:
+    def __init__(self, store: MemoryStore, queue: ThreadNudger) -> None:
         self.store = store
-        self.nudger = nudger
-        self.kit = nudger.kit = AgentKit(AGENTS, settings=Settings(max_body_bytes=30_000), store=store, nudger=nudger)
+        self.queue = queue
+        self.kit = queue.kit = AgentKit(AGENTS, settings=Settings(max_body_bytes=30_000), store=store, queue=queue)
         self.app = create_app(self.kit)
         self.client: FlaskClient = self.app.test_client()
 
@@ -99,15 +99,15 @@ class Web:
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    nudger = ThreadNudger()
-    yield Web(MemoryStore(), nudger)
-    nudger.close()
+    queue = ThreadNudger()
+    yield Web(MemoryStore(), queue)
+    queue.close()
 
 
 @pytest.fixture
 def stopped_web(web: Web) -> Web:
     """Its queue takes nothing: what is started stays queued."""
-    web.nudger.up = False
+    web.queue.up = False
     return web
 
 

@@ -10,7 +10,7 @@ from flask import Request
 from itsdangerous import URLSafeSerializer
 
 from agentkit import Agent, AgentKit, ConfigurationError, Run, ScriptedModel, Settings
-from agentkit.http import access
+from agentkit.server import access
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
 from tests.unit.web.conftest import AGENTS, ThreadNudger, Web, assert_problem, frames
@@ -40,15 +40,15 @@ def build() -> Iterator[Callable[..., Web]]:
         web = Web(MemoryStore(), nudgers[-1])
         hooks = {"authenticate": by_name} if hooks is None else hooks
         settings = {"secret_key": SECRET, **settings}
-        web.kit = AgentKit(agents, settings=Settings(**settings), store=web.store, nudger=web.nudger, **hooks)
-        web.nudger.kit = web.kit
+        web.kit = AgentKit(agents, settings=Settings(**settings), store=web.store, queue=web.queue, **hooks)
+        web.queue.kit = web.kit
         web.app = create_app(web.kit)
         web.client = web.app.test_client()
         return web
 
     yield make
-    for nudger in nudgers:
-        nudger.close()
+    for queue in nudgers:
+        queue.close()
 
 
 def begin(web: Web, who: dict[str, str], agent: str = "shop", **headers: str) -> str:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder, TestResponse
 
-from agentkit.http.problems import STATUSES
+from agentkit.server.problems import STATUSES
 from tests.unit.web.conftest import Web
 
 JSON = {"Content-Type": "application/json"}
@@ -172,7 +172,7 @@ def test_bodies_that_are_no_json_object(web: Web, paused: str, path: str) -> Non
 
 @pytest.mark.parametrize("path", WITH_BODY)
 def test_fields_of_every_wrong_kind(web: Web, paused: str, path: str) -> None:
-    web.nudger.up = False
+    web.queue.up = False
     valid = VALID[path]
     with_history = {key: value for key, value in valid.items() if key != "input"}
     for field in [*valid, "messages", "model", "reject", "result", "unknown", ""]:
@@ -235,7 +235,7 @@ def test_items_that_are_none(web: Web, paused: str, field: str) -> None:
     ids=lambda headers: f"{next(iter(headers))}-{len(str(headers))}",
 )
 def test_headers_that_nobody_sends(web: Web, headers: dict[str, str]) -> None:
-    web.nudger.up = False
+    web.queue.up = False
     for method, path in ROUTES:
         data = json_of(VALID[path]) if path in VALID and method == "POST" else None
         builder = EnvironBuilder(path.replace("{id}", "x"), method=method, data=data)
@@ -325,14 +325,14 @@ FIELDS = sorted({field for body in VALID.values() for field in body} | {"message
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(WITH_BODY), body=st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), ANYTHING))
 def test_any_object_is_answered(web: Web, path: str, body: dict[str, Any]) -> None:
-    web.nudger.up = False
+    web.queue.up = False
     ask(web, "POST", path.replace("{id}", run_of(web)), data=json_of(body), headers=JSON)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(WITH_BODY), seed=st.integers(0, 2**32))
 def test_any_damage_to_a_good_body_is_answered(web: Web, path: str, seed: int) -> None:
-    web.nudger.up = False
+    web.queue.up = False
     chance = random.Random(seed)
     body = bytearray(json_of(VALID[path]))
     for _ in range(chance.randint(1, 6)):
@@ -345,7 +345,7 @@ def run_of(web: Web) -> str:
     """A run that waits for a decision, or has been aborted by an example before."""
     for run in web.kit.runs():
         return run.id
-    web.nudger.up = True
+    web.queue.up = True
     run_id = web.start("shop")
-    web.nudger.up = False
+    web.queue.up = False
     return run_id

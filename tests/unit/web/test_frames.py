@@ -11,8 +11,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from agentkit.http import frames
-from agentkit.http.frames import CloseReason, Gone, Peer
+from agentkit.server import frames
+from agentkit.server.frames import CloseReason, Gone, Peer
 from tests.waiting import wait_until
 
 

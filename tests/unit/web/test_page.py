@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from agentkit.http.page import FILES
+from agentkit.server.page import FILES
 from examples.chat import manifest
 from tests.unit.web.conftest import Web
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agentkit.errors import DecisionExpiredError, StoreUnavailableError, UnsupportedSchemaVersionError
-from agentkit.http.problems import STATUSES
-from agentkit.http.streams import open_streams
+from agentkit.server.problems import STATUSES
+from agentkit.server.streams import open_streams
 from tests.unit.web.conftest import Web, assert_problem
 
 JSON = {"Content-Type": "application/json"}

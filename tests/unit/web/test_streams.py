@@ -6,8 +6,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 
-from agentkit.http import streams
-from agentkit.runtime.follow import Bell
+from agentkit.runtime.follow import Wakeup
+from agentkit.server import streams
 from tests.apps import in_background
 from tests.waiting import wait_until
 
@@ -16,11 +16,11 @@ def test_who_reads_nothing_is_hung_up_on_and_who_has_read_everything_is_not() ->
     news = iter([b"x" * 10_000_000])
     stalled, its_client = socket.socketpair()
     quiet, other_client = socket.socketpair()
-    bells = Bell(), Bell()
+    bells = Wakeup(), Wakeup()
     ended: list[OSError] = []
 
     def serve() -> None:
-        stream = streams._seated("r1", news, streams.Seat(), bells[0], stalled)
+        stream = streams._with_slot("r1", news, streams.StreamSlot(), bells[0], stalled)
         try:
             with closing(stream):  # type: ignore[type-var]
                 for piece in stream:
@@ -39,7 +39,7 @@ def test_who_reads_nothing_is_hung_up_on_and_who_has_read_everything_is_not() ->
         wait_until(lambda: bells[0] in streams._sending, what="something to be sent")
         streams._hang_up(60)
         assert server.is_alive()
-        for piece in streams._seated("r2", one_and_no_more(), streams.Seat(), bells[1], quiet):
+        for piece in streams._with_slot("r2", one_and_no_more(), streams.StreamSlot(), bells[1], quiet):
             quiet.sendall(piece)
         server.join(10)
         assert [type(error) for error in ended] == [BrokenPipeError]
@@ -50,6 +50,6 @@ def test_who_reads_nothing_is_hung_up_on_and_who_has_read_everything_is_not() ->
 
 def test_a_long_event_is_sent_in_pieces_so_that_a_slow_reader_is_seen_to_read() -> None:
     event = bytes(range(256)) * 4000
-    pieces = list(streams._seated("r1", iter([event, b"y"]), streams.Seat(), Bell(), None))
+    pieces = list(streams._with_slot("r1", iter([event, b"y"]), streams.StreamSlot(), Wakeup(), None))
     assert b"".join(pieces) == event + b"y"
     assert max(map(len, pieces)) < 200_000

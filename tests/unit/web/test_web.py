@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from agentkit.core.events import fold
 from agentkit.errors import ConfigurationError
-from agentkit.events import fold
-from agentkit.http import streams
-from agentkit.http.streams import open_streams
+from agentkit.server import streams
+from agentkit.server.streams import open_streams
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
@@ -183,13 +183,13 @@ def test_a_silent_stream_is_kept_alive(stopped_web: Web) -> None:
 
 
 def test_who_asks_for_trimmed_events_gets_the_run_in_their_place() -> None:
-    nudger = ThreadNudger()
-    web = Web(MemoryStore(max_events=5), nudger)
+    queue = ThreadNudger()
+    web = Web(MemoryStore(max_events=5), queue)
     run_id = web.start("hello")
     [(seq, event)] = frames(web.client.get(f"/runs/{run_id}/events").data)
     assert (event["type"], event["run"]) == ("stream_reset", web.client.get(f"/runs/{run_id}").json)
     assert web.client.get(f"/runs/{run_id}/events", headers={"Last-Event-ID": str(seq)}).status_code == 204
-    nudger.close()
+    queue.close()
 
 
 def test_a_deleted_run_is_gone(web: Web) -> None:
@@ -259,7 +259,7 @@ def test_ready_means_store_broker_and_a_worker(web: Web) -> None:
     response = web.client.get("/readyz")
     assert (response.status_code, response.json["status"]) == (200, "ready")
     assert response.json["warnings"]
-    web.nudger.up = False
+    web.queue.up = False
     assert web.client.get("/readyz").json["checks"]["broker"] is False
 
 

@@ -1,0 +1,1 @@
+"""What is written down: messages, events, the run record, JSON. Values and their checks, no I/O."""

@@ -1,0 +1,121 @@
+"""The provider protocol: what a model vendor's adapter must do, and all that the engine knows of one.
+
+An adapter turns a `ModelRequest` into the vendor's request, and the vendor's stream into `Part`s.
+It does not know runs, stores or events: `agentkit.providers.builder` folds parts into the
+assistant message and its events, in one place for all vendors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import Json, Message, StopReason, Usage
+
+__all__ = [
+    "Finish",
+    "ModelRequest",
+    "Part",
+    "Provider",
+    "TextDelta",
+    "ThinkingDelta",
+    "ToolCallDelta",
+    "ToolSpec",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a model sees it. `parameters` is a JSON Schema of an object.
+
+    `cache`, "short" or "long", marks the tool: a vendor that can shall cache the request up to here.
+    """
+
+    name: str
+    description: str
+    parameters: Json
+    cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One model call. `model` is the name without the provider; `options` are the agent's model options.
+
+    `instructions_cache`, "short" or "long", marks the instructions as `ToolSpec.cache` marks a tool;
+    messages and blocks carry their own `cache`. With `cache` "auto", the adapter marks what stays the
+    same from call to call. Marks are hints: an adapter whose vendor has no such thing ignores them.
+    """
+
+    model: str
+    instructions: str
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    instructions_cache: str | None = None
+    cache: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text. A new text block begins where the part before was of another kind."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """More thinking. `signature`, where the vendor signs, belongs to the whole block and comes with its last part.
+
+    Thinking after a signed part is a block of its own.
+    """
+
+    text: str
+    signature: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of a tool call. Parts with the same `index` belong together, also when interleaved.
+
+    `id` and `name` may come with any part; the first that is not empty counts. `arguments` is a
+    piece of the JSON text of the arguments.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of the response: exactly one, the last part. `model` is the vendor's own name of what answered."""
+
+    stop_reason: StopReason
+    usage: Usage
+    model: str | None = None
+
+
+Part = TextDelta | ThinkingDelta | ToolCallDelta | Finish
+
+
+class Provider(Protocol):
+    """An adapter to one vendor's API. One instance serves all threads of a process."""
+
+    name: str
+    """The part before the colon of a model's name; the assistant message's `provider`."""
+
+    api: str
+    """The wire format, say `openai-completions`; the assistant message's `api`."""
+
+    def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        """Call the model and yield the response's parts as they arrive, `Finish` last.
+
+        Raises ProviderError for whatever the vendor or the network does wrong, also midway, and
+        never ends without either. When `cancel` fires, the iterator ends at once, also while the
+        vendor is silent, and the connection is gone; parts may be missing then. Closing the
+        iterator early does the same.
+        """
+        ...

@@ -1,0 +1,119 @@
+"""A handle on one run: where it stands, its events as they come, and its stream for a browser."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from agentkit.core import sse
+from agentkit.core.events import Event
+from agentkit.core.record import dumps
+from agentkit.core.run import Run
+from agentkit.runtime.follow import Wakeup, follow, follow_together
+from agentkit.store.protocol import Store, StoredEvent
+
+if TYPE_CHECKING:
+    from flask import Response
+
+__all__ = ["Run", "RunHandle"]
+
+RETRY_MS = 1000
+KEEPALIVE_SECONDS = 14.0
+"""The protocol wants a sign of life every 15 seconds at the latest, and each takes a moment."""
+_LOOK_SECONDS = 5.0
+
+
+class RunHandle:
+    """One run. `since` is the seq before the first event that the call which gave this handle wrote."""
+
+    def __init__(self, store: Store, run_id: str, since: int = 0) -> None:
+        self._store = store
+        self.id = run_id
+        self.since = since
+
+    def __repr__(self) -> str:
+        return f"RunHandle({self.id!r})"
+
+    @property
+    def run(self) -> Run:
+        """The run as it is now."""
+        return Run.of(*self._store.messages(self.id))
+
+    def events(self, after: int = 0, *, until_pause: bool = False) -> Iterator[Event]:
+        """The run's events after the seq `after`, as they come, until it ends (or, asked for, pauses)."""
+        for event in self.stored(after, until_pause=until_pause):
+            if event is not None:
+                yield json.loads(event.data)
+
+    def sse(
+        self,
+        after: int | None = None,
+        *,
+        until_pause: bool = False,
+        keepalive: float = KEEPALIVE_SECONDS,
+        stopped: Callable[[], bool] = lambda: False,
+        wakeup: Wakeup | None = None,
+    ) -> Iterator[bytes]:
+        """The run's events as server-sent events, from the one that gave this handle unless `after` is given.
+
+        `wakeup` rings when `stopped` has become true. Without one it is asked every second, which costs more than
+        all else that an idle stream does.
+        """
+        start = self.since if after is None else after
+        options = self._options(until_pause, keepalive, stopped, wakeup)
+        yield sse.retry(RETRY_MS)
+        with closing(follow_together(self._store, self.id, start, **options)) as batches:
+            for batch in batches:
+                yield from sse.chunks((e.seq, e.data) for e in batch) if batch else (sse.KEEPALIVE,)
+
+    def to_response(self, after: int | None = None, *, until_pause: bool = True) -> Response:
+        """Make a Flask response that streams the run until it pauses or ends: `agentkit.web.sse_response`."""
+        from agentkit.web import sse_response  # of the layer above: see the contract in pyproject.toml
+
+        return sse_response(self, after=after, until_pause=until_pause)
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait until the run ends or pauses. Raises TimeoutError after `timeout` seconds."""
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        subscription = self._store.subscribe(self.id, stops_only=True)
+        try:
+            while True:
+                run = self.run
+                if run.ended or run.status == "paused":
+                    return run
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"run {self.id} is still {run.status} after {timeout} seconds")
+                subscription.get(min(left, _LOOK_SECONDS))
+        finally:
+            subscription.close()
+
+    def stored(
+        self,
+        after: int,
+        *,
+        until_pause: bool = False,
+        tick: float = KEEPALIVE_SECONDS,
+        stopped: Callable[[], bool] = lambda: False,
+        wakeup: Wakeup | None = None,
+    ) -> Generator[StoredEvent | None, None, None]:
+        """The run's events as they are stored, and None every `tick` seconds without one or when the `wakeup` rings.
+
+        The wakeup is as for `sse`.
+        """
+        return follow(self._store, self.id, after, **self._options(until_pause, tick, stopped, wakeup))
+
+    def _options(
+        self, until_pause: bool, tick: float, stopped: Callable[[], bool], wakeup: Wakeup | None
+    ) -> dict[str, Any]:
+        """How this run's log is followed. Where a wakeup rings at the end, nobody needs to ask about it meanwhile."""
+        asking = {} if wakeup is None else {"wakeup": wakeup, "asked_every": tick}
+        return {"reset": self._reset, "until_pause": until_pause, "tick": tick, "stopped": stopped, **asking}
+
+    def _reset(self) -> StoredEvent:
+        """The stream_reset that stands for events which are no longer kept."""
+        run = self.run
+        return StoredEvent(run.last_seq, dumps({"type": "stream_reset", "run": run.to_json()}).encode())

@@ -1,0 +1,1 @@
+"""JSON Schema: values checked within bounds, and schemas made from signatures and types."""

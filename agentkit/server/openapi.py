@@ -1,0 +1,271 @@
+"""The OpenAPI 3.1 document of the whole interface. A test holds it against the routes and against real answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from agentkit.core.messages import Json
+from agentkit.core.record import Status
+from agentkit.server.problems import STATUSES
+from agentkit.server.schemas import ref, schemas
+
+__all__ = ["document"]
+
+_BODY = ("invalid_request", "payload_too_large", "unsupported_media_type")
+
+
+def document(version: str) -> Json:
+    """The document. `version` is agentkit's."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "agentkit",
+            "version": version,
+            "description": "Durable agent runs: start them, follow their events, answer what they ask.",
+        },
+        "servers": [{"url": "./"}],
+        "tags": [{"name": "runs"}, {"name": "system"}],
+        "paths": {**_runs(), **_one_run(), **_system()},
+        "components": {
+            "schemas": schemas(),
+            "parameters": {
+                "runId": {"name": "runId", "in": "path", "required": True, "schema": {"type": "string"}},
+            },
+        },
+    }
+
+
+# -- paths
+
+
+def _runs() -> Json:
+    key = _parameter("Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 255})
+    key["description"] = "The same key and body again answer with the same run, another body with 409."
+    listing = [
+        _parameter("status", "query", ref("Status")),
+        _parameter("agent", "query", {"type": "string"}),
+        _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}),
+        _parameter("cursor", "query", {"type": "string", "description": "nextCursor of the page before."}),
+    ]
+    return {
+        "/runs": {
+            "post": _operation(
+                "runs",
+                "startRun",
+                "Start a run. With `Accept: text/event-stream`, its events up to the next pause or the end.",
+                {"202": _run("The run is accepted."), "200": _stream("The run's events from seq 1.")},
+                (*_BODY, "forbidden", "agent_not_found", "idempotency_conflict", "too_many_watchers"),
+                parameters=[key],
+                body="NewRun",
+            ),
+            "get": _operation(
+                "runs",
+                "listRuns",
+                f"Runs, newest first, without messages. `status` is one of {', '.join(Status)}.",
+                {"200": _json("A page of runs.", "RunPage")},
+                ("invalid_request",),
+                parameters=listing,
+            ),
+        }
+    }
+
+
+def _one_run() -> Json:
+    follow = [
+        _parameter("Last-Event-ID", "header", {"type": "integer", "minimum": 0}),
+        _parameter("after", "query", {"type": "integer", "minimum": 0, "default": 0}),
+        _parameter("until", "query", {"type": "string", "enum": ["pause"]}),
+    ]
+    token = _parameter("token", "query", {"type": "string", "description": "A stream token, in place of credentials."})
+    gone = {"description": "The run has ended, and everything has been read."}
+    frames = {"x-send": ref("SocketFrame"), "x-receive": {"anyOf": [ref("Event"), ref("SocketAnswer")]}}
+    upgraded = {"description": "The socket is open.", **frames}
+    answered = (
+        *(
+            *_BODY,
+            "forbidden",
+            "too_many_watchers",
+            "run_not_found",
+            "decision_not_found",
+            "run_not_paused",
+            "tool_not_registered",
+        ),
+        *("decision_conflict", "decision_ambiguous", "decision_expired", "decision_invalid", "input_invalid"),
+    )
+    paths = {
+        "/runs/{runId}": {
+            "get": _operation(
+                "runs", "getRun", "A run with its messages.", {"200": _json("The run.", "Run")}, ("run_not_found",)
+            ),
+            "delete": _operation(
+                "runs",
+                "deleteRun",
+                "Forget an ended run.",
+                {"204": {"description": "The run is gone."}},
+                ("forbidden", "run_not_found", "run_not_terminal"),
+            ),
+        },
+        "/runs/{runId}/events": {
+            "get": _operation(
+                "runs",
+                "followRun",
+                "The events after `Last-Event-ID` (or `after`), then those that come, until the run ends.",
+                {"200": _stream("Server-sent events."), "204": gone},
+                ("invalid_request", "invalid_last_event_id", "run_not_found", "too_many_watchers"),
+                parameters=[*follow, token],
+            )
+        },
+        "/runs/{runId}/ws": {
+            "get": _operation(
+                "runs",
+                "openSocket",
+                "A WebSocket (RFC 6455). Out: the run's events as text frames (`Event`), and the answer to each frame "
+                "that came in (`SocketAnswer`). In: `SocketFrame`. It closes with 1000 after `agent_end`.",
+                {"101": upgraded},
+                ("invalid_request", "invalid_last_event_id", "forbidden", "run_not_found", "too_many_watchers"),
+                parameters=[follow[1], token],
+            )
+        },
+        "/runs/{runId}/stream-token": {
+            "post": _operation(
+                "runs",
+                "newStreamToken",
+                "A token for the query of `/events` and `/ws`, where a browser can send no headers. It is the "
+                "caller's, for this run, and for a short time.",
+                {"200": _json("The token.", "StreamToken")},
+                ("invalid_request", "forbidden", "run_not_found"),
+            )
+        },
+        "/runs/{runId}/resume": {
+            "post": _operation(
+                "runs",
+                "resumeRun",
+                "Answer a pending item. The same answer again is harmless; one that is invalid consumes nothing.",
+                {"202": _run("The answer is accepted."), "200": _stream("The events from the answer on.")},
+                answered,
+                body="Answer",
+            )
+        },
+        "/runs/{runId}/extend": {
+            "post": _operation(
+                "runs",
+                "extendItem",
+                "Give a pending item that expires more time. The run shows its new `expiresAt`; no event tells of it.",
+                {"202": _run("The item expires later.")},
+                (*_BODY, "forbidden", "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
+                body="Extension",
+            )
+        },
+        "/runs/{runId}/abort": {
+            "post": _operation(
+                "runs",
+                "abortRun",
+                "End a run. Repeating it, also after the end, changes nothing.",
+                {"202": _run("The run ends or has ended.")},
+                (*_BODY, "forbidden", "run_not_found"),
+                body="Abort",
+                optional_body=True,
+            )
+        },
+        "/runs/{runId}/messages": {
+            "post": _operation(
+                "runs",
+                "sendMessage",
+                "Send a user message into a run: for its next model call, or for another turn when it would end.",
+                {"202": _run("The message is queued.")},
+                (*_BODY, "forbidden", "run_not_found", "run_not_paused"),
+                body="UserInput",
+            )
+        },
+    }
+    return {path: {"parameters": [{"$ref": "#/components/parameters/runId"}], **item} for path, item in paths.items()}
+
+
+def _system() -> Json:
+    page = {"description": "A page for people.", "content": {"text/html": {"schema": {"type": "string"}}}}
+    metrics = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    this = {"description": "This document.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    ready = {"200": _json("Runs are carried out.", "Readiness"), "503": _json("Something is missing.", "Readiness")}
+    rows: tuple[tuple[str, str, str, Json], ...] = (
+        ("/", "showPage", "What is running here.", {"200": page}),
+        ("/agents", "listAgents", "Names, models and tools.", {"200": _json("The agents.", "AgentList")}),
+        ("/healthz", "getHealth", "Whether the process is alive.", {"200": _json("It is.", "Health")}),
+        ("/readyz", "getReadiness", "Whether store, broker and a worker are there.", ready),
+        ("/metrics", "getMetrics", "Requests and streams are those of one web process.", {"200": metrics}),
+        ("/openapi.json", "getOpenApi", "The OpenAPI document.", {"200": this}),
+    )
+    return {
+        path: {
+            "get": _operation(
+                "system", name, summary, answers, ("unauthenticated",) if path == "/agents" else (), of_runs=False
+            )
+        }
+        for path, name, summary, answers in rows
+    }
+
+
+# -- parts
+
+
+def _operation(
+    tag: str,
+    name: str,
+    summary: str,
+    answers: Json,
+    problems: Iterable[str],
+    *,
+    parameters: list[Json] | None = None,
+    body: str | None = None,
+    optional_body: bool = False,
+    of_runs: bool = True,
+) -> Json:
+    operation: Json = {"operationId": name, "tags": [tag], "summary": summary}
+    if parameters:
+        operation["parameters"] = parameters
+    if body:
+        content = {"application/json": {"schema": ref(body)}}
+        operation["requestBody"] = {"required": not optional_body, "content": content}
+    codes = [*problems, *(["unauthenticated", "store_unavailable"] if of_runs else [])]
+    operation["responses"] = {**answers, **_problems(codes)}
+    return operation
+
+
+def _problems(codes: list[str]) -> Json:
+    by_status: dict[str, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(str(STATUSES[code]), []).append(code)
+    responses: Json = {}
+    for status, names in sorted(by_status.items()):
+        responses[status] = {
+            "description": ", ".join(f"`{name}`" for name in names),
+            "content": {"application/problem+json": {"schema": ref("Problem")}},
+        }
+        if status == "401":
+            responses[status]["headers"] = _header("WWW-Authenticate", {"type": "string"})
+        if status == "503":
+            responses[status]["headers"] = _header("Retry-After", {"type": "integer", "description": "Seconds."})
+    return responses
+
+
+def _parameter(name: str, where: str, schema: Json) -> Json:
+    return {"name": name, "in": where, "required": False, "schema": schema}
+
+
+def _header(name: str, schema: Any) -> Json:
+    return {name: {"schema": schema}}
+
+
+def _json(description: str, schema: str) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
+
+
+def _run(description: str) -> Json:
+    return {**_json(description, "Run"), "headers": _header("Location", {"type": "string"})}
+
+
+def _stream(description: str) -> Json:
+    return {
+        "description": f"{description} Each frame has `id: <seq>` and `data:` with one event as JSON.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}, "x-event": ref("Event")}},
+    }

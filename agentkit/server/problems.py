@@ -1,0 +1,136 @@
+"""Errors as RFC 9457 problems: ours, Flask's, and what nobody expected. Never HTML, never a traceback.
+
+`type` is "about:blank", for which the RFC has `title` be the status's own phrase; what happened is told
+apart by `code` (protocol section 4) and explained by `detail`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import cast
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from agentkit.core.messages import Json
+from agentkit.core.record import dumps
+from agentkit.errors import (
+    AgentKitError,
+    SchemaProblem,
+    StoreUnavailableError,
+    TooManyWatchersError,
+    UnauthenticatedError,
+    ValidationError,
+)
+from agentkit.server.state import state
+
+__all__ = ["STATUSES", "from_error", "install", "problem"]
+
+log = logging.getLogger(__name__)
+
+MAX_DETAIL = 1000
+
+STATUSES: Mapping[str, int] = {
+    "invalid_request": 400,
+    "invalid_last_event_id": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "run_not_found": 404,
+    "agent_not_found": 404,
+    "decision_not_found": 404,
+    "method_not_allowed": 405,
+    "run_not_paused": 409,
+    "run_not_terminal": 409,
+    "tool_not_registered": 409,
+    "decision_conflict": 409,
+    "decision_ambiguous": 409,
+    "idempotency_conflict": 409,
+    "decision_expired": 410,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "decision_invalid": 422,
+    "input_invalid": 422,
+    "internal_error": 500,
+    "unsupported_schema_version": 500,
+    "store_unavailable": 503,
+    "too_many_watchers": 503,
+}
+"""The HTTP status of every error code."""
+
+_HTTP_CODES: Mapping[int, str] = {
+    400: "invalid_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[SchemaProblem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem document as a response. `detail` may name what was sent, and is cut where that is long."""
+    if len(detail) > MAX_DETAIL:
+        detail = detail[: MAX_DETAIL - 1] + "…"
+    body: Json = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    if errors is not None:
+        body["errors"] = list(errors)
+    return Response(dumps(body), status, dict(headers or {}), content_type="application/problem+json")
+
+
+def from_error(error: Exception) -> Response:
+    """The answer to any exception. What is not meant for clients is logged and answered with 500."""
+    if isinstance(error, HTTPException):
+        return _from_http(error)
+    if isinstance(error, AgentKitError) and error.code in STATUSES and error.code != "internal_error":
+        errors = error.errors if isinstance(error, ValidationError) else None
+        return problem(STATUSES[error.code], error.code, error.message, errors=errors, headers=_headers(error))
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return problem(500, "internal_error", "the server failed; its log says how")
+
+
+def _headers(error: AgentKitError) -> dict[str, str]:
+    if isinstance(error, StoreUnavailableError | TooManyWatchersError):
+        return {"Retry-After": str(error.retry_after)}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthenticatedError) else {}
+
+
+def _from_http(error: HTTPException) -> Response:
+    status = error.code or 500
+    if error.response is not None:  # what somebody's `abort(response)` chose
+        return cast(Response, error.response)
+    phrase = HTTPStatus(status).phrase
+    code = _HTTP_CODES.get(status, "internal_error" if status >= 500 else phrase.lower().replace(" ", "_"))
+    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+    return problem(status, code, _explain(error), headers=headers)
+
+
+def _explain(error: HTTPException) -> str:
+    if isinstance(error, MethodNotAllowed):
+        return f"{request.path} takes {', '.join(sorted(error.valid_methods or ()))}"
+    if isinstance(error, NotFound):
+        return f"there is nothing at {request.path}; /openapi.json lists what there is"
+    if isinstance(error, RequestEntityTooLarge):
+        return f"the body is over {state().settings.max_body_bytes} bytes"
+    return error.description or HTTPStatus(error.code or 500).phrase
+
+
+def install(app: Flask) -> None:
+    """Answer every error of `app` with a problem."""
+    app.register_error_handler(Exception, from_error)

@@ -1,0 +1,177 @@
+"""Runs over HTTP: start, look, follow, answer, extend, steer, abort, delete (protocol sections 3 to 5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+
+from flask import Blueprint, Response, request, url_for
+
+from agentkit.core.record import TERMINAL, Status
+from agentkit.errors import InvalidLastEventIdError, InvalidRequestError
+from agentkit.runs import RunHandle
+from agentkit.server import access, bodies
+from agentkit.server.state import json_response, state
+from agentkit.server.streams import StreamSlot, sse_response, wants_sse
+from agentkit.store.protocol import EventPage
+
+__all__ = ["blueprint", "known_parameters", "place"]
+
+blueprint = Blueprint("agentkit_runs", __name__)
+
+MAX_LIMIT = 200
+DEFAULT_LIMIT = 50
+MAX_IDEMPOTENCY_KEY = 255
+
+_SEQ = re.compile(r"0|[1-9][0-9]{0,14}")
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@blueprint.post("/runs")
+def start_run() -> Response:
+    given = bodies.new_run(bodies.read())
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequestError(f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    slot = _slot()
+    handle = state().kit.start(
+        given.agent,
+        given.input,
+        given.messages,
+        given.metadata,
+        given.limits,
+        model=given.model,
+        idempotency_key=key,
+        owner=access.principal(),
+    )
+    return _accepted(handle, slot)
+
+
+@blueprint.get("/runs")
+def list_runs() -> Response:
+    known_parameters(("status", "agent", "limit", "cursor"))
+    status = request.args.get("status")
+    if status is not None and status not in list(Status):
+        raise InvalidRequestError(f"status must be one of {', '.join(Status)}")
+    cursor = request.args.get("cursor")
+    if cursor is not None and not _RUN_ID.fullmatch(cursor):
+        raise InvalidRequestError("cursor must be the nextCursor of another page")
+    page, following = state().kit.page(
+        status=status,
+        agent=request.args.get("agent"),
+        limit=_limit(request.args.get("limit")),
+        cursor=cursor,
+        where=lambda run: access.allows("read", run),
+    )
+    body: dict[str, object] = {"runs": [run.to_json() for run in page]}
+    if following is not None:
+        body["nextCursor"] = following
+    return json_response(body)
+
+
+@blueprint.get("/runs/<run_id>")
+def get_run(run_id: str) -> Response:
+    return json_response(state().kit.get(run_id).to_json())
+
+
+@blueprint.get("/runs/<run_id>/events")
+def run_events(run_id: str) -> Response:
+    known_parameters(("after", "until", "token"))
+    until = request.args.get("until")
+    if until not in (None, "pause"):
+        raise InvalidRequestError("until takes one value: pause")
+    after, page = place(run_id)
+    if after == page.last_seq and page.status in TERMINAL:
+        return _nothing()  # which stops a browser's EventSource
+    return sse_response(state().kit.handle(run_id), after, until_pause=until == "pause")
+
+
+@blueprint.post("/runs/<run_id>/resume")
+def resume_run(run_id: str) -> Response:
+    given = bodies.resume(bodies.read())
+    slot = _slot()
+    answer = replace(given.answer, decided_by=access.principal())
+    handle = state().kit.answer(run_id, answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
+    return _accepted(handle, slot)
+
+
+@blueprint.post("/runs/<run_id>/extend")
+def extend_item(run_id: str) -> Response:
+    given = bodies.extension(bodies.read())
+    return _accepted(state().kit.extend(run_id, given.decision_id, given.by))
+
+
+@blueprint.post("/runs/<run_id>/abort")
+def abort_run(run_id: str) -> Response:
+    reason = bodies.abort_reason(bodies.read(optional=True))
+    return _accepted(state().kit.abort(run_id, reason))
+
+
+@blueprint.post("/runs/<run_id>/messages")
+def send_message(run_id: str) -> Response:
+    given = bodies.user_input(bodies.read())
+    return _accepted(state().kit.send(run_id, given.message, given.when))
+
+
+@blueprint.delete("/runs/<run_id>")
+def delete_run(run_id: str) -> Response:
+    state().kit.delete(run_id)
+    return _nothing()
+
+
+@blueprint.post("/runs/<run_id>/stream-token")
+def new_stream_token(run_id: str) -> Response:
+    token, expires_at = access.stream_token(run_id)
+    return json_response({"token": token, "expiresAt": expires_at}, Cache_Control="no-store")
+
+
+def place(run_id: str) -> tuple[int, EventPage]:
+    """Where the request wants to go on in the run's log, and what the log says there.
+
+    Raises RunNotFoundError before anything streams, and InvalidLastEventIdError.
+    """
+    header = request.headers.get("Last-Event-ID")
+    given = request.args.get("after", "0") if header is None else header
+    is_seq = _SEQ.fullmatch(given) is not None
+    after = int(given) if is_seq else 0
+    page = state().kit.store.events(run_id, after, 1)
+    if not is_seq:
+        name = "after" if header is None else "Last-Event-ID"
+        raise InvalidLastEventIdError(f"{name} must be a seq, a whole number such as 17")
+    if after > page.last_seq:
+        raise InvalidLastEventIdError(f"the run's log ends at {page.last_seq}; {after} lies beyond it")
+    return after, page
+
+
+def _slot() -> StreamSlot | None:
+    """A watcher's slot where the answer is to be a stream, taken before anything is done."""
+    return StreamSlot(state().settings.max_watchers) if wants_sse() else None
+
+
+def _accepted(handle: RunHandle, slot: StreamSlot | None = None) -> Response:
+    """202 and the run, or with a slot 200 and its events from what the call wrote to the next pause or end."""
+    response = sse_response(handle, slot=slot) if slot else json_response(handle.run.to_json(), 202)
+    response.headers["Location"] = url_for("agentkit_runs.get_run", run_id=handle.id)
+    return response
+
+
+def _nothing() -> Response:
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidRequestError(f"limit must be a whole number from 1 to {MAX_LIMIT}")
+    return int(text)
+
+
+def known_parameters(names: Collection[str]) -> None:
+    """A misspelt filter must not look like one that everything satisfies."""
+    for name in request.args:
+        if name not in names:
+            raise InvalidRequestError(f"unknown query parameter {name!r}; there are {', '.join(names)}")

@@ -1,0 +1,65 @@
+"""What every route may ask for: the kit, the settings and this process's counters."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+from flask import Response, current_app
+
+from agentkit.core.record import dumps
+from agentkit.kit import AgentKit
+from agentkit.settings import Settings
+
+__all__ = ["EXTENSION", "RequestCounter", "WebState", "json_response", "package_version", "state"]
+
+EXTENSION = "agentkit"
+"""Where the state stands in `app.extensions`."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestCounter:
+    """Answered requests by method and status. Thread-safe; one per application and process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, int]] = Counter()
+
+    def add(self, method: str, status: int) -> None:
+        with self._lock:  # anybody can invent a method: made-up ones share one label
+            self._counts[method if method in _METHODS else "other", status] += 1
+
+    def items(self) -> list[tuple[tuple[str, int], int]]:
+        with self._lock:
+            return sorted(self._counts.items())
+
+
+@dataclass(frozen=True)
+class WebState:
+    """One application's parts."""
+
+    kit: AgentKit
+    settings: Settings
+    requests: RequestCounter = field(default_factory=RequestCounter)
+
+
+def state() -> WebState:
+    """The state of the application that serves the current request."""
+    return cast(WebState, current_app.extensions[EXTENSION])
+
+
+def json_response(body: Any, status: int = 200, **headers: str) -> Response:
+    """`body` as JSON in UTF-8. A header's `_` stands for `-`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(dumps(body), status, named, content_type="application/json")
+
+
+def package_version() -> str:
+    try:
+        return version("agentkit-celery")
+    except PackageNotFoundError:  # run from a source tree that nobody installed
+        return "0"

@@ -1,0 +1,90 @@
+"""What is not about one run: agents, health, metrics and the OpenAPI document."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from flask import Blueprint, Response
+
+from agentkit.core.record import dumps
+from agentkit.errors import StoreUnavailableError
+from agentkit.server.openapi import document
+from agentkit.server.state import json_response, package_version, state
+from agentkit.server.streams import open_streams
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("agentkit_system", __name__)
+
+
+@blueprint.get("/agents")
+def list_agents() -> Response:
+    return json_response({"agents": [agent.definition() for agent in state().kit.agents]})
+
+
+@blueprint.get("/healthz")
+def alive() -> Response:
+    return json_response({"status": "ok"})
+
+
+@blueprint.get("/readyz")
+def ready() -> Response:
+    """Whether runs would be carried out: store and broker reachable, and a worker there."""
+    kit = state().kit
+    checks = {"store": True, "broker": kit.broker_reachable(), "worker": False}
+    warnings: tuple[str, ...] = ()
+    try:
+        warnings = kit.store.check().warnings
+        checks["worker"] = bool(kit.store.workers())
+    except StoreUnavailableError:
+        checks["store"] = False
+    fine = all(checks.values())
+    body = {"status": "ready" if fine else "unavailable", "checks": checks, "warnings": list(warnings)}
+    return json_response(body, 200 if fine else 503)
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    return Response(_document(), content_type="application/json")
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text format 0.0.4. Requests and streams are this process's: sum over the web processes."""
+    text = "\n".join(_metrics()) + "\n"
+    return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _metrics() -> Iterator[str]:
+    yield from _metric("agentkit_info", "The version of agentkit.", f'{{version="{package_version()}"}} 1')
+    store = state().kit.store
+    try:
+        due, overdue = store.backlog()
+        workers = len(store.workers())
+    except StoreUnavailableError:
+        yield from _metric("agentkit_store_up", "Whether the store answers.", " 0")
+    else:
+        yield from _metric("agentkit_store_up", "Whether the store answers.", " 1")
+        yield from _metric("agentkit_runs_due", "Runs that somebody must look at, now or later.", f" {due}")
+        yield from _metric("agentkit_runs_overdue", "Runs that somebody should have looked at by now.", f" {overdue}")
+        yield from _metric("agentkit_workers", "Workers that are there.", f" {workers}")
+    yield from _metric("agentkit_event_streams", "Event streams open in this web process.", f" {open_streams()}")
+    yield from _metric(
+        "agentkit_http_requests_total",
+        "Requests that this web process has answered.",
+        *(f'{{method="{method}",status="{status}"}} {count}' for (method, status), count in state().requests.items()),
+        kind="counter",
+    )
+
+
+def _metric(name: str, meaning: str, *values: str, kind: str = "gauge") -> Iterator[str]:
+    yield f"# HELP {name} {meaning}"
+    yield f"# TYPE {name} {kind}"
+    for value in values:
+        yield name + value
+
+
+@functools.cache
+def _document() -> str:
+    return dumps(document(package_version()))

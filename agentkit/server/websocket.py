@@ -1,0 +1,186 @@
+"""A run over a WebSocket: its events out, answers, messages and aborts in (protocol section 4).
+
+What is refused, is refused before the handshake, as an HTTP problem. After it, what a client says is answered with a
+frame, in the order in which it was said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+
+from flask import Blueprint, Flask, g, request
+from flask_sock import Sock
+from simple_websocket import Server
+
+from agentkit.core.messages import Json
+from agentkit.core.record import dumps
+from agentkit.core.sse import event_type
+from agentkit.errors import InvalidRequestError, StoreUnavailableError
+from agentkit.runtime.follow import Wakeup
+from agentkit.server import access, bodies, problems
+from agentkit.server.frames import CloseReason, Gone, Peer
+from agentkit.server.read_watcher import ReadWatcher
+from agentkit.server.runs import known_parameters, place
+from agentkit.server.state import state
+from agentkit.server.streams import StreamSlot, ring_at_the_end, ring_no_more, stopping
+
+__all__ = ["install"]
+
+log = logging.getLogger(__name__)
+
+_blueprint = Blueprint("agentkit_ws", __name__)
+_sock = Sock()
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+"""16 bytes in Base64."""
+
+
+def install(app: Flask) -> None:
+    """Serve WebSockets from `app`."""
+    app.config["SOCK_SERVER_OPTIONS"] = {"thread_class": _NoThread}
+    app.register_blueprint(_blueprint)
+
+
+class _NoThread:
+    """simple-websocket would read in a thread of its own; frames.py reads here."""
+
+    name = ""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+
+@_blueprint.before_request
+def _before_handshake() -> None:
+    """Everything that can be refused, while it can still be said in HTTP."""
+    known_parameters(("after", "token"))
+    if (
+        request.method != "GET"
+        or request.environ["SERVER_PROTOCOL"] == "HTTP/1.0"
+        or request.headers.get("Sec-WebSocket-Version") != "13"
+        or not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", ""))
+    ):
+        raise InvalidRequestError("this is no WebSocket handshake of version 13 (RFC 6455)")
+    after, _ = place((request.view_args or {})["run_id"])
+    g.agentkit_socket = after, StreamSlot(state().settings.max_watchers)
+    # A compressor would cost each watcher some 300 kB, for events that are mostly a few words long.
+    request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+
+
+@_sock.route("/runs/<run_id>/ws", bp=_blueprint)
+def run_socket(server: Server, run_id: str) -> None:
+    after, slot = g.pop("agentkit_socket")
+    limit = state().settings.max_body_bytes
+    peer = Peer(server.sock, server.ws, lambda text: _answer(run_id, text), max_bytes=limit, stopping=stopping)
+    wakeup = Wakeup()
+    ring_at_the_end(wakeup)
+    try:
+        code = _serve(run_id, after, peer, wakeup, server)
+        peer.close(code)
+    except Gone:
+        pass
+    finally:
+        ring_no_more(wakeup)
+        _read_watcher().forget(server.sock)
+        slot.leave()
+        server.connected = False  # for flask-sock: there is nothing left to close
+
+
+def _serve(run_id: str, after: int, peer: Peer, wakeup: Wakeup, server: Server) -> CloseReason:
+    """Send the run's events and hear the client until either ends; the close code."""
+    door = _read_watcher()
+    door.watch(server.sock, wakeup.wake)
+    tick = state().settings.keepalive_seconds
+    ended = False
+    try:
+        with closing(state().kit.handle(run_id).stored(after, tick=tick, stopped=stopping, wakeup=wakeup)) as events:
+            for event in events:
+                requested, ending = (
+                    wakeup.requested,
+                    stopping(),
+                )  # in this order: at the end it does not ring for the client
+                if ending and event is None:
+                    break
+                if requested and not ending:
+                    wakeup.requested = False
+                    peer.hear()
+                    door.watch(server.sock, wakeup.wake)
+                elif event is None:
+                    peer.ping()
+                if event is not None:
+                    peer.send(event.data.decode())
+                    ended = event_type(event.data) == "agent_end"
+                if stopping() and not ended:
+                    break
+    except StoreUnavailableError as error:
+        log.warning("the WebSocket of run %s ends: %s", run_id, error)
+        return CloseReason.TRY_AGAIN_LATER
+    except Gone:
+        raise
+    except Exception:  # after the handshake nobody could read a problem
+        log.exception("the WebSocket of run %s failed", run_id)
+        return CloseReason.INTERNAL_ERROR
+    return CloseReason.GOING_AWAY if stopping() and not ended else CloseReason.NORMAL_CLOSURE
+
+
+# -- what a client says
+
+
+def _answer(run_id: str, text: str | None) -> str:
+    """The frame that answers a message; None stands for a binary one."""
+    try:
+        if text is None:
+            raise InvalidRequestError("send text frames: this one is binary")
+        _obey(run_id, bodies.parse(text.encode()))
+    except Exception as error:
+        return dumps({**json.loads(problems.from_error(error).data), "type": "error"})
+    return '{"type":"ok"}'
+
+
+def _obey(run_id: str, said: Json) -> None:
+    kind = said.pop("type", None)
+    act = _ACTS.get(kind) if isinstance(kind, str) else None
+    if act is None:
+        raise InvalidRequestError(f"type must be one of {', '.join(_ACTS)}")
+    access.check(run_id, str(kind))
+    act(run_id, said)
+
+
+def _resume(run_id: str, body: Json) -> None:
+    given = bodies.resume(body)
+    answer = replace(given.answer, decided_by=access.principal())
+    state().kit.answer(run_id, answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
+
+
+def _abort(run_id: str, body: Json) -> None:
+    state().kit.abort(run_id, bodies.abort_reason(body))
+
+
+def _message(run_id: str, body: Json) -> None:
+    given = bodies.user_input(body)
+    state().kit.send(run_id, given.message, given.when)
+
+
+_ACTS: Mapping[str, Callable[[str, Json], None]] = {"resume": _resume, "abort": _abort, "message": _message}
+
+# -- one read_watcher per process
+
+_lock = threading.Lock()
+_made: tuple[int, ReadWatcher] | None = None
+
+
+def _read_watcher() -> ReadWatcher:
+    global _made
+    with _lock:
+        if _made is None or _made[0] != os.getpid():
+            _made = (os.getpid(), ReadWatcher())
+        return _made[1]

@@ -1,0 +1,266 @@
+"""The store protocol: everything that the engine asks of a store, and the promises it relies on.
+
+The store holds the truth. It knows nothing of agents, tools or models: it keeps records, messages and
+events, lends steps to workers, and makes a `Change` true whole or not at all.
+
+Errors: RunNotFoundError for a run that is not there, StoreUnavailableError when the store cannot be
+asked (nothing has changed, or the same call again has the effect of one), the others as each method says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentkit.core.events import Event
+from agentkit.core.messages import Json, Message
+from agentkit.core.record import Change, Lease, RunState
+from agentkit.errors import UnsupportedSchemaVersionError
+
+__all__ = [
+    "Claim",
+    "Commit",
+    "DueRun",
+    "EventPage",
+    "Health",
+    "Push",
+    "Store",
+    "StoredEvent",
+    "StoredResolution",
+    "Subscription",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A step lent to a worker until `lease_ms` have passed, and the run as it stands."""
+
+    lease: Lease
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A message for a queue that lives on the store's own server, as the queue's clients expect it."""
+
+    queue: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A change that is true. `first_seq` is the seq of its first event, `last_seq` that of the log's last."""
+
+    version: int
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One entry of the log. `data` is the event's JSON, with its seq and timestamp."""
+
+    seq: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Part of a log, and where the run stood at the same moment.
+
+    `first_seq` is the first seq that is still kept (last_seq + 1 where none is), `events` those asked for.
+    """
+
+    events: list[StoredEvent]
+    first_seq: int
+    last_seq: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResolution:
+    """How an item was answered. `seq` is that of its tool_decision_resolved.
+
+    `outcome`: "decided", "rejected" or "expired". `answer`: what was given, None for an expired item.
+    `decided_at` (ms) is None in what versions before it have written, `decided_by` where nobody was named.
+    """
+
+    decision_id: str
+    tool_call_id: str
+    outcome: str
+    answer: Json | None
+    seq: int
+    decided_at: int | None = None
+    decided_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueRun:
+    """A run that somebody must look at, held for the taker; `mark` proves it to `settle`."""
+
+    run_id: str
+    mark: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the store says of itself; `warnings` are sentences for the operator."""
+
+    warnings: tuple[str, ...] = ()
+
+
+class Subscription(Protocol):
+    """News of one run's log, from the moment it was made."""
+
+    def get(self, timeout: float) -> Sequence[StoredEvent] | None:
+        """The next events; None after `timeout` seconds without any. An empty sequence: look at the log."""
+        ...
+
+    def wake(self) -> None:
+        """Let the `get` that waits, or the next one, return at once, with None where nothing is new. Any thread."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """Every method may raise StoreUnavailableError, after which the call may be made again, and StoreError.
+
+    A call that failed may have been done all the same: its reply was lost. `act` names a call for that case:
+    made again under the same name, right after, it answers as the first time and changes nothing.
+    """
+
+    # -- one run: each call is atomic
+
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
+        """Make a new run; False, and nothing changed, if one of this id is there or was deleted.
+
+        `pushes` as in `commit`.
+        """
+        ...
+
+    def load(self, run_id: str) -> RunState: ...
+
+    def messages(self, run_id: str) -> tuple[RunState, list[Message]]:
+        """The whole conversation, and the state of the same moment."""
+        ...
+
+    def claim(self, run_id: str, step: int, lease_ms: int, *, act: str = "") -> Claim | None:
+        """Lend `step` to the caller: None if it is not open, or lent to another whose lease still runs.
+
+        The first claim after a pause and the first of a step append what the change that opened it left
+        for them. A queued run becomes running. A model step's state carries the whole conversation.
+        """
+        ...
+
+    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> int:
+        """Append events under a lease; returns the run's version, which tells that something changed.
+
+        `flush` counts the caller's appends under this lease from 1: a repeated one changes nothing.
+        Raises LeaseLostError, and appends nothing, if the lease is gone.
+        """
+        ...
+
+    def commit(
+        self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = (), *, act: str = ""
+    ) -> Commit:
+        """Make `change` true if the run still has `version` and the lease, where given, still holds.
+
+        Raises VersionConflictError or LeaseLostError, and changes nothing. The keys of an ended run get a time to live.
+        `pushes` go into their queues in the same act; only a store that shares its server with them gets any.
+        """
+        ...
+
+    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
+        """Extend leases, in one round trip; for each the run's version, or None where it is gone or was released."""
+        ...
+
+    def release(self, lease: Lease, *, untouched: bool = False) -> None:
+        """Give a step back unfinished: the next claim is not counted as another attempt. Harmless if lost.
+
+        `untouched`: nothing was done in it, so that the next claim is this same attempt.
+        """
+        ...
+
+    def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
+        """How an item was answered, the last one of a tool call where only that is given."""
+        ...
+
+    def resolutions(self, run_id: str) -> list[StoredResolution]:
+        """How the run's items were answered, in the order of their answers; empty for a run that is not there."""
+        ...
+
+    def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
+        """Up to `limit` events whose seq is over `after`, oldest first.
+
+        Where `size` is given, up to so many bytes of them, though always one. The page that reaches `last_seq` is
+        the last.
+        """
+        ...
+
+    def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
+        """News of a run's log; with `stops_only` of its pauses and its end alone, as empty sequences."""
+        ...
+
+    def delete(self, run_id: str) -> None:
+        """Forget an ended run, but for its id, which stays taken as long as an ended run is kept.
+
+        Raises RunNotTerminalError for another. Subscribers are told to look.
+        """
+        ...
+
+    # -- across runs: each call is atomic, but no call spans a run and an index
+
+    def note(self, run_id: str, at: int) -> None:
+        """Somebody must look at the run at `at` (ms) or before. Called before the change that makes it so."""
+        ...
+
+    def due(self, limit: int, hold_ms: int) -> list[DueRun]:
+        """Take runs whose time has come; nobody else gets them for `hold_ms`."""
+        ...
+
+    def settle(self, run: DueRun, at: int | None) -> None:
+        """Look again at `at`, or never (None); nothing if somebody noted the run since it was taken."""
+        ...
+
+    def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
+        """Bind an idempotency key to (digest, run id) unless it is bound; returns what it is bound to."""
+        ...
+
+    def index(self, run_id: str) -> None:
+        """List the run. Called before it is created: an entry without a run is passed over."""
+        ...
+
+    def unlist(self, run_id: str) -> None:
+        """Take a run that is gone out of every index. Not for readers: what is not there may be about to be made."""
+        ...
+
+    def listing(self, before: str | None, limit: int) -> list[str]:
+        """Ids of runs, newest first, those older than the id `before`."""
+        ...
+
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
+        """The states of several runs without their messages; None for each that is gone.
+
+        A record of a newer agentkit does not hide the others: its error stands in its place.
+        """
+        ...
+
+    # -- the store itself
+
+    def beat(self, worker: str, ttl_ms: int) -> None:
+        """Say that a worker is there, for `ttl_ms`."""
+        ...
+
+    def workers(self) -> list[str]: ...
+
+    def backlog(self) -> tuple[int, int]:
+        """How many runs the due index holds, and how many of them are overdue."""
+        ...
+
+    def check(self) -> Health:
+        """Raises StoreUnavailableError if the store cannot be asked, or takes no writes."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,289 @@
+"""One Redis subscription per process, shared by all who follow runs in it.
+
+A channel is subscribed to when its first follower comes and let go after the last. What a follower cannot
+take in time is dropped and it is told to look at the log: nobody makes the process buffer without bound,
+and nobody slows the others. After a reconnection everybody is told to look at the log, since what was
+published meanwhile is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+import redis.exceptions
+
+from agentkit.store.connection import own_connection
+from agentkit.store.protocol import StoredEvent
+
+__all__ = ["Hub"]
+
+log = logging.getLogger(__name__)
+
+_MAX_WAITING = 512
+_MAX_WAITING_BYTES = 1_000_000
+_AT_ONCE = 64
+_CONFIRM_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
+_LINGER_SECONDS = 30.0
+"""How long the connection is kept after the last follower: the next one often comes soon, and connecting costs."""
+
+
+class HubSubscription:
+    """One follower's end: a bounded queue, and a flag that something did not fit.
+
+    There are thousands of these. One lock, which is free while there is news, costs a third of what a condition
+    and its waiters cost, in memory and in time.
+    """
+
+    __slots__ = ("_guard", "_hub", "_look", "_news", "_size", "_waiting", "channel", "confirmed", "late")
+
+    def __init__(self, hub: Hub, channel: str) -> None:
+        self._hub = hub
+        self._guard = hub.guard
+        self.channel = channel
+        self._waiting: list[StoredEvent] = []
+        self._size = 0
+        self._look = False
+        self._news = threading.Lock()
+        self._news.acquire()
+        self.confirmed = False
+        self.late = False
+        """Its maker did not wait for the server's word that it is subscribed."""
+
+    def confirm(self) -> None:
+        """From here on nothing is missed; what came before is in the log."""
+        with self._guard:
+            again, self.confirmed = self.late or self.confirmed, True
+        if again:
+            self.put([])
+        else:
+            self.wake()
+
+    def wait_until_confirmed(self) -> None:
+        self._news.acquire(timeout=_CONFIRM_SECONDS)
+        with self._guard:
+            self.late = not self.confirmed
+            if self._look or self._waiting:
+                self._ring()
+
+    def put(self, events: Sequence[StoredEvent], size: int = 0) -> None:
+        """Hand over events of so many bytes; none at all means that the log must be looked at."""
+        with self._guard:
+            self._size += size
+            if (
+                self._look
+                or not events
+                or self._size > _MAX_WAITING_BYTES
+                or len(self._waiting) + len(events) > _MAX_WAITING
+            ):
+                self._waiting.clear()
+                self._size = 0
+                self._look = True
+            else:
+                self._waiting.extend(events)
+            self._ring()
+
+    def get(self, timeout: float) -> Sequence[StoredEvent] | None:
+        self._news.acquire(timeout=timeout)
+        with self._guard:
+            if not self._look and not self._waiting:
+                return None
+            self._look = False
+            events, self._waiting, self._size = self._waiting, [], 0
+            return events
+
+    def wake(self) -> None:
+        with self._guard:
+            self._ring()
+
+    def _ring(self) -> None:
+        if self._news.locked():
+            self._news.release()
+
+    def close(self) -> None:
+        self._hub.leave(self)
+
+
+class Hub:
+    """Reads the process's subscription in one daemon thread, which runs while somebody follows, and a little longer.
+
+    That thread alone connects and reads. Others only send on its connection, and one who fails to sets it aside:
+    two threads that mend one connection would each make a socket, and lose one.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._lock = threading.RLock()
+        self.guard = threading.Lock()
+        """Held for moments, by whoever changes what waits for a follower.
+
+        Never waited for with `_lock` in hand: a follower may be collected as garbage, and leave, in the midst of it.
+        """
+        self._followers: dict[str, list[HubSubscription]] = {}
+        self._connection: Any = None
+        """Subscribed to what is followed, or about to be; None while there is none to send on."""
+        self._unsent: deque[tuple[str, ...]] = deque()
+        self._sending = False
+        self._reading = False
+        self._closed = False
+
+    def subscribe(self, channel: str) -> HubSubscription:
+        """A subscription that holds: what is published from now on reaches it, or it is told to look at the log."""
+        follower = HubSubscription(self, channel)
+        holds = False
+        with self._lock:
+            followers = self._followers.setdefault(channel, [])
+            followers.append(follower)
+            if len(followers) == 1:
+                self._send("SUBSCRIBE", channel)
+            else:
+                holds = followers[0].confirmed
+            self._closed = False
+            if not self._reading:
+                self._reading = True
+                try:
+                    threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
+                except RuntimeError:  # no thread is to be had now; whoever comes next tries again
+                    self._reading = False
+                    self.leave(follower)
+                    raise
+        if holds:
+            follower.confirm()
+        follower.wait_until_confirmed()
+        return follower
+
+    def leave(self, follower: HubSubscription) -> None:
+        with self._lock:
+            followers = self._followers.get(follower.channel, [])
+            if follower in followers:
+                followers.remove(follower)
+            if not followers and self._followers.pop(follower.channel, None) is not None:
+                self._send("UNSUBSCRIBE", follower.channel)
+
+    def close(self) -> None:
+        """Let go of all followers and of the connection; the thread ends."""
+        with self._lock:
+            self._followers.clear()
+            self._closed = True
+            self._send("UNSUBSCRIBE")  # the answer wakes the thread
+
+    def _send(self, *command: str) -> None:
+        """With `_lock` in hand. The connection that comes after one that failed is subscribed to everything."""
+        self._unsent.append(command)
+        if self._sending:  # garbage was collected in the midst of it: one command after the other
+            return
+        self._sending = True
+        try:
+            while self._unsent:
+                command = self._unsent.popleft()
+                if self._connection is not None:
+                    self._connection.send_command(*command, check_health=False)
+        except (redis.exceptions.RedisError, OSError):
+            self._connection = None  # its socket is closed by now, which wakes the thread
+        finally:
+            self._unsent.clear()
+            self._sending = False
+
+    def _read(self) -> None:
+        used = time.monotonic()
+        failures = 0
+        connection: Any = None
+        while True:
+            with self._lock:
+                used = time.monotonic() if self._followers else used
+                if not self._followers and (self._closed or time.monotonic() - used > _LINGER_SECONDS):
+                    self._reading, self._connection = False, None
+                    break
+            try:
+                if connection is None or connection is not self._connection:
+                    connection = self._renew(connection)
+                self._dispatch(connection)
+                failures = 0
+            except Exception as error:  # redis-py raises even TypeError where its socket is gone; this thread must live
+                log.debug("the store's news broke off: %r", error)
+                with self._lock:
+                    self._connection = None
+                failures += 1
+                if failures > 1:  # after the first, whoever is subscribed again is told to look
+                    self._pause(warn=failures == 2)
+        if connection is not None:
+            connection.disconnect()
+
+    def _renew(self, old: Any) -> Any:
+        """A connection of its own, subscribed to every channel that is followed."""
+        if old is not None:
+            old.disconnect()
+        connection: Any = own_connection(self._client)
+        connection.connect()
+        with self._lock:
+            self._connection = connection
+            if self._followers:
+                self._send("SUBSCRIBE", *self._followers)
+        return connection
+
+    def _pause(self, *, warn: bool) -> None:
+        """The server is away: neither spin nor give up."""
+        if warn:
+            log.warning("the store's news cannot be followed at the moment; readers look at the log instead")
+        with self._lock:
+            channels = list(self._followers)
+        for channel in channels:
+            self._tell(channel, [])
+        threading.Event().wait(_PAUSE_SECONDS)
+
+    def _dispatch(self, connection: Any) -> None:
+        """Wait for a message, and hand over what has come with it together: a burst wakes each follower once."""
+        news: dict[str, list[StoredEvent]] = {}
+        reply = self._next(connection)
+        for left in reversed(range(_AT_ONCE)):
+            if isinstance(reply, list):  # or it is the answer to a PING without any subscription
+                self._take(*reply, news=news)
+            if not left or not connection.can_read(0):
+                break
+            reply = connection.read_response(disconnect_on_error=False)
+        for channel, events in news.items():
+            self._tell(channel, events)
+
+    def _next(self, connection: Any) -> Any:
+        """What the server says next. A silent one is asked whether it is still there; raises where it is not."""
+        try:
+            return connection.read_response(disconnect_on_error=False)
+        except redis.exceptions.TimeoutError:
+            with self._lock:
+                self._send("PING")
+            return connection.read_response(disconnect_on_error=False)
+
+    def _take(self, kind: bytes, about: bytes, data: Any = None, *, news: dict[str, list[StoredEvent]]) -> None:
+        channel = about.decode()
+        if kind == b"subscribe":
+            with self._lock:
+                followers = list(self._followers.get(channel, ()))
+            for follower in followers:
+                follower.confirm()
+        elif kind == b"message":
+            if events := _parse(data):
+                news.setdefault(channel, []).extend(events)
+            else:
+                news.pop(channel, None)
+                self._tell(channel, [])
+
+    def _tell(self, channel: str, events: Sequence[StoredEvent]) -> None:
+        with self._lock:
+            followers = list(self._followers.get(channel, ()))
+        size = sum(len(event.data) for event in events)
+        for follower in followers:
+            follower.put(events, size)
+
+
+def _parse(data: bytes) -> list[StoredEvent]:
+    """`seq\\njson\\njson…` as the scripts publish it; nothing for a run that is gone."""
+    if not data:
+        return []
+    first, *rows = data.split(b"\n")
+    return [StoredEvent(int(first) + i, row) for i, row in enumerate(rows)]

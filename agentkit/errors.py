@@ -100,6 +100,10 @@ class InvalidRequestError(AgentKitError):
 
     code = "invalid_request"
 
+    def __init__(self, message: str | None = None, errors: Sequence[SchemaProblem] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
 
 class InvalidLastEventIdError(InvalidRequestError):
     """The event id is not a seq of this run."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit.core import sse
 from agentkit.core.events import Event
-from agentkit.core.record import dumps
+from agentkit.core.struct import dumps
 from agentkit.core.run import Run
 from agentkit.runtime.follow import Wakeup, follow, follow_together
 from agentkit.store.protocol import Store, StoredEvent

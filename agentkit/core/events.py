@@ -1,231 +1,384 @@
-"""The events of a run (protocol section 3): how each is made, and how a log folds back into messages.
+"""The events of a run: one structure each, and how a log folds back into messages.
 
-An event is a JSON object told apart by `type`. `seq` and `timestamp` are not set here: the store
-gives them in the same act that appends the event, so that they are the log's own. Pure.
+`seq` and `timestamp` are not set here: the store gives them in the same act that appends the event, so that they are
+the log's own. Where a message stands in the run's list of messages, the stored event refers to it instead of holding a
+copy (`stored_at`); the store puts the message in its place when the event is read or published. Pure.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+import msgspec
 
 from agentkit.core import strictjson
-from agentkit.core.messages import AssistantMessage, Json, Message, Usage
+from agentkit.core.messages import (
+    AssistantMessage,
+    ContentBlock,
+    Json,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolResultMessage,
+    Usage,
+)
+from agentkit.core.struct import Wire, decode
 
 __all__ = [
+    "AgentEnd",
+    "AgentPause",
+    "AgentResume",
+    "AgentStart",
+    "AssistantMessageEvent",
     "Event",
-    "agent_end",
-    "agent_pause",
-    "agent_resume",
-    "agent_start",
+    "MessageDiscard",
+    "MessageEnd",
+    "MessageStart",
+    "MessageUpdate",
+    "ModelRetry",
+    "PendingItem",
+    "RunError",
+    "ToolClientExecutePending",
+    "ToolDecisionPending",
+    "ToolDecisionResolved",
+    "ToolExecutionEnd",
+    "ToolExecutionResult",
+    "ToolExecutionStart",
+    "ToolExecutionUpdate",
+    "ToolInDoubt",
+    "TurnEnd",
+    "TurnStart",
     "fold",
-    "message_discard",
-    "message_end",
-    "message_start",
-    "message_update",
-    "model_retry",
     "open_message",
-    "tool_client_execute_pending",
-    "tool_decision_pending",
-    "tool_decision_resolved",
-    "tool_execution_end",
-    "tool_execution_start",
-    "tool_execution_update",
-    "tool_in_doubt",
-    "turn_end",
-    "turn_start",
+    "read_event",
+    "stored_at",
 ]
 
-Event = Json
+ItemKind = Literal["decision", "client_execute", "in_doubt"]
+Outcome = Literal["decided", "rejected", "expired"]
 
 
-def agent_start(run_id: str, agent: str, messages: Sequence[Message]) -> Event:
-    return {"type": "agent_start", "runId": run_id, "agent": agent, "messages": list(messages)}
+class RunError(Wire):
+    """Why a run failed or was aborted."""
+
+    code: str
+    message: str
 
 
-def agent_resume(run_id: str, tool_call_ids: Sequence[str]) -> Event:
-    return {"type": "agent_resume", "runId": run_id, "toolCallIds": list(tool_call_ids)}
+class PendingItem(Wire):
+    """One thing that a paused run waits for. Times are milliseconds since the Unix epoch.
+
+    `run_id` is there on a parent's list alone: the run of the sub-agent that waits.
+    """
+
+    decision_id: str
+    tool_call_id: str
+    tool_name: str
+    kind: ItemKind
+    input: Json
+    schema: Json
+    created_at: int
+    expires_at: int | None = None
+    run_id: str | None = None
 
 
-def agent_pause(run_id: str, pending: Sequence[Json], reason: str | None = None) -> Event:
-    """`reason` is there only where the run went back to paused, and says why."""
-    event: Event = {"type": "agent_pause", "runId": run_id, "pending": list(pending)}
-    if reason is not None:
-        event["reason"] = reason
+class ToolExecutionResult(Wire):
+    """What a tool call came to, as in the tool result message that follows."""
+
+    content: list[ContentBlock]
+    details: Any = None
+
+
+UpdateType = Literal[
+    "text_start",
+    "text_delta",
+    "text_end",
+    "thinking_start",
+    "thinking_delta",
+    "thinking_end",
+    "toolcall_start",
+    "toolcall_delta",
+    "toolcall_end",
+]
+
+
+class AssistantMessageEvent(Wire):
+    """One piece of a message that streams; `delta` is what came, never the message so far."""
+
+    type: UpdateType
+    content_index: int
+    delta: str | None = None
+    tool_call: ToolCallBlock | None = None
+
+
+class _Event(Wire, tag_field="type", kw_only=True):
+    seq: int | None = None
+    timestamp: int | None = None
+
+
+class AgentStart(_Event, tag="agent_start"):
+    """Once, first. `messages`: the history that the run was started with."""
+
+    run_id: str
+    agent: str
+    messages: list[Message]
+
+
+class AgentResume(_Event, tag="agent_resume"):
+    """A worker continues a paused run."""
+
+    run_id: str
+    tool_call_ids: list[str]
+
+
+class AgentPause(_Event, tag="agent_pause"):
+    """The run has just become paused. `reason`: why it went back to that, where it did."""
+
+    run_id: str
+    pending: list[PendingItem]
+    reason: str | None = None
+
+
+class AgentEnd(_Event, tag="agent_end"):
+    """Once, last."""
+
+    run_id: str
+    status: str
+    usage: Usage
+    error: RunError | None = None
+
+
+class TurnStart(_Event, tag="turn_start"):
+    turn: int
+
+
+class TurnEnd(_Event, tag="turn_end"):
+    turn: int
+    message: AssistantMessage
+    tool_results: list[ToolResultMessage]
+
+
+class MessageStart(_Event, tag="message_start"):
+    """An assistant's message starts with empty content."""
+
+    message: Message
+
+
+class MessageUpdate(_Event, tag="message_update"):
+    assistant_message_event: AssistantMessageEvent
+
+
+class MessageEnd(_Event, tag="message_end"):
+    message: Message
+
+
+class MessageDiscard(_Event, tag="message_discard"):
+    """The open message is void; another begins, or the run ends."""
+
+    reason: str
+
+
+class ModelRetry(_Event, tag="model_retry"):
+    """A failed model call is tried again, as number `attempt`, in `delay_ms` milliseconds."""
+
+    attempt: int
+    max_attempts: int
+    delay_ms: int
+    error: str
+
+
+class ToolExecutionStart(_Event, tag="tool_execution_start"):
+    tool_call_id: str
+    tool_name: str
+    args: Json
+
+
+class ToolExecutionUpdate(_Event, tag="tool_execution_update"):
+    tool_call_id: str
+    tool_name: str
+    args: Json
+    partial_result: Any
+
+
+class ToolExecutionEnd(_Event, tag="tool_execution_end"):
+    tool_call_id: str
+    tool_name: str
+    result: ToolExecutionResult
+    is_error: bool
+
+
+class ToolDecisionPending(_Event, tag="tool_decision_pending"):
+    """A call needs a decision that satisfies `schema`. `reason`: why it is asked again, where it is."""
+
+    run_id: str
+    tool_call_id: str
+    tool_name: str
+    input: Json
+    schema: Json
+    decision_id: str
+    expires_at: int | None = None
+    reason: str | None = None
+
+
+class ToolClientExecutePending(_Event, tag="tool_client_execute_pending"):
+    """A client is to execute the tool."""
+
+    run_id: str
+    tool_call_id: str
+    tool_name: str
+    input: Json
+    decision_id: str
+    expires_at: int | None = None
+    reason: str | None = None
+
+
+class ToolInDoubt(_Event, tag="tool_in_doubt"):
+    """A worker died while a tool of effects "once" was executing: a person says what happened."""
+
+    run_id: str
+    tool_call_id: str
+    tool_name: str
+    input: Json
+    schema: Json
+    decision_id: str
+    expires_at: int | None = None
+    reason: str | None = None
+
+
+class ToolDecisionResolved(_Event, tag="tool_decision_resolved"):
+    """Written in the act that consumes the pending item. `input`: the arguments as they were edited."""
+
+    tool_call_id: str
+    decision_id: str
+    outcome: Outcome
+    decision: Any = None
+    reason: str | None = None
+    input: Json | None = None
+    decided_by: str | None = None
+
+
+Event = (
+    AgentStart
+    | AgentResume
+    | AgentPause
+    | AgentEnd
+    | TurnStart
+    | TurnEnd
+    | MessageStart
+    | MessageUpdate
+    | MessageEnd
+    | MessageDiscard
+    | ModelRetry
+    | ToolExecutionStart
+    | ToolExecutionUpdate
+    | ToolExecutionEnd
+    | ToolDecisionPending
+    | ToolClientExecutePending
+    | ToolInDoubt
+    | ToolDecisionResolved
+)
+
+
+def read_event(data: bytes | str) -> Event:
+    """Read one entry of a log. Raises msgspec.ValidationError for what is none."""
+    event: Event = decode(data, Event)
     return event
 
 
-def agent_end(run_id: str, status: str, usage: Usage, error: Json | None) -> Event:
-    event: Event = {"type": "agent_end", "runId": run_id, "status": status, "usage": usage}
-    if error is not None:
-        event["error"] = error
-    return event
+# -- references
 
 
-def turn_start(turn: int) -> Event:
-    return {"type": "turn_start", "turn": turn}
+def stored_at(first: int, count: int = 1) -> Any:
+    """Stand for the run's messages number `first` (from 0) and the `count - 1` after it in an event to be stored.
+
+    In the event's JSON it is `\\x01first count\\x01`. No JSON text holds the byte 1 itself, so that nothing that
+    anybody writes can be taken for a reference. The store replaces it by the messages, divided by commas.
+    """
+    return msgspec.Raw(b"\x01%d %d\x01" % (first, count))
 
 
-def turn_end(turn: int, message: Message, tool_results: Sequence[Message]) -> Event:
-    return {"type": "turn_end", "turn": turn, "message": message, "toolResults": list(tool_results)}
-
-
-def message_start(message: Message) -> Event:
-    return {"type": "message_start", "message": message}
-
-
-def message_update(assistant_message_event: Json) -> Event:
-    return {"type": "message_update", "assistantMessageEvent": assistant_message_event}
-
-
-def message_end(message: Message) -> Event:
-    return {"type": "message_end", "message": message}
-
-
-def message_discard(reason: str) -> Event:
-    return {"type": "message_discard", "reason": reason}
-
-
-def model_retry(attempt: int, max_attempts: int, delay_ms: int, error: str) -> Event:
-    return {
-        "type": "model_retry",
-        "attempt": attempt,
-        "maxAttempts": max_attempts,
-        "delayMs": delay_ms,
-        "error": error,
-    }
-
-
-def tool_execution_start(call_id: str, name: str, args: Json) -> Event:
-    return {"type": "tool_execution_start", "toolCallId": call_id, "toolName": name, "args": args}
-
-
-def tool_execution_update(call_id: str, name: str, args: Json, partial: Any) -> Event:
-    return {
-        "type": "tool_execution_update",
-        "toolCallId": call_id,
-        "toolName": name,
-        "args": args,
-        "partialResult": partial,
-    }
-
-
-def tool_execution_end(call_id: str, name: str, result: Json, is_error: bool) -> Event:
-    """`result` is `{content, details?}`, as in the tool result message that follows."""
-    return {
-        "type": "tool_execution_end",
-        "toolCallId": call_id,
-        "toolName": name,
-        "result": result,
-        "isError": is_error,
-    }
-
-
-def tool_decision_pending(run_id: str, item: Mapping[str, Any], reason: str | None = None) -> Event:
-    return _pending("tool_decision_pending", run_id, item, reason, ("schema",))
-
-
-def tool_client_execute_pending(run_id: str, item: Mapping[str, Any], reason: str | None = None) -> Event:
-    return _pending("tool_client_execute_pending", run_id, item, reason, ())
-
-
-def tool_in_doubt(run_id: str, item: Mapping[str, Any], reason: str | None = None) -> Event:
-    return _pending("tool_in_doubt", run_id, item, reason, ("schema",))
-
-
-def _pending(kind: str, run_id: str, item: Mapping[str, Any], reason: str | None, more: Sequence[str]) -> Event:
-    """`reason`: why the item is asked again; None is left out."""
-    event: Event = {"type": kind, "runId": run_id}
-    for key in ("toolCallId", "toolName", "input", *more, "decisionId"):
-        event[key] = item[key]
-    if "expiresAt" in item:
-        event["expiresAt"] = item["expiresAt"]
-    if reason is not None:
-        event["reason"] = reason
-    return event
-
-
-def tool_decision_resolved(call_id: str, decision_id: str, outcome: str, **details: Any) -> Event:
-    """`outcome`: decided, rejected or expired. `details`: decision, reason, input, decidedBy; None is left out."""
-    event: Event = {
-        "type": "tool_decision_resolved",
-        "toolCallId": call_id,
-        "decisionId": decision_id,
-        "outcome": outcome,
-    }
-    event.update({key: value for key, value in details.items() if value is not None})
-    return event
-
-
-# -- folding ---------------------------------------------------------------------------------------
+# -- folding
 
 
 def fold(events: Iterable[Event]) -> list[Message]:
-    """The folding law: the messages of a run, from its log alone."""
+    """Fold a log into the messages of its run: the folding law."""
     messages: list[Message] = []
     for event in events:
-        if event["type"] == "agent_start":
-            messages += event["messages"]
-        elif event["type"] == "message_end":
-            messages.append(event["message"])
+        if isinstance(event, AgentStart):
+            messages += event.messages
+        elif isinstance(event, MessageEnd):
+            messages.append(event.message)
     return messages
 
 
 def open_message(events: Iterable[Event]) -> tuple[AssistantMessage, list[Event]] | None:
-    """The assistant message that a log leaves open, as far as it had streamed; None if none is open.
+    """Find the assistant message that a log leaves open, as far as it had streamed; None if none is open.
 
-    With it the updates that end its open blocks. Arguments of a tool call that was cut are kept as `rawArguments`.
+    With it come the updates that end its open blocks. Arguments of a tool call that was cut are its `raw_arguments`.
     """
-    message: Json | None = None
+    message: AssistantMessage | None = None
     blocks_open: set[int] = set()
     for event in events:
-        match event["type"]:
-            case "message_start" if event["message"]["role"] == "assistant":
-                message, blocks_open = copy.deepcopy(event["message"]), set()
-            case "message_update" if message is not None:
-                update = event["assistantMessageEvent"]
-                _apply(message["content"], update)
-                if update["type"].endswith("_start"):
-                    blocks_open.add(update["contentIndex"])
-                elif update["type"].endswith("_end"):
-                    blocks_open.discard(update["contentIndex"])
-            case "message_end" | "message_discard":
+        match event:
+            case MessageStart(message=AssistantMessage() as started):
+                message, blocks_open = started, set()
+            case MessageUpdate(assistant_message_event=update) if message is not None:
+                _apply(message.content, update)
+                if update.type.endswith("_start"):
+                    blocks_open.add(update.content_index)
+                elif update.type.endswith("_end"):
+                    blocks_open.discard(update.content_index)
+            case MessageEnd() | MessageDiscard():
                 message = None
     if message is None:
         return None
-    for block in message["content"]:
-        if block["type"] == "toolCall" and "rawArguments" in block:
-            _settle(block)
-    ends = [message_update(_end_of(message["content"][at], at)) for at in sorted(blocks_open)]
-    return cast(AssistantMessage, message), ends
+    for block in message.content:
+        if isinstance(block, ToolCallBlock):
+            _parse_arguments(block)
+    ends = [_end_of(message.content[at], at) for at in sorted(blocks_open)]
+    return message, [MessageUpdate(assistant_message_event=end) for end in ends]
 
 
-def _end_of(block: Json, at: int) -> Json:
-    if block["type"] == "toolCall":
-        return {"type": "toolcall_end", "contentIndex": at, "toolCall": dict(block)}
-    return {"type": f"{block['type']}_end", "contentIndex": at}
+def _end_of(block: TextBlock | ThinkingBlock | ToolCallBlock, at: int) -> AssistantMessageEvent:
+    if isinstance(block, ToolCallBlock):
+        return AssistantMessageEvent("toolcall_end", at, tool_call=block)
+    return AssistantMessageEvent("text_end" if isinstance(block, TextBlock) else "thinking_end", at)
 
 
-def _apply(content: list[Json], update: Json) -> None:
-    kind, phase = update["type"].rsplit("_", 1)
-    at = update["contentIndex"]
-    if phase == "start":
-        block = dict(update["toolCall"]) if kind == "toolcall" else {"type": kind, kind: ""}
-        content.insert(at, block)
-    elif phase == "delta" and kind == "toolcall":
-        content[at]["rawArguments"] = content[at].get("rawArguments", "") + update["delta"]
-    elif phase == "delta":
-        content[at][kind] += update["delta"]
-    elif kind == "toolcall":
-        content[at] = dict(update["toolCall"])
+def _apply(content: list[TextBlock | ThinkingBlock | ToolCallBlock], update: AssistantMessageEvent) -> None:
+    at = update.content_index
+    match update.type:
+        case "text_start":
+            content.insert(at, TextBlock(""))
+        case "thinking_start":
+            content.insert(at, ThinkingBlock(""))
+        case "toolcall_start":
+            content.insert(at, cast(ToolCallBlock, update.tool_call))
+        case "toolcall_end":
+            content[at] = cast(ToolCallBlock, update.tool_call)
+        case "text_delta" | "thinking_delta" | "toolcall_delta":
+            _append(content[at], update.delta or "")
 
 
-def _settle(block: Json) -> None:
+def _append(block: TextBlock | ThinkingBlock | ToolCallBlock, delta: str) -> None:
+    match block:
+        case TextBlock():
+            block.text += delta
+        case ThinkingBlock():
+            block.thinking += delta
+        case ToolCallBlock():
+            block.raw_arguments = (block.raw_arguments or "") + delta
+
+
+def _parse_arguments(block: ToolCallBlock) -> None:
+    if block.raw_arguments is None:
+        return
     try:
-        arguments = strictjson.loads(block["rawArguments"])
+        arguments = strictjson.loads(block.raw_arguments)
     except ValueError:
         return
     if isinstance(arguments, dict):
-        block["arguments"] = arguments
-        del block["rawArguments"]
+        block.arguments = arguments
+        block.raw_arguments = None

@@ -1,25 +1,32 @@
-"""The message model: the same JSON on the wire, in the store and in Python (protocol section 2).
+"""The message model: the same JSON on the wire and in the store, typed for the loop, the runtime and the providers.
 
-Messages are plain dictionaries with the wire's camelCase keys, typed below; nothing is converted on
-the way in or out. This module must not know who stores, streams or sends them.
+What a caller gives (`kit.start(messages=…)`, a tool's content blocks, the body of a request) is checked here, and what
+Python users are shown (`Run.messages`, a context hook's messages) are the wire's dictionaries. This module does not
+know who stores, streams or sends a message.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal
 
+from agentkit.core.struct import Json, Wire, check
 from agentkit.errors import InvalidRequestError
 
 __all__ = [
+    "AssistantBlock",
     "AssistantMessage",
     "Block",
+    "Cache",
+    "ContentBlock",
     "Cost",
+    "ImageBlock",
     "Json",
     "Message",
     "StopReason",
+    "TextBlock",
+    "ThinkingBlock",
     "ToolCallBlock",
     "ToolResultMessage",
     "Usage",
@@ -27,289 +34,229 @@ __all__ = [
     "add_usage",
     "check_content",
     "check_history",
-    "image",
-    "text",
+    "check_tool_content",
     "text_of",
     "tool_calls_of",
-    "tool_result_message",
-    "user_message",
-    "zero_usage",
 ]
 
-Json = dict[str, Any]
 StopReason = Literal["stop", "length", "toolUse", "error", "aborted"]
+Cache = Literal["short", "long"]
+"""A mark for the vendor's prompt cache: everything up to here, for minutes or for an hour."""
 
-Block = Json
-"""A content block: text, image, thinking or toolCall, told apart by `type`."""
+
+class TextBlock(Wire, tag_field="type", tag="text"):
+    """Text."""
+
+    text: str
+    cache: Cache | None = None
 
 
-class Cost(TypedDict):
+class ImageBlock(Wire, tag_field="type", tag="image"):
+    """An image; `data` is base64."""
+
+    data: str
+    mime_type: str
+    cache: Cache | None = None
+
+
+class ThinkingBlock(Wire, tag_field="type", tag="thinking"):
+    """What a model thought. Where the vendor signs it, `signature` goes back to the model that signed."""
+
+    thinking: str
+    signature: str | None = None
+    cache: Cache | None = None
+
+
+class ToolCallBlock(Wire, tag_field="type", tag="toolCall"):
+    """A call of a tool. `raw_arguments` is there only where the model's text was not the JSON of an object."""
+
+    id: str
+    name: str
+    arguments: Json
+    raw_arguments: str | None = None
+    cache: Cache | None = None
+
+
+ContentBlock = TextBlock | ImageBlock
+"""What a user message and a tool result may hold."""
+AssistantBlock = TextBlock | ThinkingBlock | ToolCallBlock
+Block = TextBlock | ImageBlock | ThinkingBlock | ToolCallBlock
+
+
+class Cost(Wire):
     """US dollars. `total` is the sum of the other four."""
 
     input: float
     output: float
-    cacheRead: float
-    cacheWrite: float
+    cache_read: float
+    cache_write: float
     total: float
 
+    @classmethod
+    def of(cls, input: float = 0.0, output: float = 0.0, cache_read: float = 0.0, cache_write: float = 0.0) -> Cost:
+        """Make a cost with its total."""
+        return cls(input, output, cache_read, cache_write, input + output + cache_read + cache_write)
 
-class Usage(TypedDict):
+
+class Usage(Wire):
     """Tokens of one message or of a whole run. `input` excludes what was read from or written to a cache."""
 
     input: int
     output: int
-    cacheRead: int
-    cacheWrite: int
-    totalTokens: int
+    cache_read: int
+    cache_write: int
+    total_tokens: int
     cost: Cost
 
+    @classmethod
+    def of(
+        cls, input: int = 0, output: int = 0, cache_read: int = 0, cache_write: int = 0, cost: Cost | None = None
+    ) -> Usage:
+        """Make a usage with its total; without arguments, that of nothing."""
+        return cls(input, output, cache_read, cache_write, input + output + cache_read + cache_write, cost or Cost.of())
 
-class UserMessage(TypedDict):
-    role: Literal["user"]
-    content: str | list[Block]
+
+class UserMessage(Wire, tag_field="role", tag="user"):
+    content: str | list[ContentBlock]
     timestamp: int
-    cache: NotRequired[Literal["short", "long"]]
+    cache: Cache | None = None
 
 
-class AssistantMessage(TypedDict):
-    role: Literal["assistant"]
-    content: list[Block]
+class AssistantMessage(Wire, tag_field="role", tag="assistant"):
+    content: list[AssistantBlock]
     api: str
     provider: str
     model: str
     usage: Usage
-    stopReason: StopReason
+    stop_reason: StopReason
     timestamp: int
-    errorMessage: NotRequired[str]
+    error_message: str | None = None
+    cache: Cache | None = None
 
 
-class ToolResultMessage(TypedDict):
-    role: Literal["toolResult"]
-    toolCallId: str
-    toolName: str
-    content: list[Block]
-    isError: bool
+class ToolResultMessage(Wire, tag_field="role", tag="toolResult"):
+    """`details` is JSON for clients alone: no model sees it."""
+
+    tool_call_id: str
+    tool_name: str
+    content: list[ContentBlock]
+    is_error: bool
     timestamp: int
-    details: NotRequired[Any]
-
-
-class ToolCallBlock(TypedDict):
-    """`rawArguments` is there only where the model's text was not the JSON of an object."""
-
-    type: Literal["toolCall"]
-    id: str
-    name: str
-    arguments: Json
-    rawArguments: NotRequired[str]
+    details: Any = None
+    cache: Cache | None = None
 
 
 Message = UserMessage | AssistantMessage | ToolResultMessage
 
 
-def text(value: str) -> Block:
-    return {"type": "text", "text": value}
-
-
-def image(data: str, mime_type: str) -> Block:
-    """An image block. `data` is base64."""
-    return {"type": "image", "data": data, "mimeType": mime_type}
-
-
-def zero_usage() -> Usage:
-    return {
-        "input": 0,
-        "output": 0,
-        "cacheRead": 0,
-        "cacheWrite": 0,
-        "totalTokens": 0,
-        "cost": {"input": 0.0, "output": 0.0, "cacheRead": 0.0, "cacheWrite": 0.0, "total": 0.0},
-    }
-
-
 def add_usage(a: Usage, b: Usage) -> Usage:
-    """The sum of two usages; totals are computed, not trusted."""
-    counts = {k: a[k] + b[k] for k in ("input", "output", "cacheRead", "cacheWrite")}
-    costs = {k: a["cost"][k] + b["cost"][k] for k in ("input", "output", "cacheRead", "cacheWrite")}
-    return cast(
-        Usage,
-        {
-            **counts,
-            "totalTokens": sum(counts.values()),
-            "cost": {**costs, "total": sum(costs.values())},
-        },
+    """Add two usages; totals are computed, not trusted."""
+    return Usage.of(
+        a.input + b.input,
+        a.output + b.output,
+        a.cache_read + b.cache_read,
+        a.cache_write + b.cache_write,
+        Cost.of(
+            a.cost.input + b.cost.input,
+            a.cost.output + b.cost.output,
+            a.cost.cache_read + b.cost.cache_read,
+            a.cost.cache_write + b.cost.cache_write,
+        ),
     )
 
 
-def user_message(content: str | list[Block], timestamp: int) -> UserMessage:
-    return {"role": "user", "content": content, "timestamp": timestamp}
-
-
-def tool_result_message(
-    call: Mapping[str, Any], content: list[Block], is_error: bool, timestamp: int, details: Any = None
-) -> ToolResultMessage:
-    """The result of `call` (anything with `id` and `name`)."""
-    message: ToolResultMessage = {
-        "role": "toolResult",
-        "toolCallId": call["id"],
-        "toolName": call["name"],
-        "content": content,
-        "isError": is_error,
-        "timestamp": timestamp,
-    }
-    if details is not None:
-        message["details"] = details
-    return message
-
-
 def text_of(message: Message) -> str:
-    """All text of a message, its text blocks joined."""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
-    return "".join(block["text"] for block in content if block["type"] == "text")
+    """Join all text of a message."""
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(block.text for block in message.content if isinstance(block, TextBlock))
 
 
 def tool_calls_of(message: AssistantMessage) -> list[ToolCallBlock]:
-    return [cast(ToolCallBlock, block) for block in message["content"] if block["type"] == "toolCall"]
+    """List the tool calls of a message, in their order."""
+    return [block for block in message.content if isinstance(block, ToolCallBlock)]
 
 
-# -- what comes from outside -----------------------------------------------------------------------
-
-_BLOCK_KEYS: dict[str, dict[str, type]] = {
-    "text": {"text": str},
-    "image": {"data": str, "mimeType": str},
-    "thinking": {"thinking": str},
-    "toolCall": {"id": str, "name": str, "arguments": dict},
-}
-_OPTIONAL_BLOCK_KEYS: dict[str, dict[str, type]] = {
-    "thinking": {"signature": str},
-    "toolCall": {"rawArguments": str},
-}
-_BLOCKS_OF = {
-    "user": ("text", "image"),
-    "toolResult": ("text", "image"),
-    "assistant": ("text", "thinking", "toolCall"),
-}
+# -- what comes from outside
 
 
-def check_content(content: Any, where: str = "input", role: str = "user") -> str | list[Block]:
-    """The content of a message of `role`, or InvalidRequestError naming what is wrong and where."""
-    if isinstance(content, str) and role == "user":
-        if not content.strip():
-            raise InvalidRequestError(f"{where} is empty: give it text")
-        return content
-    if not isinstance(content, list) or (role == "user" and not content):
-        wanted = "a string or a non-empty list" if role == "user" else "a list"
-        raise InvalidRequestError(f"{where} must be {wanted} of content blocks")
-    for index, block in enumerate(content):
-        _check_block(block, f"{where}[{index}]", _BLOCKS_OF[role])
-    return content
+def check_content(content: Any, where: str = "input") -> str | list[ContentBlock]:
+    """Read the content of a user message: text, or a list of text and image blocks.
+
+    Raises InvalidRequestError that names what is wrong and where.
+    """
+    if isinstance(content, str) and not content.strip():
+        raise InvalidRequestError(f"{where} is empty: give it text")
+    if not isinstance(content, str | list) or not content:
+        raise InvalidRequestError(f"{where} must be a string or a non-empty list of content blocks")
+    checked: str | list[ContentBlock] = check(content, str | list[ContentBlock], where)
+    if not isinstance(checked, str):
+        _check_images(checked, where)
+    return checked
+
+
+def check_tool_content(content: Any, where: str) -> list[ContentBlock]:
+    """Read the content of a tool result: a list of text and image blocks. Raises InvalidRequestError."""
+    checked = check(content, list[ContentBlock], where)
+    _check_images(checked, where)
+    return checked
 
 
 def check_history(messages: Any, now: int) -> list[Message]:
-    """A conversation given by a caller, its missing timestamps, usages and such filled in.
+    """Read a conversation that a caller gives, its missing timestamps, usages and such filled in.
 
-    Its last message must be the user's. Tool results must answer a tool call that precedes them.
+    Its last message must be the user's. Tool results must answer a tool call that precedes them. `now`: milliseconds
+    since the Unix epoch. Raises InvalidRequestError that names what is wrong and where.
     """
     if not isinstance(messages, list) or not messages:
         raise InvalidRequestError("messages must be a non-empty list of messages")
     checked = [_check_message(m, f"messages[{i}]", now) for i, m in enumerate(messages)]
-    if checked[-1]["role"] != "user":
+    if not isinstance(checked[-1], UserMessage):
         raise InvalidRequestError("the last of messages must have the role 'user'")
     asked: set[str] = set()
     for index, message in enumerate(checked):
-        if message["role"] == "assistant":
-            asked |= {call["id"] for call in tool_calls_of(message)}
-        elif message["role"] == "toolResult" and message["toolCallId"] not in asked:
+        if isinstance(message, AssistantMessage):
+            asked |= {call.id for call in tool_calls_of(message)}
+        elif isinstance(message, ToolResultMessage) and message.tool_call_id not in asked:
             raise InvalidRequestError(f"messages[{index}].toolCallId answers no tool call of a message before it")
     return checked
 
 
-_MESSAGE_KEYS: dict[str, dict[str, tuple[type, ...]]] = {
-    "user": {},
-    "assistant": {
-        "api": (str,),
-        "provider": (str,),
-        "model": (str,),
-        "usage": (dict,),
-        "stopReason": (str,),
-        "errorMessage": (str,),
-    },
-    "toolResult": {"toolCallId": (str,), "toolName": (str,), "isError": (bool,), "details": (object,)},
-}
-_COMMON_KEYS: dict[str, tuple[type, ...]] = {
-    "role": (str,),
-    "content": (object,),
-    "timestamp": (int,),
-    "cache": (str,),
-}
+_USAGE = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "totalTokens": 0}
+_COST = {"input": 0.0, "output": 0.0, "cacheRead": 0.0, "cacheWrite": 0.0, "total": 0.0}
 
 
 def _check_message(message: Any, where: str, now: int) -> Message:
     if not isinstance(message, dict):
         raise InvalidRequestError(f"{where} must be an object")
-    role = message.get("role")
-    if not isinstance(role, str) or role not in _MESSAGE_KEYS:
-        raise InvalidRequestError(f"{where}.role must be 'user', 'assistant' or 'toolResult'")
-    allowed = {**_COMMON_KEYS, **_MESSAGE_KEYS[role]}
-    for key, value in message.items():
-        if key not in allowed:
-            raise InvalidRequestError(f"{where} has the unknown field {key!r}")
-        if not isinstance(value, allowed[key]):
-            raise InvalidRequestError(f"{where}.{key} has the wrong type")
-    _check_cache(message, where)
-    result: Json = {**message, "content": check_content(message.get("content"), f"{where}.content", role)}
-    result.setdefault("timestamp", now)
-    if role == "assistant":
-        for key in ("api", "provider", "model"):
-            result.setdefault(key, "")
-        result["usage"] = _check_usage(message.get("usage", zero_usage()), f"{where}.usage")
-        result.setdefault("stopReason", "toolUse" if tool_calls_of(cast(Any, result)) else "stop")
-        if result["stopReason"] not in ("stop", "length", "toolUse", "error", "aborted"):
-            raise InvalidRequestError(f"{where}.stopReason is none of the stop reasons")
-    if role == "toolResult":
-        for key in ("toolCallId", "toolName"):
-            if key not in result:
-                raise InvalidRequestError(f"{where}.{key} is missing")
-        result.setdefault("isError", False)
-    return cast(Message, result)
+    filled: Json = {"timestamp": now, **message}
+    if message.get("role") == "assistant":
+        content = message.get("content")
+        calls = isinstance(content, list) and any(isinstance(b, dict) and b.get("type") == "toolCall" for b in content)
+        filled = {"api": "", "provider": "", "model": "", "stopReason": "toolUse" if calls else "stop", **filled}
+        filled["usage"] = _filled_usage(message.get("usage", {}))
+    elif message.get("role") == "toolResult":
+        filled = {"isError": False, **filled}
+    checked: Message = check(filled, Message, where)
+    if isinstance(checked, UserMessage):
+        check_content(filled["content"], f"{where}.content")
+    elif isinstance(checked, ToolResultMessage):
+        _check_images(checked.content, f"{where}.content")
+    return checked
 
 
-def _check_block(block: Any, where: str, types: Sequence[str]) -> None:
-    if not isinstance(block, dict) or block.get("type") not in types:
-        raise InvalidRequestError(f"{where} must be a content block of type {' or '.join(types)}")
-    required = _BLOCK_KEYS[block["type"]]
-    optional = _OPTIONAL_BLOCK_KEYS.get(block["type"], {})
-    for key, kind in required.items():
-        if not isinstance(block.get(key), kind):
-            raise InvalidRequestError(f"{where}.{key} must be a {kind.__name__}")
-    for key, value in block.items():
-        if key in ("type", "cache") or key in required:
-            continue
-        if key not in optional or not isinstance(value, optional[key]):
-            raise InvalidRequestError(f"{where} has the unknown or ill-typed field {key!r}")
-    if block["type"] == "image":
-        try:
-            base64.b64decode(block["data"], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise InvalidRequestError(f"{where}.data must be base64") from error
-    _check_cache(block, where)
+def _filled_usage(usage: Any) -> Any:
+    """Fill in what a caller's usage leaves out; what is no object is left for the check to refuse."""
+    if not isinstance(usage, dict):
+        return usage
+    cost = usage.get("cost", {})
+    return {**_USAGE, **usage, "cost": {**_COST, **cost} if isinstance(cost, dict) else cost}
 
 
-def _check_cache(value: Mapping[str, Any], where: str) -> None:
-    if value.get("cache", "short") not in ("short", "long"):
-        raise InvalidRequestError(f"{where}.cache must be 'short' or 'long'")
-
-
-def _check_usage(usage: Any, where: str) -> Usage:
-    merged = zero_usage()
-    if not isinstance(usage, dict) or not isinstance(usage.get("cost", {}), dict):
-        raise InvalidRequestError(f"{where} must be a usage object")
-    for target, given in ((merged, usage), (merged["cost"], usage.get("cost", {}))):
-        for key, value in given.items():
-            if key == "cost" and target is merged:
-                continue
-            if key not in target or isinstance(value, bool) or not isinstance(value, int | float):
-                raise InvalidRequestError(f"{where}.{key} must be a known count")
-            target[key] = value  # type: ignore[literal-required]  # checked against the keys above
-    return merged
+def _check_images(blocks: list[ContentBlock], where: str) -> None:
+    for index, block in enumerate(blocks):
+        if isinstance(block, ImageBlock):
+            try:
+                base64.b64decode(block.data, validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise InvalidRequestError(f"{where}[{index}].data must be base64") from error

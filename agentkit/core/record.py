@@ -3,44 +3,54 @@
 Rules that this module alone knows:
 
 1. Which status may follow which (`TRANSITIONS`).
-2. The two halves of a stored record: `fixed` is written once, `state` with every commit. Neither holds
-   messages or events, which are lists beside it, so a commit's size does not grow with the conversation.
+2. How a record is divided in the store, so that a commit's size does not grow with the conversation, and that of a tool
+   call's end not with the number of calls beside it: `fixed` is written once, `state` with every commit, each tool call
+   of the open turn by itself where it has changed. Messages and events are lists beside them.
 3. What `schemaVersion` means: older records are read, newer ones refused.
 
-Records are values: a transition (agentkit.loop) takes a `RunState` and returns a `Change`; the store
-makes the change true, whole or not at all. Nothing here does I/O.
+Records are values: a transition (agentkit.loop) takes a `RunState` and returns a `Change`; the store makes the change
+true, whole or not at all. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from agentkit.core.events import Event
-from agentkit.core.messages import Json, Message, Usage, zero_usage
+import msgspec
+
+from agentkit.core.events import Event, Outcome, PendingItem, RunError
+from agentkit.core.messages import Json, Message, ToolResultMessage, Usage
+from agentkit.core.struct import Wire, decode, encode
 from agentkit.errors import UnsupportedSchemaVersionError
 
 __all__ = [
     "SCHEMA_VERSION",
     "TERMINAL",
     "TRANSITIONS",
+    "AbortRequest",
     "Call",
     "CallState",
     "Change",
+    "ClientResult",
+    "ItemAnswer",
     "Lease",
+    "ParentCall",
+    "QueuedMessage",
+    "Rejection",
     "Resolution",
     "RunRecord",
     "RunState",
     "Status",
     "Step",
     "StepKind",
-    "dumps",
+    "Verdict",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: the calls of the open turn are fields of their own, and events refer to messages. 1 is read."""
 
 
 class Status(StrEnum):
@@ -67,8 +77,7 @@ StepKind = Literal["model", "tool"]
 CallState = Literal["ready", "pending", "answered", "waiting", "done"]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, array_like=True):
     """An open step: `call` is the index of the tool call that a tool step executes.
 
     A model step that waits for another try is due at `at` (ms), after `tries` calls of the agent's model number
@@ -84,31 +93,83 @@ class Step:
     since: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Rejection(Wire, frozen=True):
+    """Why a person does not let a tool execute."""
+
+    reason: str
+
+
+class ClientResult(Wire, frozen=True):
+    """The result that a client gives for a tool that it executed."""
+
+    content: list[Any]
+    is_error: bool = False
+    details: Any = None
+
+
+class Verdict(Wire, frozen=True):
+    """What a person says of a tool call in doubt."""
+
+    verdict: Literal["retry", "done", "failed"]
+    result: str | None = None
+
+
+class ItemAnswer(Wire, frozen=True):
+    """What came of a call's pending item: one of the four, `verdict` also beside the `decision` that came before it.
+
+    `input`: the arguments as they were edited.
+    """
+
+    decision: Any = msgspec.UNSET
+    reject: Rejection | None = None
+    result: ClientResult | None = None
+    verdict: Verdict | None = None
+    input: Json | None = None
+
+
+class Call(Wire, frozen=True):
     """A tool call of the open turn.
 
     ready: to be executed. pending: waits for an answer to `item`. answered: has its `answer`, and waits
     until no other call is pending. waiting: its sub-agent's run works on it. done: has its `result`, until
-    that is a message.
+    that is a message of the run.
     """
 
     id: str
     name: str
     args: Json
     state: CallState
-    item: Json | None = None
-    """The pending item, as the protocol shows it."""
+    item: PendingItem | None = None
     on_expire: Any = None
-    answer: Json | None = None
+    answer: ItemAnswer | None = None
     started: bool = False
     """Its tool_execution_start is in the log from an earlier step of this call."""
     child: str | None = None
     """The id of the run in which a sub-agent answers this call."""
-    child_pending: tuple[Json, ...] = ()
-    """What that run waits for, each item with its `runId`; none while it works."""
-    result: Json | None = None
-    """{content, isError, details?}, held until the calls before it have their messages too."""
+    child_pending: tuple[PendingItem, ...] = ()
+    """What that run waits for, each item with its `run_id`; none while it works."""
+    result: ToolResultMessage | None = None
+    """Held until the calls before it have their messages too."""
+
+
+class ParentCall(Wire, frozen=True):
+    """The call of another run that a sub-agent's run answers; `depth` counts from 1."""
+
+    run_id: str
+    tool_call_id: str
+    depth: int
+
+
+class QueuedMessage(Wire, frozen=True):
+    """The content of a user message that waits for its turn."""
+
+    content: Any
+
+
+class AbortRequest(Wire, frozen=True):
+    """Somebody wants the run to end; whoever holds a step ends it."""
+
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,42 +183,42 @@ class RunRecord:
     metadata: Json
     limits: Json
     created_at: int
-    parent: Json | None = None
-    """{runId, toolCallId, depth}: the call of another run that this run answers."""
+    parent: ParentCall | None = None
     owner: str | None = None
     """The principal that started it; None where nobody was named."""
+    schema_version: int = SCHEMA_VERSION
+    """Of the record as it is stored; what is written has the present one."""
     # state
     status: Status = Status.QUEUED
     updated_at: int = 0
     ended_at: int | None = None
     turn: int = 0
-    usage: Usage = field(default_factory=zero_usage)
-    error: Json | None = None
+    usage: Usage = field(default_factory=Usage.of)
+    error: RunError | None = None
     messages: int = 0
     """How many messages the run has."""
     turn_from: int = 0
     """The index of the first message of the open turn."""
     flushed: int = 0
     """How many calls of the open turn have their tool result message."""
-    calls: tuple[Call, ...] = ()
     steps: tuple[Step, ...] = ()
     next_step: int = 1
-    steers: tuple[Json, ...] = ()
-    follow_ups: tuple[Json, ...] = ()
-    abort: Json | None = None
-    """{reason}: somebody wants the run to end; whoever holds a lease ends it."""
+    steers: tuple[QueuedMessage, ...] = ()
+    follow_ups: tuple[QueuedMessage, ...] = ()
     active_ms: int = 0
     active_since: int | None = None
-    schema_version: int = SCHEMA_VERSION
+    # beside the state
+    calls: tuple[Call, ...] = ()
+    abort: AbortRequest | None = None
 
     @property
     def terminal(self) -> bool:
         return self.status in TERMINAL
 
     @property
-    def pending(self) -> list[Json]:
+    def pending(self) -> list[PendingItem]:
         """The pending items, in the order of their tool calls, those of sub-agents' runs among them."""
-        items: list[Json] = []
+        items: list[PendingItem] = []
         for call in self.calls:
             items += [call.item] if call.state == "pending" and call.item else call.child_pending
         return items
@@ -172,114 +233,124 @@ class RunRecord:
 
     # -- stored form
 
-    def encode_fixed(self) -> str:
-        return dumps({key: getattr(self, name) for key, name in _FIXED.items()})
+    def encode_fixed(self) -> bytes:
+        """Write what never changes, with the present schema version."""
+        return encode(_Fixed(**{name: getattr(self, name) for name in _FIXED}, schema_version=SCHEMA_VERSION))
 
-    def encode_state(self) -> str:
-        """Everything else but the status, which the store keeps beside it."""
-        state = {key: getattr(self, name) for key, name in _STATE.items()}
-        state = {key: value for key, value in state.items() if value not in (None, (), 0)}
-        if self.calls:
-            state["calls"] = [_encode_call(call) for call in self.calls]
-        if self.steps:
-            state["steps"] = [_encode_step(step) for step in self.steps]
-        return dumps(state)
+    def encode_state(self) -> bytes:
+        """Write what every commit may change, but the status, the calls and the abort, which stand beside it."""
+        return encode(_State(**{name: getattr(self, name) for name in _STATE}))
 
     @classmethod
-    def decode(cls, fixed: bytes | str, state: bytes | str, status: str) -> RunRecord:
-        """Read a stored record, of this version or an older one."""
-        once = json.loads(fixed)
-        version = once.get("schemaVersion")
+    def decode(
+        cls,
+        fixed: bytes,
+        state: bytes,
+        status: str,
+        *,
+        calls: Sequence[bytes] = (),
+        results: Mapping[int, bytes] | None = None,
+        flushed: int | None = None,
+        abort: bytes | None = None,
+    ) -> RunRecord:
+        """Read a stored record, of this version or an older one.
+
+        `calls`: the calls of the open turn, as `encode` writes each. `results`: by the index of their calls, the tool
+        result messages of those that have ended; empty bytes where the message is among the run's. `flushed`: how many
+        of them are. Raises UnsupportedSchemaVersionError.
+        """
+        version, run_id = _version(fixed)
         if type(version) is not int or version < 1:
             raise UnsupportedSchemaVersionError(
-                f"run {once.get('id')} has the schemaVersion {version!r}, which no agentkit has written "
+                f"run {run_id} has the schemaVersion {version!r}, which no agentkit has written "
                 "(the record is untouched)"
             )
         if version > SCHEMA_VERSION:
             raise UnsupportedSchemaVersionError(
-                f"run {once.get('id')} has schemaVersion {version}, this agentkit reads up to {SCHEMA_VERSION}: "
+                f"run {run_id} has schemaVersion {version}, this agentkit reads up to {SCHEMA_VERSION}: "
                 "upgrade this process (the record is untouched)"
             )
-        now = json.loads(state)
-        values: dict[str, Any] = {name: once[key] for key, name in _FIXED.items() if key in once}
-        values.update({name: now[key] for key, name in _STATE.items() if key in now})
-        values["calls"] = tuple(_decode_call(call) for call in now.get("calls", ()))
-        values["steps"] = tuple(Step(*step) for step in now.get("steps", ()))
-        for name in ("steers", "follow_ups"):
-            values[name] = tuple(values.get(name, ()))
-        return cls(**values, status=Status(status))
+        once = decode(fixed, _Fixed)
+        now = decode(state, _State) if version > 1 else _read_v1(state)
+        values: dict[str, Any] = {name: getattr(once, name) for name in _FIXED}
+        values.update({name: getattr(now, name) for name in _STATE})
+        if flushed is not None and version > 1:
+            values["messages"] += flushed - now.flushed
+            values["flushed"] = flushed
+        values["calls"] = now.calls if version == 1 else _read_calls(calls, results or {})
+        values["abort"] = decode(abort, AbortRequest) if abort is not None else now.abort
+        return cls(**values, status=Status(status), schema_version=version)
 
 
-_FIXED = {
-    "id": "id",
-    "agent": "agent",
-    "model": "model",
-    "metadata": "metadata",
-    "limits": "limits",
-    "createdAt": "created_at",
-    "parent": "parent",
-    "owner": "owner",
-    "schemaVersion": "schema_version",
-}
-_STATE = {
-    "updatedAt": "updated_at",
-    "endedAt": "ended_at",
-    "turn": "turn",
-    "usage": "usage",
-    "error": "error",
-    "messages": "messages",
-    "turnFrom": "turn_from",
-    "flushed": "flushed",
-    "nextStep": "next_step",
-    "steers": "steers",
-    "followUps": "follow_ups",
-    "abort": "abort",
-    "activeMs": "active_ms",
-    "activeSince": "active_since",
-}
-_CALL = {
-    "id": "id",
-    "name": "name",
-    "args": "args",
-    "state": "state",
-    "item": "item",
-    "onExpire": "on_expire",
-    "answer": "answer",
-    "started": "started",
-    "child": "child",
-    "childPending": "child_pending",
-    "result": "result",
-}
+class _Fixed(Wire):
+    id: str
+    agent: str
+    model: str
+    metadata: Json
+    limits: Json
+    created_at: int
+    schema_version: int
+    parent: ParentCall | None = None
+    owner: str | None = None
 
 
-def _encode_step(step: Step) -> list[Any]:
-    first = [step.number, step.kind, step.call]
-    return first if step.at is None else [*first, step.at, step.choice, step.tries, step.since]
+class _State(Wire):
+    """Defaults are left out, so that most states are short. `calls` and `abort` are of schemaVersion 1."""
+
+    updated_at: int = 0
+    ended_at: int | None = None
+    turn: int = 0
+    usage: Usage | None = None
+    error: RunError | None = None
+    messages: int = 0
+    turn_from: int = 0
+    flushed: int = 0
+    steps: tuple[Step, ...] = ()
+    next_step: int = 1
+    steers: tuple[QueuedMessage, ...] = ()
+    follow_ups: tuple[QueuedMessage, ...] = ()
+    active_ms: int = 0
+    active_since: int | None = None
+    calls: tuple[Call, ...] = ()
+    abort: AbortRequest | None = None
 
 
-def _encode_call(call: Call) -> Json:
-    values = {key: getattr(call, name) for key, name in _CALL.items()}
-    return {key: value for key, value in values.items() if value not in (None, ()) and (key != "started" or value)}
+_FIXED = ("id", "agent", "model", "metadata", "limits", "created_at", "parent", "owner")
+_STATE = tuple(name for name in _State.__struct_fields__ if name not in ("calls", "abort"))
 
 
-def _decode_call(stored: Json) -> Call:
-    values = {name: stored[key] for key, name in _CALL.items() if key in stored}
-    values["child_pending"] = tuple(values.get("child_pending", ()))
-    return Call(**values)
+class _Version(msgspec.Struct, rename="camel"):
+    id: Any = None
+    schema_version: Any = None
 
 
-def dumps(value: Any) -> str:
-    """Compact JSON, the only form in which agentkit writes."""
-    text = _encoder.encode(value)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # half a surrogate pair, which JSON can say and UTF-8 cannot
-            return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text
+def _version(fixed: bytes) -> tuple[Any, Any]:
+    head = decode(fixed, _Version)
+    return head.schema_version, head.id
 
 
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def _read_calls(calls: Sequence[bytes], results: Mapping[int, bytes]) -> tuple[Call, ...]:
+    read = [decode(call, Call) for call in calls]
+    for index, message in results.items():
+        if index < len(read):
+            done = decode(message, ToolResultMessage) if message else None
+            read[index] = msgspec.structs.replace(read[index], state="done", result=done)
+    return tuple(read)
+
+
+def _read_v1(state: bytes) -> _State:
+    """Read a state of schemaVersion 1: the calls stand in it, and a result has not the form of a message yet."""
+    now: Json = decode(state, Json)
+    for call in now.get("calls", ()):
+        if "result" in call:
+            call["result"] = {
+                "role": "toolResult",
+                "toolCallId": call["id"],
+                "toolName": call["name"],
+                "timestamp": now.get("updatedAt", 0),
+                **call["result"],
+            }
+    return msgspec.convert(now, _State)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,15 +367,15 @@ class Lease:
 class RunState:
     """What the store knows of a run at one moment.
 
-    `version` changes with every change of the record or of who holds its steps. `turn`: the messages of
-    the open turn, or the whole conversation in the state that a claimed model step gets. `claimed`: open
-    steps that a worker has begun, now or before. `live`: those whose lease still runs, and until when (ms).
+    `version` changes with every change of the record or of who holds its steps. `messages`: the whole conversation in
+    the state that a claimed model step gets, else empty. `claimed`: open steps that a worker has begun, now or before.
+    `live`: those whose lease still runs, and until when (ms).
     """
 
     record: RunRecord
     version: int
     last_seq: int
-    turn: tuple[Message, ...] = ()
+    messages: tuple[Message, ...] = ()
     claimed: frozenset[int] = frozenset()
     live: Mapping[int, int] = field(default_factory=dict)
 
@@ -319,8 +390,8 @@ class Resolution:
 
     decision_id: str
     tool_call_id: str
-    outcome: str
-    answer: Json | None
+    outcome: Outcome
+    answer: ItemAnswer | None
     event: int
     decided_at: int | None = None
     decided_by: str | None = None
@@ -328,9 +399,10 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a transition wants to become true, in one atomic act."""
+    """What a transition wants to become true, in one atomic act. `before`: the record that it was computed from."""
 
     record: RunRecord
+    before: RunRecord | None = None
     messages: tuple[Message, ...] = ()
     events: tuple[Event, ...] = ()
     opened: tuple[Step, ...] = ()
@@ -343,7 +415,7 @@ class Change:
     on_first_claim: Mapping[int, tuple[Event, ...]] = field(default_factory=dict)
     """By step: events that the store appends when that step is claimed for the first time."""
 
-    def with_events(self, events: tuple[Event, ...]) -> Change:
+    def with_events(self, events: Sequence[Event]) -> Change:
         """The same change with `events` before its own."""
         moved = tuple(replace(r, event=r.event + len(events)) for r in self.resolutions)
-        return replace(self, events=events + self.events, resolutions=moved)
+        return replace(self, events=(*events, *self.events), resolutions=moved)

@@ -7,7 +7,7 @@ from typing import Any
 
 from agentkit.core import strictjson
 from agentkit.core.messages import Json
-from agentkit.core.record import dumps
+from agentkit.core.struct import encode
 from agentkit.errors import InvalidRequestError
 
 __all__ = ["MAX_EXTENSION_SECONDS", "check_extension", "check_limits", "check_metadata"]
@@ -23,13 +23,13 @@ def check_metadata(metadata: Any) -> Json:
     if not isinstance(metadata, dict):
         raise InvalidRequestError("metadata must be a JSON object")
     try:
-        size = len(dumps(metadata).encode())
-        strictjson.check(metadata)
-    except (TypeError, ValueError, RecursionError) as error:
+        kept: Json = strictjson.plain(metadata)
+    except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"metadata must be a JSON object: {error}") from error
+    size = len(encode(kept))
     if size > MAX_METADATA_BYTES:
         raise InvalidRequestError(f"metadata has {size} bytes, over {MAX_METADATA_BYTES}")
-    return metadata
+    return kept
 
 
 _LIMITS: Mapping[str, type[Any]] = {"maxTurns": int, "maxTokens": int, "maxCost": float, "timeout": float}

@@ -3,76 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated, cast
 
-from agentkit.core.messages import Json, Message, Usage
+import msgspec
+
+from agentkit.core.messages import Json, Message
 from agentkit.core.record import TERMINAL, RunState, Status
+from agentkit.core.struct import Wire, to_json
 
 __all__ = ["Run"]
 
+# What Python users are given are the wire's dictionaries; the OpenAPI document names the structures they have.
+_Messages = Annotated[list[Json], msgspec.Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/Message"}})]
+_Items = Annotated[list[Json], msgspec.Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/PendingItem"}})]
+_Usage = Annotated[Json, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/Usage"})]
+_Error = Annotated[Json, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/RunError"})]
 
-@dataclass(frozen=True, slots=True)
-class Run:
+
+class Run(Wire, frozen=True, kw_only=True):
     """A run at one moment. Times are milliseconds since the Unix epoch; `messages` is None in listings."""
 
     id: str
     agent: str
     status: str
     model: str
-    messages: list[Message] | None
-    pending: list[Json]
+    parent_run_id: str | None = None
+    owner: str | None = None
+    messages: _Messages | None = None
+    pending: _Items
     turn: int
-    usage: Usage
-    error: Json | None
+    usage: _Usage
+    error: _Error | None = None
     metadata: Json
     created_at: int
     updated_at: int
-    ended_at: int | None
+    ended_at: int | None = None
     last_seq: int
     schema_version: int
-    parent_run_id: str | None = None
-    owner: str | None = None
 
     @classmethod
     def of(cls, state: RunState, messages: Sequence[Message] | None) -> Run:
+        """Show a run as its state and its messages have it; `messages` is None for a listing."""
         record = state.record
         return cls(
             id=record.id,
             agent=record.agent,
             status=str(record.status),
             model=record.model,
-            messages=None if messages is None else list(messages),
-            pending=record.pending,
+            parent_run_id=record.parent.run_id if record.parent else None,
+            owner=record.owner,
+            messages=None if messages is None else to_json(messages),
+            pending=to_json(record.pending),
             turn=record.turn,
-            usage=record.usage,
-            error=record.error,
+            usage=to_json(record.usage),
+            error=to_json(record.error),
             metadata=record.metadata,
             created_at=record.created_at,
             updated_at=record.updated_at,
             ended_at=record.ended_at,
             last_seq=state.last_seq,
             schema_version=record.schema_version,
-            parent_run_id=record.parent["runId"] if record.parent else None,
-            owner=record.owner,
         )
 
     @property
     def ended(self) -> bool:
+        """Whether the run has ended, which is final."""
         return Status(self.status) in TERMINAL
 
     def to_json(self) -> Json:
-        """The run as the protocol writes it."""
-        body: Json = {"id": self.id, "agent": self.agent, "status": self.status, "model": self.model}
-        if self.parent_run_id is not None:
-            body["parentRunId"] = self.parent_run_id
-        if self.owner is not None:
-            body["owner"] = self.owner
-        if self.messages is not None:
-            body["messages"] = self.messages
-        body |= {"pending": self.pending, "turn": self.turn, "usage": self.usage}
-        if self.error is not None:
-            body["error"] = self.error
-        body |= {"metadata": self.metadata, "createdAt": self.created_at, "updatedAt": self.updated_at}
-        if self.ended_at is not None:
-            body["endedAt"] = self.ended_at
-        return body | {"lastSeq": self.last_seq, "schemaVersion": self.schema_version}
+        """Turn the run into the object that it is on the wire."""
+        return cast(Json, to_json(self))

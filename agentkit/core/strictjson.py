@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "check", "loads"]
+__all__ = ["MAX_DEPTH", "check", "loads", "plain"]
 
 MAX_DEPTH = 100
 """How deep JSON may nest: far below what Python, Lua and JSON libraries of clients can take."""
@@ -32,6 +32,17 @@ def loads(text: str, *, unique: bool = False) -> Any:
     if "\\u" in text or text.count("[") + text.count("{") > MAX_DEPTH:
         check(value)
     return value
+
+
+def plain(value: Any) -> Any:
+    """Copy a Python value through JSON: what comes back can be stored and shown, and nobody else holds it.
+
+    Raises TypeError or ValueError that says why it cannot be written as JSON.
+    """
+    try:
+        return loads(json.dumps(value, allow_nan=False))
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
 
 
 def check(value: Any) -> None:

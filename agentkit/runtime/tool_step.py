@@ -16,7 +16,7 @@ from agentkit.core import strictjson
 from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json
-from agentkit.core.record import Call, Change, RunState, dumps
+from agentkit.core.record import Call, Change, RunState
 from agentkit.errors import LeaseLostError
 from agentkit.loop import ask_client, delegate, doubt, fail, finish_tool, park
 from agentkit.runtime.deadlines import TIME_IS_OVER

@@ -15,7 +15,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from agentkit.core.messages import Json
-from agentkit.core.record import dumps
+from agentkit.core.struct import dumps
 from agentkit.errors import (
     AgentKitError,
     SchemaProblem,

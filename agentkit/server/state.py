@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from flask import Response, current_app
 
-from agentkit.core.record import dumps
+from agentkit.core.struct import dumps
 from agentkit.kit import AgentKit
 from agentkit.settings import Settings
 

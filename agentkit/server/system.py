@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response
 
-from agentkit.core.record import dumps
+from agentkit.core.struct import dumps
 from agentkit.errors import StoreUnavailableError
 from agentkit.server.openapi import document
 from agentkit.server.state import json_response, package_version, state

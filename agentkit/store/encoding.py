@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from agentkit.core.events import Event
-from agentkit.core.record import Change, RunRecord, RunState, dumps
+from agentkit.core.record import Change, RunRecord, RunState
 from agentkit.store.protocol import StoredResolution
 
 __all__ = ["EncodedChange", "decode_resolution", "decode_state", "encode_change", "lines"]

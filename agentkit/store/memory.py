@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Message
-from agentkit.core.record import Change, Lease, RunRecord, RunState, dumps
+from agentkit.core.record import Change, Lease, RunRecord, RunState
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,

@@ -17,7 +17,7 @@ import redis.exceptions
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import Message
-from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunState, dumps
+from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunState
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentkit import tool
-from agentkit.core.record import dumps
+from agentkit.core.struct import dumps
 from agentkit.errors import StoreUnavailableError
 from agentkit.runs import RunHandle
 from agentkit.runtime.follow import Wakeup, follow, follow_together

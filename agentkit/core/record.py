@@ -14,7 +14,7 @@ true, whole or not at all. Nothing here does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -23,7 +23,7 @@ import msgspec
 
 from agentkit.core.events import Event, Outcome, PendingItem, RunError
 from agentkit.core.messages import Json, Message, ToolResultMessage, Usage
-from agentkit.core.struct import Wire, decode, encode
+from agentkit.core.struct import Value, decode, encode
 from agentkit.errors import UnsupportedSchemaVersionError
 
 __all__ = [
@@ -93,13 +93,13 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     since: int | None = None
 
 
-class Rejection(Wire, frozen=True):
+class Rejection(Value, frozen=True):
     """Why a person does not let a tool execute."""
 
     reason: str
 
 
-class ClientResult(Wire, frozen=True):
+class ClientResult(Value, frozen=True):
     """The result that a client gives for a tool that it executed."""
 
     content: list[Any]
@@ -107,14 +107,14 @@ class ClientResult(Wire, frozen=True):
     details: Any = None
 
 
-class Verdict(Wire, frozen=True):
+class Verdict(Value, frozen=True):
     """What a person says of a tool call in doubt."""
 
     verdict: Literal["retry", "done", "failed"]
     result: str | None = None
 
 
-class ItemAnswer(Wire, frozen=True):
+class ItemAnswer(Value, frozen=True):
     """What came of a call's pending item: one of the four, `verdict` also beside the `decision` that came before it.
 
     `input`: the arguments as they were edited.
@@ -127,7 +127,7 @@ class ItemAnswer(Wire, frozen=True):
     input: Json | None = None
 
 
-class Call(Wire, frozen=True):
+class Call(Value, frozen=True):
     """A tool call of the open turn.
 
     ready: to be executed. pending: waits for an answer to `item`. answered: has its `answer`, and waits
@@ -152,7 +152,7 @@ class Call(Wire, frozen=True):
     """Held until the calls before it have their messages too."""
 
 
-class ParentCall(Wire, frozen=True):
+class ParentCall(Value, frozen=True):
     """The call of another run that a sub-agent's run answers; `depth` counts from 1."""
 
     run_id: str
@@ -160,13 +160,13 @@ class ParentCall(Wire, frozen=True):
     depth: int
 
 
-class QueuedMessage(Wire, frozen=True):
+class QueuedMessage(Value, frozen=True):
     """The content of a user message that waits for its turn."""
 
     content: Any
 
 
-class AbortRequest(Wire, frozen=True):
+class AbortRequest(Value, frozen=True):
     """Somebody wants the run to end; whoever holds a step ends it."""
 
     reason: str | None = None
@@ -250,14 +250,17 @@ class RunRecord:
         *,
         calls: Sequence[bytes] = (),
         results: Mapping[int, bytes] | None = None,
+        open_steps: Collection[int] | None = None,
         flushed: int | None = None,
+        updated_at: int | None = None,
         abort: bytes | None = None,
     ) -> RunRecord:
         """Read a stored record, of this version or an older one.
 
-        `calls`: the calls of the open turn, as `encode` writes each. `results`: by the index of their calls, the tool
-        result messages of those that have ended; empty bytes where the message is among the run's. `flushed`: how many
-        of them are. Raises UnsupportedSchemaVersionError.
+        What has changed since `state` was written stands beside it: `calls`, those of the open turn; `results`, by the
+        index of their calls, the tool result messages of those that have ended, empty where the message is among the
+        run's; `flushed`, how many are; `open_steps`, the steps that are still open; `updated_at`; `abort`.
+        Raises UnsupportedSchemaVersionError.
         """
         version, run_id = _version(fixed)
         if type(version) is not int or version < 1:
@@ -274,15 +277,22 @@ class RunRecord:
         now = decode(state, _State) if version > 1 else _read_v1(state)
         values: dict[str, Any] = {name: getattr(once, name) for name in _FIXED}
         values.update({name: getattr(now, name) for name in _STATE})
-        if flushed is not None and version > 1:
-            values["messages"] += flushed - now.flushed
-            values["flushed"] = flushed
-        values["calls"] = now.calls if version == 1 else _read_calls(calls, results or {})
+        values["usage"] = now.usage or Usage.of()
+        if version > 1:
+            values["calls"] = _read_calls(calls, results or {}, flushed or 0)
+            if flushed is not None:
+                values["messages"] += flushed - now.flushed
+                values["flushed"] = flushed
+            if open_steps is not None:
+                values["steps"] = tuple(step for step in now.steps if step.number in open_steps)
+            values["updated_at"] = max(now.updated_at, updated_at or 0)
+        else:
+            values["calls"] = now.calls
         values["abort"] = decode(abort, AbortRequest) if abort is not None else now.abort
         return cls(**values, status=Status(status), schema_version=version)
 
 
-class _Fixed(Wire):
+class _Fixed(Value, frozen=True):
     id: str
     agent: str
     model: str
@@ -294,7 +304,7 @@ class _Fixed(Wire):
     owner: str | None = None
 
 
-class _State(Wire):
+class _State(Value, frozen=True):
     """Defaults are left out, so that most states are short. `calls` and `abort` are of schemaVersion 1."""
 
     updated_at: int = 0
@@ -329,11 +339,11 @@ def _version(fixed: bytes) -> tuple[Any, Any]:
     return head.schema_version, head.id
 
 
-def _read_calls(calls: Sequence[bytes], results: Mapping[int, bytes]) -> tuple[Call, ...]:
+def _read_calls(calls: Sequence[bytes], results: Mapping[int, bytes], flushed: int) -> tuple[Call, ...]:
     read = [decode(call, Call) for call in calls]
     for index, message in results.items():
         if index < len(read):
-            done = decode(message, ToolResultMessage) if message else None
+            done = decode(message, ToolResultMessage) if message and index >= flushed else None
             read[index] = msgspec.structs.replace(read[index], state="done", result=done)
     return tuple(read)
 

@@ -7,9 +7,9 @@ from typing import Annotated, cast
 
 import msgspec
 
-from agentkit.core.messages import Json, Message
+from agentkit.core.messages import Json
 from agentkit.core.record import TERMINAL, RunState, Status
-from agentkit.core.struct import Wire, to_json
+from agentkit.core.struct import Value, to_json
 
 __all__ = ["Run"]
 
@@ -20,7 +20,7 @@ _Usage = Annotated[Json, msgspec.Meta(extra_json_schema={"$ref": "#/components/s
 _Error = Annotated[Json, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/RunError"})]
 
 
-class Run(Wire, frozen=True, kw_only=True):
+class Run(Value, frozen=True, kw_only=True):
     """A run at one moment. Times are milliseconds since the Unix epoch; `messages` is None in listings."""
 
     id: str
@@ -42,7 +42,7 @@ class Run(Wire, frozen=True, kw_only=True):
     schema_version: int
 
     @classmethod
-    def of(cls, state: RunState, messages: Sequence[Message] | None) -> Run:
+    def of(cls, state: RunState, messages: Sequence[Json] | None) -> Run:
         """Show a run as its state and its messages have it; `messages` is None for a listing."""
         record = state.record
         return cls(
@@ -52,7 +52,7 @@ class Run(Wire, frozen=True, kw_only=True):
             model=record.model,
             parent_run_id=record.parent.run_id if record.parent else None,
             owner=record.owner,
-            messages=None if messages is None else to_json(messages),
+            messages=None if messages is None else list(messages),
             pending=to_json(record.pending),
             turn=record.turn,
             usage=to_json(record.usage),

@@ -17,7 +17,7 @@ import msgspec
 
 from agentkit.errors import InvalidRequestError
 
-__all__ = ["Json", "Wire", "check", "decode", "dumps", "encode", "to_json"]
+__all__ = ["Json", "Value", "Wire", "check", "decode", "dumps", "encode", "to_json"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,10 @@ Json = dict[str, Any]
 
 class Wire(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """A structure with a shape on the wire."""
+
+
+class Value(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True, frozen=True):
+    """A structure with a shape on the wire, or in the store, that never changes once it is made."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -5,96 +5,215 @@ Stores keep bytes, also the one in memory, so that every test exercises this.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agentkit.core.events import Event
-from agentkit.core.record import Change, RunRecord, RunState
+import msgspec
+
+from agentkit.core.events import Event, Outcome
+from agentkit.core.messages import Message
+from agentkit.core.record import SCHEMA_VERSION, Call, Change, ItemAnswer, Resolution, RunRecord, RunState
+from agentkit.core.struct import decode, encode
 from agentkit.store.protocol import StoredResolution
 
-__all__ = ["EncodedChange", "decode_resolution", "decode_state", "encode_change", "lines"]
+__all__ = [
+    "EncodedChange",
+    "OpenedStep",
+    "decode_call",
+    "decode_resolution",
+    "decode_state",
+    "encode_change",
+    "expand",
+    "lines",
+    "result_events",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedStep:
+    """A step to open. `reads_from`: the first message that it reads. `due`: when it may be claimed (ms), 0 for at once.
+
+    `call`: the index of its tool call, None for a model step. `first_claim`: events that its first claim appends.
+    """
+
+    number: int
+    reads_from: int
+    due: int
+    call: int | None
+    first_claim: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedChange:
-    """A change as text. `opened`: (step, first message that it reads, when it is due, events of its first claim)."""
+    """A change as bytes. `fixed` is empty where it is stored already."""
 
-    fixed: str
-    state: str
+    fixed: bytes
+    state: bytes
     status: str
     turn_from: int
+    flushed: int
     ended: bool
-    messages: list[str]
-    events: list[str]
-    on_claim: str
-    opened: list[tuple[int, int, int, str]]
+    messages: list[bytes]
+    events: list[bytes]
+    on_claim: bytes
+    opened: list[OpenedStep]
     closed: tuple[int, ...]
-    resolutions: list[tuple[str, str, int, str]]
+    resolutions: list[tuple[str, str, int, bytes]]
     """(decision id, tool call id, index among the events, JSON)"""
+    dropped_calls: int
+    """How many calls, from the first, are to be forgotten before others are written."""
+    calls: list[tuple[int, bytes]]
+    """(index, JSON) of the calls that are new or have changed."""
+    results: list[tuple[int, bytes]]
+    """(index, JSON) of the tool result messages of calls that have ended; empty where the message is in the list."""
 
 
-def lines(events: Iterable[Event]) -> str:
-    """Events, one JSON a line: JSON text holds no line feed."""
-    return "\n".join(dumps(event) for event in events)
+def lines(events: Iterable[Event]) -> bytes:
+    """Write events, one JSON a line: JSON text holds no line feed."""
+    return b"\n".join(encode(event) for event in events)
 
 
-def encode_change(change: Change, *, new: bool = False) -> EncodedChange:
-    record = change.record
+def encode_change(change: Change) -> EncodedChange:
+    """Write a change down; of its calls, those that differ from the ones it was computed from."""
+    record, before = change.record, change.before
+    current = before is not None and before.schema_version == SCHEMA_VERSION
+    known = before.calls if current and before is not None else ()
+    dropped, calls, results = _changed_calls(known, record.calls)
     return EncodedChange(
-        fixed=record.encode_fixed() if new else "",
+        fixed=b"" if current else record.encode_fixed(),
         state=record.encode_state(),
         status=str(record.status),
         turn_from=record.turn_from,
+        flushed=record.flushed,
         ended=record.terminal,
-        messages=[dumps(message) for message in change.messages],
-        events=[dumps(event) for event in change.events],
+        messages=[encode(message) for message in change.messages],
+        events=[encode(event) for event in change.events],
         on_claim=lines(change.on_claim),
         opened=[
-            (
+            OpenedStep(
                 step.number,
                 0 if step.kind == "model" else record.turn_from,
                 step.at or 0,
+                step.call,
                 lines(change.on_first_claim.get(step.number, ())),
             )
             for step in change.opened
         ],
         closed=change.closed,
-        resolutions=[
-            (
-                r.decision_id,
-                r.tool_call_id,
-                r.event,
-                dumps([r.tool_call_id, r.outcome, r.answer, r.decided_at, r.decided_by]),
-            )
-            for r in change.resolutions
-        ],
+        resolutions=[_encode_resolution(resolution) for resolution in change.resolutions],
+        dropped_calls=dropped,
+        calls=calls,
+        results=results,
     )
 
 
-def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes]) -> RunState:
-    """A run's state from the fields of its hash (store/scripts/common.lua) and the messages read with it."""
-    record = RunRecord.decode(fields[b"fixed"], fields[b"state"], fields[b"status"].decode())
+def _changed_calls(
+    before: Sequence[Call], after: Sequence[Call]
+) -> tuple[int, list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+    """Compare the calls of a turn: how many to drop, which to write, and the results of which."""
+    dropped = len(before) if len(after) < len(before) else 0
+    calls: list[tuple[int, bytes]] = []
+    results: list[tuple[int, bytes]] = []
+    for index, call in enumerate(after):
+        if not dropped and index < len(before) and before[index] is call:
+            continue
+        calls.append((index, encode(msgspec.structs.replace(call, result=None) if call.result else call)))
+        if call.state == "done":
+            results.append((index, encode(call.result) if call.result else b""))
+    return dropped, calls, results
+
+
+def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes] = ()) -> RunState:
+    """Read a run's state from the fields of its hash (store/scripts/common.lua) and the messages read with it."""
     claimed: set[int] = set()
     live: dict[int, int] = {}
+    opened: set[int] = set()
+    calls: dict[int, bytes] = {}
+    results: dict[int, bytes] = {}
     for key, value in fields.items():
-        if key.startswith(b"s:"):
-            token, until, attempt, *_ = value.split(b" ")
-            if int(attempt):
-                claimed.add(int(key[2:]))
-            if int(until) > now and token != b"0":
-                live[int(key[2:])] = int(until)
+        if key[1:2] != b":":
+            continue
+        match key[:1]:
+            case b"s":
+                number = int(key[2:])
+                token, until, attempt, *_ = value.split(b" ")
+                opened.add(number)
+                if int(attempt):
+                    claimed.add(number)
+                if int(until) > now and token != b"0":
+                    live[number] = int(until)
+            case b"k":
+                calls[int(key[2:])] = value
+            case b"r":
+                results[int(key[2:])] = value
+    record = RunRecord.decode(
+        fields[b"fixed"],
+        fields[b"state"],
+        fields[b"status"].decode(),
+        calls=[calls[index] for index in range(len(calls))] if 0 in calls else (),
+        results=results,
+        open_steps=opened,
+        flushed=_int(fields.get(b"fl")),
+        updated_at=_int(fields.get(b"up")),
+        abort=fields.get(b"abort"),
+    )
     return RunState(
         record=record,
         version=int(fields[b"v"]),
         last_seq=int(fields[b"seq"]),
-        turn=tuple(json.loads(message) for message in messages),
+        messages=tuple(decode(message, Message) for message in messages),
         claimed=frozenset(claimed),
         live=live,
     )
 
 
+def decode_call(fields: Mapping[bytes, bytes], index: int) -> Call:
+    """Read one call of the open turn from the fields of its run's hash."""
+    return decode(fields[b"k:%d" % index], Call)
+
+
+def _int(value: bytes | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _encode_resolution(resolution: Resolution) -> tuple[str, str, int, bytes]:
+    stored = _StoredResolution(
+        resolution.tool_call_id, resolution.outcome, resolution.answer, resolution.decided_at, resolution.decided_by
+    )
+    return resolution.decision_id, resolution.tool_call_id, resolution.event, encode(stored)
+
+
+class _StoredResolution(msgspec.Struct, array_like=True):
+    tool_call_id: str
+    outcome: Outcome
+    answer: ItemAnswer | None
+    decided_at: int | None = None  # at first nothing came after the answer
+    decided_by: str | None = None
+
+
 def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
+    """Read how an item was answered: the seq of its event, a space, and JSON."""
     seq, _, text = stored.partition(b" ")
-    tool_call_id, outcome, answer, *who_and_when = json.loads(text)  # at first nothing came after the answer
-    return StoredResolution(decision_id, tool_call_id, outcome, answer, int(seq), *who_and_when)
+    read = decode(text, _StoredResolution)
+    return StoredResolution(
+        decision_id, read.tool_call_id, read.outcome, read.answer, int(seq), read.decided_at, read.decided_by
+    )
+
+
+# -- references of events to messages (agentkit.core.events.stored_at)
+
+_REFERENCE = re.compile(rb"\x01(\d+) (\d+)\x01")
+
+
+def expand(event: bytes, messages: Callable[[int, int], Iterable[bytes]]) -> bytes:
+    """Put messages in place of an event's references to them. `messages(first, count)` reads them from the list."""
+    if b"\x01" not in event:
+        return event
+    return _REFERENCE.sub(lambda found: b",".join(messages(int(found[1]), int(found[2]))), event)
+
+
+def result_events(message: int) -> list[bytes]:
+    """Write the events of a tool result that becomes message number `message` of its run."""
+    reference = b"\x01%d 1\x01" % message
+    return [b'{"type":"message_start","message":%b}' % reference, b'{"type":"message_end","message":%b}' % reference]

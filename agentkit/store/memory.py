@@ -1,33 +1,36 @@
-"""The store in memory: for scripts and tests in one process. It keeps encoded bytes, so that nothing that
-works here fails on Redis for want of a codec, and nobody can change a stored value by holding on to it.
+"""The store in memory: for scripts and tests in one process.
+
+It keeps encoded bytes, so that nothing that works here fails on Redis for want of a codec, and nobody can change a
+stored value by holding on to it.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from agentkit.core.events import Event
+from agentkit.core.events import Event, ToolExecutionEnd
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import Message
-from agentkit.core.record import Change, Lease, RunRecord, RunState
+from agentkit.core.messages import Json, Message, ToolResultMessage
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Call, Change, Lease, RunRecord, RunState
+from agentkit.core.struct import decode, encode
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
     UnsupportedSchemaVersionError,
-    VersionConflictError,
 )
-from agentkit.store.encoding import decode_resolution, encode_change
+from agentkit.store.encoding import decode_resolution, encode_change, expand, result_events
 from agentkit.store.protocol import (
     Claim,
     Commit,
+    Conflict,
     DueRun,
     EventPage,
     Health,
+    LeaseStatus,
     Push,
     StoredEvent,
     StoredResolution,
@@ -44,7 +47,8 @@ _UNTOUCHED = "="
 @dataclass
 class _Step:
     reads_from: int
-    first_claim: str
+    call: int | None
+    first_claim: bytes
     token: int = 0
     until: int = 0
     attempt: int = 0
@@ -54,33 +58,36 @@ class _Step:
 
 @dataclass
 class _Run:
-    fixed: str
-    state: str = ""
+    fixed: bytes
+    state: bytes = b""
     status: str = ""
-    turn_from: int = 0
     version: int = 0
     seq: int = 0
-    acts: deque[tuple[str, Commit]] = field(default_factory=lambda: deque(maxlen=8))
+    flushed: int = 0
+    updated_at: int = 0
+    abort: bytes | None = None
+    commits: deque[tuple[str, Commit]] = field(default_factory=lambda: deque(maxlen=8))
     tokens: int = 0
-    on_claim: str = ""
+    on_claim: bytes = b""
     expires: int | None = None
     steps: dict[int, _Step] = field(default_factory=dict)
-    messages: list[str] = field(default_factory=list)
+    calls: list[bytes] = field(default_factory=list)
+    results: dict[int, bytes] = field(default_factory=dict)
+    messages: list[bytes] = field(default_factory=list)
     events: deque[StoredEvent] = field(default_factory=deque)
     resolutions: dict[str, bytes] = field(default_factory=dict)
     by_call: dict[str, str] = field(default_factory=dict)
 
 
 class MemorySubscription:
-    def __init__(self, store: MemoryStore, run_id: str) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._run_id = run_id
         self._seen = store.changes
         self._woken = False
 
     def get(self, timeout: float) -> Sequence[StoredEvent] | None:
-        with self._store.news:
-            self._store.news.wait_for(lambda: self._woken or self._store.changes != self._seen, timeout)
+        with self._store.changed:
+            self._store.changed.wait_for(lambda: self._woken or self._store.changes != self._seen, timeout)
             self._woken = False
             if self._store.changes == self._seen:
                 return None
@@ -88,9 +95,9 @@ class MemorySubscription:
             return []
 
     def wake(self) -> None:
-        with self._store.news:
+        with self._store.changed:
             self._woken = True
-            self._store.news.notify_all()
+            self._store.changed.notify_all()
 
     def close(self) -> None:
         """Nothing is held."""
@@ -108,114 +115,178 @@ class MemoryStore:
         self._keys: dict[str, tuple[str, str, int]] = {}
         self._deleted: dict[str, int] = {}
         self._workers: dict[str, int] = {}
-        self.news = threading.Condition(threading.RLock())
+        self.changed = threading.Condition(threading.RLock())
         self.changes = 0
 
     # -- one run
 
-    def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
-        with self.news:
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, request_id: str = "") -> bool:
+        with self.changed:
             known = self._find(change.record.id)
             if known is not None:
-                return _done(known, act) is not None
+                return _answered(known, request_id) is not None
             if self._deleted.get(change.record.id, 0) > now_ms():
                 return False
-            run = self._runs[change.record.id] = _Run(fixed=change.record.encode_fixed())
-            self._write(run, change, act)
+            run = self._runs[change.record.id] = _Run(fixed=b"")
+            self._write(run, change, request_id)
             return True
 
     def commit(
-        self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = (), *, act: str = ""
-    ) -> Commit:
-        with self.news:
+        self,
+        change: Change,
+        version: int,
+        lease: Lease | None = None,
+        pushes: Sequence[Push] = (),
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
+        with self.changed:
             run = self._get(change.record.id)
-            if (done := _done(run, act)) is not None:
+            if (done := _answered(run, request_id)) is not None:
                 return done
             if lease is not None:
                 self._held(lease)
             if run.version != version:
-                raise VersionConflictError
-            return self._write(run, change, act)
+                return Conflict(self._state(run))
+            return self._write(run, change, request_id)
 
-    def _write(self, run: _Run, change: Change, act: str) -> Commit:
+    def _write(self, run: _Run, change: Change, request_id: str) -> Commit:
         encoded = encode_change(change)
         before = run.seq
+        run.fixed = encoded.fixed or run.fixed
         run.messages += encoded.messages
         self._append(run, encoded.events)
-        for number, reads_from, due, first_claim in encoded.opened:
-            run.steps[number] = _Step(reads_from, first_claim, until=due)
+        for step in encoded.opened:
+            run.steps[step.number] = _Step(step.reads_from, step.call, step.first_claim, until=step.due)
         for number in encoded.closed:
             run.steps.pop(number, None)
         for decision_id, tool_call_id, event, text in encoded.resolutions:
-            run.resolutions[decision_id] = f"{before + event + 1} {text}".encode()
+            run.resolutions[decision_id] = b"%d %b" % (before + event + 1, text)
             run.by_call[tool_call_id] = decision_id
-        run.state, run.status, run.turn_from = encoded.state, encoded.status, encoded.turn_from
+        if encoded.dropped_calls:
+            run.calls, run.results = [], {}
+        for index, call in encoded.calls:
+            run.calls[index : index + 1] = [call]
+        run.results.update(encoded.results)
+        run.state, run.status, run.flushed = encoded.state, encoded.status, encoded.flushed
         run.on_claim = encoded.on_claim or run.on_claim
-        run.version += 1
         if encoded.ended:
-            run.on_claim = ""
+            run.on_claim = b""
+            run.abort = None
             run.expires = now_ms() + self._retention_ms
-        self._tell()
+        return self._committed(run, before, request_id)
+
+    def _committed(self, run: _Run, before: int, request_id: str) -> Commit:
+        run.version += 1
+        self._notify()
         commit = Commit(run.version, before + 1, run.seq)
-        run.acts.append((act, commit))
+        run.commits.append((request_id, commit))
         return commit
 
-    def load(self, run_id: str) -> RunState:
-        with self.news:
+    def commit_call(
+        self,
+        lease: Lease,
+        call: int,
+        result: ToolResultMessage,
+        event: ToolExecutionEnd | None,
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
+        with self.changed:
+            run = self._get(lease.run_id)
+            if (done := _answered(run, request_id)) is not None:
+                return done
+            self._held(lease)
+            state = self._state(run)
+            if run.abort is not None or len(run.steps) == 1 or state.record.schema_version != SCHEMA_VERSION:
+                return Conflict(state)
+            before = run.seq
+            del run.steps[lease.step]
+            run.results[call] = encode(result)
+            bodies = [] if event is None else [encode(event)]
+            while message := run.results.get(run.flushed):
+                bodies += result_events(len(run.messages))
+                run.messages.append(message)
+                run.results[run.flushed] = b""
+                run.flushed += 1
+            self._append(run, bodies)
+            run.updated_at = now_ms()
+            return self._committed(run, before, request_id)
+
+    def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
+        with self.changed:
             run = self._get(run_id)
-            return self._state(run, run.turn_from)
+            if run.version != version:
+                return False
+            run.abort = encode(request)
+            run.version += 1
+            return True
 
-    def messages(self, run_id: str) -> tuple[RunState, list[Message]]:
-        with self.news:
-            state = self._state(self._get(run_id), 0)
-            return state, list(state.turn)
+    def load(self, run_id: str) -> RunState:
+        with self.changed:
+            return self._state(self._get(run_id))
 
-    def claim(self, run_id: str, step: int, lease_ms: int, *, act: str = "") -> Claim | None:
-        with self.news:
+    def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
+        with self.changed:
+            run = self._get(run_id)
+            return self._state(run), [decode(message, Json) for message in run.messages]
+
+    def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
+        with self.changed:
             run = self._get(run_id)
             found = run.steps.get(step)
             now = now_ms()
-            if found is not None and act and found.claim == act:
-                return Claim(Lease(run_id, step, found.token, found.attempt), self._state(run, found.reads_from))
+            if found is not None and request_id and found.claim == request_id:
+                return self._claim(run, Lease(run_id, step, found.token, found.attempt), found)
             if found is None or found.until > now:
                 return None
-            RunRecord.decode(run.fixed, run.state, run.status)  # a record that cannot be read stays untouched
+            self._state(run)  # a record that cannot be read stays untouched
             run.tokens += 1
             found.attempt += found.claim != _UNTOUCHED
-            found.token, found.until, found.flush, found.claim = run.tokens, now + lease_ms, 0, act
-            self._append(run, [line for text in (run.on_claim, found.first_claim) if text for line in text.split("\n")])
-            run.on_claim = found.first_claim = ""
+            found.token, found.until, found.flush, found.claim = run.tokens, now + lease_ms, 0, request_id
+            self._append(
+                run, [line for text in (run.on_claim, found.first_claim) if text for line in text.split(b"\n")]
+            )
+            run.on_claim = found.first_claim = b""
             if run.status == "queued":
                 run.status = "running"
             run.version += 1
-            self._tell()
-            return Claim(Lease(run_id, step, found.token, found.attempt), self._state(run, found.reads_from))
+            self._notify()
+            return self._claim(run, Lease(run_id, step, found.token, found.attempt), found)
 
-    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> int:
-        with self.news:
+    def _claim(self, run: _Run, lease: Lease, step: _Step) -> Claim:
+        if step.call is None:
+            return Claim(lease, self._state(run, run.messages))
+        call = decode(run.calls[step.call], Call)
+        if len(run.steps) == 1:
+            return Claim(lease, self._state(run), call)
+        return Claim(lease, self._state(run, calls=(), steps={lease.step: step}), call, complete=False)
+
+    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
+        with self.changed:
             run, step = self._held(lease)
             if flush > step.flush:
                 step.flush = flush
-                self._append(run, [dumps(event) for event in events])
-                self._tell()
-            return run.version
+                self._append(run, [encode(event) for event in events])
+                self._notify()
+            return _status(run)
 
-    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
-        versions: list[int | None] = []
-        with self.news:
+    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:
+        statuses: list[LeaseStatus] = []
+        with self.changed:
             for lease in leases:
                 try:
                     run, step = self._held(lease)
                 except (LeaseLostError, RunNotFoundError):
-                    versions.append(None)
+                    statuses.append(LeaseStatus.LOST)
                     continue
                 if step.until:
                     step.until = now_ms() + lease_ms
-                versions.append(run.version if step.until else None)
-        return versions
+                statuses.append(_status(run) if step.until else LeaseStatus.LOST)
+        return statuses
 
     def release(self, lease: Lease, *, untouched: bool = False) -> None:
-        with self.news:
+        with self.changed:
             try:
                 run, step = self._held(lease)
             except (LeaseLostError, RunNotFoundError):
@@ -229,55 +300,56 @@ class MemoryStore:
                 run.version += 1
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
-        with self.news:
+        with self.changed:
             run = self._get(run_id)
             decision_id = decision_id or run.by_call.get(tool_call_id or "", "")
             stored = run.resolutions.get(decision_id)
             return None if stored is None else decode_resolution(decision_id, stored)
 
     def resolutions(self, run_id: str) -> list[StoredResolution]:
-        with self.news:
+        with self.changed:
             run = self._find(run_id)
             stored = run.resolutions.items() if run else ()
             return sorted((decode_resolution(*item) for item in stored), key=lambda found: found.seq)
 
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
-        with self.news:
+        with self.changed:
             run = self._get(run_id)
-            RunRecord.decode(run.fixed, run.state, run.status)
+            self._state(run)
             first = run.events[0].seq if run.events else run.seq + 1
             start = max(0, after + 1 - first)
-            wanted: list[StoredEvent] = []
-            had = 0
+            page: list[StoredEvent] = []
+            read = 0
             for i in range(start, min(start + limit, len(run.events))):
-                had += len(run.events[i].data)
-                if size is not None and had > size and wanted:
+                event = StoredEvent(run.events[i].seq, expand(run.events[i].data, _reader(run)))
+                read += len(event.data)
+                if size is not None and read > size and page:
                     break
-                wanted.append(run.events[i])
-            return EventPage(wanted, first, run.seq, run.status)
+                page.append(event)
+            return EventPage(page, first, run.seq, run.status)
 
     def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
-        return MemorySubscription(self, run_id)
+        return MemorySubscription(self)
 
     def delete(self, run_id: str) -> None:
-        with self.news:
+        with self.changed:
             run = self._get(run_id)
-            RunRecord.decode(run.fixed, run.state, run.status)
+            self._state(run)
             if run.status not in ("completed", "failed", "aborted"):
                 raise RunNotTerminalError
             del self._runs[run_id]
             self._deleted[run_id] = now_ms() + self._retention_ms
             self.unlist(run_id)
-            self._tell()
+            self._notify()
 
     # -- across runs
 
-    def note(self, run_id: str, at: int) -> None:
-        with self.news:
+    def schedule(self, run_id: str, at: int) -> None:
+        with self.changed:
             self._due[run_id] = float(int(min(self._due.get(run_id, at), at)))
 
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
-        with self.news:
+        with self.changed:
             now = now_ms()
             ready = sorted((at, run_id) for run_id, at in self._due.items() if at <= now)[:limit]
             mark = now + hold_ms + 0.5
@@ -285,8 +357,8 @@ class MemoryStore:
                 self._due[run_id] = mark
             return [DueRun(run_id, mark) for _, run_id in ready]
 
-    def settle(self, run: DueRun, at: int | None) -> None:
-        with self.news:
+    def reschedule(self, run: DueRun, at: int | None) -> None:
+        with self.changed:
             if self._due.get(run.run_id) == run.mark:
                 if at is None:
                     del self._due[run.run_id]
@@ -294,47 +366,47 @@ class MemoryStore:
                     self._due[run.run_id] = at
 
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
-        with self.news:
+        with self.changed:
             bound = self._keys.get(key)
             if bound is None or bound[2] <= now_ms():
                 bound = self._keys[key] = (digest, run_id, now_ms() + self._retention_ms)
             return bound[0], bound[1]
 
     def index(self, run_id: str) -> None:
-        with self.news:
+        with self.changed:
             self._listed.add(run_id)
 
     def unlist(self, run_id: str) -> None:
-        with self.news:
+        with self.changed:
             self._listed.discard(run_id)
             self._due.pop(run_id, None)
 
     def listing(self, before: str | None, limit: int) -> list[str]:
-        with self.news:
+        with self.changed:
             return sorted((i for i in self._listed if before is None or i < before), reverse=True)[:limit]
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         found: list[RunState | UnsupportedSchemaVersionError | None] = []
-        with self.news:
+        with self.changed:
             for run in (self._find(run_id) for run_id in run_ids):
                 try:
-                    found.append(None if run is None else self._state(run, len(run.messages)))
+                    found.append(None if run is None else self._state(run))
                 except UnsupportedSchemaVersionError as error:
                     found.append(error)
         return found
 
     # -- the store itself
 
-    def beat(self, worker: str, ttl_ms: int) -> None:
-        with self.news:
+    def heartbeat(self, worker: str, ttl_ms: int) -> None:
+        with self.changed:
             self._workers[worker] = now_ms() + ttl_ms
 
     def workers(self) -> list[str]:
-        with self.news:
+        with self.changed:
             return sorted(worker for worker, until in self._workers.items() if until > now_ms())
 
     def backlog(self) -> tuple[int, int]:
-        with self.news:
+        with self.changed:
             return len(self._due), sum(at <= now_ms() for at in self._due.values())
 
     def check(self) -> Health:
@@ -365,31 +437,56 @@ class MemoryStore:
             raise LeaseLostError
         return run, step
 
-    def _append(self, run: _Run, bodies: Sequence[str]) -> None:
+    def _append(self, run: _Run, bodies: Sequence[bytes]) -> None:
         stamp = now_ms()
         for body in bodies:
             run.seq += 1
-            data = f'{{"seq":{run.seq},"timestamp":{stamp},{body[1:]}'
-            run.events.append(StoredEvent(run.seq, data.encode()))
+            run.events.append(StoredEvent(run.seq, b'{"seq":%d,"timestamp":%d,%b' % (run.seq, stamp, body[1:])))
         while len(run.events) > self._max_events:
             run.events.popleft()
 
-    def _state(self, run: _Run, first: int) -> RunState:
+    def _state(
+        self,
+        run: _Run,
+        messages: Iterable[bytes] = (),
+        *,
+        calls: Sequence[bytes] | None = None,
+        steps: dict[int, _Step] | None = None,
+    ) -> RunState:
         now = now_ms()
+        steps = run.steps if steps is None else steps
         return RunState(
-            record=RunRecord.decode(run.fixed, run.state, run.status),
+            record=RunRecord.decode(
+                run.fixed,
+                run.state,
+                run.status,
+                calls=run.calls if calls is None else calls,
+                results=run.results,
+                open_steps=steps,
+                flushed=run.flushed,
+                updated_at=run.updated_at,
+                abort=run.abort,
+            ),
             version=run.version,
             last_seq=run.seq,
-            turn=tuple(json.loads(message) for message in run.messages[first:]),
-            claimed=frozenset(number for number, step in run.steps.items() if step.attempt),
-            live={number: step.until for number, step in run.steps.items() if step.until > now and step.token},
+            messages=tuple(decode(message, Message) for message in messages),
+            claimed=frozenset(number for number, step in steps.items() if step.attempt),
+            live={number: step.until for number, step in steps.items() if step.until > now and step.token},
         )
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self.changes += 1
-        self.news.notify_all()
+        self.changed.notify_all()
 
 
-def _done(run: _Run, act: str) -> Commit | None:
-    """What a commit of this name brought, if it is among the run's last few."""
-    return next((commit for name, commit in run.acts if act and name == act), None)
+def _answered(run: _Run, request_id: str) -> Commit | None:
+    """Find what a commit of this id brought, if it is among the run's last few."""
+    return next((commit for known, commit in run.commits if request_id and known == request_id), None)
+
+
+def _status(run: _Run) -> LeaseStatus:
+    return LeaseStatus.HELD if run.abort is None else LeaseStatus.ABORT
+
+
+def _reader(run: _Run) -> Callable[[int, int], list[bytes]]:
+    return lambda first, count: run.messages[first : first + count]

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
-from agentkit.core.events import Event
-from agentkit.core.messages import Json, Message
-from agentkit.core.record import Change, Lease, RunState
+from agentkit.core.events import Event, Outcome, ToolExecutionEnd
+from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.record import AbortRequest, Call, Change, ItemAnswer, Lease, RunState
 from agentkit.errors import UnsupportedSchemaVersionError
 
 __all__ = [
     "Claim",
     "Commit",
+    "Conflict",
     "DueRun",
     "EventPage",
     "Health",
+    "LeaseStatus",
     "Push",
     "Store",
     "StoredEvent",
@@ -32,12 +35,29 @@ __all__ = [
 ]
 
 
+class LeaseStatus(Enum):
+    """What a worker learns of a step that it executes whenever it writes or renews."""
+
+    HELD = "held"
+    ABORT = "abort"
+    """It is held, and somebody wants the run to end."""
+    LOST = "lost"
+    """It went to another worker, was given back, or is done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A step lent to a worker until `lease_ms` have passed, and the run as it stands."""
+    """A step lent to a worker until `lease_ms` have passed, and the run as it stands.
+
+    `call` is the tool call that a tool step executes. While other steps of its turn are open, `complete` is False: then
+    `state` has none of the turn's calls and knows of no step but this one, so that claiming one of many calls does not
+    read them all. `Store.commit_call` gives the whole state to the one that ends last.
+    """
 
     lease: Lease
     state: RunState
+    call: Call | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,13 @@ class Commit:
     version: int
     first_seq: int
     last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A change that was computed from another state than the run's present one; nothing has changed."""
+
+    state: RunState
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +115,8 @@ class StoredResolution:
 
     decision_id: str
     tool_call_id: str
-    outcome: str
-    answer: Json | None
+    outcome: Outcome
+    answer: ItemAnswer | None
     seq: int
     decided_at: int | None = None
     decided_by: str | None = None
@@ -97,7 +124,7 @@ class StoredResolution:
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """A run that somebody must look at, held for the taker; `mark` proves it to `settle`."""
+    """A run that is due for a recovery check, held for the taker; `mark` proves it to `reschedule`."""
 
     run_id: str
     mark: float
@@ -111,14 +138,14 @@ class Health:
 
 
 class Subscription(Protocol):
-    """News of one run's log, from the moment it was made."""
+    """The notifications of one run's log, from the moment it was made."""
 
     def get(self, timeout: float) -> Sequence[StoredEvent] | None:
-        """The next events; None after `timeout` seconds without any. An empty sequence: look at the log."""
+        """Wait for the next events; None after `timeout` seconds without any. An empty sequence: read the log."""
         ...
 
     def wake(self) -> None:
-        """Let the `get` that waits, or the next one, return at once, with None where nothing is new. Any thread."""
+        """Let the `get` that waits, or the next one, return at once, with None where there is nothing. Any thread."""
         ...
 
     def close(self) -> None: ...
@@ -127,26 +154,28 @@ class Subscription(Protocol):
 class Store(Protocol):
     """Every method may raise StoreUnavailableError, after which the call may be made again, and StoreError.
 
-    A call that failed may have been done all the same: its reply was lost. `act` names a call for that case:
-    made again under the same name, right after, it answers as the first time and changes nothing.
+    A call that failed may have been done all the same: its reply was lost. `request_id` names a call for that case:
+    made again under the same id, right after, it answers as the first time and changes nothing.
     """
 
     # -- one run: each call is atomic
 
-    def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, request_id: str = "") -> bool:
         """Make a new run; False, and nothing changed, if one of this id is there or was deleted.
 
         `pushes` as in `commit`.
         """
         ...
 
-    def load(self, run_id: str) -> RunState: ...
-
-    def messages(self, run_id: str) -> tuple[RunState, list[Message]]:
-        """The whole conversation, and the state of the same moment."""
+    def load(self, run_id: str) -> RunState:
+        """Read a run without its messages."""
         ...
 
-    def claim(self, run_id: str, step: int, lease_ms: int, *, act: str = "") -> Claim | None:
+    def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
+        """Read the whole conversation, as the wire's objects, and the state of the same moment."""
+        ...
+
+    def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         """Lend `step` to the caller: None if it is not open, or lent to another whose lease still runs.
 
         The first claim after a pause and the first of a step append what the change that opened it left
@@ -154,8 +183,8 @@ class Store(Protocol):
         """
         ...
 
-    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> int:
-        """Append events under a lease; returns the run's version, which tells that something changed.
+    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
+        """Append events under a lease; returns HELD or ABORT.
 
         `flush` counts the caller's appends under this lease from 1: a repeated one changes nothing.
         Raises LeaseLostError, and appends nothing, if the lease is gone.
@@ -163,17 +192,49 @@ class Store(Protocol):
         ...
 
     def commit(
-        self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = (), *, act: str = ""
-    ) -> Commit:
+        self,
+        change: Change,
+        version: int,
+        lease: Lease | None = None,
+        pushes: Sequence[Push] = (),
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
         """Make `change` true if the run still has `version` and the lease, where given, still holds.
 
-        Raises VersionConflictError or LeaseLostError, and changes nothing. The keys of an ended run get a time to live.
-        `pushes` go into their queues in the same act; only a store that shares its server with them gets any.
+        Where the version is another, nothing changes and the present state comes back. Raises LeaseLostError, and
+        changes nothing. The keys of an ended run get a time to live. `pushes` go into their queues in the same act;
+        only a store that shares its server with them gets any.
         """
         ...
 
-    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
-        """Extend leases, in one round trip; for each the run's version, or None where it is gone or was released."""
+    def commit_call(
+        self,
+        lease: Lease,
+        call: int,
+        result: ToolResultMessage,
+        event: ToolExecutionEnd | None,
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
+        """Give call number `call` of the open turn its result, and close the step that `lease` holds.
+
+        It depends on no version, so that calls which end side by side never refuse one another. `event` is appended;
+        the result becomes a message of the run, with its message_start and message_end, as soon as all calls before it
+        have theirs. Where this is the last open step, or somebody wants the run to end, nothing changes and the whole
+        state comes back: what then follows is a transition's to say, by `commit`. Raises LeaseLostError.
+        """
+        ...
+
+    def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
+        """Ask whoever holds a step of the run to end it; False, and nothing changed, if its version is another.
+
+        `append`, `renew`, `commit` and `commit_call` of the holder answer that the run is to be aborted from then on.
+        """
+        ...
+
+    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:
+        """Extend leases, in one round trip."""
         ...
 
     def release(self, lease: Lease, *, untouched: bool = False) -> None:
@@ -184,15 +245,15 @@ class Store(Protocol):
         ...
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
-        """How an item was answered, the last one of a tool call where only that is given."""
+        """Find how an item was answered, the last one of a tool call where only that is given."""
         ...
 
     def resolutions(self, run_id: str) -> list[StoredResolution]:
-        """How the run's items were answered, in the order of their answers; empty for a run that is not there."""
+        """List how the run's items were answered, in the order of their answers; empty for a run that is not there."""
         ...
 
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
-        """Up to `limit` events whose seq is over `after`, oldest first.
+        """Read up to `limit` events whose seq is over `after`, oldest first.
 
         Where `size` is given, up to so many bytes of them, though always one. The page that reaches `last_seq` is
         the last.
@@ -200,28 +261,28 @@ class Store(Protocol):
         ...
 
     def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
-        """News of a run's log; with `stops_only` of its pauses and its end alone, as empty sequences."""
+        """Subscribe to a run's log; with `stops_only` to its pauses and its end alone, as empty sequences."""
         ...
 
     def delete(self, run_id: str) -> None:
         """Forget an ended run, but for its id, which stays taken as long as an ended run is kept.
 
-        Raises RunNotTerminalError for another. Subscribers are told to look.
+        Raises RunNotTerminalError for another. Subscribers are notified.
         """
         ...
 
     # -- across runs: each call is atomic, but no call spans a run and an index
 
-    def note(self, run_id: str, at: int) -> None:
-        """Somebody must look at the run at `at` (ms) or before. Called before the change that makes it so."""
+    def schedule(self, run_id: str, at: int) -> None:
+        """Have the run checked at `at` (ms) or before. Called before the change that makes it so."""
         ...
 
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
         """Take runs whose time has come; nobody else gets them for `hold_ms`."""
         ...
 
-    def settle(self, run: DueRun, at: int | None) -> None:
-        """Look again at `at`, or never (None); nothing if somebody noted the run since it was taken."""
+    def reschedule(self, run: DueRun, at: int | None) -> None:
+        """Check a taken run again at `at`, or never (None); nothing if somebody scheduled it since it was taken."""
         ...
 
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
@@ -237,11 +298,11 @@ class Store(Protocol):
         ...
 
     def listing(self, before: str | None, limit: int) -> list[str]:
-        """Ids of runs, newest first, those older than the id `before`."""
+        """List ids of runs, newest first, those older than the id `before`."""
         ...
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
-        """The states of several runs without their messages; None for each that is gone.
+        """Read several runs without their messages; None for each that is gone.
 
         A record of a newer agentkit does not hide the others: its error stands in its place.
         """
@@ -249,18 +310,18 @@ class Store(Protocol):
 
     # -- the store itself
 
-    def beat(self, worker: str, ttl_ms: int) -> None:
+    def heartbeat(self, worker: str, ttl_ms: int) -> None:
         """Say that a worker is there, for `ttl_ms`."""
         ...
 
     def workers(self) -> list[str]: ...
 
     def backlog(self) -> tuple[int, int]:
-        """How many runs the due index holds, and how many of them are overdue."""
+        """Count the runs that the due index holds, and those of them that are overdue."""
         ...
 
     def check(self) -> Health:
-        """Raises StoreUnavailableError if the store cannot be asked, or takes no writes."""
+        """Check that the store answers and takes writes. Raises StoreUnavailableError if it does not."""
         ...
 
     def close(self) -> None: ...

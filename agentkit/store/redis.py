@@ -1,38 +1,39 @@
 """The store on Redis or Valkey: one Lua script per act, so that an act happens whole or not at all.
 
-The scripts and the schema of every key are in `scripts/`. What spans runs (the due index, the list of
-runs) is never in one script with a run's keys, so the store can be a cluster.
+The scripts and the schema of every key are in `scripts/`, their arguments in `lua.py`. What spans runs (the due index,
+the list of runs) is never in one script with a run's keys, so the store can be a cluster.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any, cast
 
 import redis
 import redis.exceptions
 
-from agentkit.core.events import Event
+from agentkit.core.events import Event, ToolExecutionEnd
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import Message
-from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunState
+from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.record import AbortRequest, Change, Lease, RunState
+from agentkit.core.struct import decode, encode
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
     UnsupportedSchemaVersionError,
-    VersionConflictError,
 )
 from agentkit.store.connection import connect, translated
-from agentkit.store.encoding import decode_resolution, decode_state, encode_change
+from agentkit.store.encoding import decode_call, decode_resolution, decode_state, encode_change
+from agentkit.store.lua import RunKeys, Scripts
 from agentkit.store.protocol import (
     Claim,
     Commit,
+    Conflict,
     DueRun,
     EventPage,
     Health,
+    LeaseStatus,
     Push,
     StoredEvent,
     StoredResolution,
@@ -41,37 +42,6 @@ from agentkit.store.protocol import (
 from agentkit.store.pubsub import Hub
 
 __all__ = ["RedisStore"]
-
-_SCRIPTS = ("append", "claim", "commit", "delete", "events", "load", "note", "release", "renew", "settle", "take")
-
-
-class Scripts:
-    """The Lua scripts, sent by their digest; a server that has lost them gets them again."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        folder = resources.files("agentkit.store") / "scripts"
-        common = (folder / "common.lua").read_text()
-        self._texts = {name: common + (folder / f"{name}.lua").read_text() for name in _SCRIPTS}
-        self._digests = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}
-
-    def call(self, name: str, keys: Sequence[str], *args: Any) -> Any:
-        # Not `register_script`: its layers cost as much again as the round trip itself.
-        try:
-            return self._client.execute_command("EVALSHA", self._digests[name], len(keys), *keys, *args)  # type: ignore[no-untyped-call]
-        except redis.exceptions.NoScriptError:
-            return self._client.execute_command("EVAL", self._texts[name], len(keys), *keys, *args)  # type: ignore[no-untyped-call]
-
-    def call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """The same script for several keys, in one round trip."""
-        pipe = self._client.pipeline(transaction=False)
-        for keys, args in calls:
-            pipe.evalsha(self._digests[name], len(keys), *keys, *args)
-        try:
-            return pipe.execute()
-        except redis.exceptions.NoScriptError:
-            self._client.script_load(self._texts[name])
-            return self.call_many(name, calls)
 
 
 class RedisStore:
@@ -97,104 +67,109 @@ class RedisStore:
         self._runs = f"{prefix}runs"
         self._workers = f"{prefix}workers"
 
-    def _key(self, run_id: str, part: str = "") -> str:
-        return f"{self._prefix}{{{run_id}}}{part}"
+    def _keys(self, run_id: str) -> RunKeys:
+        return RunKeys.of(self._prefix, run_id)
 
     # -- one run
 
     @translated
-    def create(self, change: Change, pushes: Sequence[Push] = (), *, act: str = "") -> bool:
-        return bool(self._commit(change, "new", None, pushes, act) != b"exists")
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, request_id: str = "") -> bool:
+        return bool(self._commit(change, None, None, pushes, request_id) != b"exists")
 
     @translated
     def commit(
-        self, change: Change, version: int, lease: Lease | None = None, pushes: Sequence[Push] = (), *, act: str = ""
-    ) -> Commit:
-        reply = self._commit(change, str(version), lease, pushes, act)
-        if reply == b"missing":
-            raise RunNotFoundError(f"there is no run {change.record.id}")
-        if reply == b"lost":
-            raise LeaseLostError
-        if reply == b"conflict":
-            raise VersionConflictError
-        version, before, last = (int(value) for value in reply)
-        return Commit(version, before + 1, last)
+        self,
+        change: Change,
+        version: int,
+        lease: Lease | None = None,
+        pushes: Sequence[Push] = (),
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
+        return _outcome(self._commit(change, version, lease, pushes, request_id), change.record.id)
 
-    def _commit(self, change: Change, version: str, lease: Lease | None, pushes: Sequence[Push], act: str) -> Any:
-        encoded = encode_change(change, new=version == "new")
-        run_id = change.record.id
-        args: list[Any] = [
-            act or new_id(),
-            version,
-            lease.step if lease else "",
-            lease.token if lease else "",
-            encoded.status,
-            encoded.fixed,
-            encoded.state,
-            encoded.turn_from,
-            self._retention_ms if encoded.ended else "",
-            self._max_events,
-            encoded.on_claim,
-            change.record.schema_version,
-        ]
-        for group in (encoded.messages, encoded.events, encoded.opened, encoded.closed, encoded.resolutions):
-            args.append(len(group))
-            for item in group:
-                args += item if isinstance(item, tuple) else (item,)
-        args += [push.message for push in pushes]
-        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r", ":x")]
-        keys += [push.queue for push in pushes]
-        return self._scripts.call("commit", keys, *args)
+    def _commit(
+        self, change: Change, version: int | None, lease: Lease | None, pushes: Sequence[Push], request_id: str
+    ) -> Any:
+        return self._scripts.commit(
+            self._keys(change.record.id),
+            request_id or new_id(),
+            encode_change(change),
+            version=version,
+            lease=lease,
+            pushes=pushes,
+            retention_ms=self._retention_ms,
+            max_events=self._max_events,
+        )
+
+    @translated
+    def commit_call(
+        self,
+        lease: Lease,
+        call: int,
+        result: ToolResultMessage,
+        event: ToolExecutionEnd | None,
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
+        ended = b"" if event is None else encode(event)
+        reply = self._scripts.commit_call(
+            self._keys(lease.run_id), request_id or new_id(), lease, call, encode(result), ended, self._max_events
+        )
+        return _outcome(reply, lease.run_id)
+
+    @translated
+    def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
+        reply = self._scripts.request_abort(self._keys(run_id), version, encode(request))
+        return bool(_found(reply, run_id) == b"ok")
 
     @translated
     def load(self, run_id: str) -> RunState:
-        return self._load(run_id, "")
+        return _state(_found(self._scripts.load(self._keys(run_id), messages=False), run_id))
 
     @translated
-    def messages(self, run_id: str) -> tuple[RunState, list[Message]]:
-        state = self._load(run_id, "0")
-        return state, list(state.turn)
-
-    def _load(self, run_id: str, first: str) -> RunState:
-        reply = self._scripts.call("load", [self._key(run_id), self._key(run_id, ":m")], first)
-        if reply == b"missing":
-            raise RunNotFoundError(f"there is no run {run_id}")
-        return _state(reply)
+    def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
+        now, fields, messages = _found(self._scripts.load(self._keys(run_id), messages=True), run_id)
+        return _state((now, fields, ())), [decode(message, Json) for message in messages]
 
     @translated
-    def claim(self, run_id: str, step: int, lease_ms: int, *, act: str = "") -> Claim | None:
-        keys = [self._key(run_id), self._key(run_id, ":m"), self._key(run_id, ":e")]
-        reply = self._scripts.call("claim", keys, step, lease_ms, self._max_events, SCHEMA_VERSION, act or new_id())
-        if reply == b"missing":
-            raise RunNotFoundError(f"there is no run {run_id}")
+    def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
+        keys = self._keys(run_id)
+        reply = _found(self._scripts.claim(keys, request_id or new_id(), step, lease_ms, self._max_events), run_id)
         if reply == b"no":
             return None
-        if reply == b"newer":
-            raise UnsupportedSchemaVersionError
-        token, attempt, state = reply
-        return Claim(Lease(run_id, step, int(token), int(attempt)), _state(state))
+        token, attempt, complete, (now, fields, messages) = reply
+        pairs = _pairs(fields)
+        lease = Lease(run_id, step, int(token), int(attempt))
+        state = decode_state(int(now), pairs, messages)
+        opened = state.record.step(step)
+        call = None
+        if opened is not None and opened.call is not None:
+            call = state.record.calls[opened.call] if complete else decode_call(pairs, opened.call)
+        return Claim(lease, state, call, complete=bool(complete))
 
     @translated
-    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> int:
-        keys = [self._key(lease.run_id), self._key(lease.run_id, ":e")]
-        bodies = [dumps(event) for event in events]
-        reply = self._scripts.call("append", keys, lease.step, lease.token, flush, self._max_events, *bodies)
-        if reply == b"lost":
+    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
+        bodies = [encode(event) for event in events]
+        status = LeaseStatus(
+            self._scripts.append(self._keys(lease.run_id), lease, bodies, flush, self._max_events).decode()
+        )
+        if status is LeaseStatus.LOST:
             raise LeaseLostError
-        return int(reply)
+        return status
 
     @translated
-    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[int | None]:
-        calls = [([self._key(lease.run_id)], [lease.step, lease.token, lease_ms]) for lease in leases]
-        return [None if reply == b"lost" else int(reply) for reply in self._scripts.call_many("renew", calls)]
+    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:
+        replies = self._scripts.renew([(self._keys(lease.run_id), lease) for lease in leases], lease_ms)
+        return [LeaseStatus(reply.decode()) for reply in replies]
 
     @translated
     def release(self, lease: Lease, *, untouched: bool = False) -> None:
-        self._scripts.call("release", [self._key(lease.run_id)], lease.step, lease.token, int(untouched))
+        self._scripts.release(self._keys(lease.run_id), lease, untouched=untouched)
 
     @translated
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
-        key = self._key(run_id, ":r")
+        key = self._keys(run_id).resolutions
         if decision_id is None:
             found = cast(bytes | None, self._client.hget(key, f"t:{tool_call_id}"))
             if found is None:
@@ -205,19 +180,13 @@ class RedisStore:
 
     @translated
     def resolutions(self, run_id: str) -> list[StoredResolution]:
-        fields = cast(dict[bytes, bytes], self._client.hgetall(self._key(run_id, ":r")))
+        fields = cast(dict[bytes, bytes], self._client.hgetall(self._keys(run_id).resolutions))
         found = [decode_resolution(key[2:].decode(), value) for key, value in fields.items() if key.startswith(b"d:")]
         return sorted(found, key=lambda each: each.seq)
 
     @translated
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
-        keys = [self._key(run_id), self._key(run_id, ":e")]
-        reply = self._scripts.call("events", keys, after + 1, limit, "" if size is None else size, SCHEMA_VERSION)
-        if reply == b"missing":
-            raise RunNotFoundError(f"there is no run {run_id}")
-        if reply == b"newer":
-            raise UnsupportedSchemaVersionError
-        status, last, first, entries = reply
+        status, last, first, entries = _found(self._scripts.events(self._keys(run_id), after, limit, size), run_id)
         return EventPage(
             events=[StoredEvent(_seq(entry[0]), entry[1][1]) for entry in entries],
             first_seq=_seq(first[0][0]) if first else int(last) + 1,
@@ -226,17 +195,16 @@ class RedisStore:
         )
 
     def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
-        return self._hub.subscribe(self._key(run_id, "" if stops_only else ":e"))
+        keys = self._keys(run_id)
+        return self._hub.subscribe(keys.run if stops_only else keys.events)
 
     @translated
     def delete(self, run_id: str) -> None:
-        keys = [self._key(run_id, part) for part in ("", ":m", ":e", ":r", ":x")]
-        reply = self._scripts.call("delete", keys, SCHEMA_VERSION, self._retention_ms)
-        if reply == b"missing":
+        try:
+            reply = _found(self._scripts.delete(self._keys(run_id), self._retention_ms), run_id)
+        except RunNotFoundError:
             self.unlist(run_id)  # whoever deleted it may not have come to that
-            raise RunNotFoundError(f"there is no run {run_id}")
-        if reply == b"newer":
-            raise UnsupportedSchemaVersionError
+            raise
         if reply == b"running":
             raise RunNotTerminalError
         self.unlist(run_id)
@@ -244,17 +212,17 @@ class RedisStore:
     # -- across runs
 
     @translated
-    def note(self, run_id: str, at: int) -> None:
-        self._scripts.call("note", [self._due], run_id, at)
+    def schedule(self, run_id: str, at: int) -> None:
+        self._scripts.schedule(self._due, run_id, at)
 
     @translated
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
-        mark, ids = self._scripts.call("take", [self._due], limit, hold_ms)
+        mark, ids = self._scripts.take(self._due, limit, hold_ms)
         return [DueRun(run_id.decode(), float(mark)) for run_id in ids]
 
     @translated
-    def settle(self, run: DueRun, at: int | None) -> None:
-        self._scripts.call("settle", [self._due], run.run_id, repr(run.mark), "" if at is None else at)
+    def reschedule(self, run: DueRun, at: int | None) -> None:
+        self._scripts.reschedule(self._due, run.run_id, run.mark, at)
 
     @translated
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
@@ -281,14 +249,13 @@ class RedisStore:
 
     @translated
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
-        calls = [([self._key(run_id), self._key(run_id, ":m")], ["none"]) for run_id in run_ids]
-        replies = self._scripts.call_many("load", calls)
+        replies = self._scripts.load_many([self._keys(run_id) for run_id in run_ids])
         return [None if reply == b"missing" else _state_or_error(reply) for reply in replies]
 
     # -- the store itself
 
     @translated
-    def beat(self, worker: str, ttl_ms: int) -> None:
+    def heartbeat(self, worker: str, ttl_ms: int) -> None:
         now = now_ms()
         pipe = self._client.pipeline(transaction=False)
         pipe.zremrangebyscore(self._workers, "-inf", now)
@@ -328,10 +295,32 @@ class RedisStore:
         self._client.close()
 
 
+def _found(reply: Any, run_id: str) -> Any:
+    """Raise for what every script may answer: the run is not there, or its record is a newer one."""
+    if reply == b"missing":
+        raise RunNotFoundError(f"there is no run {run_id}")
+    if reply == b"newer":
+        raise UnsupportedSchemaVersionError
+    return reply
+
+
+def _outcome(reply: Any, run_id: str) -> Commit | Conflict:
+    reply = _found(reply, run_id)
+    if reply == b"lost":
+        raise LeaseLostError
+    if reply[0] == b"state":
+        return Conflict(_state(reply[1]))
+    version, before, last = (int(value) for value in reply)
+    return Commit(version, before + 1, last)
+
+
 def _state(reply: Any) -> RunState:
     now, fields, messages = reply
-    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
-    return decode_state(int(now), pairs, messages)
+    return decode_state(int(now), _pairs(fields), messages)
+
+
+def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def _state_or_error(reply: Any) -> RunState | UnsupportedSchemaVersionError:

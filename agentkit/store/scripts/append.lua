@@ -1,5 +1,5 @@
--- Append events under a lease. KEYS: run, events. ARGV: step, token, flush number, events kept, events...
--- Returns 'lost' or the version.
+-- Append events under a lease. KEYS: run, messages, events. ARGV: step, token, flush number, events kept, events...
+-- Returns 'lost', 'abort' (appended; somebody wants the run to end) or 'held'.
 local s = step_get(KEYS[1], ARGV[1])
 if not s or s.token ~= ARGV[2] then
   return 'lost'
@@ -11,6 +11,6 @@ if tonumber(ARGV[3]) > s.flush then
   for i = 5, #ARGV do
     bodies[i - 4] = ARGV[i]
   end
-  append_events(KEYS[1], KEYS[2], bodies, ARGV[4])
+  append_events(KEYS[1], KEYS[2], KEYS[3], bodies, ARGV[4])
 end
-return redis.call('HGET', KEYS[1], 'v')
+return lease_status(KEYS[1])

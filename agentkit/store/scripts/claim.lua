@@ -1,5 +1,6 @@
 -- Lend a step. KEYS: run, messages, events. ARGV: step, lease ms, events kept, schema version, claim id.
--- Returns 'missing', 'no', 'newer' (a record that this worker cannot read: it stays untouched) or {token, attempt, state...}.
+-- Returns 'missing', 'no', 'newer' (a record that this worker cannot read: it stays untouched) or
+-- {token, attempt, '1' if the state is whole, state...}.
 local run, step = KEYS[1], ARGV[1]
 local s = step_get(run, step)
 if not s then
@@ -8,9 +9,31 @@ end
 if unreadable(redis.call('HGET', run, 'sv'), ARGV[4]) then
   return 'newer'
 end
+
+-- What the step reads. One of many tool calls that are open together reads itself alone.
+local function lent()
+  if s.from == '0' then
+    return {s.token, int(s.attempt), '1', state_of(run, KEYS[2])}
+  end
+  local open = redis.call('HGET', run, 'open')
+  if s.call == '' or not open or open == '1' then
+    return {s.token, int(s.attempt), '1', state_of(run)}
+  end
+  local names = {'fixed', 'state', 'status', 'v', 'seq', 'abort', 'fl', 'up', 's:' .. step, 'k:' .. s.call}
+  local values = redis.call('HMGET', run, unpack(names))
+  local fields = {}
+  for i, name in ipairs(names) do
+    if values[i] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = values[i]
+    end
+  end
+  return {s.token, int(s.attempt), '', {int(now_ms()), fields, {}}}
+end
+
 local now = now_ms()
 if s.claim == ARGV[5] then  -- sent again because its reply was lost
-  return {s.token, int(s.attempt), state_of(run, KEYS[2], s.from)}
+  return lent()
 end
 if s.till > now then
   return 'no'
@@ -28,10 +51,10 @@ add_lines(bodies, redis.call('HGET', run, 'c'))
 add_lines(bodies, redis.call('HGET', run, 'c:' .. step))
 if #bodies > 0 then
   redis.call('HDEL', run, 'c', 'c:' .. step)
-  append_events(run, KEYS[3], bodies, ARGV[3])
+  append_events(run, KEYS[2], KEYS[3], bodies, ARGV[3])
 end
 if redis.call('HGET', run, 'status') == 'queued' then
   redis.call('HSET', run, 'status', 'running')
 end
 redis.call('HINCRBY', run, 'v', 1)
-return {s.token, int(s.attempt), state_of(run, KEYS[2], s.from)}
+return lent()

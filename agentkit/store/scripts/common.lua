@@ -11,17 +11,24 @@
 --                from     index of the first message of the open turn
 --                acts     the last few commits, a line each: id, version, seq before its events and of the
 --                         last of them; one that is sent twice is done once
---                s:N      an open step: "token until attempt flush from claim", until in ms, from = first message it
---                         reads, claim = id of the claim that holds it ('=': the last one did nothing)
+--                abort    JSON: somebody wants the run to end, and the holder of a step is to end it
+--                open     how many steps are open
+--                s:N      an open step: "token until attempt flush from claim call", until in ms, from = 0 for a model
+--                         step, which reads all messages, claim = id of the claim that holds it ('=': the last one did
+--                         nothing), call = index of its tool call ('' for a model step; not there before version 2)
 --                c        events (one JSON a line) that the next claim appends
 --                c:N      events that the first claim of step N appends
+--                k:I      JSON of call I of the open turn
+--                r:I      JSON of its tool result message; '' once that is in the list
+--                fl       how many calls of the open turn have their message in the list
+--                up       when a call last ended by itself (commit_call.lua), in ms
 --   P{ID}:m    list     the messages, JSON
---   P{ID}:e    stream   the events; id SEQ-0, field d: JSON
+--   P{ID}:e    stream   the events; id SEQ-0, field d: JSON, in which "\1FIRST COUNT\1" stands for messages of the list
 --   P{ID}:r    hash     answered items: d:DECISION -> "seq json", t:TOOLCALL -> decision id
 --   P{ID}:x    string   the run was deleted, and whoever comes late does not make it again; expires
 --   P{ID}:e    channel  "SEQ\n" and the same JSON, a line each; an empty message says that the run is gone
 --   P{ID}      channel  an empty message: the run has paused or ended
---   Pdue       zset     run ids, scored by the time (ms) at which somebody must look at them; permanent
+--   Pdue       zset     run ids, scored by the time (ms) at which they are to be checked; permanent
 --   Pruns      zset     run ids, score 0, read in the order of the ids; permanent
 --   Pidem:KEY  string   "digest run-id", expires
 --   Pprobe     string   written to see whether the server takes writes; expires
@@ -50,7 +57,8 @@ local function step_get(run, step)
   if not raw then
     return nil
   end
-  local token, till, attempt, flush, from, claim = string.match(raw, '(%d+) (%d+) (%d+) (%d+) (%d+) (%S+)')
+  local token, till, attempt, flush, from, claim, call =
+    string.match(raw, '(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) ?(%d*)')
   return {
     token = token,
     till = tonumber(till),
@@ -58,16 +66,43 @@ local function step_get(run, step)
     flush = tonumber(flush),
     from = from,
     claim = claim,
+    call = call,
   }
 end
 
 local function step_set(run, step, s)
-  redis.call('HSET', run, 's:' .. step,
-    s.token .. ' ' .. int(s.till) .. ' ' .. int(s.attempt) .. ' ' .. int(s.flush) .. ' ' .. s.from .. ' ' .. s.claim)
+  redis.call('HSET', run, 's:' .. step, table.concat(
+    {s.token, int(s.till), int(s.attempt), int(s.flush), s.from, s.claim, s.call}, ' '))
+end
+
+-- Counts the open steps of a record that has no count yet.
+local function open_steps(run)
+  local open = 0
+  for _, name in ipairs(redis.call('HKEYS', run)) do
+    if string.sub(name, 1, 2) == 's:' then
+      open = open + 1
+    end
+  end
+  return open
+end
+
+-- What the holder of a step learns.
+local function lease_status(run)
+  return redis.call('HEXISTS', run, 'abort') == 1 and 'abort' or 'held'
+end
+
+-- Puts messages in place of an event's references to them.
+local function expand(messages, data)
+  if not string.find(data, '\1', 1, true) then
+    return data
+  end
+  return (string.gsub(data, '\1(%d+) (%d+)\1', function(first, count)
+    return table.concat(redis.call('LRANGE', messages, first, int(first + count - 1)), ',')
+  end))
 end
 
 -- Appends events, given without their seq and timestamp; returns the seq before the first of them.
-local function append_events(run, stream, bodies, max)
+local function append_events(run, messages, stream, bodies, max)
   local before = redis.call('HINCRBY', run, 'seq', #bodies) - #bodies
   if #bodies == 0 then
     return before
@@ -78,7 +113,7 @@ local function append_events(run, stream, bodies, max)
     local seq = int(before + i)
     local data = '{"seq":' .. seq .. stamp .. string.sub(body, 2)
     redis.call('XADD', stream, 'MAXLEN', max, seq .. '-0', 'd', data)
-    lines[i + 1] = data
+    lines[i + 1] = expand(messages, data)
   end
   redis.call('PUBLISH', stream, table.concat(lines, '\n'))
   return before
@@ -92,7 +127,29 @@ local function add_lines(list, text)
   end
 end
 
--- What a RunState is read from.
-local function state_of(run, messages, from)
-  return {int(now_ms()), redis.call('HGETALL', run), redis.call('LRANGE', messages, from, -1)}
+-- What a commit of this id was answered, if it is among the run's last few; nil otherwise.
+local function answered(acts, commit)
+  for id, version, before, last in string.gmatch(acts or '', '(%S+) (%d+) (%d+) (%d+)\n') do
+    if id == commit then
+      return {version, before, last}
+    end
+  end
+end
+
+-- Counts a commit and remembers its answer, which it returns.
+local function committed(run, acts, commit, before, events)
+  local version, last = redis.call('HINCRBY', run, 'v', 1), int(before + events)
+  local kept = {commit .. ' ' .. int(version) .. ' ' .. int(before) .. ' ' .. last .. '\n'}
+  for act in string.gmatch(acts or '', '[^\n]+\n') do
+    if #kept < 8 then
+      kept[#kept + 1] = act
+    end
+  end
+  redis.call('HSET', run, 'acts', table.concat(kept))
+  return {version, int(before), last}
+end
+
+-- What a RunState is read from; with all messages where their key is given.
+local function state_of(run, messages)
+  return {int(now_ms()), redis.call('HGETALL', run), messages and redis.call('LRANGE', messages, 0, -1) or {}}
 end

@@ -1,4 +1,4 @@
--- Say when to look again at a taken run, unless it was noted since. KEYS: due. ARGV: run id, mark, time ('': never).
+-- Say when a taken run is checked again, unless it was scheduled since. KEYS: due. ARGV: run id, mark, time ('': never).
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if score and tonumber(score) == tonumber(ARGV[2]) then
   if ARGV[3] == '' then

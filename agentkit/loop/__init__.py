@@ -4,12 +4,14 @@
                                     │                            │
                                     └─► pending items ─► resolve / expire ─► tool steps
 
-Each transition takes what a store knows (`RunState`) and what has happened, and says what should become
-true: messages, events, steps to open and to close. No I/O, no clock, no threads; a transition whose commit
-meets another's is simply computed again from the newer state.
+Each transition takes what a store knows (`RunState`) and what has happened, and returns what should become true (a
+`Change`): messages, events, steps to open and to close. No I/O, no clock, no threads; a transition whose commit meets
+another's is simply computed again from the newer state. It reads no message of the conversation: events refer to
+messages by their number.
 """
 
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
+from agentkit.loop.calls import call_end, result_message
 from agentkit.loop.children import MAX_DEPTH, delegate, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finish_model, finish_tool, park, postpone
@@ -21,20 +23,22 @@ __all__ = [
     "add_message",
     "ask_client",
     "begin_run",
+    "call_end",
     "client_result",
     "delegate",
     "doubt",
     "expire",
     "extend",
     "fail",
+    "fail_lost_child",
     "find_child",
     "find_pending",
     "finish_model",
     "finish_tool",
-    "update_from_child",
-    "fail_lost_child",
     "not_pending",
     "park",
     "postpone",
     "resolve",
+    "result_message",
+    "update_from_child",
 ]

@@ -12,11 +12,25 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
+
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
+from agentkit.core.events import PendingItem, RunError
 from agentkit.core.messages import Json
-from agentkit.core.record import Change, RunRecord, RunState, Status
+from agentkit.core.record import (
+    Change,
+    ClientResult,
+    ItemAnswer,
+    Rejection,
+    RunRecord,
+    RunState,
+    Status,
+    Verdict,
+)
+from agentkit.core.struct import check, to_json
 from agentkit.errors import (
     DecisionAmbiguousError,
     DecisionExpiredError,
@@ -27,7 +41,9 @@ from agentkit.errors import (
     RunNotPausedError,
     ToolNotRegisteredError,
 )
+from agentkit.loop.calls import item_of
 from agentkit.loop.draft import Draft
+from agentkit.loop.flow import advance, end, unpause
 from agentkit.schema.check import compile_schema
 from agentkit.tools import Tool, to_result
 
@@ -38,8 +54,9 @@ __all__ = ["Answer", "client_result", "expire", "extend", "find_pending", "not_p
 class Answer:
     """What an outsider gives for a pending item.
 
-    `value` is the decision, `{reason}` of a rejection, or `client_result` of a client-side tool. `input`, where
-    not None, replaces the tool's arguments. `decided_by` tells who; it is recorded, not compared.
+    `value` is the decision (any JSON), the Rejection, or the ClientResult of a client-side tool, the latter two also
+    as their JSON. `input`, where not None, replaces the tool's arguments. `decided_by` is who answers; it is recorded,
+    not compared.
     """
 
     kind: Literal["decision", "reject", "result"]
@@ -47,77 +64,83 @@ class Answer:
     input: Json | None = None
     decided_by: str | None = None
 
-    def stored(self) -> Json:
-        """The answer without its giver: two answers are the same where this is."""
-        stored: Json = {self.kind: self.value}
-        if self.input is not None:
-            stored["input"] = self.input
-        return stored
+    def stored(self) -> ItemAnswer:
+        """Return the answer without its giver: two answers are the same where this is.
 
-    def same_as(self, stored: Json | None) -> bool:
+        Raises InvalidRequestError where `value` is no Rejection or ClientResult, and should be.
+        """
+        if self.kind == "reject":
+            return ItemAnswer(reject=check(self.value, Rejection, "reject"), input=self.input)
+        if self.kind == "result":
+            return ItemAnswer(result=check(self.value, ClientResult, "result"), input=self.input)
+        return ItemAnswer(decision=self.value, input=self.input)
+
+    def same_as(self, stored: ItemAnswer | None) -> bool:
+        """Whether this is the answer that was stored, compared as canonical JSON."""
         return _canonical(self.stored()) == _canonical(stored)
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+def _canonical(answer: ItemAnswer | None) -> str:
+    return json.dumps(to_json(answer), sort_keys=True)
 
 
 def find_pending(record: RunRecord, *, tool_call_id: str | None, decision_id: str | None) -> int | None:
-    """The index of the call whose pending item is meant; None if the ids name no pending item.
+    """Find the index of the call whose pending item is meant; None if the ids name no pending item.
 
     Raises RunNotPausedError without ids where nothing is pending, DecisionAmbiguousError where several are.
     """
     asked = record.calls if record.abort is None else ()  # what is being aborted takes no more answers
-    pending = {i: cast(Json, c.item) for i, c in enumerate(asked) if c.state == "pending"}
+    pending = {index: item_of(call) for index, call in enumerate(asked) if call.state == "pending"}
     if tool_call_id is None and decision_id is None:
         if not pending:
             raise RunNotPausedError(f"nothing is pending: the run is {record.status}")
         if len(pending) > 1:
             raise DecisionAmbiguousError(
                 "several items are pending, name one by decisionId: "
-                + ", ".join(f"{item['decisionId']} ({item['toolName']})" for item in pending.values())
+                + ", ".join(f"{item.decision_id} ({item.tool_name})" for item in pending.values())
             )
         return next(iter(pending))
     for index, item in pending.items():
-        if decision_id in (None, item["decisionId"]) and tool_call_id in (None, item["toolCallId"]):
+        if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id):
             return index
     return None
 
 
 def not_pending(record: RunRecord) -> Exception:
-    """The error for ids that name no item, pending or answered."""
+    """Make the error for ids that name no item, pending or answered."""
     if record.terminal or record.abort is not None or not record.pending:
         return RunNotPausedError(f"nothing is pending: the run is {record.status}")
     return DecisionNotFoundError("the run has no pending item of this id")
 
 
 def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, parallel: bool, now: int) -> Change:
-    """Answer the pending item of the call at `index`.
+    """Answer the pending item of the call at `index`; the run goes on where nothing else of its own is pending.
 
-    `tool`: as the application knows it now. Raises, and so consumes nothing: ToolNotRegisteredError,
-    DecisionExpiredError, DecisionValidationError, InputValidationError, InvalidRequestError.
+    `tool`: as the application knows it now. `parallel`: whether several calls of a turn may be executed at once.
+    Raises, and so consumes nothing: ToolNotRegisteredError, DecisionExpiredError, DecisionValidationError,
+    InputValidationError, InvalidRequestError.
     """
     call = state.record.calls[index]
-    item = cast(Json, call.item)
+    item = item_of(call)
     _check_in_time(item, now)
     if tool is None:
         raise ToolNotRegisteredError(
             f"the application has no tool {call.name!r} any more; the run stays paused: deploy the tool, then resume"
         )
     _check(item, answer, tool)
+    stored = answer.stored()
     draft = Draft(state, now)
     draft.resolve_item(
         index,
-        "rejected" if answer.kind == "reject" else "decided",
-        answer.stored(),
+        "rejected" if stored.reject else "decided",
+        stored,
         decision=answer.value if answer.kind == "decision" else None,
-        reason=answer.value["reason"] if answer.kind == "reject" else None,
-        input=answer.input,
-        decidedBy=answer.decided_by,
+        reason=stored.reject.reason if stored.reject else None,
+        decided_by=answer.decided_by,
     )
     if answer.input is not None:
         draft.set_call(index, args=answer.input)
-    _answer_call(draft, index, answer.stored(), tool if answer.kind == "decision" else None)
+    _answer_call(draft, index, stored, tool if answer.kind == "decision" else None)
     _continue(draft, parallel)
     return draft.change()
 
@@ -127,27 +150,25 @@ def expire(state: RunState, agent: BoundAgent | None, now: int) -> Change | None
 
     `agent`: as this process knows it; None where it does not.
     """
-    draft = Draft(state, now)
     overdue = [
-        (index, call.on_expire)
+        (index, call.on_expire, call.item)
         for index, call in enumerate(state.record.calls)
-        if call.state == "pending" and call.item and call.item.get("expiresAt", now + 1) <= now
+        if call.state == "pending" and call.item and call.item.expires_at is not None and call.item.expires_at <= now
     ]
     if not overdue:
         return None
-    for index, on_expire in overdue:
-        item = cast(Json, state.record.calls[index].item)
+    draft = Draft(state, now)
+    for index, on_expire, item in overdue:
         if on_expire == "abort":
             draft.resolve_item(index, "expired", None)
-            error: Json = {"code": "expired", "message": f"nobody answered {item['toolName']!r} in time"}
-            draft.end(Status.ABORTED, error)
+            end(draft, Status.ABORTED, RunError("expired", f"nobody answered {item.tool_name!r} in time"))
             return draft.change()
         if on_expire == "reject":
             draft.resolve_item(index, "expired", None, reason="nobody answered in time")
-            _answer_call(draft, index, {"reject": {"reason": "nobody answered in time"}}, None)
+            _answer_call(draft, index, ItemAnswer(reject=Rejection("nobody answered in time")), None)
         else:
             draft.resolve_item(index, "expired", None, decision=on_expire)
-            _answer_call(draft, index, {"decision": on_expire}, agent.tool(item["toolName"]) if agent else None)
+            _answer_call(draft, index, ItemAnswer(decision=on_expire), agent.tool(item.tool_name) if agent else None)
     _continue(draft, agent.agent.parallel_tool_calls if agent else True)
     return draft.change()
 
@@ -155,68 +176,68 @@ def expire(state: RunState, agent: BoundAgent | None, now: int) -> Change | None
 def extend(state: RunState, index: int, by: float, now: int) -> Change:
     """Move the time at which the pending item of the call at `index` expires, by `by` seconds from where it is.
 
-    No event tells of it: the item shows it. Raises, and changes nothing: DecisionExpiredError, InvalidRequestError
+    No event shows it: the item does. Raises, and changes nothing: DecisionExpiredError, InvalidRequestError
     for an item that never expires.
     """
-    item = cast(Json, state.record.calls[index].item)
+    item = item_of(state.record.calls[index])
     _check_in_time(item, now)
-    if "expiresAt" not in item:
-        raise InvalidRequestError(f"the pending item of {item['toolName']!r} never expires: it waits anyway")
+    if item.expires_at is None:
+        raise InvalidRequestError(f"the pending item of {item.tool_name!r} never expires: it waits anyway")
     draft = Draft(state, now)
-    draft.set_call(index, item={**item, "expiresAt": item["expiresAt"] + math.ceil(by * 1000)})
+    draft.set_call(index, item=replace(item, expires_at=item.expires_at + math.ceil(by * 1000)))
     return draft.change()
 
 
-def _check_in_time(item: Json, now: int) -> None:
-    if "expiresAt" in item and now >= item["expiresAt"]:
-        name = item["toolName"]
+def _check_in_time(item: PendingItem, now: int) -> None:
+    if item.expires_at is not None and now >= item.expires_at:
+        name = item.tool_name
         raise DecisionExpiredError(f"the time to decide on {name!r} is over; what happens then is under way")
 
 
-def _check(item: Json, answer: Answer, tool: Tool) -> None:
-    kind = item["kind"]
+def _check(item: PendingItem, answer: Answer, tool: Tool) -> None:
     if answer.kind == "reject":
         return
-    if (kind == "client_execute") != (answer.kind == "result"):
-        wanted = "result" if kind == "client_execute" else "decision"
-        raise InvalidRequestError(f"a pending {kind} is answered by {wanted!r} or 'reject', not by {answer.kind!r}")
-    if answer.input is not None and kind != "decision":
+    if (item.kind == "client_execute") != (answer.kind == "result"):
+        wanted = "result" if item.kind == "client_execute" else "decision"
+        raise InvalidRequestError(
+            f"a pending {item.kind} is answered by {wanted!r} or 'reject', not by {answer.kind!r}"
+        )
+    if answer.input is not None and item.kind != "decision":
         raise InvalidRequestError("input can replace the arguments only before the tool executes")
     if answer.input is not None and (problems := tool.input_problems(answer.input)):
         raise InputValidationError(problems)
     if answer.kind == "decision" and (
-        problems := compile_schema(item["schema"], f"the decision of {item['toolName']}").problems(answer.value)
+        problems := compile_schema(item.schema, f"the decision of {item.tool_name}").problems(answer.value)
     ):
         raise DecisionValidationError(problems)
 
 
-def client_result(value: Any) -> Json:
-    """The result that a client gives: any JSON, content blocks, or {content, isError?, details?}."""
+def client_result(value: Any) -> ClientResult:
+    """Read the result that a client gives: any JSON, content blocks, or {content, isError?, details?}.
+
+    Raises TypeError or InvalidRequestError for what can be no part of a message.
+    """
     is_error, details = False, None
     if isinstance(value, dict) and "content" in value and value.keys() <= {"content", "isError", "details"}:
         is_error, details, value = bool(value.get("isError", False)), value.get("details"), value["content"]
-    result: Json = {"content": to_result(value).content, "isError": is_error}
-    if details is not None:
-        result["details"] = details
-    return result
+    return ClientResult(list(to_result(value).content), is_error, details)
 
 
-def _answer_call(draft: Draft, index: int, answer: Json, client_tool: Tool | None) -> None:
+def _answer_call(draft: Draft, index: int, answer: ItemAnswer, client_tool: Tool | None) -> None:
     """Give a call its answer; a client-side tool that was decided on now waits for the client."""
-    call = draft.record.calls[index]
-    item = cast(Json, call.item)
+    call = draft.calls[index]
     if client_tool is not None and client_tool.runs == "client":
         draft.pend_client(index, client_tool)
-    else:
-        if item["kind"] == "in_doubt" and "decision" in answer:
-            answer = {**(call.answer or {}), "verdict": answer["decision"]}
-        draft.set_call(index, state="answered", answer=answer)  # on_expire stays: the call may be asked again
+        return
+    if item_of(call).kind == "in_doubt" and answer.decision is not UNSET:
+        answer = replace(call.answer or ItemAnswer(), verdict=check(answer.decision, Verdict, "decision"))
+    draft.set_call(index, state="answered", answer=answer)  # on_expire stays: the call may be asked again
 
 
 def _continue(draft: Draft, parallel: bool) -> None:
-    """Go on once nothing is pending any more."""
-    if draft.record.asks:
+    """Go on once nothing of the run's own is pending any more."""
+    if draft.asks:
         return
     if draft.record.status is Status.PAUSED:
-        draft.unpause([call.id for call in draft.record.calls if call.state == "answered"])
-    draft.advance(parallel)
+        unpause(draft, [call.id for call in draft.calls if call.state == "answered"])
+    advance(draft, parallel)

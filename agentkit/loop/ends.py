@@ -1,14 +1,34 @@
-"""The transitions that end a run before its work is done."""
+"""The transitions that end a run before its work is done.
+
+Rule that this module alone knows: who ends an aborted run. Where a worker holds a step, or held it with a message
+open, only the holder of that step knows what is to be closed, and others can only ask for it.
+"""
 
 from __future__ import annotations
 
-from agentkit.core.messages import AssistantMessage, Json, add_usage, zero_usage
-from agentkit.core.record import Change, RunRecord, RunState, Status
-from agentkit.loop.draft import Draft, finish_step
+from typing import Literal, overload
+
+from agentkit.core.events import RunError
+from agentkit.core.messages import AssistantMessage, ToolResultMessage, Usage, add_usage
+from agentkit.core.record import AbortRequest, Change, RunRecord, RunState, Status
+from agentkit.loop.draft import Draft
+from agentkit.loop.flow import end
 
 __all__ = ["abort", "fail"]
 
 
+@overload
+def abort(state: RunState, reason: str | None, now: int) -> Change | AbortRequest | None: ...
+@overload
+def abort(
+    state: RunState,
+    reason: str | None,
+    now: int,
+    *,
+    holding: Literal[True],
+    message: AssistantMessage | None = None,
+    finished: tuple[int, ToolResultMessage, bool] | None = None,
+) -> Change | None: ...
 def abort(
     state: RunState,
     reason: str | None,
@@ -16,50 +36,57 @@ def abort(
     *,
     holding: bool = False,
     message: AssistantMessage | None = None,
-    finished: tuple[int, Json, bool] | None = None,
-) -> Change | None:
-    """Abort a run; None where it has ended or is being aborted already.
+    finished: tuple[int, ToolResultMessage, bool] | None = None,
+) -> Change | AbortRequest | None:
+    """Abort a run: end it, or ask the worker that holds a step to do so.
 
-    Where a worker holds a step, the wish is recorded and the worker ends the run; `holding` says that the
-    caller is that worker, with the open assistant `message` as far as it came, or with the tool step that it
-    has `finished`: its number, its result, and whether its execution start is in the log.
+    `reason`: why, where somebody says so; that of an abort which was asked for counts before it. `holding`: the
+    caller is the worker, with the open assistant `message` as far as it came, or with the tool step that it has
+    `finished`: its number, its result, and whether its execution start is in the log.
+
+    Returns the change that ends the run; the request that is to stand beside its state; None where it has ended, or
+    where its abort was asked for already. Raises LeaseLostError where the finished step is not open.
     """
     record = state.record
     if record.terminal:
         return None
-    draft = Draft(state, now)
     open_message = any(s.kind == "model" and s.number in state.claimed for s in record.steps)
     if not holding and (state.live or open_message):
-        if record.abort is not None:
-            return None
-        draft.set(abort={"reason": reason})
-        return draft.change()
+        return AbortRequest(reason) if record.abort is None else None
     if message is None and any(step.tries for step in record.steps):
         message = _unwritten(record, now)
-    asked = record.abort or {"reason": reason}
-    error: Json = {"code": "aborted", "message": asked["reason"] or "the run was aborted"}
+    asked = record.abort or AbortRequest(reason)
+    draft = Draft(state, now)
     if message is not None:
-        draft.set(usage=add_usage(record.usage, message["usage"]))
+        draft.set(usage=add_usage(record.usage, message.usage))
     if finished is not None:
         step, result, executed = finished
-        finish_step(draft, step, result, executed=executed)
-    draft.end(Status.ABORTED, error, message)
+        draft.finish_step(step, result, executed=executed)
+    end(draft, Status.ABORTED, RunError("aborted", asked.reason or "the run was aborted"), message)
     return draft.change()
 
 
 def _unwritten(record: RunRecord, now: int) -> AssistantMessage:
-    """What stands for the message that a model call, waiting for another try, never wrote."""
+    """Make what stands for the message that a model call, waiting for another try, never wrote."""
     provider, _, model = record.model.partition(":")
     return AssistantMessage(
-        role="assistant", content=[], api="", provider=provider, model=model,
-        usage=zero_usage(), stopReason="aborted", timestamp=now,
-    )  # fmt: skip
+        content=[],
+        api="",
+        provider=provider,
+        model=model,
+        usage=Usage.of(),
+        stop_reason="aborted",
+        timestamp=now,
+    )
 
 
 def fail(state: RunState, code: str, text: str, now: int, *, message: AssistantMessage | None = None) -> Change:
-    """End the run as failed. `message`: the open assistant message, where there is one."""
+    """End a run as failed, with `code` and `text` as its error.
+
+    `message`: the open assistant message, where there is one.
+    """
     draft = Draft(state, now)
     if message is not None:
-        draft.set(usage=add_usage(state.record.usage, message["usage"]))
-    draft.end(Status.FAILED, {"code": code, "message": text}, message)
+        draft.set(usage=add_usage(state.record.usage, message.usage))
+    end(draft, Status.FAILED, RunError(code, text), message)
     return draft.change()

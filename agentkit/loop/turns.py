@@ -1,46 +1,68 @@
-"""The transitions of a run that works: it begins, the model answers, tools are executed."""
+"""The transitions of a run that works: it begins, the model answers, tools are executed.
+
+Rules that this module alone knows:
+
+1. What becomes of a tool call when the model has made it: executed, asked for, or an error for the model.
+2. Where a message from outside goes: into the turn that is due, or beside it until the next.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal
+
+from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
-from agentkit.core import events as ev
+from agentkit.core.events import AgentStart, MessageDiscard, MessageStart, stored_at
 from agentkit.core.ids import new_id
 from agentkit.core.messages import (
     AssistantMessage,
-    Block,
+    ContentBlock,
     Json,
     Message,
     ToolCallBlock,
+    ToolResultMessage,
+    UserMessage,
     add_usage,
     tool_calls_of,
-    user_message,
 )
-from agentkit.core.record import Call, Change, RunRecord, RunState, Status, Step
+from agentkit.core.record import (
+    Call,
+    Change,
+    ItemAnswer,
+    ParentCall,
+    QueuedMessage,
+    RunRecord,
+    RunState,
+    Status,
+    Step,
+)
 from agentkit.errors import RunNotPausedError
-from agentkit.loop.draft import IN_DOUBT_SCHEMA, Draft, error_content, finish_step
+from agentkit.loop.calls import IN_DOUBT_SCHEMA, error_message, item_of, result_message
+from agentkit.loop.draft import Draft
+from agentkit.loop.flow import advance, open_turn, settle
 from agentkit.tools import Tool, invalid_arguments
 
-__all__ = ["add_message", "begin_run", "doubt", "finish_model", "finish_tool", "park", "postpone"]
+__all__ = ["add_message", "ask_client", "begin_run", "doubt", "finish_model", "finish_tool", "park", "postpone"]
 
 
 def begin_run(
     agent: BoundAgent,
     run_id: str,
-    given: str | list[Block] | list[Message],
+    content: str | list[ContentBlock] | None,
     *,
-    is_history: bool,
+    history: list[Message] | None = None,
     metadata: Json,
     limits: Json,
     now: int,
-    parent: Json | None = None,
+    parent: ParentCall | None = None,
     owner: str | None = None,
 ) -> Change:
-    """A new run. `given`: the first user message's content, or a history that ends with a user message.
+    """Make a run, with its first model step due.
 
-    `parent`: `{runId, toolCallId, depth}` of the call that the run answers, if it is a sub-agent's. `owner`: the
-    principal that started it.
+    It begins with the `content` of the first user message, or else with a `history` that ends with a user message.
+    `parent`: the call that the run answers, if it is a sub-agent's. `owner`: the principal that starts it. Returns a
+    change without a record before it.
     """
     record = RunRecord(
         id=run_id,
@@ -53,41 +75,47 @@ def begin_run(
         created_at=now,
         active_since=now,
     )
-    draft = Draft(RunState(record, version=0, last_seq=0), now)
-    history: list[Message] = given if is_history else []  # type: ignore[assignment]  # told apart by is_history
-    draft.emit(ev.agent_start(run_id, agent.name, history))
-    draft.adopt_history(history)
-    if not is_history:
-        draft.add_message(user_message(given, now))  # type: ignore[arg-type]  # told apart by is_history
-    draft.open_turn(agent)
+    draft = Draft(RunState(record, version=0, last_seq=0), now, is_new=True)
+    messages = history or []
+    draft.emit(AgentStart(run_id=run_id, agent=agent.name, messages=[stored_at(0, len(messages))] if messages else []))
+    draft.adopt_history(messages)
+    if content is not None:
+        draft.add_message(UserMessage(content=content, timestamp=now))
+    open_turn(draft, agent)
     return draft.change()
 
 
 def finish_model(state: RunState, agent: BoundAgent, step: int, message: AssistantMessage, now: int) -> Change:
-    """The model has answered."""
+    """End a model step with the whole assistant message.
+
+    Its tool calls are executed or asked for; without any, the run goes on with what was sent to it, or ends. Raises
+    LeaseLostError where the step is not open.
+    """
     draft = Draft(state, now)
     draft.close_step(step)
-    draft.set(usage=add_usage(state.record.usage, message["usage"]))
+    draft.set(usage=add_usage(state.record.usage, message.usage))
     draft.add_message(message, started=True)
-    calls = tool_calls_of(message)
-    draft.set(calls=tuple(Call(c["id"], c["name"], c["arguments"], "ready") for c in calls))
-    for index, call in enumerate(calls):
-        _admit(draft, agent, index, call)
-    draft.settle(agent)
+    blocks = tool_calls_of(message)
+    draft.calls = [Call(block.id, block.name, block.arguments, "ready") for block in blocks]
+    for index, block in enumerate(blocks):
+        _admit(draft, agent, index, block)
+    settle(draft, agent)
     return draft.change()
 
 
-def _admit(draft: Draft, agent: BoundAgent, index: int, call: ToolCallBlock) -> None:
-    """Decide what becomes of a tool call: executed, asked for, or an error that the model is told."""
-    tool = agent.tool(call["name"])
+def _admit(draft: Draft, agent: BoundAgent, index: int, block: ToolCallBlock) -> None:
+    """Decide what becomes of a tool call: executed, asked for, or an error for the model."""
+    tool = agent.tool(block.name)
+    call = draft.calls[index]
     if tool is None:
         known = ", ".join(sorted(t.name for t in agent.agent.tools)) or "none"
-        draft.finish_call(index, error_content(f"there is no tool named {call['name']!r}; the tools are: {known}"))
-    elif "rawArguments" in call:
-        draft.finish_call(index, error_content("the arguments are not a JSON object; send them again as one"))
-    elif problems := tool.input_problems(call["arguments"]):
-        told = invalid_arguments(problems)
-        draft.finish_call(index, {"content": told.content, "isError": told.is_error})
+        text = f"there is no tool named {block.name!r}; the tools are: {known}"
+        draft.finish_call(index, error_message(call, text, draft.now))
+    elif block.raw_arguments is not None:
+        text = "the arguments are not a JSON object; send them again as one"
+        draft.finish_call(index, error_message(call, text, draft.now))
+    elif problems := tool.input_problems(block.arguments):
+        draft.finish_call(index, result_message(call, invalid_arguments(problems), draft.now))
     else:
         _ask(draft, index, tool)
 
@@ -103,97 +131,106 @@ def _ask(draft: Draft, index: int, tool: Tool) -> None:
 
 
 def finish_tool(
-    state: RunState,
-    agent: BoundAgent,
-    step: int,
-    result: Json,
-    now: int,
-    *,
-    executed: bool,
+    state: RunState, agent: BoundAgent, step: int, result: ToolResultMessage, now: int, *, executed: bool
 ) -> Change:
-    """A tool call has its result: `{content, isError, details?}`. `executed`: its execution start is in the log."""
+    """End a tool step with the result of its call.
+
+    `result` becomes a message, as it is, when the calls before it have theirs. `executed`: its execution start is in
+    the log. Raises LeaseLostError where the step is not open.
+    """
     draft = Draft(state, now)
-    finish_step(draft, step, result, executed=executed)
-    draft.settle(agent)
+    draft.finish_step(step, result, executed=executed)
+    settle(draft, agent)
     return draft.change()
 
 
-def postpone(state: RunState, agent: BoundAgent, step: int, waiting: Step, at: int, reason: str, now: int) -> Change:
-    """The model is to be called again at `at`: what it streamed is void, and nobody holds the run meanwhile.
+def postpone(state: RunState, agent: BoundAgent, step: int, retry: Step, at: int, reason: str, now: int) -> Change:
+    """End a model step whose call failed, and open one that calls the model again at `at` (ms).
 
-    `agent`: with the model to call. `waiting`: the tries so far.
+    What was streamed is void, and nobody holds the run meanwhile. `agent`: with the model to call. `retry`: its
+    `choice`, `tries` and `since` are those of the new step. Raises LeaseLostError where the step is not open.
     """
     draft = Draft(state, now)
     draft.close_step(step)
-    draft.emit(ev.message_discard(reason))
-    opens = (ev.message_start(agent.empty_message(at)),)
-    draft.open_step("model", opens, at=at, choice=waiting.choice, tries=waiting.tries, since=waiting.since)
+    draft.emit(MessageDiscard(reason=reason))
+    first_events = (MessageStart(message=agent.empty_message(at)),)
+    draft.open_step("model", first_events, at=at, choice=retry.choice, tries=retry.tries, since=retry.since)
     return draft.change()
 
 
 def doubt(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
-    """A worker died while a tool of effects "once" was executing: a person must say what happened."""
+    """End a tool step whose worker died while a tool of effects "once" was executing: a person says what happened.
+
+    Raises LeaseLostError where the step is not open.
+    """
     draft = Draft(state, now)
-    closed = draft.close_step(step)
-    assert closed.call is not None
-    draft.set_call(closed.call, started=True)
-    draft.pend(closed.call, "in_doubt", IN_DOUBT_SCHEMA)
-    draft.settle(agent)
+    index = draft.close_tool_step(step)
+    draft.set_call(index, started=True)
+    draft.pend(index, "in_doubt", IN_DOUBT_SCHEMA)
+    settle(draft, agent)
     return draft.change()
 
 
 def ask_client(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
-    """The call's tool is the client's to execute: the call waits for it, and its step is done."""
+    """End a tool step whose tool is the client's to execute: the call waits for it.
+
+    Raises LeaseLostError where the step is not open.
+    """
     draft = Draft(state, now)
-    closed = draft.close_step(step)
-    assert closed.call is not None
-    draft.set_call(closed.call, started=True)
-    draft.pend_client(closed.call, cast(Tool, agent.tool(state.record.calls[closed.call].name)))
-    draft.settle(agent)
+    index = draft.close_tool_step(step)
+    tool = agent.tool(draft.calls[index].name)
+    assert tool is not None
+    draft.set_call(index, started=True)
+    draft.pend_client(index, tool)
+    settle(draft, agent)
     return draft.change()
 
 
 def park(state: RunState, step: int, now: int, reason: str) -> Change:
-    """The worker lacks the tool of an answered call: the run goes back to paused and its log says why.
+    """End a tool step whose worker lacks the tool of an answered call: its item is pending anew.
 
-    The question is asked anew, with as much time as it had: what its answer came to is not the asker's fault.
+    It is asked with as much time as it had, for what its answer came to is not the fault of who asks. `reason` is in
+    the log. Raises LeaseLostError where the step is not open.
     """
     draft = Draft(state, now)
-    closed = draft.close_step(step)
-    assert closed.call is not None
-    call = state.record.calls[closed.call]
-    item = cast(Json, call.item)
+    index = draft.close_tool_step(step)
+    call = draft.calls[index]
+    item = item_of(call)
     # Of a call in doubt, only the verdict is asked for again: the decision before it stays.
-    answer = {key: value for key, value in (call.answer or {}).items() if key != "verdict"}
-    kept = answer if item["kind"] == "in_doubt" and answer else None
-    timeout = (item["expiresAt"] - item["createdAt"]) / 1000 if "expiresAt" in item else None
+    kept = replace(call.answer, verdict=None) if item.kind == "in_doubt" and call.answer else None
+    timeout = None if item.expires_at is None else (item.expires_at - item.created_at) / 1000
     # Records of before on_expire was kept have none here: then nothing executes unasked.
     on_expire = "reject" if call.on_expire is None else call.on_expire
-    draft.set_call(closed.call, started=True, answer=kept)
-    draft.pend(closed.call, item["kind"], item["schema"], timeout=timeout, on_expire=on_expire, reason=reason)
-    draft.advance(True, reason)
+    draft.set_call(index, started=True, answer=None if kept == ItemAnswer() else kept)
+    draft.pend(index, item.kind, item.schema, timeout=timeout, on_expire=on_expire, reason=reason)
+    advance(draft, True, reason)
     return draft.change()
 
 
-def add_message(state: RunState, content: str | list[Block], when: str, now: int) -> Change:
-    """A message from outside into a run that has not ended. `when`: "steer" or "followUp"."""
+def add_message(
+    state: RunState, content: str | list[ContentBlock], when: Literal["steer", "followUp"], now: int
+) -> Change:
+    """Take a user message from outside into a run that has not ended: at the next turn, or when it would end.
+
+    Raises RunNotPausedError where the run has ended.
+    """
     record = state.record
     if record.terminal:
         raise RunNotPausedError(f"the run has ended ({record.status}): start another with its messages")
     draft = Draft(state, now)
-    model_steps = [step for step in record.steps if step.kind == "model"]
     if when == "followUp":
-        draft.set(follow_ups=(*record.follow_ups, {"content": content}))
-    elif _unbegun(state, model_steps):
-        draft.add_message(user_message(content, now))  # the call that is due will see it
-        draft.set(turn_from=draft.record.messages)
+        draft.set(follow_ups=(*record.follow_ups, QueuedMessage(content)))
+    elif _turn_is_due(state):
+        draft.add_message(UserMessage(content=content, timestamp=now))  # the call that is due will see it
+        draft.set(turn_from=draft.message_count)
     else:
-        draft.set(steers=(*record.steers, {"content": content}))
+        draft.set(steers=(*record.steers, QueuedMessage(content)))
     return draft.change()
 
 
-def _unbegun(state: RunState, model_steps: list[Step]) -> bool:
+def _turn_is_due(state: RunState) -> bool:
     """Whether a turn is due of which nothing is in the log yet."""
-    if not model_steps or state.record.status is Status.PAUSED:
+    if state.record.status is Status.PAUSED:
         return False
-    return model_steps[0].number not in state.claimed and not model_steps[0].tries
+    first = next((step for step in state.record.steps if step.kind == "model"), None)
+    return first is not None and first.number not in state.claimed and not first.tries

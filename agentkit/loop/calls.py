@@ -1,0 +1,106 @@
+"""A tool call by itself: its pending item, its result, and the events that show them.
+
+Rule that this module alone knows: an execution's end is in the log if its start is, whoever writes it.
+"""
+
+from __future__ import annotations
+
+from agentkit.core.events import (
+    Event,
+    PendingItem,
+    ToolClientExecutePending,
+    ToolDecisionPending,
+    ToolExecutionEnd,
+    ToolExecutionResult,
+    ToolInDoubt,
+)
+from agentkit.core.messages import ContentBlock, Json, TextBlock, ToolResultMessage
+from agentkit.core.record import Call, ItemAnswer
+from agentkit.tools import ToolResult, error_result
+
+__all__ = [
+    "IN_DOUBT_SCHEMA",
+    "call_end",
+    "error_message",
+    "execution_end",
+    "item_of",
+    "pending_event",
+    "result_message",
+    "settles",
+]
+
+IN_DOUBT_SCHEMA: Json = {
+    "type": "object",
+    "properties": {
+        "verdict": {"enum": ["retry", "done", "failed"], "description": "What to do, or what has happened."},
+        "result": {"type": "string", "description": "The tool's result, or what went wrong."},
+    },
+    "required": ["verdict"],
+    "additionalProperties": False,
+}
+
+
+def item_of(call: Call) -> PendingItem:
+    """Return the item that a call waits for, or waited for until it was answered."""
+    assert call.item is not None, f"the call {call.id} waits for nothing"
+    return call.item
+
+
+def settles(answer: ItemAnswer | None) -> bool:
+    """Whether an answer leaves nothing to be executed, and no execution to be announced."""
+    return answer is not None and (answer.reject is not None or answer.result is not None)
+
+
+def pending_event(run_id: str, item: PendingItem, reason: str | None) -> Event:
+    """Make the event that shows a pending item. `reason`: why it is asked again, None where it is not."""
+    shown: Json = {
+        "run_id": run_id,
+        "tool_call_id": item.tool_call_id,
+        "tool_name": item.tool_name,
+        "input": item.input,
+        "decision_id": item.decision_id,
+        "expires_at": item.expires_at,
+        "reason": reason,
+    }
+    if item.kind == "client_execute":
+        return ToolClientExecutePending(**shown)
+    kind = ToolDecisionPending if item.kind == "decision" else ToolInDoubt
+    return kind(**shown, schema=item.schema)
+
+
+def result_message(call: Call, result: ToolResult, now: int) -> ToolResultMessage:
+    """Make the message of what a call came to. `now`: when it ended, in milliseconds."""
+    content: list[ContentBlock]
+    content = [TextBlock(result.content)] if isinstance(result.content, str) else list(result.content)
+    return ToolResultMessage(
+        tool_call_id=call.id,
+        tool_name=call.name,
+        content=content,
+        is_error=result.is_error,
+        timestamp=now,
+        details=result.details,
+    )
+
+
+def error_message(call: Call, text: str, now: int) -> ToolResultMessage:
+    """Make the message that shows the model what went wrong with a call."""
+    return result_message(call, error_result(text), now)
+
+
+def execution_end(result: ToolResultMessage) -> ToolExecutionEnd:
+    """Make the event that ends an execution with `result`."""
+    return ToolExecutionEnd(
+        tool_call_id=result.tool_call_id,
+        tool_name=result.tool_name,
+        result=ToolExecutionResult(content=result.content, details=result.details),
+        is_error=result.is_error,
+    )
+
+
+def call_end(call: Call, result: ToolResultMessage, executed: bool) -> ToolExecutionEnd | None:
+    """Make the event that ends the execution of a call with `result`; None where the log has no start of one.
+
+    `executed`: whether the step that ends has its execution start in the log. Pure, and all that a store needs to
+    end a call beside others without the rest of the run.
+    """
+    return execution_end(result) if executed or call.started else None

@@ -1,0 +1,204 @@
+"""The moves of the loop: turns begin and end, calls are executed, the run pauses, goes on and ends.
+
+Rules that this module alone knows:
+
+1. Tool results become messages in the order of the tool calls, whatever order they finished in.
+2. A turn ends when all its calls have results; then comes the next turn, or the end.
+3. A run pauses when nothing is left to execute but something is pending; it continues, once, when the
+   last pending item is answered.
+4. Whatever was started gets its end, also when the run is cut short.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from agentkit.agents import BoundAgent
+from agentkit.core.events import (
+    AgentEnd,
+    AgentPause,
+    AgentResume,
+    Event,
+    MessageStart,
+    RunError,
+    ToolExecutionStart,
+    TurnEnd,
+    TurnStart,
+    stored_at,
+)
+from agentkit.core.messages import AssistantMessage, ContentBlock, UserMessage
+from agentkit.core.record import Call, QueuedMessage, Status
+from agentkit.loop.calls import error_message, execution_end, settles
+from agentkit.loop.draft import Draft
+from agentkit.loop.limits import over_limits, over_turns
+
+__all__ = ["advance", "continue_without_step", "end", "open_turn", "settle", "unpause"]
+
+
+def open_turn(draft: Draft, agent: BoundAgent) -> None:
+    """Begin the next turn: its model call becomes due."""
+    for steer in draft.record.steers:
+        draft.add_message(UserMessage(content=_content(steer), timestamp=draft.now))
+    turn = draft.record.turn + 1
+    draft.calls = []
+    draft.set(steers=(), turn=turn, turn_from=draft.message_count, flushed=0)
+    draft.open_step("model", (TurnStart(turn=turn), MessageStart(message=agent.empty_message(draft.now))))
+
+
+def settle(draft: Draft, agent: BoundAgent) -> None:
+    """Go as far as the calls of the open turn allow."""
+    _flush_results(draft)
+    if draft.record.flushed == len(draft.calls):
+        _finish_turn(draft, agent)
+    elif (error := over_limits(draft.record, agent, draft.now)) is not None and not _executing(draft):
+        end(draft, Status.FAILED, error)
+    else:
+        advance(draft, agent.agent.parallel_tool_calls)
+
+
+def advance(draft: Draft, parallel: bool, reason: str | None = None) -> None:
+    """Open the tool steps that may run now; pause where there is none and something is pending.
+
+    `reason`: why the run pauses, where its log is to show that.
+    """
+    if not draft.asks:
+        for index, call in enumerate(draft.calls):
+            if call.state == "answered":
+                draft.set_call(index, state="ready")
+    stepped = {step.call for step in draft.steps.values()}
+    ready = [i for i, call in enumerate(draft.calls) if call.state == "ready" and i not in stepped]
+    if not parallel:
+        ready = ready[: 0 if stepped else 1]
+    for index in ready:
+        draft.open_step("tool", _start_events(draft.calls[index]), index)
+    working = any(call.state == "waiting" and not call.child_pending for call in draft.calls)
+    if not draft.steps and not working:
+        _pause(draft, reason)
+
+
+def _start_events(call: Call) -> tuple[Event, ...]:
+    """Make what the first claim of a call's step announces: its execution, where one is to come."""
+    if call.started or settles(call.answer):
+        return ()
+    return (ToolExecutionStart(tool_call_id=call.id, tool_name=call.name, args=call.args),)
+
+
+def _executing(draft: Draft) -> bool:
+    return any(step.kind == "tool" for step in draft.steps.values())
+
+
+def _pause(draft: Draft, reason: str | None) -> None:
+    spent = draft.now - (draft.record.active_since or draft.now)
+    draft.set(active_ms=draft.record.active_ms + spent, active_since=None)
+    draft.set_status(Status.PAUSED)
+    draft.emit(AgentPause(run_id=draft.record.id, pending=draft.whole_record().pending, reason=reason))
+
+
+def unpause(draft: Draft, call_ids: list[str]) -> None:
+    """Make the paused run queued; whoever claims its next step writes agent_resume."""
+    draft.set_status(Status.QUEUED)
+    draft.set(active_since=draft.now)
+    draft.on_claim = (AgentResume(run_id=draft.record.id, tool_call_ids=call_ids),)
+
+
+def continue_without_step(draft: Draft, call_ids: list[str]) -> None:
+    """Make the paused run running, though no worker has a step of it: a sub-agent's run goes on."""
+    unpause(draft, call_ids)
+    draft.set_status(Status.RUNNING)
+    draft.emit(*draft.on_claim)
+    draft.on_claim = ()
+
+
+def _flush_results(draft: Draft, *, skip_unfinished: bool = False) -> None:
+    """Make messages of the results that every call before them allows (rule 1)."""
+    index = draft.record.flushed
+    while index < len(draft.calls):
+        result = draft.calls[index].result
+        if result is not None:
+            draft.add_message(result)
+            draft.set_call(index, result=None)
+        elif not skip_unfinished:
+            break
+        index += 1
+    draft.set(flushed=index)
+
+
+def _finish_turn(draft: Draft, agent: BoundAgent) -> None:
+    had_calls = bool(draft.calls)
+    _end_turn(draft)
+    error = over_limits(draft.record, agent, draft.now)
+    if error is not None:
+        end(draft, Status.FAILED, error)
+    elif had_calls or draft.record.steers:
+        _next_turn(draft, agent)
+    elif draft.record.follow_ups:
+        first, *rest = draft.record.follow_ups
+        draft.set(steers=(first,), follow_ups=tuple(rest))
+        _next_turn(draft, agent)
+    else:
+        end(draft, Status.COMPLETED, None)
+
+
+def _next_turn(draft: Draft, agent: BoundAgent) -> None:
+    error = over_turns(draft.record, agent)
+    if error is not None:
+        end(draft, Status.FAILED, error)
+    else:
+        open_turn(draft, agent)
+
+
+def _end_turn(draft: Draft) -> None:
+    first = draft.record.turn_from
+    results = draft.message_count - first - 1
+    draft.emit(
+        TurnEnd(
+            turn=draft.record.turn,
+            message=stored_at(first),
+            tool_results=[stored_at(first + 1, results)] if results else [],
+        )
+    )
+    draft.calls = []
+    draft.set(flushed=0, turn_from=draft.message_count)
+
+
+def end(draft: Draft, status: Status, error: RunError | None, message: AssistantMessage | None = None) -> None:
+    """End the run, closing whatever is open.
+
+    `message`: the open assistant message as far as it came, where a claimed model step leaves one.
+    """
+    claimed = draft.state.claimed
+    if message is None and any(s.kind == "model" and n in claimed for n, s in draft.steps.items()):
+        raise AssertionError("an open assistant message must be closed")
+    if message is not None:
+        retrying = any(step.tries for number, step in draft.steps.items() if number not in claimed)
+        draft.add_message(message, started=not retrying)
+        _end_turn(draft)
+    elif draft.calls:
+        _cut_calls(draft)
+    for number in list(draft.steps):
+        draft.close_step(number)
+    if draft.record.status is Status.QUEUED and status is not Status.ABORTED:
+        draft.set_status(Status.RUNNING)
+    draft.set_status(status)
+    draft.set(ended_at=draft.now, error=error, steers=(), follow_ups=(), active_since=None)
+    draft.emit(AgentEnd(run_id=draft.record.id, status=str(status), usage=draft.record.usage, error=error))
+
+
+def _cut_calls(draft: Draft) -> None:
+    """End the open turn's calls: started ones get their end, finished ones their message, the rest nothing."""
+    claimed = {step.call for number, step in draft.steps.items() if number in draft.state.claimed}
+    for index, call in enumerate(draft.calls):
+        if call.state == "done":
+            continue
+        if call.started or (index in claimed and _start_events(call)):
+            draft.emit(execution_end(error_message(call, "cut: the run has ended", draft.now)))
+        if call.child is not None:
+            draft.orphans.append(call.child)
+    _flush_results(draft, skip_unfinished=True)
+    _end_turn(draft)
+
+
+def _content(queued: QueuedMessage) -> str | list[ContentBlock]:
+    """Read the blocks of a queued message, which are JSON where it comes from the store."""
+    content: str | list[ContentBlock] = msgspec.convert(queued.content, str | list[ContentBlock])
+    return content

@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from agentkit.core.messages import AssistantMessage, Block, Json, Message, zero_usage
+from agentkit.core.backoff import Backoff
+from agentkit.core.messages import AssistantMessage, Cache, Json, TextBlock, Usage
 from agentkit.core.run import Run
-from agentkit.errors import ConfigurationError, ProviderError
+from agentkit.core.struct import check, to_json
+from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderError
 from agentkit.providers.models import capabilities
 from agentkit.providers.protocol import Provider, ToolSpec
 from agentkit.tools import Tool, tool
 
-__all__ = ["Agent", "BoundAgent", "Limits", "RetryPolicy"]
+__all__ = ["Agent", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
+ContextHook = Callable[[list[Json], Run], list[Json]]
+"""`transform_context(messages, run)`: the messages that the model is sent in place of the conversation `messages`.
 
-ContextHook = Callable[[list[Message], Run], list[Message]]
+Both are messages as the protocol has them, `{"role": "user", "content": …, "timestamp": …}` and so on; the hook may
+change what it was passed. It is called before each model call, and again when a step is executed again, perhaps in
+another process. What it raises fails the run.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a run may use; None is without limit.
 
-    `max_turns`: model calls. `max_tokens`: the run's `usage.totalTokens`. `max_cost`: US dollars.
-    `timeout`: seconds that the run is queued or running; time spent paused does not count.
+    `max_turns`: model calls. `max_tokens`: the run's `usage.totalTokens`. `max_cost`: US dollars. `timeout`: seconds
+    that the run is queued or running; time spent paused does not count.
     """
 
     max_turns: int | None = None
@@ -37,13 +43,13 @@ class Limits:
     max_cost: float | None = None
     timeout: float | None = None
 
-    def override(self, given: Mapping[str, Any]) -> Limits:
-        """These limits with those of one run, by their wire names, in front."""
+    def override(self, overrides: Mapping[str, Any]) -> Limits:
+        """Return these limits with those of one run, by their wire names (`maxTurns` …), in front."""
         return Limits(
-            given.get("maxTurns", self.max_turns),
-            given.get("maxTokens", self.max_tokens),
-            given.get("maxCost", self.max_cost),
-            given.get("timeout", self.timeout),
+            overrides.get("maxTurns", self.max_turns),
+            overrides.get("maxTokens", self.max_tokens),
+            overrides.get("maxCost", self.max_cost),
+            overrides.get("timeout", self.timeout),
         )
 
 
@@ -51,10 +57,10 @@ class Limits:
 class RetryPolicy:
     """Try a model call again after a failure that may pass (408, 409, 425, 429, 5xx, a broken connection or stream).
 
-    `attempts`: calls in all, the first among them. `base`: seconds; before the nth retry the wait is drawn
-    evenly from 0 to base * 2**(n-1) ("full jitter": Brooker, Exponential Backoff and Jitter, AWS 2015), at
-    most `cap` seconds. `deadline`: seconds from the first failure, after which no further call begins; a
-    vendor's Retry-After is honoured beyond `cap`, but within it.
+    `attempts`: calls in all, the first among them, at least 1. `base` and `cap`: seconds; before the nth retry the wait
+    is drawn evenly from 0 to `base * 2**(n-1)`, at most `cap` (`agentkit.core.backoff`). `deadline`: seconds from the
+    first failure, after which no further call begins; a vendor's Retry-After is honoured beyond `cap`, but within it.
+    Raises ConfigurationError for other values.
     """
 
     attempts: int = 3
@@ -71,13 +77,13 @@ class RetryPolicy:
                 raise ConfigurationError(f"RetryPolicy: {name} must be a number of seconds, not {value!r}")
 
     def delay(self, error: ProviderError, tries: int, waited: float) -> float | None:
-        """Seconds to wait before the next call after `tries` calls; None where there is to be none.
+        """Return the seconds to wait before the next call after `tries` calls; None where there is to be none.
 
         `waited`: seconds since the first failure.
         """
         if not error.retryable or tries >= self.attempts:
             return None
-        delay = random.uniform(0, min(self.cap, self.base * 2 ** min(tries - 1, 60)))
+        delay = Backoff(self.base, self.cap).delay(tries)
         if error.retry_after is not None:
             delay = max(delay, error.retry_after)
         return delay if waited + delay <= self.deadline else None
@@ -85,24 +91,28 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent's definition.
+    """An agent's definition, made once and never stored: a run keeps the agent's name.
 
-    `model`: a name `provider:model`, or a provider object such as ScriptedModel; of a list, each is asked when
-    the one before it has failed for good. `retry`: when a failed call is tried again, by default as the kit
-    says. `transform_context(messages, run)` gives the messages that the model sees in place of the
-    conversation, which stays as it is; it may run again in another process. `instructions`: the
-    system prompt, a text or a text block with a `cache` mark. `cache="auto"`: what stays the same from call to
-    call is marked for the vendor's prompt cache. `tools`: functions decorated with `@tool`. `max_turns`,
-    `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run.
-    `parallel_tool_calls`: the tool calls of one turn are executed side by side. The rest are model options
-    (`temperature`, `max_tokens` of one answer as `max_output_tokens`, `top_p`, `reasoning_effort`, `stop`,
-    `tool_choice`) that go to the provider as they are.
+    `name`: 1 to 64 letters, digits, "_", "-" or ".". `model`: a name `provider:model` or a provider object such as
+    ScriptedModel; or a list of them, of which each is asked when the one before it has failed for good.
+    `instructions`: the system prompt, a text or a text block with a `cache` mark. `tools`: functions decorated with
+    `@tool`.
+
+    `cache`: "auto" where what stays the same from call to call is to be marked for the vendor's prompt cache.
+    `parallel_tool_calls`: whether the tool calls of one turn are executed side by side. `max_turns` (model calls),
+    `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run; None: no limit.
+    `retry`: when a failed model call is tried again, by default as the kit says. `transform_context`: what the model is
+    sent in place of the conversation, which stays as it is; see ContextHook. The rest are model options that go to the
+    provider as they are, say `temperature`, `top_p`, `stop`, `tool_choice`, `reasoning_effort` and `max_output_tokens`,
+    the limit of one answer.
+
+    Raises ConfigurationError for whatever is declared wrongly.
     """
 
     name: str
     model: Any
     instructions: str = ""
-    instructions_cache: Literal["short", "long"] | None = None
+    instructions_cache: Cache | None = None
     cache: Literal["auto"] | None = None
     tools: tuple[Tool, ...] = ()
     parallel_tool_calls: bool = True
@@ -115,7 +125,7 @@ class Agent:
         self,
         name: str,
         model: Any,
-        instructions: str | Block = "",
+        instructions: str | Json = "",
         tools: Iterable[Tool] = (),
         *,
         cache: Literal["auto"] | None = None,
@@ -135,15 +145,15 @@ class Agent:
             if not isinstance(item, Tool):
                 raise ConfigurationError(f"agent {name!r}: {item!r} is no tool; decorate the function with @tool")
         names = [item.name for item in tools]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ConfigurationError(f"agent {name!r} has two tools named {twice[0]!r}")
+        duplicates = sorted({n for n in names if names.count(n) > 1})
+        if duplicates:
+            raise ConfigurationError(f"agent {name!r} has two tools named {duplicates[0]!r}")
         set_field = object.__setattr__
         set_field(self, "name", name)
         set_field(self, "model", model)
-        words, mark = _instructions(name, instructions)
-        set_field(self, "instructions", words)
-        set_field(self, "instructions_cache", mark)
+        prompt = _instructions(name, instructions)
+        set_field(self, "instructions", prompt.text)
+        set_field(self, "instructions_cache", prompt.cache)
         if cache not in (None, "auto"):
             raise ConfigurationError(f"agent {name!r}: cache must be 'auto' or left out, not {cache!r}")
         set_field(self, "cache", cache)
@@ -166,9 +176,11 @@ class Agent:
         decision_timeout: float | None = None,
         on_expire: Any = "reject",
     ) -> Tool:
-        """This agent as a tool of another: a call starts a run of its own, whose answer is the call's result.
+        """Make this agent a tool of another: a call starts a run of its own, whose answer is the call's result.
 
-        The calling run holds no process meanwhile. `description` tells its model what the agent is good for.
+        The calling run holds no process meanwhile. `name`: by default the agent's, with "_" for ".". `description`:
+        what the calling model reads of the agent, say what it is good for. The others are those of `tool`. Raises
+        ConfigurationError as `tool` does.
         """
 
         def answer(input: str) -> str:
@@ -186,16 +198,16 @@ class Agent:
         return replace(declared, agent=self)
 
 
-def _instructions(name: str, given: str | Block) -> tuple[str, Literal["short", "long"] | None]:
-    """The words of an agent's instructions, and their cache mark."""
-    if isinstance(given, str):
-        return given, None
-    mark = given.get("cache") if isinstance(given, dict) else None
-    if not isinstance(given, dict) or given.get("type") != "text" or mark not in (None, "short", "long"):
+def _instructions(name: str, instructions: str | Json) -> TextBlock:
+    """Read the instructions of the agent `name`, a text or a text block. Raises ConfigurationError otherwise."""
+    if isinstance(instructions, str):
+        return TextBlock(instructions)
+    try:
+        return check({"type": "", **instructions}, TextBlock)
+    except (TypeError, InvalidRequestError) as error:
         raise ConfigurationError(
             f"agent {name!r}: instructions must be a text, or a text block whose cache is short or long"
-        )
-    return str(given.get("text", "")), mark
+        ) from error
 
 
 _SUB_AGENT_PARAMETERS: Json = {
@@ -209,8 +221,8 @@ _SUB_AGENT_PARAMETERS: Json = {
 class BoundAgent:
     """An agent with the providers that answer for it: what a step needs to run.
 
-    `models`: the provider and the name of each model, in the order in which they are asked; `provider` and
-    `model` are the first's. `retry` is the agent's policy, or else the kit's.
+    `models`: the provider and the name of each model, in the order in which they are asked; `provider` and `model` are
+    the first's. `retry` is the agent's policy, or else the kit's.
     """
 
     def __init__(self, agent: Agent, models: Sequence[tuple[Provider, str]], retry: RetryPolicy | None = None) -> None:
@@ -222,11 +234,11 @@ class BoundAgent:
 
     @property
     def choices(self) -> int:
-        """How many models there are."""
+        """The number of models."""
         return len(self._models)
 
     def choice(self, number: int) -> BoundAgent:
-        """The agent with its model of that number, from 0, and those after it; the last where there are fewer."""
+        """Return the agent with its model number `number` (from 0, at most the last) and those after it."""
         number = min(number, len(self._models) - 1)
         return self if number == 0 else BoundAgent(self.agent, self._models[number:], self.retry)
 
@@ -236,21 +248,24 @@ class BoundAgent:
 
     @property
     def model_name(self) -> str:
+        """The first model's name, with its provider's: `provider:model`."""
         return f"{self.provider.name}:{self.model}"
 
     def tool(self, name: str) -> Tool | None:
+        """Find the tool of that name."""
         return self._tools.get(name)
 
     def tool_specs(self) -> tuple[ToolSpec, ...]:
+        """List the tools as a model sees them."""
         return tuple(ToolSpec(t.name, t.description, t.parameters, t.cache) for t in self.agent.tools)
 
     def definition(self) -> Json:
-        """The agent as `GET /agents` shows it."""
+        """Describe the agent as `GET /agents` shows it."""
         return {
             "name": self.name,
             "model": self.model_name,
             "fallbacks": [f"{provider.name}:{model}" for provider, model in self._models[1:]],
-            "capabilities": capabilities(self.model_name).to_json(),
+            "capabilities": to_json(capabilities(self.model_name)),
             "tools": [
                 {
                     "name": t.name,
@@ -266,14 +281,13 @@ class BoundAgent:
         }
 
     def empty_message(self, timestamp: int) -> AssistantMessage:
-        """The assistant message before any content, as `message_start` shows it."""
-        return {
-            "role": "assistant",
-            "content": [],
-            "api": self.provider.api,
-            "provider": self.provider.name,
-            "model": self.model,
-            "usage": zero_usage(),
-            "stopReason": "stop",
-            "timestamp": timestamp,
-        }
+        """Make the assistant message before any content, as `message_start` shows it. `timestamp`: milliseconds."""
+        return AssistantMessage(
+            content=[],
+            api=self.provider.api,
+            provider=self.provider.name,
+            model=self.model,
+            usage=Usage.of(),
+            stop_reason="stop",
+            timestamp=timestamp,
+        )

@@ -1,8 +1,8 @@
 """Tools: what a model may call, and the declaration that a function becomes one.
 
-A `Tool` is a definition, checked in full when it is declared. It does not know runs, stores or
-models: the loop asks it whether arguments and decisions are valid, hands it a `ToolContext`, and
-turns what it returns into the content of a message by `to_result`.
+A `Tool` is a definition, checked in full when it is declared. It does not know runs, stores or models: the loop asks it
+whether arguments and decisions are valid, the runtime hands it a `ToolContext` and turns what it returns into the
+content of a message by `to_result`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,24 @@ from types import FrameType
 from typing import Any, Literal, overload
 from uuid import UUID
 
+import msgspec
+
 from agentkit.core import strictjson
-from agentkit.core.messages import Block, Json, check_content, text
+from agentkit.core.messages import Cache, ContentBlock, Json, TextBlock, check_tool_content
 from agentkit.errors import ConfigurationError, InvalidRequestError, SchemaProblem
 from agentkit.schema.check import Schema, compile_schema
 from agentkit.schema.signatures import Signature, read_signature, summary_of
 
-__all__ = ["Tool", "ToolContext", "ToolResult", "error_result", "invalid_arguments", "to_result", "tool"]
+__all__ = [
+    "CheckedResult",
+    "Tool",
+    "ToolContext",
+    "ToolResult",
+    "error_result",
+    "invalid_arguments",
+    "to_result",
+    "tool",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -39,8 +50,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class ToolContext:
     """What a running tool may know and do; passed to functions that have a `ctx` parameter.
 
-    `attempt` counts from 1. `idempotency_key` is the same in every attempt of one tool call.
-    `decision` is None where the tool asks for none; `metadata` is the run's.
+    `run_id`, `tool_call_id`: the run and the call of it that the tool answers. `idempotency_key`: the same text in
+    every attempt of one tool call, for systems that recognise a repeated request by it. `attempt`: which execution of
+    the call this is, from 1. `decision`: the JSON that a person decided, None where the tool asks for none. `metadata`:
+    the run's, JSON. `on_update` and `is_aborted` belong to the runtime: use `update` and `aborted`.
     """
 
     run_id: str
@@ -53,30 +66,48 @@ class ToolContext:
     is_aborted: Callable[[], bool] = field(default=lambda: False, repr=False)
 
     def update(self, partial: Any) -> None:
-        """Show watchers a partial result (JSON); the model never sees it."""
+        """Show a partial result to those who follow the run; the model never sees it.
+
+        Raises TypeError or ValueError where `partial` is no JSON.
+        """
         self.on_update(partial)
 
     @property
     def aborted(self) -> bool:
-        """Whether the run was aborted: a long tool should stop then."""
+        """Whether the run was aborted: a long tool should return then."""
         return self.is_aborted()
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call came to. The model sees `content`; `details` is JSON for clients alone."""
+    """What a tool may return where a text or JSON is not enough.
 
-    content: str | list[Block]
+    `content`: what the model sees, a text or a list of text and image blocks, say `{"type": "text", "text": "…"}` or
+    `{"type": "image", "data": "<base64>", "mimeType": "image/png"}`. `is_error`: whether the model is to take it for a
+    failure. `details`: JSON for clients alone, which no model sees; what `json` cannot write becomes JSON as a tool's
+    result does. What is none of this is an error result of the call.
+    """
+
+    content: str | Sequence[ContentBlock | Json]
+    is_error: bool = False
+    details: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedResult:
+    """A tool's result as the content of a message: what `to_result` makes of whatever a tool returned."""
+
+    content: list[ContentBlock]
     is_error: bool = False
     details: Any = None
 
 
 @dataclass(frozen=True, eq=False)
 class Tool:
-    """A declared tool; made by `tool`. Called like a function, it is the function.
+    """A declared tool; made by `tool`, whose arguments its attributes are. Called like a function, it is the function.
 
-    `parameters` and `decision` are JSON Schemas, `decision` None where nobody is asked. Times are
-    seconds. `on_expire`: "reject", "abort", or the decision that then counts as given.
+    `parameters` and `decision` are JSON Schemas, `decision` None where nobody is asked. Times are seconds. `on_expire`:
+    "reject", "abort", or the decision that counts where nobody has decided in time. `fn`: the function.
     """
 
     name: str
@@ -89,7 +120,7 @@ class Tool:
     runs: Literal["server", "client"]
     effects: Literal["idempotent", "once"]
     timeout: float | None
-    cache: Literal["short", "long"] | None
+    cache: Cache | None
     fn: Callable[..., Any] = field(repr=False)
     is_async: bool
     wants_ctx: bool
@@ -104,15 +135,15 @@ class Tool:
         return self.fn(*args, **kwargs)
 
     def input_problems(self, args: Any) -> list[SchemaProblem]:
-        """What is wrong with a tool call's arguments; empty if nothing is."""
+        """List what is wrong with a tool call's arguments, by JSON Pointer; empty if nothing is."""
         return self._input_schema.problems(args)
 
     def decision_problems(self, value: Any) -> list[SchemaProblem]:
-        """What is wrong with a decision; empty if nothing is, or if the tool asks for none."""
+        """List what is wrong with a decision, by JSON Pointer; empty if nothing is, or if the tool asks for none."""
         return [] if self._decision_schema is None else self._decision_schema.problems(value)
 
     def call(self, args: Json, ctx: ToolContext) -> Any:
-        """Execute with valid arguments; an async tool's coroutine is returned, not awaited.
+        """Execute with arguments that satisfy `parameters`; an async tool's coroutine is returned, not awaited.
 
         Raises whatever the function raises, and what a conversion raises (pydantic's own validators).
         """
@@ -124,7 +155,7 @@ class Tool:
         return self.fn(**kwargs)
 
 
-# -- declaration -----------------------------------------------------------------------------------
+# -- declaration
 
 
 @overload
@@ -146,7 +177,7 @@ def tool(
     runs: Literal["server", "client"] = "server",
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
-    cache: Literal["short", "long"] | None = None,
+    cache: Cache | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -164,16 +195,22 @@ def tool(
     runs: Literal["server", "client"] = "server",
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
-    cache: Literal["short", "long"] | None = None,
+    cache: Cache | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a function a tool: `@tool`, or `@tool(decision={…}, …)`.
 
-    Name, description and parameters come from the function unless given. `decision` is the JSON
-    Schema of what an outsider must say before the tool executes, within `decision_timeout` seconds,
-    else `on_expire` applies. `runs="client"`: the client executes it, and the body is never called.
-    `effects="once"`: never executed again by itself when a worker died in it. `timeout`: seconds
-    that an execution may take. `cache`: prompt caches may end after this tool's definition. Raises
-    ConfigurationError for whatever is declared wrongly.
+    `name`: 1 to 64 letters, digits, "_" or "-"; by default the function's. `label`: the name that people are shown; by
+    default `name`. `description`: what the model reads of the tool; by default the docstring's first paragraph.
+    `parameters`: the JSON Schema of the arguments, an object's; by default read from the function's annotations and the
+    docstring's "Args:". `decision`: the JSON Schema of what a person must decide before the tool executes;
+    `decision_timeout`: seconds that are left for it, without limit by default. `on_expire`: what counts when they are
+    over: "reject" (an error result of the call), "abort" (of the run) or a decision that satisfies the schema. `runs`:
+    "client" where a client executes the tool, and the body is never called. `effects`: "once" where the tool must not
+    be executed again by itself when a worker died in it: a person says what happened. `timeout`: seconds that an
+    execution may take, without limit by default. `cache`: "short" or "long" where a vendor's prompt cache may end after
+    this tool's definition.
+
+    Raises ConfigurationError for whatever is declared wrongly.
     """
     declare = partial(
         _declare,
@@ -207,7 +244,7 @@ def _declare(
     runs: Literal["server", "client"],
     effects: Literal["idempotent", "once"],
     timeout: float | None,
-    cache: Literal["short", "long"] | None,
+    cache: Cache | None,
 ) -> Tool:
     _check_function(fn)
     name = getattr(fn, "__name__", type(fn).__name__) if name is None else name
@@ -220,16 +257,16 @@ def _declare(
     _check_choice(name, "cache", cache, (None, "short", "long"))
     _check_seconds(name, "timeout", timeout)
     _check_seconds(name, "decision_timeout", decision_timeout)
-    asked = None if decision is None else compile_schema(decision, f"the decision of tool {name!r}")
-    if decision_timeout is not None and asked is None and runs != "client":
+    decision_schema = None if decision is None else compile_schema(decision, f"the decision of tool {name!r}")
+    if decision_timeout is not None and decision_schema is None and runs != "client":
         raise ConfigurationError(f"tool {name!r} has a decision_timeout but nothing to wait for: give it a decision=")
-    on_expire = _check_on_expire(name, on_expire, asked)
+    on_expire = _check_on_expire(name, on_expire, decision_schema)
     if parameters is not None:
         compile_schema(parameters, f"the parameters of tool {name!r}")
         if parameters.get("type", "object") != "object":
             raise ConfigurationError(f'the parameters of tool {name!r} must describe an object: say "type": "object"')
         parameters = {"type": "object", **parameters}
-    signature = read_signature(fn, has_decision=asked is not None, parameters=parameters, caller=caller)
+    signature = read_signature(fn, has_decision=decision_schema is not None, parameters=parameters, caller=caller)
     return Tool(
         name=name,
         label=name if label is None else label,
@@ -248,7 +285,7 @@ def _declare(
         wants_decision=signature.wants_decision,
         _signature=signature,
         _input_schema=compile_schema(signature.parameters, f"the parameters of tool {name!r}"),
-        _decision_schema=asked,
+        _decision_schema=decision_schema,
     )
 
 
@@ -274,17 +311,17 @@ def _check_seconds(name: str, option: str, value: Any) -> None:
         raise ConfigurationError(f"tool {name!r}: {option} must be a positive number of seconds, not {value!r}")
 
 
-def _check_on_expire(name: str, value: Any, asked: Schema | None) -> Any:
-    """The default decision is copied through JSON: it is what a person could have sent."""
+def _check_on_expire(name: str, value: Any, decision_schema: Schema | None) -> Any:
+    """Check `on_expire`. A decision is copied through JSON, so that it is what a person could have sent."""
     if isinstance(value, str) and value in ("reject", "abort"):
         return value
-    if asked is None:
+    if decision_schema is None:
         raise ConfigurationError(f"tool {name!r}: on_expire must be 'reject' or 'abort' where there is no decision=")
     try:
-        decision = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
+        decision = strictjson.plain(value)
+    except (TypeError, ValueError) as error:
         raise ConfigurationError(f"tool {name!r}: on_expire is not JSON: {error}") from error
-    for problem in asked.problems(decision):
+    for problem in decision_schema.problems(decision):
         raise ConfigurationError(
             f"tool {name!r}: on_expire must be 'reject', 'abort' or a valid decision, "
             f"but at {problem['path'] or '/'} it {problem['message']}"
@@ -292,46 +329,50 @@ def _check_on_expire(name: str, value: Any, asked: Schema | None) -> Any:
     return decision
 
 
-# -- results ---------------------------------------------------------------------------------------
+# -- results
 
 
-def error_result(message: str) -> ToolResult:
-    return ToolResult([text(_clean(message))], is_error=True)
+def error_result(message: str) -> CheckedResult:
+    """Make the result of a call that failed; the model reads `message`."""
+    return CheckedResult([TextBlock(_clean(message))], is_error=True)
 
 
-def invalid_arguments(problems: Sequence[SchemaProblem]) -> ToolResult:
-    """The result of a call whose arguments do not satisfy the tool's parameters."""
+def invalid_arguments(problems: Sequence[SchemaProblem]) -> CheckedResult:
+    """Make the result of a call whose arguments do not satisfy the tool's parameters: the model can correct it."""
     listed = "; ".join(f"{p['path'] or '/'}: {p['message']}" for p in problems)
     return error_result(f"the arguments do not satisfy the tool's parameters: {listed}")
 
 
-def to_result(value: Any) -> ToolResult:
-    """What a tool returned, as content blocks; TypeError where it can be no part of a message."""
+def to_result(value: Any) -> CheckedResult:
+    """Turn what a tool returned into content blocks: blocks stay, everything else becomes one text.
+
+    Texts stay as they are, None is empty, other values are written as JSON. Raises TypeError where `value` can be no
+    part of a message.
+    """
     if isinstance(value, ToolResult):
-        content = to_result(value.content).content if isinstance(value.content, str) else _blocks(value.content)
         details = None if value.details is None else _details(value.details)
-        return ToolResult(content, bool(value.is_error), details)
+        return CheckedResult(_content(value.content), bool(value.is_error), details)
     if isinstance(value, Enum):
         value = value.value
     if value is None:
-        return ToolResult([text("")])
-    if isinstance(value, str):
-        return ToolResult([text(_clean(value))])
-    if isinstance(value, list) and value and all(_looks_like_block(item) for item in value):
-        return ToolResult(_blocks(value))
-    return ToolResult([text(_json(value))])
+        value = ""
+    if isinstance(value, str) or (isinstance(value, list) and value and all(map(_looks_like_block, value))):
+        return CheckedResult(_content(value))
+    return CheckedResult([TextBlock(_json(value))])
 
 
 def _looks_like_block(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("type") in ("text", "image")
+    return isinstance(item, ContentBlock) or (isinstance(item, dict) and item.get("type") in ("text", "image"))
 
 
-def _blocks(content: Any) -> list[Block]:
+def _content(content: Any) -> list[ContentBlock]:
+    if isinstance(content, str):
+        return [TextBlock(_clean(content))]
     try:
-        check_content(content, "the tool's content", role="toolResult")
+        blocks = check_tool_content(content, "the tool's content")
     except InvalidRequestError as error:
         raise TypeError(str(error)) from error
-    return [{**block, "text": _clean(block["text"])} if block["type"] == "text" else block for block in content]
+    return [TextBlock(_clean(b.text), b.cache) if isinstance(b, TextBlock) else b for b in blocks]
 
 
 def _details(value: Any) -> Any:
@@ -349,7 +390,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON for what `json` does not know."""
+    """Find the JSON form of what `json` does not know. Raises TypeError where there is none."""
     match value:
         case datetime() | date() | time():
             return value.isoformat()
@@ -363,6 +404,8 @@ def _plain(value: Any) -> Any:
             return sorted(value, key=lambda item: (type(item).__name__, str(item)))
         case Mapping():
             return dict(value)
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     base_model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
@@ -375,5 +418,5 @@ def _plain(value: Any) -> Any:
 
 
 def _clean(value: str) -> str:
-    """Lone surrogates (file names that are no UTF-8) replaced: no wire could carry them."""
+    """Replace lone surrogates (file names that are no UTF-8): no wire could carry them."""
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

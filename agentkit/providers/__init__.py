@@ -1,4 +1,4 @@
-"""Finds the provider that a model's name names. Knows their names and where they live, not what they do.
+"""Finds the provider that a model's name names. Knows their names and modules, not what they do.
 
 Adapters are imported when first asked for: a process that calls no model loads no HTTP client.
 """
@@ -34,10 +34,10 @@ _instances: dict[str, Provider] = {}
 
 
 def resolve(model: str | ModelObject) -> tuple[Provider, str]:
-    """The provider of a `provider:model` name, and the model's name without it. An object provides itself.
+    """Find the provider of a `provider:model` name, and the model's name without it. An object provides itself.
 
-    There is one instance of a named provider per process. Raises ConfigurationError where the name
-    has no colon, no model, or an unknown provider.
+    There is one instance of a named provider per process. Raises ConfigurationError where the name has no colon, no
+    model, or an unknown provider.
     """
     if not isinstance(model, str):
         return model, model.model
@@ -51,7 +51,11 @@ def resolve(model: str | ModelObject) -> tuple[Provider, str]:
 
 
 def register_provider(provider: Provider) -> None:
-    """Make `provider` answer for models named `<provider.name>:…` in this process, also in place of a known one."""
+    """Make `provider` answer for models named `<provider.name>:…` in this process, also in place of a known one.
+
+    `provider`: an object that implements `agentkit.providers.protocol.Provider`, say an OpenAIProvider with another
+    name and URL. Call it in every process that executes or shows agents with such models.
+    """
     with _lock:
         _instances[provider.name] = provider
 

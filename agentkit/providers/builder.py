@@ -5,11 +5,21 @@ The one place that knows when a content block starts and ends, whatever the vend
 
 from __future__ import annotations
 
-from typing import Any, cast
+import copy
+from typing import Any
 
 from agentkit.core import strictjson
+from agentkit.core.events import AssistantMessageEvent, UpdateType
 from agentkit.core.ids import new_id
-from agentkit.core.messages import AssistantMessage, Block, Json, Usage, zero_usage
+from agentkit.core.messages import (
+    AssistantBlock,
+    AssistantMessage,
+    StopReason,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    Usage,
+)
 from agentkit.errors import ProviderError
 from agentkit.providers.prices import priced
 from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
@@ -20,17 +30,18 @@ __all__ = ["MessageBuilder"]
 class MessageBuilder:
     """Collects one assistant message.
 
-    `feed(part)` returns the `assistantMessageEvent`s that the part gives rise to; `finish()` the
-    ones that are still due. Text and thinking blocks stream one after the other; tool calls may
-    interleave, each with its own content index, and all end when the message does.
+    `feed(part)` returns the events that the part gives rise to; `finish()` the ones that are still due. Text and
+    thinking blocks stream one after the other; tool calls may interleave, each with its own content index, and all end
+    when the message does. What was returned stays as it is when the builder goes on.
     """
 
     def __init__(self, *, api: str, provider: str, model: str, timestamp: int) -> None:
-        self._head = {"api": api, "provider": provider, "model": model}
+        self._api = api
+        self._provider = provider
+        self._model = model
         self._timestamp = timestamp
-        self._blocks: list[Block] = []
-        self._arguments: dict[int, str] = {}
-        self._call_at: dict[int, int] = {}
+        self._blocks: list[AssistantBlock] = []
+        self._calls: dict[int, _OpenCall] = {}
         self._open: int | None = None
         self._finish: Finish | None = None
 
@@ -41,143 +52,162 @@ class MessageBuilder:
 
     @property
     def finished(self) -> bool:
+        """Whether the provider's Finish has come."""
         return self._finish is not None
 
-    def feed(self, part: Part) -> list[Json]:
+    def feed(self, part: Part) -> list[AssistantMessageEvent]:
+        """Add a part; return the events that announce it."""
         match part:
             case TextDelta(text):
-                return self._stream("text", text)
+                return self._text(_without_half_surrogates(text))
             case ThinkingDelta(thinking, signature):
-                if not thinking and signature is None:
-                    return []
-                events = self._close() if self._is_signed() else []
-                events += self._stream("thinking", thinking)
-                if signature is not None and self._open is not None:
-                    self._blocks[self._open]["signature"] = signature
-                return events
+                return self._thinking(_without_half_surrogates(thinking), signature)
             case ToolCallDelta():
                 return self._tool_call(part)
             case Finish():
                 self._finish = part
                 return []
 
-    def finish(self) -> list[Json]:
-        """Close what is open: the last text or thinking block, then the tool calls in their order."""
+    def finish(self) -> list[AssistantMessageEvent]:
+        """Close what is open, and return the events: the last text or thinking block, then the tool calls in order."""
         events = self._close()
         ids: set[str] = set()
-        for at in sorted(self._arguments):
-            block = self._blocks[at]
-            self._settle_arguments(at, block)
-            if not block["id"] or block["id"] in ids:
-                block["id"] = f"call_{new_id()}"  # some servers send none or one twice, and results are matched by it
-            ids.add(block["id"])
-            events.append({"type": "toolcall_end", "contentIndex": at, "toolCall": dict(block)})
-        self._arguments.clear()
+        for call in self._calls.values():
+            call.settle()
+            block = call.block
+            if not block.id or block.id in ids:
+                block.id = f"call_{new_id()}"  # some servers send none or one twice, and results are matched by it
+            ids.add(block.id)
+            events.append(AssistantMessageEvent("toolcall_end", call.content_index, tool_call=copy.copy(block)))
+        self._calls.clear()
         return events
 
-    def message(self, *, stop_reason: str | None = None, error: str | None = None) -> AssistantMessage:
-        """The message so far. Without `stop_reason`, the whole one: a provider that gave no Finish is at fault."""
+    def message(self, *, stop_reason: StopReason | None = None, error: str | None = None) -> AssistantMessage:
+        """Return the message so far. `error`: its error message.
+
+        Without `stop_reason`, it is the whole message: raises ProviderError where the provider gave no Finish.
+        """
         if stop_reason is None and self._finish is None:
             raise ProviderError("the response ended before it was complete", retryable=True)
-        usage: Usage = zero_usage()
+        message = self.start()
         if self._finish is not None:
-            usage = priced(self._finish.usage, self._head["provider"], self._head["model"], self._finish.model)
-        reason: str = stop_reason or cast(Finish, self._finish).stop_reason
-        message: Json = {
-            "role": "assistant",
-            "content": [dict(block) for block in self._blocks],
-            **self._head,
-            "usage": usage,
-            "stopReason": reason,
-            "timestamp": self._timestamp,
-        }
-        if error is not None:
-            message["errorMessage"] = error
-        return cast(AssistantMessage, message)
+            message.usage = priced(self._finish.usage, self._provider, self._model, self._finish.model)
+            message.stop_reason = self._finish.stop_reason
+        if stop_reason is not None:
+            message.stop_reason = stop_reason
+        message.content = [copy.copy(block) for block in self._blocks]
+        message.error_message = error
+        return message
 
     def start(self) -> AssistantMessage:
-        """What `message_start` carries: the message before any content."""
-        return cast(
-            AssistantMessage,
-            {
-                "role": "assistant",
-                "content": [],
-                **self._head,
-                "usage": zero_usage(),
-                "stopReason": "stop",
-                "timestamp": self._timestamp,
-            },
+        """Return what `message_start` carries: the message before any content."""
+        return AssistantMessage(
+            content=[],
+            api=self._api,
+            provider=self._provider,
+            model=self._model,
+            usage=Usage.of(),
+            stop_reason="stop",
+            timestamp=self._timestamp,
         )
 
-    def _open_type(self) -> str | None:
-        return None if self._open is None else cast(str, self._blocks[self._open]["type"])
-
-    def _is_signed(self) -> bool:
-        return self._open is not None and "signature" in self._blocks[self._open]
-
-    def _stream(self, kind: str, delta: str) -> list[Json]:
-        events: list[Json] = []
-        delta = _as_text(delta)
-        if self._open_type() != kind:
-            if not delta and kind == "text":
-                return []
-            events += self._close()
-            self._blocks.append({"type": kind, kind: ""})
-            self._open = len(self._blocks) - 1
-            events.append({"type": f"{kind}_start", "contentIndex": self._open})
-        if delta:
-            at = cast(int, self._open)
-            self._blocks[at][kind] += delta
-            events.append({"type": f"{kind}_delta", "contentIndex": at, "delta": delta})
-        return events
-
-    def _close(self) -> list[Json]:
-        if self._open is None:
+    def _text(self, delta: str) -> list[AssistantMessageEvent]:
+        if not delta:
             return []
-        at, self._open = self._open, None
-        return [{"type": f"{self._blocks[at]['type']}_end", "contentIndex": at}]
+        block, events = self._open_block(), []
+        if not isinstance(block, TextBlock):
+            block = TextBlock("")
+            events = self._begin(block, "text_start")
+        block.text += delta
+        return [*events, self._event("text_delta", delta)]
 
-    def _tool_call(self, part: ToolCallDelta) -> list[Json]:
-        events: list[Json] = []
-        if part.index not in self._call_at:
-            events += self._close()
-            self._blocks.append({"type": "toolCall", "id": "", "name": "", "arguments": {}})
-            at = self._call_at[part.index] = len(self._blocks) - 1
-            self._arguments[at] = ""
-            self._adopt(at, part)
-            events.append({"type": "toolcall_start", "contentIndex": at, "toolCall": dict(self._blocks[at])})
-        else:
-            at = self._call_at[part.index]
-            self._adopt(at, part)
-        if part.arguments:
-            self._arguments[at] += part.arguments
-            events.append({"type": "toolcall_delta", "contentIndex": at, "delta": part.arguments})
+    def _thinking(self, delta: str, signature: str | None) -> list[AssistantMessageEvent]:
+        if not delta and signature is None:
+            return []
+        block, events = self._open_block(), []
+        if not isinstance(block, ThinkingBlock) or block.signature is not None:
+            block = ThinkingBlock("")
+            events = self._begin(block, "thinking_start")
+        if delta:
+            block.thinking += delta
+            events.append(self._event("thinking_delta", delta))
+        if signature is not None:
+            block.signature = signature
         return events
 
-    def _adopt(self, at: int, part: ToolCallDelta) -> None:
-        block = self._blocks[at]
-        block["id"] = block["id"] or _as_text(part.id)
-        block["name"] = block["name"] or _as_text(part.name)
+    def _open_block(self) -> AssistantBlock | None:
+        return None if self._open is None else self._blocks[self._open]
 
-    def _settle_arguments(self, at: int, block: Block) -> None:
-        raw = self._arguments[at]
-        value = _parsed(raw)
-        if isinstance(value, dict):
-            block["arguments"] = value
+    def _begin(self, block: TextBlock | ThinkingBlock, start: UpdateType) -> list[AssistantMessageEvent]:
+        """Close the open block and open `block`."""
+        events = self._close()
+        self._open = len(self._blocks)
+        self._blocks.append(block)
+        return [*events, self._event(start)]
+
+    def _event(self, type: UpdateType, delta: str | None = None) -> AssistantMessageEvent:
+        """Make an event of the open block."""
+        assert self._open is not None
+        return AssistantMessageEvent(type, self._open, delta)
+
+    def _close(self) -> list[AssistantMessageEvent]:
+        block = self._open_block()
+        if block is None:
+            return []
+        event = self._event("text_end" if isinstance(block, TextBlock) else "thinking_end")
+        self._open = None
+        return [event]
+
+    def _tool_call(self, part: ToolCallDelta) -> list[AssistantMessageEvent]:
+        events: list[AssistantMessageEvent] = []
+        arguments = _without_half_surrogates(part.arguments)
+        call = self._calls.get(part.index)
+        if call is None:
+            events = self._close()
+            call = self._calls[part.index] = _OpenCall(len(self._blocks))
+            self._blocks.append(call.block)
+            call.add(part.id, part.name, arguments)
+            events.append(AssistantMessageEvent("toolcall_start", call.content_index, tool_call=copy.copy(call.block)))
         else:
-            block["rawArguments"] = raw
+            call.add(part.id, part.name, arguments)
+        if arguments:
+            events.append(AssistantMessageEvent("toolcall_delta", call.content_index, arguments))
+        return events
 
 
-def _as_text(given: str) -> str:
-    """Half a surrogate pair is no text, and could be neither stored nor sent."""
-    return given if given.isascii() else given.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+class _OpenCall:
+    """A tool call whose arguments still stream."""
+
+    def __init__(self, content_index: int) -> None:
+        self.content_index = content_index
+        self.block = ToolCallBlock("", "", {})
+        self._arguments = ""
+
+    def add(self, id: str, name: str, arguments: str) -> None:
+        """Add what a part brings: the first id and name that are not empty count."""
+        self.block.id = self.block.id or _without_half_surrogates(id)
+        self.block.name = self.block.name or _without_half_surrogates(name)
+        self._arguments += arguments
+
+    def settle(self) -> None:
+        """Set the block's arguments: those that the model wrote, or their text where it is no JSON object."""
+        arguments = _parsed(self._arguments)
+        if isinstance(arguments, dict):
+            self.block.arguments = arguments
+        else:
+            self.block.raw_arguments = self._arguments
 
 
-def _parsed(raw: str) -> Any:
-    """The arguments that a model wrote; None where they are no JSON, or not such as could be sent on."""
-    if raw.strip() in ("", "null"):
+def _without_half_surrogates(text: str) -> str:
+    """Replace halves of surrogate pairs, which could be neither stored nor sent."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _parsed(arguments: str) -> Any:
+    """Parse the arguments that a model wrote; None where they are no JSON, or not such as could be sent on."""
+    if arguments.strip() in ("", "null"):
         return {}  # `null` is Groq's spelling of "no arguments"
     try:
-        return strictjson.loads(raw)
+        return strictjson.loads(arguments)
     except ValueError:
         return None

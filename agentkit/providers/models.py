@@ -1,40 +1,34 @@
 """What models can do, for those who choose one: people, and the pages that show agents.
 
-It describes, and forbids nothing: a vendor's refusal is better informed than a table. An application
-that knows more than the table registers it.
+It describes, and forbids nothing: a vendor's refusal is better informed than a table. An application that knows more
+than the table registers it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from agentkit.core.messages import Json
+import msgspec
+from msgspec.structs import replace
+
 from agentkit.errors import ConfigurationError
 from agentkit.providers.prices import context_window
 
 __all__ = ["Capabilities", "capabilities", "register_model"]
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a model can do. The defaults are for a model that nothing is known of.
+class Capabilities(msgspec.Struct, frozen=True, rename="camel"):
+    """What a model can do, as `GET /agents` shows it. The defaults are for a model that nothing is known of.
 
-    `tools`: it calls them. `images`: it sees them. `reasoning`: it thinks before it answers, where asked
-    to. `context_window`: tokens of a whole request; None: unknown.
+    `tools`: it calls them. `images`: it sees them. `reasoning`: it thinks before it answers, where asked to.
+    `context_window`: tokens of a whole request; None: unknown.
     """
 
     tools: bool = True
     images: bool = False
     reasoning: bool = False
     context_window: int | None = None
-
-    def to_json(self) -> Json:
-        """As `GET /agents` shows it."""
-        values = asdict(self)
-        values["contextWindow"] = values.pop("context_window")
-        return values
 
 
 _SEES = Capabilities(images=True)
@@ -72,17 +66,18 @@ _registered: dict[str, Capabilities] = {}
 
 
 def register_model(name: str, **known: Any) -> None:
-    """Say what `provider:model` can do, in this process: any of `Capabilities`' fields, in front of what is known.
+    """Set what the model `provider:model` can do, in this process, in front of what is known of it.
 
-    Raises ConfigurationError for a name that is not `provider:model`, for another field, and for a wrong type.
+    `known`: `tools`, `images`, `reasoning` (booleans) and `context_window` (tokens, None for unknown); what is left out
+    stays as it is known. Raises ConfigurationError for a name that is not `provider:model`, for another capability, and
+    for a wrong type.
     """
     provider, colon, model = name.partition(":")
     if not (provider and colon and model):
         raise ConfigurationError(f"the model {name!r} must be named provider:model")
-    allowed = [field.name for field in fields(Capabilities)]
     for key, value in known.items():
-        if key not in allowed:
-            raise ConfigurationError(f"{key!r} is no capability: there are {', '.join(allowed)}")
+        if key not in Capabilities.__struct_fields__:
+            raise ConfigurationError(f"{key!r} is no capability: there are {', '.join(Capabilities.__struct_fields__)}")
         if key == "context_window":
             fits = value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
         else:
@@ -93,11 +88,11 @@ def register_model(name: str, **known: Any) -> None:
 
 
 def capabilities(name: str) -> Capabilities:
-    """What is known of `provider:model`: registered, in the table, or the defaults."""
+    """Return what is known of `provider:model`: registered, in the table, or the defaults."""
     if name in _registered:
         return _registered[name]
-    found = next((can for pattern, can in _KNOWN if fnmatchcase(name, pattern)), Capabilities())
-    if found.context_window is None:
+    known = next((can for pattern, can in _KNOWN if fnmatchcase(name, pattern)), Capabilities())
+    if known.context_window is None:
         provider, _, model = name.partition(":")
-        found = replace(found, context_window=context_window(provider, model))
-    return found
+        known = replace(known, context_window=context_window(provider, model))
+    return known

@@ -1,14 +1,15 @@
 """What a model call costs, in US dollars: from a price list that others maintain, or as the application says.
 
-The list is genai-prices, read from the copy inside the package: no network. A model that it does not
-know costs nothing, and that is no error. The list is loaded with the first call of a vendor in it.
+The list is genai-prices, read from the copy inside the package: no network. A model that it does not know costs
+nothing, and that is no error. The list is loaded with the first call of a vendor in it.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import cast
+
+import msgspec
 
 from agentkit.core.messages import Cost, Usage
 from agentkit.errors import ConfigurationError
@@ -31,7 +32,7 @@ class _Price:
     cache_write: float
 
 
-_own: dict[str, _Price] = {}
+_registered: dict[str, _Price] = {}
 
 
 def set_price(
@@ -42,10 +43,11 @@ def set_price(
     cache_read: float | None = None,
     cache_write: float | None = None,
 ) -> None:
-    """Let `provider:model` cost this in this process, in dollars per million tokens, whatever the list says.
+    """Set what `provider:model` costs in this process, in US dollars per million tokens, whatever the list says.
 
-    Cached tokens cost as much as `input` where nothing else is said. Raises ConfigurationError for a
-    name without a colon and for a negative price.
+    `input`: of the prompt, without what was read from or written to a cache. `output`: of the answer. `cache_read` and
+    `cache_write` are by default as much as `input`. Raises ConfigurationError for a name without a colon and for a
+    negative price.
     """
     if ":" not in model_name:
         raise ConfigurationError(f"the model {model_name!r} must be named provider:model")
@@ -54,60 +56,61 @@ def set_price(
     )
     if not all(value >= 0 for value in (price.input, price.output, price.cache_read, price.cache_write)):
         raise ConfigurationError(f"the prices of {model_name!r} must not be negative")
-    _own[model_name] = price
+    _registered[model_name] = price
 
 
 def priced(usage: Usage, provider: str, model: str, answered_by: str | None = None) -> Usage:
-    """The usage with its cost. `answered_by` is the vendor's own name of the model, tried where `model` is unknown.
+    """Return the usage with its cost. `answered_by` is the vendor's name of the model, tried where `model` is unknown.
 
     A usage that has a cost already keeps it.
     """
-    if usage["cost"]["total"]:
+    if usage.cost.total:
         return usage
     for name in filter(None, (model, answered_by)):
-        own = _own.get(f"{provider}:{name}")
-        cost = _by(own, usage) if own else _listed(usage, provider, name)
+        price = _registered.get(f"{provider}:{name}")
+        cost = _cost_at(price, usage) if price else _listed_cost(usage, provider, name)
         if cost is not None:
-            return cast(Usage, {**usage, "cost": cost})
+            return msgspec.structs.replace(usage, cost=cost)
     return usage
 
 
 def context_window(provider: str, model: str) -> int | None:
-    """Tokens that the model can take in, where the list says so."""
+    """Return the tokens that a request to the model may have, where the list says so."""
     if provider in _UNLISTED:
         return None
-    found = _find(provider, model)
-    window = getattr(found[1], "context_window", None) if found else None
+    entry = _find(provider, model)
+    window = getattr(entry[1], "context_window", None) if entry else None
     return window if isinstance(window, int) else None
 
 
-def _by(price: _Price, usage: Usage) -> Cost:
-    return _cost(
-        usage["input"] * price.input / _MILLION,
-        usage["output"] * price.output / _MILLION,
-        usage["cacheRead"] * price.cache_read / _MILLION,
-        usage["cacheWrite"] * price.cache_write / _MILLION,
+def _cost_at(price: _Price, usage: Usage) -> Cost:
+    return Cost.of(
+        usage.input * price.input / _MILLION,
+        usage.output * price.output / _MILLION,
+        usage.cache_read * price.cache_read / _MILLION,
+        usage.cache_write * price.cache_write / _MILLION,
     )
 
 
-def _listed(usage: Usage, provider: str, model: str) -> Cost | None:
-    """The list's cost, or None. It gives one price for all that went in; the shares are those of each part alone."""
+def _listed_cost(usage: Usage, provider: str, model: str) -> Cost | None:
+    """Calculate the cost by the list; None where the model is not in it.
+
+    The list gives one price for everything in the prompt: the shares are those of each part alone.
+    """
     if provider in _UNLISTED or _find(provider, model) is None:
         return None
     try:
-        new = _price(provider, model, usage["input"])[0]
-        read = _price(provider, model, usage["cacheRead"], read=usage["cacheRead"])[0]
-        write = _price(provider, model, usage["cacheWrite"], write=usage["cacheWrite"])[0]
-        everything = usage["input"] + usage["cacheRead"] + usage["cacheWrite"]
-        whole, output = _price(
-            provider, model, everything, usage["output"], read=usage["cacheRead"], write=usage["cacheWrite"]
-        )
+        new = _price(provider, model, usage.input)[0]
+        read = _price(provider, model, usage.cache_read, read=usage.cache_read)[0]
+        write = _price(provider, model, usage.cache_write, write=usage.cache_write)[0]
+        prompt = usage.input + usage.cache_read + usage.cache_write
+        whole, output = _price(provider, model, prompt, usage.output, read=usage.cache_read, write=usage.cache_write)
     except (ArithmeticError, LookupError, ValueError) as error:
-        log.warning("the price of %s:%s cannot be calculated: %s", provider, model, error)
+        log.warning("the price of %s:%s cannot be calculated, its calls count as free: %s", provider, model, error)
         return None
     parts = new + read + write
     factor = whole / parts if parts else 0.0  # more than 1 where long prompts cost more a token
-    return _cost(new * factor, output, read * factor, write * factor)
+    return Cost.of(new * factor, output, read * factor, write * factor)
 
 
 def _price(
@@ -122,15 +125,10 @@ def _price(
 
 
 def _find(provider: str, model: str) -> tuple[object, object] | None:
-    """The list's entry, or None."""
+    """Find the list's entry."""
     from genai_prices.data_snapshot import get_snapshot
 
     try:
         return get_snapshot().find_provider_model(model, None, provider, None)
     except LookupError:
         return None
-
-
-def _cost(input: float, output: float, read: float, write: float) -> Cost:
-    total = input + output + read + write
-    return {"input": input, "output": output, "cacheRead": read, "cacheWrite": write, "total": total}

@@ -1,18 +1,18 @@
 """The provider protocol: what a model vendor's adapter must do, and all that the engine knows of one.
 
 An adapter turns a `ModelRequest` into the vendor's request, and the vendor's stream into `Part`s.
-It does not know runs, stores or events: `agentkit.providers.builder` folds parts into the
-assistant message and its events, in one place for all vendors.
+It does not know runs, stores or events: `agentkit.providers.builder` folds parts into the assistant message and its
+events, in one place for all vendors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import Json, Message, StopReason, Usage
+from agentkit.core.messages import Cache, Json, Message, StopReason, Usage
 
 __all__ = [
     "Finish",
@@ -30,22 +30,22 @@ __all__ = [
 class ToolSpec:
     """A tool as a model sees it. `parameters` is a JSON Schema of an object.
 
-    `cache`, "short" or "long", marks the tool: a vendor that can shall cache the request up to here.
+    `cache` marks the tool: a vendor that can shall cache the request up to here.
     """
 
     name: str
     description: str
     parameters: Json
-    cache: str | None = None
+    cache: Cache | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One model call. `model` is the name without the provider; `options` are the agent's model options.
 
-    `instructions_cache`, "short" or "long", marks the instructions as `ToolSpec.cache` marks a tool;
-    messages and blocks carry their own `cache`. With `cache` "auto", the adapter marks what stays the
-    same from call to call. Marks are hints: an adapter whose vendor has no such thing ignores them.
+    `instructions_cache` marks the instructions as `ToolSpec.cache` marks a tool; messages and blocks carry their own
+    `cache`. With `cache` "auto", the adapter marks what stays the same from call to call. Marks are hints: an adapter
+    whose vendor has no such thing ignores them.
     """
 
     model: str
@@ -53,8 +53,8 @@ class ModelRequest:
     messages: Sequence[Message]
     tools: Sequence[ToolSpec] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    instructions_cache: str | None = None
-    cache: str | None = None
+    instructions_cache: Cache | None = None
+    cache: Literal["auto"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class ThinkingDelta:
 class ToolCallDelta:
     """More of a tool call. Parts with the same `index` belong together, also when interleaved.
 
-    `id` and `name` may come with any part; the first that is not empty counts. `arguments` is a
-    piece of the JSON text of the arguments.
+    `id` and `name` may come with any part; the first that is not empty counts. `arguments` is a piece of the JSON text
+    of the arguments.
     """
 
     index: int
@@ -113,9 +113,8 @@ class Provider(Protocol):
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model and yield the response's parts as they arrive, `Finish` last.
 
-        Raises ProviderError for whatever the vendor or the network does wrong, also midway, and
-        never ends without either. When `cancel` fires, the iterator ends at once, also while the
-        vendor is silent, and the connection is gone; parts may be missing then. Closing the
-        iterator early does the same.
+        Raises ProviderError for whatever the vendor or the network does wrong, also midway, and never ends without
+        either. When `cancel` fires, the iterator ends at once, also while the vendor is silent, and the connection is
+        closed; parts may be missing then. Closing the iterator early does the same.
         """
         ...

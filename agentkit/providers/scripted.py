@@ -1,23 +1,36 @@
 """A model that answers from a script: for tests, demos and benchmarks. Deterministic, needs no network.
 
-What it answers depends on the conversation alone, so a step that runs again after a crash gets the
-same answer. It must not keep state between calls.
+What it answers depends on the conversation alone, so a step that is executed again after a crash gets the same answer.
+It must not keep state between calls.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import Block, Message, Usage, check_content, text, text_of, zero_usage
+from agentkit.core.messages import (
+    AssistantBlock,
+    AssistantMessage,
+    Block,
+    Json,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    Usage,
+    UserMessage,
+    text_of,
+)
+from agentkit.core.struct import check, to_json
 from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderError
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["ScriptedModel", "Scripts", "Turn"]
 
-Turn = str | list[Block]
+Turn = str | list[Json]
 """One answer: a text, or text, thinking and toolCall blocks. A toolCall may leave out its `id`."""
 
 _CHARACTERS_PER_TOKEN = 4
@@ -26,9 +39,13 @@ _CHARACTERS_PER_TOKEN = 4
 class ScriptedModel:
     """A model and its own provider: `Agent(model=ScriptedModel(["hello"]))`.
 
-    `turns[n]` answers where n assistant messages follow the last user message; a function of the
-    messages may stand in for the list. Texts and arguments stream in pieces of `chunk_size`
-    characters (None: whole), `delay` seconds apart. The model is named `scripted:<name>`.
+    `turns`: the answers; `turns[n]` answers where n assistant messages follow the last user message. A turn is a text
+    or a list of content blocks, say `[{"type": "toolCall", "name": "add", "arguments": {"a": 1}}]`. A function may
+    stand in for the list: it is passed the conversation, messages as the protocol has them, and returns the turn.
+    `chunk_size`: characters of a piece of text or arguments that streams; None: each is one piece. `delay`: seconds
+    between pieces. `name`: the model is named `scripted:<name>`.
+
+    Raises ConfigurationError for turns that are none, and for a chunk size or delay that cannot be.
     """
 
     provider_name = "scripted"
@@ -36,7 +53,7 @@ class ScriptedModel:
 
     def __init__(
         self,
-        turns: Sequence[Turn] | Callable[[Sequence[Message]], Turn],
+        turns: Sequence[Turn] | Callable[[list[Json]], Turn],
         chunk_size: int | None = None,
         delay: float = 0.0,
         *,
@@ -58,20 +75,19 @@ class ScriptedModel:
         return f"{self.provider_name}:{self.model}"
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
-        """The turn's parts. Raises ProviderError where the script has no turn for this conversation."""
-        turn = self._turn(request.messages)
-        blocks = [text(turn)] if isinstance(turn, str) else turn
+        """Yield the turn's parts. Raises ProviderError where the script has no turn for this conversation."""
+        blocks = self._turn(request.messages)
         for number, part in enumerate(self._parts(blocks, request.messages)):
             if cancel.cancelled or (number and self._delay and cancel.wait(self._delay)):
                 return
             yield part
         if not cancel.cancelled:
-            calls = any(block["type"] == "toolCall" for block in blocks)
+            calls = any(isinstance(block, ToolCallBlock) for block in blocks)
             yield Finish("toolUse" if calls else "stop", _usage(request, blocks), self.model)
 
-    def _turn(self, messages: Sequence[Message]) -> Turn:
+    def _turn(self, messages: Sequence[Message]) -> list[AssistantBlock]:
         if callable(self._turns):
-            return _checked(self._turns(messages), "the turn")
+            return _checked(self._turns(to_json(messages)), "the turn")
         number = _answers_since_user(messages)
         if number >= len(self._turns):
             raise ProviderError(
@@ -80,22 +96,23 @@ class ScriptedModel:
             )
         return self._turns[number]
 
-    def _parts(self, blocks: list[Block], messages: Sequence[Message]) -> Iterator[Part]:
-        answered = sum(message["role"] == "assistant" for message in messages)
+    def _parts(self, blocks: Sequence[AssistantBlock], messages: Sequence[Message]) -> Iterator[Part]:
+        answers = sum(isinstance(message, AssistantMessage) for message in messages)
         calls = 0
         for block in blocks:
-            if block["type"] == "text":
-                yield from map(TextDelta, self._pieces(block["text"]))
-            elif block["type"] == "thinking":
-                yield from map(ThinkingDelta, self._pieces(block["thinking"]))
-                if "signature" in block:
-                    yield ThinkingDelta("", block["signature"])
-            else:
-                # The number of answers so far makes the id unique in a run, and the same in every attempt.
-                call_id = block.get("id") or f"call_{answered}_{calls}"
-                for at, piece in enumerate(self._pieces(_arguments(block))):
-                    yield ToolCallDelta(calls, "" if at else call_id, "" if at else block["name"], piece)
-                calls += 1
+            match block:
+                case TextBlock():
+                    yield from map(TextDelta, self._pieces(block.text))
+                case ThinkingBlock():
+                    yield from map(ThinkingDelta, self._pieces(block.thinking))
+                    if block.signature is not None:
+                        yield ThinkingDelta("", block.signature)
+                case ToolCallBlock():
+                    # The number of answers so far makes the id unique in a run, and the same in every attempt.
+                    call_id = block.id or f"call_{answers}_{calls}"
+                    for at, piece in enumerate(self._pieces(_arguments(block))):
+                        yield ToolCallDelta(calls, "" if at else call_id, "" if at else block.name, piece)
+                    calls += 1
 
     def _pieces(self, value: str) -> list[str]:
         size = self._chunk_size or len(value) or 1
@@ -116,53 +133,65 @@ class Scripts:
         self._models[model.model] = model
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        """Yield the parts of the model that the request names. Raises ProviderError where it is not registered."""
         if request.model not in self._models:
             known = ", ".join(sorted(self._models))
             raise ProviderError(f"there is no scripted model {request.model!r}, only {known}", vendor="scripted")
         return self._models[request.model].stream(request, cancel)
 
 
-def _echo(messages: Sequence[Message]) -> Turn:
-    return next((text_of(message) for message in reversed(messages) if message["role"] == "user"), "")
+def _echo(messages: list[Json]) -> Turn:
+    last = next((message for message in reversed(messages) if message["role"] == "user"), None)
+    return "" if last is None else text_of(check(last, UserMessage))
 
 
 def _answers_since_user(messages: Sequence[Message]) -> int:
     count = 0
     for message in reversed(messages):
-        if message["role"] == "user":
+        if isinstance(message, UserMessage):
             break
-        count += message["role"] == "assistant"
+        count += isinstance(message, AssistantMessage)
     return count
 
 
-def _checked(turn: Any, where: str) -> Turn:
+def _checked(turn: Any, where: str) -> list[AssistantBlock]:
+    """Read a turn as a user of ScriptedModel writes it. Raises ConfigurationError that names what is wrong."""
     if isinstance(turn, str):
-        return turn
+        return [TextBlock(turn)]
     if not isinstance(turn, list) or not all(isinstance(block, dict) for block in turn):
         raise ConfigurationError(f"{where} must be a text or a list of content blocks")
     try:
-        check_content([{"id": "", **b} if b.get("type") == "toolCall" else b for b in turn], where, "assistant")
+        return check([{"id": "", **b} if b.get("type") == "toolCall" else b for b in turn], list[AssistantBlock], where)
     except InvalidRequestError as error:
         raise ConfigurationError(error.message) from error
-    return cast(Turn, turn)
 
 
-def _arguments(block: Block) -> str:
-    """The JSON text that the model writes. `rawArguments` lets a script write what is no JSON."""
-    return cast(str, block.get("rawArguments") or json.dumps(block["arguments"], ensure_ascii=False))
+def _arguments(call: ToolCallBlock) -> str:
+    """Write the JSON text that the model writes. `raw_arguments` lets a script write what is no JSON."""
+    return call.raw_arguments or json.dumps(call.arguments, ensure_ascii=False)
 
 
-def _usage(request: ModelRequest, answer: list[Block]) -> Usage:
-    usage = zero_usage()
-    sent = len(request.instructions) + sum(_size(message["content"]) for message in request.messages)
-    usage["input"] = -(-sent // _CHARACTERS_PER_TOKEN)
-    usage["output"] = -(-_size(answer) // _CHARACTERS_PER_TOKEN)
-    usage["totalTokens"] = usage["input"] + usage["output"]
-    return usage
+def _usage(request: ModelRequest, answer: Sequence[AssistantBlock]) -> Usage:
+    prompt = len(request.instructions) + sum(_size(message.content) for message in request.messages)
+    return Usage.of(input=_tokens(prompt), output=_tokens(_size(answer)))
 
 
-def _size(content: str | list[Block]) -> int:
-    if isinstance(content, str):
-        return len(content)
-    written = (block.get("text") or block.get("thinking") or block.get("arguments") or "" for block in content)
-    return sum(len(part if isinstance(part, str) else str(part)) for part in written)
+def _tokens(characters: int) -> int:
+    return -(-characters // _CHARACTERS_PER_TOKEN)
+
+
+def _size(content: str | Sequence[Block]) -> int:
+    """Count the characters of a message's content."""
+    return len(content) if isinstance(content, str) else sum(map(_block_size, content))
+
+
+def _block_size(block: Block) -> int:
+    match block:
+        case TextBlock():
+            return len(block.text)
+        case ThinkingBlock():
+            return len(block.thinking)
+        case ToolCallBlock(arguments=arguments):
+            return len(str(arguments)) if arguments else 0
+        case _:
+            return 0

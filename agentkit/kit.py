@@ -15,8 +15,7 @@ from typing import Any
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.core import strictjson
-from agentkit.core.ids import now_ms
-from agentkit.core.messages import Block, Json, Message, check_content
+from agentkit.core.messages import Json, check_content
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
 from agentkit.errors import (
@@ -26,17 +25,15 @@ from agentkit.errors import (
     InvalidRequestError,
     RunNotFoundError,
     UnsupportedSchemaVersionError,
-    VersionConflictError,
 )
-from agentkit.loop import Answer, add_message, client_result
+from agentkit.loop import Answer, client_result
 from agentkit.providers import resolve as resolve_provider
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
-from agentkit.runtime.answering import answer_item, extend_item
+from agentkit.runtime import commands
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.shutdown import Shutdown
-from agentkit.runtime.starting import StartRequest, start_run
 from agentkit.runtime.steps import StepRunner
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
@@ -134,8 +131,8 @@ class AgentKit:
     def start(
         self,
         agent: str,
-        input: str | list[Block] | None = None,
-        messages: list[Message] | None = None,
+        input: str | list[Json] | None = None,
+        messages: list[Json] | None = None,
         metadata: Json | None = None,
         limits: Json | None = None,
         *,
@@ -150,14 +147,15 @@ class AgentKit:
         `owner`: the principal whose run it is; keys are each owner's own.
         Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError.
         """
-        given = StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner)
-        return RunHandle(self._engine.store, start_run(self._engine, self, given))
+        request = commands.StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner)
+        started = commands.start(self._engine.committer, request)
+        return RunHandle(self._engine.store, started.run_id, written=started.run)
 
     def run(
         self,
         agent: str,
-        input: str | list[Block] | None = None,
-        messages: list[Message] | None = None,
+        input: str | list[Json] | None = None,
+        messages: list[Json] | None = None,
         metadata: Json | None = None,
         limits: Json | None = None,
     ) -> Run:
@@ -167,9 +165,10 @@ class AgentKit:
         """
         if self._inline is None:
             self._inline = Engine(MemoryStore(), InlineQueue(), self, self.settings)
-        run_id = start_run(self._inline, self, StartRequest(agent, input, messages, metadata, limits))
-        self._drain(self._inline, run_id)
-        return RunHandle(self._inline.store, run_id).run
+        request = commands.StartRequest(agent, input, messages, metadata, limits)
+        started = commands.start(self._inline.committer, request)
+        self._drain(self._inline, started.run_id)
+        return RunHandle(self._inline.store, started.run_id).run
 
     def resume(
         self,
@@ -209,7 +208,7 @@ class AgentKit:
         if answer.kind == "result":
             answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
         engine = self._engine_of(run_id)
-        seq = answer_item(engine, self._agents, run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
+        seq = commands.answer(engine.committer, run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
         self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, seq - 1)
 
@@ -220,7 +219,8 @@ class AgentKit:
         InvalidRequestError where the item never expires.
         """
         engine = self._engine_of(run_id)
-        return RunHandle(engine.store, run_id, extend_item(engine, run_id, decision_id, check_extension(by)))
+        seq = commands.extend(engine.committer, run_id, decision_id, check_extension(by))
+        return RunHandle(engine.store, run_id, seq)
 
     def decisions(self, run_id: str) -> list[StoredResolution]:
         """How the run's items were answered, by whom and when, in that order. Raises RunNotFoundError."""
@@ -231,23 +231,17 @@ class AgentKit:
     def abort(self, run_id: str, reason: str | None = None) -> RunHandle:
         """End a run: at once where nothing executes, otherwise within a second. Harmless when repeated."""
         engine = self._engine_of(run_id)
-        since = engine.committer.abort(run_id, reason)
+        since = commands.abort(engine.committer, run_id, reason)
         self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, since)
 
-    def send(self, run_id: str, message: str | list[Block], when: str = "followUp") -> RunHandle:
+    def send(self, run_id: str, message: str | list[Json], when: str = "followUp") -> RunHandle:
         """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end."""
         content = check_content(message, "message")
         if when not in ("steer", "followUp"):
             raise InvalidRequestError("when must be 'steer' or 'followUp'")
         engine = self._engine_of(run_id)
-        while True:
-            state = engine.store.load(run_id)
-            try:
-                engine.committer.commit(add_message(state, content, when, now_ms()), state.version)
-            except VersionConflictError:
-                continue
-            return RunHandle(engine.store, run_id, state.last_seq)
+        return RunHandle(engine.store, run_id, commands.send(engine.committer, run_id, content, when))
 
     def get(self, run_id: str) -> Run:
         """The run with its messages. Raises RunNotFoundError."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit.core import sse
 from agentkit.core.events import Event
-from agentkit.core.struct import dumps
 from agentkit.core.run import Run
+from agentkit.core.struct import dumps
 from agentkit.runtime.follow import Wakeup, follow, follow_together
 from agentkit.store.protocol import Store, StoredEvent
 
@@ -27,12 +27,17 @@ _LOOK_SECONDS = 5.0
 
 
 class RunHandle:
-    """One run. `since` is the seq before the first event that the call which gave this handle wrote."""
+    """One run.
 
-    def __init__(self, store: Store, run_id: str, since: int = 0) -> None:
+    `since` is the seq before the first event that the call which gave this handle wrote; `written` the run as that call
+    wrote it, where it made the run.
+    """
+
+    def __init__(self, store: Store, run_id: str, since: int = 0, *, written: Run | None = None) -> None:
         self._store = store
         self.id = run_id
         self.since = since
+        self.written = written
 
     def __repr__(self) -> str:
         return f"RunHandle({self.id!r})"

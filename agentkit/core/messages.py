@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from agentkit.core.struct import Json, Wire, check
@@ -34,6 +35,7 @@ __all__ = [
     "add_usage",
     "check_content",
     "check_history",
+    "check_messages",
     "check_tool_content",
     "text_of",
     "tool_calls_of",
@@ -210,7 +212,7 @@ def check_history(messages: Any, now: int) -> list[Message]:
     """
     if not isinstance(messages, list) or not messages:
         raise InvalidRequestError("messages must be a non-empty list of messages")
-    checked = [_check_message(m, f"messages[{i}]", now) for i, m in enumerate(messages)]
+    checked = check_messages(messages, now)
     if not isinstance(checked[-1], UserMessage):
         raise InvalidRequestError("the last of messages must have the role 'user'")
     asked: set[str] = set()
@@ -220,6 +222,14 @@ def check_history(messages: Any, now: int) -> list[Message]:
         elif isinstance(message, ToolResultMessage) and message.tool_call_id not in asked:
             raise InvalidRequestError(f"messages[{index}].toolCallId answers no tool call of a message before it")
     return checked
+
+
+def check_messages(messages: Sequence[Any], now: int) -> list[Message]:
+    """Read messages that a caller gives, in whatever order, their missing timestamps, usages and such filled in.
+
+    `now`: milliseconds since the Unix epoch. Raises InvalidRequestError that names what is wrong and where.
+    """
+    return [_check_message(m, f"messages[{i}]", now) for i, m in enumerate(messages)]
 
 
 _USAGE = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "totalTokens": 0}

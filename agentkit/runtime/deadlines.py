@@ -1,4 +1,4 @@
-"""When a run has used up its time, its limits' `timeout`: told to whoever works or waits on its behalf."""
+"""Ends what is done for a run when its time, its limits' `timeout`, is used up."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["TIME_IS_OVER", "time_left", "watch"]
 
 TIME_IS_OVER = ("limit_time", "the run has used up its time (timeout)")
 """The error of a run that ends by it: code and message."""
-_LOOK_SECONDS = 5.0
+_CHECK_SECONDS = 5.0
 
 
 def time_left(record: RunRecord, agent: BoundAgent) -> float | None:
-    """The seconds that a run has left, at most 0 where its time is over; None while it is paused or has no end."""
+    """Compute the seconds that a run has left, at most 0 where its time is over; None while it is paused or has no end."""
     timeout = agent.agent.limits.override(record.limits).timeout
     if timeout is None or record.active_since is None:
         return None
@@ -34,7 +34,7 @@ def watch(timer: Timer, held: Held, agent: BoundAgent) -> None:
     ends = time.monotonic() + left
     cancel = weakref.ref(held.cancel)
 
-    def look() -> None:
+    def check() -> None:
         alive = cancel()
         if alive is None:
             return
@@ -42,6 +42,6 @@ def watch(timer: Timer, held: Held, agent: BoundAgent) -> None:
         if left <= 0:
             alive.cancel("deadline")
         else:  # in small parts: a timer for the whole would outlive the step, by years if somebody asks for them
-            timer.call_later(min(left, _LOOK_SECONDS), look)
+            timer.call_later(min(left, _CHECK_SECONDS), check)
 
-    look()
+    check()

@@ -1,4 +1,4 @@
-"""A store, the way to its workers, and what executes steps in this process: what stands behind a kit."""
+"""What stands behind a kit in one process: a store, the queue of its workers, and what changes and executes runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import time
 
 from agentkit.core.record import TERMINAL, Status
 from agentkit.queue.protocol import InlineQueue, StepQueue
+from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.failpoints import with_failpoints
+from agentkit.runtime.leases import LeaseKeeper
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.steps import StepRunner
+from agentkit.runtime.store_retry import StoreRetry
+from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
 from agentkit.store.protocol import Store
 
 __all__ = ["Engine", "celery_queue", "redis_store"]
 
 
-_LOOK_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 
 
 class Engine:
@@ -29,10 +33,11 @@ class Engine:
     ) -> None:
         self.store = store
         self.queue = queue
-        self.committer = Committer(store, queue, agents, settings.lease_seconds)
-        self._agents = agents
         self._settings = settings
-        self._stop = stop
+        self._stop = stop or Shutdown()
+        self._retry = StoreRetry(lambda: self._stop.requested)
+        self.committer = Committer(store, queue, agents, settings.lease_seconds, self._retry)
+        self._children = Children(self.committer)
         self._lock = threading.Lock()
         self._runner: StepRunner | None = None
 
@@ -41,24 +46,24 @@ class Engine:
         """What executes steps in this process."""
         with self._lock:
             if self._runner is None:
+                settings, timer = self._settings, Timer()
+                keeper = LeaseKeeper(self.store, timer, settings.lease_seconds, self._stop, settings.stop_grace_seconds)
                 self._runner = StepRunner(
-                    self.store,
-                    self._agents,
-                    self.queue,
-                    lease_seconds=self._settings.lease_seconds,
-                    max_attempts=self._settings.max_attempts,
-                    flush_seconds=self._settings.flush_seconds,
-                    stop=self._stop,
-                    stop_grace_seconds=self._settings.stop_grace_seconds,
+                    self.committer,
+                    self._children,
+                    keeper,
+                    timer,
+                    self._retry,
+                    max_attempts=settings.max_attempts,
+                    flush_seconds=settings.flush_seconds,
                 )
             return self._runner
 
     def recovery(self) -> Recovery:
-        """What finds due and forgotten runs, for a worker to start."""
+        """Make what finds due and forgotten runs, for a worker to start."""
         return Recovery(
-            self.store,
-            self._agents,
-            self.queue,
+            self.committer,
+            self._children,
             lease_seconds=self._settings.lease_seconds,
             retention_seconds=self._settings.retention_seconds,
         )
@@ -74,10 +79,11 @@ class Engine:
             if status in TERMINAL or status is Status.PAUSED:
                 return
             if not recovery.sweep():
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
 
 def redis_store(settings: Settings) -> Store:
+    """Connect the store that the settings name."""
     from agentkit.store.redis import RedisStore  # not needed, and not loaded, where a kit is used inline
 
     store = RedisStore(
@@ -90,6 +96,7 @@ def redis_store(settings: Settings) -> Store:
 
 
 def celery_queue(settings: Settings) -> StepQueue:
+    """Connect the queue that the settings name."""
     from agentkit.queue.celery import CeleryQueue  # likewise
 
     return with_failpoints(CeleryQueue(settings))

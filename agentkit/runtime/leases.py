@@ -1,8 +1,8 @@
-"""Keeps the leases of a process's steps alive, and brings them the news that comes back.
+"""Keeps the leases of a process's steps alive, and learns by that what becomes of their runs.
 
 All leases are renewed in one round trip, every `HEARTBEAT_SECONDS` or thrice a lease time, whichever is
-shorter: the same round trip tells that a run is to be aborted, which a step must learn within a second. As
-often it is looked whether the worker is to stop.
+shorter: the same round trip says that a run is to be aborted, which a step must learn within a second. As
+often it is checked whether the worker is to stop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass, field
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.record import Lease, RunState
-from agentkit.errors import AgentKitError, StoreError
+from agentkit.core.record import Call, Lease, RunState, Step
+from agentkit.errors import StoreError
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.timer import Timer
-from agentkit.store.protocol import Claim, Store
+from agentkit.store.protocol import Claim, LeaseStatus, Store
 
 __all__ = ["Held", "LeaseKeeper"]
 
@@ -33,22 +33,49 @@ class Held:
     `waiting`: between two tries of a model call, with nothing under way that a stop would spoil.
     """
 
-    lease: Lease
-    state: RunState
+    claim: Claim
     cancel: Cancellation = field(default_factory=Cancellation)
-    version: int = 0
     since: float = field(default_factory=time.monotonic)
     waiting: bool = False
 
+    @property
+    def lease(self) -> Lease:
+        return self.claim.lease
+
+    @property
+    def state(self) -> RunState:
+        return self.claim.state
+
+    @property
+    def call(self) -> Call | None:
+        return self.claim.call
+
+    @property
+    def step(self) -> Step | None:
+        """The step as its run has it."""
+        return self.state.record.step(self.lease.step)
+
+    def observe(self, status: LeaseStatus) -> None:
+        """Cancel what is executed, where a round trip said that the step is lost or the run is to be aborted."""
+        if status is LeaseStatus.LOST:
+            self.cancel.cancel("lost")
+        elif status is LeaseStatus.ABORT:
+            self.cancel.cancel("abort")
+
 
 class LeaseKeeper:
-    """Of one process. `stop`: what tells it to stop; `grace_seconds`: how long model calls may go on then."""
+    """Of one process. `stop`: what asks it to stop; `grace_seconds`: how long model calls may go on then."""
 
     def __init__(
-        self, store: Store, timer: Timer, lease_seconds: float, stop: Shutdown | None = None, grace_seconds: float = 0.0
+        self,
+        store: Store,
+        timer: Timer,
+        lease_seconds: float,
+        stop: Shutdown | None = None,
+        grace_seconds: float = 0.0,
     ) -> None:
         self._store = store
-        self._timer_thread = timer
+        self._timer = timer
         self.lease_ms = round(lease_seconds * 1000)
         self._period = min(HEARTBEAT_SECONDS, lease_seconds / 3)
         self._stop = stop or Shutdown()
@@ -59,12 +86,12 @@ class LeaseKeeper:
         self._beating = False
 
     def hold(self, claim: Claim) -> Held:
-        held = Held(claim.lease, claim.state, version=claim.state.version)
+        held = Held(claim)
         with self._lock:
             self._held.append(held)
             if not self._beating:
                 self._beating = True
-                self._timer_thread.call_later(self._period, self._beat)
+                self._timer.call_later(self._period, self._beat)
         return held
 
     def drop(self, held: Held) -> None:
@@ -72,22 +99,13 @@ class LeaseKeeper:
             self._held.remove(held)
 
     def busy(self) -> int:
-        """How many steps this process executes."""
+        """Count the steps that this process executes."""
         with self._lock:
             return len(self._held)
 
     def stopping(self) -> bool:
         """Whether this worker is to stop: it must begin nothing that another could do."""
         return self._stop.requested
-
-    def saw(self, held: Held, version: int) -> None:
-        """The run's version as a round trip brought it: where it moved, look whether the run is to be aborted."""
-        if version == held.version:
-            return
-        state = self._store.load(held.lease.run_id)
-        held.version = version  # not before: where the news could not be read, the next round trip tries again
-        if state.record.abort is not None:
-            held.cancel.cancel("abort")
 
     def _beat(self) -> None:
         with self._lock:
@@ -100,18 +118,13 @@ class LeaseKeeper:
             self._stop_model_calls(held, started)
         older = [each for each in held if started - each.since >= self._period]  # most steps are over before that
         try:
-            versions = self._store.renew([each.lease for each in older], self.lease_ms) if older else []
-            for each, version in zip(older, versions, strict=True):
-                if version is None:
-                    each.cancel.cancel("lost")
-                else:
-                    self.saw(each, version)
+            statuses = self._store.renew([each.lease for each in older], self.lease_ms) if older else []
+            for each, status in zip(older, statuses, strict=True):
+                each.observe(status)
         except StoreError as error:
-            log.warning("leases could not be renewed: %s", error)
-        except AgentKitError:
-            log.exception("a run's news could not be read")
+            log.warning("the leases of %d steps could not be renewed, which is tried again: %s", len(older), error)
         finally:
-            self._timer_thread.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)
+            self._timer.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)
 
     def _stop_model_calls(self, held: list[Held], now: float) -> None:
         """Stop model calls whose grace is over where they are, so that other workers take them; tools are finished."""
@@ -119,6 +132,6 @@ class LeaseKeeper:
             self._grace_ends = now + self._grace_seconds
         over = self._stop.at_once or now >= self._grace_ends
         for each in held:
-            step = each.state.record.step(each.lease.step)
+            step = each.step
             if step is not None and step.kind == "model" and (over or each.waiting):
                 each.cancel.cancel("stop")

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import ClassVar, Literal
 
-from agentkit.agents import BoundAgent
-from agentkit.core import events as ev
+import msgspec
+
+from agentkit.core.events import MessageDiscard, MessageStart, MessageUpdate, ModelRetry
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import Message
-from agentkit.core.record import Change, RunState, Step
+from agentkit.core.messages import AssistantMessage, Message, StopReason, check_messages
+from agentkit.core.record import Change, RunState
 from agentkit.core.run import Run
+from agentkit.core.struct import to_json
 from agentkit.errors import LeaseLostError, ProviderError
 from agentkit.loop import fail, finish_model, postpone
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import ModelRequest
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
-from agentkit.runtime.leases import Held
-
-if TYPE_CHECKING:
-    from agentkit.runtime.steps import StepRunner
+from agentkit.runtime.step_context import StepContext
 
 __all__ = ["run_model_step"]
 
@@ -35,23 +33,21 @@ LONG_WAIT_SECONDS = 2.0
 """A wait of more gives the worker back."""
 
 
-def run_model_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
+def run_model_step(context: StepContext) -> None:
     """Call the model and commit its answer, its failure, or the run's abort."""
-    step = held.state.record.step(held.lease.step)
-    assert step is not None
-    _ModelStep(runner, held, agent, step).execute()
+    _ModelStep(context).execute()
 
 
 class _ModelStep:
-    """One execution of a model step. `_tries` and `_since` (ms) are of the model that is being asked."""
+    """One execution of a model step. `_step` counts the tries of the model that is being asked."""
 
-    def __init__(self, runner: StepRunner, held: Held, agent: BoundAgent, step: Step) -> None:
-        self._runner = runner
-        self._held = held
-        self._all = agent
-        self._step = step
-        self._agent = agent.choice(step.choice)
-        self._buffer = runner.buffer(held)
+    def __init__(self, context: StepContext) -> None:
+        self._context = context
+        self._held = context.held
+        self._all = context.agent
+        self._step = context.step
+        self._agent = context.agent.choice(context.step.choice)
+        self._buffer = context.buffer()
         self._builder = self._new_builder()
 
     def execute(self) -> None:
@@ -78,14 +74,14 @@ class _ModelStep:
             request = ModelRequest(
                 model=agent.model,
                 instructions=agent.agent.instructions,
-                messages=self._context(),
+                messages=self._messages(),
                 tools=agent.tool_specs(),
                 options=agent.agent.options,
                 instructions_cache=agent.agent.instructions_cache,
                 cache=agent.agent.cache,
             )
             for part in agent.provider.stream(request, held.cancel):
-                self._buffer.emit(*(ev.message_update(update) for update in builder.feed(part)))
+                self._buffer.emit(*(MessageUpdate(assistant_message_event=update) for update in builder.feed(part)))
                 if held.cancel.cancelled:
                     return None
             if not held.cancel.cancelled:
@@ -97,19 +93,20 @@ class _ModelStep:
             return error
         return None
 
-    def _context(self) -> list[Message]:
+    def _messages(self) -> list[Message]:
         """The conversation as the application wants the model to see it."""
-        messages = list(self._held.state.turn)
+        messages = list(self._held.state.messages)
         transform = self._agent.agent.transform_context
         if transform is None:
             return messages
         try:
-            return list(transform(messages, Run.of(self._held.state, messages)))
+            shown = to_json(messages)
+            return check_messages(list(transform(shown, Run.of(self._held.state, shown))), now_ms())
         except Exception as error:
             log.exception("transform_context of agent %s failed", self._agent.name)
             raise _ContextError(f"transform_context raised {type(error).__name__}: {error}") from error
 
-    def _next_try(self, error: ProviderError) -> str | None:
+    def _next_try(self, error: ProviderError) -> Literal["now", "later"] | None:
         """Prepare another call of this model or of the next one: "now", "later" (not ours any more), or None."""
         step, policy = self._step, self._agent.retry
         tries, since = step.tries + 1, step.since or now_ms()
@@ -117,15 +114,22 @@ class _ModelStep:
         if delay is None:
             if step.choice + 1 >= self._all.choices:
                 return None
-            self._step = replace(step, choice=step.choice + 1, tries=0, since=None)
+            self._step = msgspec.structs.replace(step, choice=step.choice + 1, tries=0, since=None)
             self._agent = self._all.choice(self._step.choice)
             self._begin_anew(f"{error.message}; asking {self._agent.model_name} instead")
             return "now"
         assert policy is not None
-        self._step = replace(step, tries=tries, since=since)
-        self._buffer.emit(ev.model_retry(tries + 1, policy.attempts, round(delay * 1000), error.message))
+        self._step = msgspec.structs.replace(step, tries=tries, since=since)
+        self._buffer.emit(
+            ModelRetry(
+                attempt=tries + 1,
+                max_attempts=policy.attempts,
+                delay_ms=round(delay * 1000),
+                error=error.message,
+            )
+        )
         until = time.monotonic() + delay
-        if delay > LONG_WAIT_SECONDS or self._runner.keeper.stopping():
+        if delay > LONG_WAIT_SECONDS or self._context.stopping():
             self._postpone(delay, error)
             return "later"
         if self._builder.started:
@@ -147,44 +151,44 @@ class _ModelStep:
         at = now_ms() + round((delay if left is None else max(0.0, min(delay, left))) * 1000)
 
         def transition(state: RunState) -> Change:
-            if state.record.abort is not None:
-                return self._runner.aborted(state, message=self._builder.message(stop_reason="aborted"))
             return postpone(state, self._agent, held.lease.step, waiting, at, error.message, now_ms())
 
-        self._buffer.emit(*(ev.message_update(update) for update in self._builder.finish()))
-        self._runner.commit(held, transition, self._buffer.drain())
+        self._end_blocks()
+        self._context.commit(transition, self._buffer.drain(), message=lambda: self._message("aborted"))
 
     def _conclude(self, failure: Exception | None) -> None:
         """Commit what came of it."""
-        held, builder, runner = self._held, self._builder, self._runner
+        held, builder = self._held, self._builder
         reason = held.cancel.reason
         if reason == "lost":
             raise LeaseLostError
         if reason == "stop" and failure is None and not builder.finished:
             self._buffer.drain()
-            runner.hand_back(held)
+            self._context.hand_back()
             return
-        self._buffer.emit(*(ev.message_update(update) for update in builder.finish()))
-        updates = self._buffer.drain()
+        self._end_blocks()
         error = TIME_IS_OVER if reason == "deadline" else None
         if failure is not None and error is None:
             error = (getattr(failure, "code", "step_failed"), str(failure))
 
         def transition(state: RunState) -> Change:
-            if state.record.abort is not None:
-                return runner.aborted(state, message=builder.message(stop_reason="aborted"))
             if error is not None:
                 code, text = error
-                message = builder.message(stop_reason="error", error=text)
-                return fail(state, code, text, now_ms(), message=message)
+                return fail(state, code, text, now_ms(), message=self._message("error", text))
             return finish_model(state, self._all, held.lease.step, builder.message(), now_ms())
 
-        runner.commit(held, transition, updates)
+        self._context.commit(transition, self._buffer.drain(), message=lambda: self._message("aborted"))
+
+    def _message(self, stop_reason: StopReason, error: str | None = None) -> AssistantMessage:
+        return self._builder.message(stop_reason=stop_reason, error=error)
+
+    def _end_blocks(self) -> None:
+        self._buffer.emit(*(MessageUpdate(assistant_message_event=update) for update in self._builder.finish()))
 
     def _begin_anew(self, reason: str) -> None:
         """Void the open message and open another."""
         self._builder = self._new_builder()
-        self._buffer.emit(ev.message_discard(reason), ev.message_start(self._builder.start()))
+        self._buffer.emit(MessageDiscard(reason=reason), MessageStart(message=self._builder.start()))
 
     def _new_builder(self) -> MessageBuilder:
         provider = self._agent.provider
@@ -194,4 +198,4 @@ class _ModelStep:
 class _ContextError(Exception):
     """The application's transform_context failed."""
 
-    code = "step_failed"
+    code: ClassVar[str] = "step_failed"

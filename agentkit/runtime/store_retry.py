@@ -2,32 +2,44 @@
 
 What a step has done may have cost money or had effects: it is not thrown away because the store restarts or
 fails over. While the store is away nobody else can take the step, and a call that is made again with the same
-name (`act`) answers as the first time. So the step waits, and goes on or learns that its lease is gone.
+`request_id` answers as the first time. So the step waits, and goes on or learns that its lease is gone.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from agentkit.core.backoff import Backoff
+from agentkit.core.events import Event
 from agentkit.core.ids import new_id
-from agentkit.errors import StoreUnavailableError
-from agentkit.store.protocol import Store
+from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.record import AbortRequest, Change, Lease, RunState
+from agentkit.errors import StoreUnavailableError, UnsupportedSchemaVersionError
+from agentkit.store.protocol import (
+    Claim,
+    Commit,
+    Conflict,
+    DueRun,
+    EventPage,
+    Health,
+    LeaseStatus,
+    Push,
+    Store,
+    StoredResolution,
+    Subscription,
+)
 
-__all__ = ["StoreRetry", "retrying"]
+__all__ = ["RetryingStore", "StoreRetry"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_FIRST_WAIT = 0.1
-_LONGEST_WAIT = 1.0
-_NAMED = ("claim", "commit", "create")
+_BACKOFF = Backoff(base=0.1, cap=1.0)
 
 
 class StoreRetry:
@@ -43,40 +55,130 @@ class StoreRetry:
         self._seconds = seconds
         self._stopping_seconds = stopping_seconds
 
-    def attempt(self, act: Callable[[], T]) -> T:
-        """`act`'s result. Raises its StoreUnavailableError where retry ends, and every other error at once."""
-        began, wait = time.monotonic(), _FIRST_WAIT
+    def call(self, function: Callable[[], T]) -> T:
+        """Return what `function` does. Raises its StoreUnavailableError at the end, and every other error at once."""
+        began, attempt = time.monotonic(), 0
         while True:
+            attempt += 1
             try:
-                return act()
+                return function()
             except StoreUnavailableError as error:
-                if wait == _FIRST_WAIT:
-                    log.warning("a step waits for the store: %s", error)
+                if attempt == 1:
+                    log.warning("a step waits for the store, and tries again: %s", error)
                 if time.monotonic() - began > (self._stopping_seconds if self._stopping() else self._seconds):
                     raise
-                threading.Event().wait(random.uniform(wait / 2, wait))
-                wait = min(2 * wait, _LONGEST_WAIT)
+                threading.Event().wait(_BACKOFF.delay(attempt))
 
 
-def retrying(store: Store, retry: StoreRetry) -> Store:
-    """`store`, each of whose methods is repeated as `patience` has it."""
-    return cast(Store, _RetryingStore(store, retry))
+class RetryingStore:
+    """A store each of whose methods is repeated as `retry` has it; see `agentkit.store.protocol.Store`."""
 
-
-class _RetryingStore:
-    def __init__(self, store: Any, retry: StoreRetry) -> None:
+    def __init__(self, store: Store, retry: StoreRetry) -> None:
         self._store = store
         self._retry = retry
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._store, name)
-        if not callable(method):
-            return method
+    def create(self, change: Change, pushes: Sequence[Push] = (), *, request_id: str = "") -> bool:
+        request_id = request_id or new_id()
+        return self._retry.call(lambda: self._store.create(change, pushes, request_id=request_id))
 
-        @functools.wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if name in _NAMED:
-                kwargs["act"] = new_id()
-            return self._retry.attempt(lambda: method(*args, **kwargs))
+    def load(self, run_id: str) -> RunState:
+        return self._retry.call(lambda: self._store.load(run_id))
 
-        return call
+    def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
+        return self._retry.call(lambda: self._store.messages(run_id))
+
+    def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
+        request_id = request_id or new_id()
+        return self._retry.call(lambda: self._store.claim(run_id, step, lease_ms, request_id=request_id))
+
+    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
+        return self._retry.call(lambda: self._store.append(lease, events, flush))
+
+    def commit(
+        self,
+        change: Change,
+        version: int,
+        lease: Lease | None = None,
+        pushes: Sequence[Push] = (),
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
+        request_id = request_id or new_id()
+        return self._retry.call(lambda: self._store.commit(change, version, lease, pushes, request_id=request_id))
+
+    def commit_call(
+        self,
+        lease: Lease,
+        call: int,
+        result: ToolResultMessage,
+        events: Sequence[Event] = (),
+        *,
+        request_id: str = "",
+    ) -> Commit | Conflict:
+        request_id = request_id or new_id()
+        return self._retry.call(lambda: self._store.commit_call(lease, call, result, events, request_id=request_id))
+
+    def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
+        return self._retry.call(lambda: self._store.request_abort(run_id, request, version))
+
+    def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:
+        return self._retry.call(lambda: self._store.renew(leases, lease_ms))
+
+    def release(self, lease: Lease, *, untouched: bool = False) -> None:
+        self._retry.call(lambda: self._store.release(lease, untouched=untouched))
+
+    def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
+        return self._retry.call(
+            lambda: self._store.resolution(run_id, decision_id=decision_id, tool_call_id=tool_call_id)
+        )
+
+    def resolutions(self, run_id: str) -> list[StoredResolution]:
+        return self._retry.call(lambda: self._store.resolutions(run_id))
+
+    def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
+        return self._retry.call(lambda: self._store.events(run_id, after, limit, size=size))
+
+    def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
+        return self._store.subscribe(run_id, stops_only=stops_only)
+
+    def delete(self, run_id: str) -> None:
+        self._retry.call(lambda: self._store.delete(run_id))
+
+    def schedule(self, run_id: str, at: int) -> None:
+        self._retry.call(lambda: self._store.schedule(run_id, at))
+
+    def due(self, limit: int, hold_ms: int) -> list[DueRun]:
+        return self._retry.call(lambda: self._store.due(limit, hold_ms))
+
+    def reschedule(self, run: DueRun, at: int | None) -> None:
+        self._retry.call(lambda: self._store.reschedule(run, at))
+
+    def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
+        return self._retry.call(lambda: self._store.remember(key, digest, run_id))
+
+    def index(self, run_id: str) -> None:
+        self._retry.call(lambda: self._store.index(run_id))
+
+    def unlist(self, run_id: str) -> None:
+        self._retry.call(lambda: self._store.unlist(run_id))
+
+    def listing(self, before: str | None, limit: int) -> list[str]:
+        return self._retry.call(lambda: self._store.listing(before, limit))
+
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
+        return self._retry.call(lambda: self._store.loads(run_ids))
+
+    def heartbeat(self, worker: str, ttl_ms: int) -> None:
+        self._retry.call(lambda: self._store.heartbeat(worker, ttl_ms))
+
+    def workers(self) -> list[str]:
+        return self._retry.call(self._store.workers)
+
+    def backlog(self) -> tuple[int, int]:
+        return self._retry.call(self._store.backlog)
+
+    def check(self) -> Health:
+        return self._retry.call(self._store.check)
+
+    def close(self) -> None:
+        self._store.close()

@@ -5,27 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agentkit.agents import BoundAgent
-from agentkit.core import event_loop as aio
-from agentkit.core import events as ev
-from agentkit.core import strictjson
-from agentkit.core.events import Event
+import msgspec
+
+from agentkit.core import event_loop
+from agentkit.core.events import Event, ToolExecutionUpdate
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import Json
-from agentkit.core.record import Call, Change, RunState
+from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.record import Call, Change, ItemAnswer, RunState
 from agentkit.errors import LeaseLostError
-from agentkit.loop import ask_client, delegate, doubt, fail, finish_tool, park
+from agentkit.loop import ask_client, call_end, delegate, doubt, fail, finish_tool, park
 from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.failpoints import failpoint
-from agentkit.runtime.leases import Held
-from agentkit.tools import Tool, ToolContext, ToolResult, error_result, invalid_arguments, to_result
-
-if TYPE_CHECKING:
-    from agentkit.runtime.steps import StepRunner
+from agentkit.runtime.step_context import StepContext
+from agentkit.tools import Tool, ToolContext, ToolResult, error_result, invalid_arguments, to_json_value, to_result
 
 __all__ = ["run_tool_step"]
 
@@ -35,103 +31,114 @@ ABORT_GRACE_SECONDS = 0.3
 """How long an aborted tool may take to notice, before the run ends without it."""
 
 
-def run_tool_step(runner: StepRunner, held: Held, agent: BoundAgent) -> None:
+def run_tool_step(context: StepContext) -> None:
     """Give the step's call its result and commit it."""
-    record = held.state.record
-    step = record.step(held.lease.step)
-    assert step is not None
-    assert step.call is not None
-    call = record.calls[step.call]
+    held, agent = context.held, context.agent
+    call, number = held.call, held.lease.step
+    assert call is not None
     tool = agent.tool(call.name)
-    number = held.lease.step
-    updates: tuple[Event, ...] = ()
-    result: ToolResult | None
-
-    def ask(question: Callable[[RunState], Change]) -> None:
-        """Commit what leaves the call open, unless the run was aborted meanwhile."""
-        runner.commit(held, lambda state: question(state) if state.record.abort is None else runner.aborted(state))
-
-    given = _given_result(call)
-    if given is not None:
-        result, executed = given, False
+    answered = _answered_result(call)
+    if answered is not None:
+        _commit(context, call, answered, executed=False)
     elif tool is None and call.answer is not None:
         reason = f"tool_not_registered: the worker has no tool {call.name!r}"
-        ask(lambda state: park(state, number, now_ms(), reason))
-        return
+        context.commit(lambda state: park(state, number, now_ms(), reason))
     elif tool is None:
-        result, executed = error_result(f"the tool {call.name!r} is not registered"), True
+        _commit(context, call, error_result(f"the tool {call.name!r} is not registered"))
     elif call.answer is not None and (problems := tool.input_problems(call.args)):
         # They were valid when the call was admitted: the tool has changed while the run waited.
-        result, executed = invalid_arguments(problems), True
+        _commit(context, call, invalid_arguments(problems))
     elif tool.runs == "client":
         # Its decision was taken by a process that did not know it, or it has moved to the client since.
-        ask(lambda state: ask_client(state, agent, number, now_ms()))
-        return
+        context.commit(lambda state: ask_client(state, agent, number, now_ms()))
     elif tool.agent is not None and call.child is None:
-        result, executed = error_result(f"the tool {call.name!r} has become a sub-agent since the call was made"), True
+        _commit(context, call, error_result(f"the tool {call.name!r} has become a sub-agent since the call was made"))
     elif tool.agent is not None:
-        refusal = runner.committer.start_child(record, call, tool)
-        if refusal is None:
-            ask(lambda state: delegate(state, agent, number, now_ms()))
-            runner.committer.visit(runner.store.load(record.id).record)  # the child may have been quicker
-            return
-        result, executed = error_result(refusal), True
+        _delegate(context, call, tool)
     elif tool.effects == "once" and held.lease.attempt > 1:
-        ask(lambda state: doubt(state, agent, number, now_ms()))
-        return
+        context.commit(lambda state: doubt(state, agent, number, now_ms()))
     else:
-        execution = _Execution(runner, held, call, f"{record.turn}:{step.call}")
+        execution = _Execution(context, call)
         failpoint("before tool")
-        result, executed = execution.execute(tool), True
+        result = execution.execute(tool)
         failpoint("after tool")
-        updates = execution.buffer.drain()
+        _commit(context, call, result, execution.buffer.drain())
+
+
+def _delegate(context: StepContext, call: Call, tool: Tool) -> None:
+    """Have a sub-agent's run answer the call."""
+    record, number = context.held.state.record, context.held.lease.step
+    refusal = context.children.start(record, call, tool)
+    if refusal is not None:
+        _commit(context, call, error_result(refusal))
+        return
+    context.commit(lambda state: delegate(state, context.agent, number, now_ms()))
+    # The child may have been quicker.
+    context.children.reconcile(context.committer.step_store.load(record.id).record)
+
+
+def _commit(
+    context: StepContext,
+    call: Call,
+    result: ToolResult | None,
+    updates: Sequence[Event] = (),
+    *,
+    executed: bool = True,
+) -> None:
+    """Commit what came of a call; `result` is None where the run is to end before it had one.
+
+    `updates`: events that go before it. `executed`: its execution start is in the log.
+    """
+    held, agent, number = context.held, context.agent, context.held.lease.step
     if held.cancel.reason == "lost":
         raise LeaseLostError
+    message = None if result is None else _message(call, result)
 
     def transition(state: RunState) -> Change:
-        if state.record.abort is not None:
-            finished = (number, _stored(result), executed) if result is not None else None
-            return runner.aborted(state, finished=finished)
-        if result is None and held.cancel.reason == "deadline":
+        if message is not None:
+            return finish_tool(state, agent, number, message, now_ms(), executed=executed)
+        if held.cancel.reason == "deadline":
             return fail(state, *TIME_IS_OVER, now_ms())
-        if result is None:
-            raise LeaseLostError
-        return finish_tool(state, agent, number, _stored(result), now_ms(), executed=executed)
+        raise LeaseLostError
 
-    runner.commit(held, transition, updates)
+    state: RunState | None = None
+    if message is not None and not held.claim.complete:
+        end = call_end(call, message, executed)
+        conflict = context.commit_call(message, updates if end is None else [*updates, end])
+        if conflict is None:
+            return
+        state = conflict.state
+    finished = None if message is None else (message, executed)
+    context.commit(transition, updates, finished=finished, state=state)
 
 
-def _given_result(call: Call) -> ToolResult | None:
+def _message(call: Call, result: ToolResult) -> ToolResultMessage:
+    return ToolResultMessage(call.id, call.name, result.content, result.is_error, now_ms(), result.details)
+
+
+def _answered_result(call: Call) -> ToolResult | None:
     """The result that an answer settles without execution; None where the tool is to be executed."""
-    answer = call.answer or {}
-    if "reject" in answer:
-        return error_result(f"rejected: {answer['reject']['reason']}")
-    if "result" in answer:
-        given = answer["result"]
-        return ToolResult(given["content"], given["isError"], given.get("details"))
-    verdict = answer.get("verdict", {"verdict": "retry"})
-    if verdict["verdict"] == "done":
-        return to_result(verdict.get("result", ""))
-    if verdict["verdict"] == "failed":
-        return error_result(verdict.get("result", "the tool failed"))
+    answer = call.answer or ItemAnswer()
+    if answer.reject is not None:
+        return error_result(f"rejected: {answer.reject.reason}")
+    if answer.result is not None:
+        return ToolResult(answer.result.content, answer.result.is_error, answer.result.details)
+    if answer.verdict is not None and answer.verdict.verdict == "done":
+        return to_result(answer.verdict.result or "")
+    if answer.verdict is not None and answer.verdict.verdict == "failed":
+        text = answer.verdict.result
+        return error_result("the tool failed" if text is None else text)
     return None
-
-
-def _stored(result: ToolResult) -> Json:
-    stored: Json = {"content": result.content, "isError": result.is_error}
-    if result.details is not None:
-        stored["details"] = result.details
-    return stored
 
 
 class _Execution:
     """One execution of a tool, in a thread or on the event loop, so that it can be outlived."""
 
-    def __init__(self, runner: StepRunner, held: Held, call: Call, place: str) -> None:
-        self.buffer = runner.buffer(held)
-        self._held = held
+    def __init__(self, context: StepContext, call: Call) -> None:
+        self.buffer = context.buffer()
+        self._held = context.held
         self._call = call
-        self._place = place
+        self._place = f"{context.held.state.record.turn}:{context.step.call}"
 
     def execute(self, tool: Tool) -> ToolResult | None:
         """The tool's result; None where the run is to end, or the step was lost, before it had one."""
@@ -140,16 +147,18 @@ class _Execution:
             return None
 
         def update(partial: Any) -> None:
-            dumps(partial)  # what is no JSON fails in the tool that gave it
-            strictjson.check(partial)
-            self.buffer.emit(ev.tool_execution_update(call.id, call.name, call.args, partial))
+            partial = to_json_value(partial)  # what is no JSON fails in the tool that gave it
+            self.buffer.emit(
+                ToolExecutionUpdate(tool_call_id=call.id, tool_name=call.name, args=call.args, partial_result=partial)
+            )
 
+        decision = call.answer.decision if call.answer else None
         ctx = ToolContext(
             run_id=held.lease.run_id,
             tool_call_id=call.id,
             idempotency_key=f"{held.lease.run_id}:{self._place}",
             attempt=held.lease.attempt,
-            decision=(call.answer or {}).get("decision"),
+            decision=None if decision is msgspec.UNSET else decision,
             metadata=held.state.record.metadata,
             on_update=update,
             is_aborted=lambda: held.cancel.cancelled,
@@ -166,7 +175,7 @@ class _Execution:
             done.set()
 
         if tool.is_async:
-            future = aio.submit(_await(tool, self._call.args, ctx))
+            future = event_loop.submit(_await(tool, self._call.args, ctx))
             future.add_done_callback(lambda f: finish(f.result))
             stop: Callable[[], Any] = future.cancel
         else:
@@ -203,10 +212,10 @@ def _outcome(tool: Tool, get: Callable[[], Any]) -> ToolResult:
         return error_result("the tool was cancelled")
     except BaseException as error:
         log.warning("the tool %s raised %s", tool.name, type(error).__name__, exc_info=True)
-        return error_result(_told(error))
+        return error_result(_text_of(error))
 
 
-def _told(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # its own __str__ fails

@@ -111,21 +111,19 @@ class Scripts:
         return self._call("commit", names, *args)
 
     def commit_call(
-        self, keys: RunKeys, request_id: str, lease: Lease, call: int, result: bytes, event: bytes, max_events: int
+        self,
+        keys: RunKeys,
+        request_id: str,
+        lease: Lease,
+        call: int,
+        result: bytes,
+        events: Sequence[bytes],
+        max_events: int,
     ) -> Any:
-        """Give a tool call its result; `event` is empty where there is none."""
-        return self._call(
-            "commit_call",
-            [keys.run, keys.messages, keys.events],
-            request_id,
-            lease.step,
-            lease.token,
-            call,
-            result,
-            event,
-            max_events,
-            SCHEMA_VERSION,
-        )
+        """Give a tool call its result, and append events."""
+        names = [keys.run, keys.messages, keys.events]
+        args = (request_id, lease.step, lease.token, call, result, max_events, SCHEMA_VERSION)
+        return self._call("commit_call", names, *args, *events)
 
     def request_abort(self, keys: RunKeys, version: int, request: bytes) -> Any:
         return self._call("request_abort", [keys.run], version, request)

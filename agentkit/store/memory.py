@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from agentkit.core.events import Event, ToolExecutionEnd
+from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json, Message, ToolResultMessage
 from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Call, Change, Lease, RunRecord, RunState
@@ -188,7 +188,7 @@ class MemoryStore:
         lease: Lease,
         call: int,
         result: ToolResultMessage,
-        event: ToolExecutionEnd | None,
+        events: Sequence[Event] = (),
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
@@ -203,7 +203,7 @@ class MemoryStore:
             before = run.seq
             del run.steps[lease.step]
             run.results[call] = encode(result)
-            bodies = [] if event is None else [encode(event)]
+            bodies = [encode(event) for event in events]
             while message := run.results.get(run.flushed):
                 bodies += result_events(len(run.messages))
                 run.messages.append(message)

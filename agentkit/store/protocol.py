@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from agentkit.core.events import Event, Outcome, ToolExecutionEnd
+from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import AbortRequest, Call, Change, ItemAnswer, Lease, RunState
 from agentkit.errors import UnsupportedSchemaVersionError
@@ -213,13 +213,13 @@ class Store(Protocol):
         lease: Lease,
         call: int,
         result: ToolResultMessage,
-        event: ToolExecutionEnd | None,
+        events: Sequence[Event] = (),
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
         """Give call number `call` of the open turn its result, and close the step that `lease` holds.
 
-        It depends on no version, so that calls which end side by side never refuse one another. `event` is appended;
+        It depends on no version, so that calls which end side by side never refuse one another. `events` are appended;
         the result becomes a message of the run, with its message_start and message_end, as soon as all calls before it
         have theirs. Where this is the last open step, or somebody wants the run to end, nothing changes and the whole
         state comes back: what then follows is a transition's to say, by `commit`. Raises LeaseLostError.

@@ -12,7 +12,7 @@ from typing import Any, cast
 import redis
 import redis.exceptions
 
-from agentkit.core.events import Event, ToolExecutionEnd
+from agentkit.core.events import Event
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, RunState
@@ -108,13 +108,13 @@ class RedisStore:
         lease: Lease,
         call: int,
         result: ToolResultMessage,
-        event: ToolExecutionEnd | None,
+        events: Sequence[Event] = (),
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
-        ended = b"" if event is None else encode(event)
+        bodies = [encode(event) for event in events]
         reply = self._scripts.commit_call(
-            self._keys(lease.run_id), request_id or new_id(), lease, call, encode(result), ended, self._max_events
+            self._keys(lease.run_id), request_id or new_id(), lease, call, encode(result), bodies, self._max_events
         )
         return _outcome(reply, lease.run_id)
 

@@ -1,6 +1,5 @@
 -- Give a tool call its result and close its step, beside others that are open. KEYS: run, messages, events.
--- ARGV: commit id, step, token, index of the call, its tool result message, event ('' for none), events kept,
---   schema version.
+-- ARGV: commit id, step, token, index of the call, its tool result message, events kept, schema version, events...
 -- Returns 'missing', 'lost', {'state', state...} where a commit must say what follows (it is the last open step, or the
 -- run is to be aborted, or its record is an older one), or {version, seq before the events, last seq}.
 local run = KEYS[1]
@@ -16,7 +15,7 @@ local s = step_get(run, ARGV[2])
 if not s or s.token ~= ARGV[3] then
   return 'lost'
 end
-if known[4] or known[3] ~= ARGV[8] or not known[5] or known[5] == '1' then
+if known[4] or known[3] ~= ARGV[7] or not known[5] or known[5] == '1' then
   return {'state', state_of(run)}
 end
 
@@ -24,8 +23,8 @@ redis.call('HSET', run, 'r:' .. ARGV[4], ARGV[5])
 redis.call('HDEL', run, 's:' .. ARGV[2], 'c:' .. ARGV[2])
 redis.call('HINCRBY', run, 'open', -1)
 local bodies = {}
-if ARGV[6] ~= '' then
-  bodies[1] = ARGV[6]
+for i = 8, #ARGV do
+  bodies[i - 7] = ARGV[i]
 end
 -- Results become messages in the order of their calls.
 local flushed = tonumber(known[6])
@@ -38,6 +37,6 @@ while message and message ~= '' do
   flushed = flushed + 1
   message = redis.call('HGET', run, 'r:' .. flushed)
 end
-local seq = append_events(run, KEYS[2], KEYS[3], bodies, ARGV[7])
+local seq = append_events(run, KEYS[2], KEYS[3], bodies, ARGV[6])
 redis.call('HSET', run, 'fl', flushed, 'up', int(now_ms()))
 return committed(run, known[2], ARGV[1], seq, #bodies)

@@ -1,0 +1,128 @@
+"""What a run and the runs of its sub-agents do to one another.
+
+A call of a sub-agent starts a run of its own. That run's parent learns what it waits for and what came of it, and it is
+aborted when nobody waits for it any more. Each of these acts follows a commit and may be lost with the process that
+was to do it: `reconcile`, which recovery calls, makes up for it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import AssistantMessage, Message, text_of
+from agentkit.core.record import Call, Change, ParentCall, RunRecord, RunState
+from agentkit.core.struct import check
+from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, UnsupportedSchemaVersionError
+from agentkit.loop import MAX_DEPTH, begin_run, fail_lost_child, update_from_child
+from agentkit.runtime.commands import abort
+from agentkit.runtime.commit import Committer
+from agentkit.runtime.failpoints import failpoint
+from agentkit.tools import Tool
+
+__all__ = ["Children"]
+
+log = logging.getLogger(__name__)
+
+
+class Children:
+    """Of one process."""
+
+    def __init__(self, committer: Committer) -> None:
+        self._committer = committer
+        committer.consequences = self._follow_up
+
+    def start(self, record: RunRecord, call: Call, tool: Tool) -> str | None:
+        """Start the run that answers a call, unless it is there; why not, if it cannot be."""
+        depth = (record.parent.depth if record.parent else 0) + 1
+        if depth > MAX_DEPTH:
+            return f"sub-agents may be nested {MAX_DEPTH} deep, and this call would go deeper: answer without it"
+        assert tool.agent is not None
+        try:
+            agent = self._committer.agents.bind(tool.agent.name)
+        except AgentKitError as error:
+            return error.message
+        assert call.child is not None
+        change = begin_run(
+            agent,
+            call.child,
+            call.args["input"],
+            metadata=record.metadata,
+            limits={},
+            now=now_ms(),
+            parent=ParentCall(record.id, call.id, depth),
+            owner=record.owner,
+        )
+        self._committer.create(change, in_step=True)
+        return None
+
+    def reconcile(self, record: RunRecord) -> bool:
+        """Make up for what a run, its parent and its children did not learn of one another; whether it waits for one."""
+        if record.parent is not None and self._is_gone(record.parent.run_id):
+            abort(self._committer, record.id, "nobody waits for its answer any more")
+            return False
+        children = [call.child for call in record.calls if call.state == "waiting" and call.child]
+        for child in children:
+            try:
+                self._update_parent(child, record.id)
+            except RunNotFoundError:
+                log.warning(
+                    "run %s waits for run %s, which was deleted: the call gets an error result", record.id, child
+                )
+                self._fail_lost(record.id, child)
+            except UnsupportedSchemaVersionError as error:
+                log.info("run %s waits for run %s, which a newer worker executes: %s", record.id, child, error)
+        return bool(children)
+
+    def _follow_up(self, change: Change) -> None:
+        for child in change.orphans:
+            self._abort_orphan(child)
+        parent = change.record.parent
+        if parent is not None:
+            self._notify_parent(change.record.id, parent.run_id)
+
+    def _notify_parent(self, child: str, parent: str) -> None:
+        failpoint("before notify parent")
+        try:
+            self._update_parent(child, parent)
+        except AgentKitError as error:  # the child's own change is true, whatever becomes of this
+            log.info("run %s could not update its parent %s; recovery will: %s", child, parent, error)
+        failpoint("after notify parent")
+
+    def _update_parent(self, child: str, parent: str) -> None:
+        def transition(state: RunState) -> Change | None:
+            # Read after the parent, or what is known there already would be written again.
+            record = self._committer.store.load(child).record
+            agent = self._committer.bind(state.record)
+            return update_from_child(state, agent, record, self._answer_of(record), now_ms())
+
+        self._committer.update(parent, transition)
+
+    def _answer_of(self, record: RunRecord) -> str:
+        """The text of an ended run's last message."""
+        if not record.terminal:
+            return ""
+        _, messages = self._committer.store.messages(record.id)
+        last = check(messages[-1], Message) if messages else None
+        return text_of(last) if isinstance(last, AssistantMessage) else ""
+
+    def _fail_lost(self, run_id: str, child: str) -> None:
+        self._committer.update(
+            run_id, lambda state: fail_lost_child(state, self._committer.bind(state.record), child, now_ms())
+        )
+
+    def _is_gone(self, run_id: str) -> bool:
+        try:
+            return self._committer.store.load(run_id).record.terminal
+        except RunNotFoundError:
+            return True
+        except UnsupportedSchemaVersionError:
+            return False
+
+    def _abort_orphan(self, run_id: str) -> None:
+        try:
+            abort(self._committer, run_id, "the run that asked for it has ended")
+        except RunNotFoundError:
+            pass  # its parent ended before it began
+        except StoreError as error:
+            log.info("run %s, whose parent has ended, could not be aborted; recovery will: %s", run_id, error)

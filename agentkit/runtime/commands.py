@@ -1,0 +1,277 @@
+"""What a caller can do to a run: start, answer, extend, send to and abort it.
+
+Each is a transition of the loop, made true by `Committer.update`. Anybody may do any of them at any moment: where a
+commit meets another, the transition is computed again from the newer state. Nothing here knows who asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from agentkit import loop
+from agentkit.agents import BoundAgent
+from agentkit.core.ids import new_id, now_ms
+from agentkit.core.messages import ContentBlock, Json, check_content, check_history
+from agentkit.core.record import AbortRequest, Change, RunState
+from agentkit.core.requests import check_limits, check_metadata
+from agentkit.core.run import Run
+from agentkit.core.struct import to_json
+from agentkit.errors import (
+    ConfigurationError,
+    DecisionConflictError,
+    DecisionExpiredError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    RunNotFoundError,
+)
+from agentkit.loop import Answer
+from agentkit.runtime.commit import Agents, Committer
+from agentkit.store.protocol import Store, StoredResolution
+
+__all__ = ["StartRequest", "Started", "abort", "answer", "extend", "send", "start"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """What `AgentKit.start` takes; see there."""
+
+    agent: str
+    input: str | list[Json] | None = None
+    messages: list[Json] | None = None
+    metadata: Json | None = None
+    limits: Json | None = None
+    model: str | None = None
+    idempotency_key: str | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run that was started; `run` as it was written, None where an earlier request with the same key made it."""
+
+    run_id: str
+    run: Run | None
+
+
+def start(committer: Committer, request: StartRequest) -> Started:
+    """Make a run, or find the one that the same idempotency key has made.
+
+    Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, RunNotFoundError where the key's run was
+    deleted, StoreUnavailableError.
+    """
+    if (request.input is None) == (request.messages is None):
+        raise InvalidRequestError("give either input or messages")
+    metadata, limits = check_metadata(request.metadata), check_limits(request.limits)
+    content = None if request.input is None else check_content(request.input)
+    history = None if request.messages is None else check_history(request.messages, now_ms())
+    agent = _bind(committer.agents, request)
+    run_id = new_id()
+    if request.idempotency_key is not None:
+        run_id = _remember(committer.store, request, metadata, limits, run_id)
+    change = loop.begin_run(
+        agent,
+        run_id,
+        content,
+        history=history,
+        metadata=metadata,
+        limits=limits,
+        now=now_ms(),
+        owner=request.owner,
+    )
+    if committer.create(change):
+        state = RunState(change.record, version=1, last_seq=len(change.events))
+        return Started(run_id, Run.of(state, to_json(change.messages)))
+    _check_there(committer.store, run_id)
+    return Started(run_id, None)
+
+
+def _check_there(store: Store, run_id: str) -> None:
+    """Raise RunNotFoundError where an idempotency key stands for a run that was deleted."""
+    try:
+        store.load(run_id)
+    except RunNotFoundError:
+        store.unlist(run_id)
+        raise
+
+
+def _bind(agents: Agents, request: StartRequest) -> BoundAgent:
+    try:
+        return agents.bind(request.agent, request.model)
+    except ConfigurationError as error:
+        raise InvalidRequestError(f"model: {error.message}") from error
+
+
+def _remember(store: Store, request: StartRequest, metadata: Json, limits: Json, run_id: str) -> str:
+    """The id of the run that this key stands for: `run_id`, or that of an earlier request. A key is its owner's own."""
+    body = {
+        "agent": request.agent,
+        "given": request.input if request.messages is None else request.messages,
+        "metadata": metadata,
+        "limits": limits,
+        "model": request.model,
+    }
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    key = str(request.idempotency_key)
+    if request.owner is not None:
+        key = f"{request.owner}\0{key}"
+    known_digest, known_run = store.remember(hashlib.sha256(key.encode()).hexdigest(), digest, run_id)
+    if known_digest != digest:
+        raise IdempotencyConflictError
+    return known_run
+
+
+def answer(
+    committer: Committer, run_id: str, answer: Answer, *, tool_call_id: str | None, decision_id: str | None
+) -> int:
+    """Answer a pending item; the seq at which the answer, or the same one before, was accepted.
+
+    Raises what `loop.resolve` and `loop.find_pending` raise, DecisionConflictError where another answer was accepted,
+    and DecisionExpiredError; none of these consumes the item.
+    """
+    seq = 0
+    child: str | None = None
+
+    def transition(state: RunState) -> Change | None:
+        nonlocal child, seq
+        child = loop.find_child(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
+        if child is not None:
+            seq = state.last_seq + 1
+            return None
+        index = loop.find_pending(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
+        if index is None:
+            known, own = _answered_before(committer.store, state, tool_call_id, decision_id)
+            if not answer.same_as(known.answer):
+                raise DecisionConflictError
+            seq = known.seq if own else state.last_seq + (not state.record.terminal)
+            return None
+        agent = committer.bind(state.record)
+        tool = agent.tool(state.record.calls[index].name) if agent else None
+        return loop.resolve(state, index, answer, tool, agent.agent.parallel_tool_calls if agent else True, now_ms())
+
+    commit = committer.update(run_id, transition)
+    if child is not None:  # a sub-agent's item, listed here: its own run takes the answer
+        _answer_in(committer, child, answer, tool_call_id, decision_id)
+    return seq if commit is None else commit.first_seq
+
+
+def _answer_in(
+    committer: Committer, run_id: str, given: Answer, tool_call_id: str | None, decision_id: str | None
+) -> None:
+    answer(committer, run_id, given, tool_call_id=tool_call_id, decision_id=decision_id)
+
+
+def extend(committer: Committer, run_id: str, decision_id: str, by: float) -> int:
+    """Move the expiry of a pending item by `by` seconds; the last seq of the run's log."""
+    seq = 0
+    child: str | None = None
+
+    def transition(state: RunState) -> Change | None:
+        nonlocal child, seq
+        seq = state.last_seq
+        child = loop.find_child(state.record, tool_call_id=None, decision_id=decision_id)
+        if child is not None:
+            return None
+        index = loop.find_pending(state.record, tool_call_id=None, decision_id=decision_id)
+        if index is None:
+            _answered_before(committer.store, state, None, decision_id)
+            raise loop.not_pending(state.record)
+        return loop.extend(state, index, by, now_ms())
+
+    commit = committer.update(run_id, transition)
+    if child is not None:
+        extend(committer, child, decision_id, by)
+    return seq if commit is None else commit.last_seq
+
+
+def send(committer: Committer, run_id: str, content: str | list[ContentBlock], when: str) -> int:
+    """Send a user message into a run, to "steer" or as "followUp"; the seq of the log's last event before it.
+
+    Raises RunNotPausedError where the run has ended.
+    """
+    seq = 0
+
+    def transition(state: RunState) -> Change:
+        nonlocal seq
+        seq = state.last_seq
+        return loop.add_message(state, content, when, now_ms())
+
+    committer.update(run_id, transition)
+    return seq
+
+
+def abort(committer: Committer, run_id: str, reason: str | None) -> int:
+    """End a run, at once where nobody holds a step of it; the seq of the log's last event before. Harmless repeated.
+
+    Whoever holds a step is asked to end the run, and learns it by its next write or heartbeat.
+    """
+    while True:
+        transition = _Abort(reason)
+        committer.update(run_id, transition)
+        state, request = transition.state, transition.request
+        if request is None:
+            return state.last_seq
+        if committer.store.request_abort(run_id, request, state.version):
+            for step in () if state.live else state.record.steps:
+                committer.enqueue(state.record, step.number)  # its worker is gone: another ends the run
+            return state.last_seq
+
+
+class _Abort:
+    """The transition of `abort`. It keeps the state that it saw last, and what is to be asked of a step's holder."""
+
+    state: RunState
+    request: AbortRequest | None = None
+
+    def __init__(self, reason: str | None) -> None:
+        self._reason = reason
+
+    def __call__(self, state: RunState) -> Change | None:
+        outcome = loop.abort(state, self._reason, now_ms())
+        self.state = state
+        self.request = outcome if isinstance(outcome, AbortRequest) else None
+        return outcome if isinstance(outcome, Change) else None
+
+
+def _answered_before(
+    store: Store, state: RunState, tool_call_id: str | None, decision_id: str | None
+) -> tuple[StoredResolution, bool]:
+    """Find how the item was answered, and whether it was the run's own, not a sub-agent's.
+
+    Raises the error that says what became of it where nobody answered.
+    """
+    known = store.resolution(state.record.id, decision_id=decision_id, tool_call_id=tool_call_id)
+    own = known is not None
+    if known is None and decision_id is not None:
+        known = _answered_by_child(store, state.record.id, decision_id)
+    if known is None or tool_call_id not in (None, known.tool_call_id):
+        raise loop.not_pending(state.record)
+    if known.outcome == "expired":
+        raise DecisionExpiredError
+    return known, own
+
+
+def _answered_by_child(store: Store, run_id: str, decision_id: str) -> StoredResolution | None:
+    """Find how an item of one of the run's sub-agents was answered: the run itself keeps only what still waits."""
+    state, messages = store.messages(run_id)
+    calls = state.record.calls
+    details = [call.result.details for call in calls if call.result]
+    details += [message.get("details") for message in messages if message["role"] == "toolResult"]
+    children: list[Any] = [call.child for call in calls]
+    children += [each.get("runId") for each in details if isinstance(each, dict)]
+    for child in children:
+        if not isinstance(child, str):
+            continue
+        try:
+            parent = store.load(child).record.parent
+        except RunNotFoundError:
+            continue
+        if parent is None or parent.run_id != run_id:
+            continue  # any tool may write a run's id into its details
+        known = store.resolution(child, decision_id=decision_id, tool_call_id=None)
+        known = known or _answered_by_child(store, child, decision_id)
+        if known is not None:
+            return known
+    return None

@@ -1,0 +1,90 @@
+"""What a step in execution may use: the step that it holds, its agent, and its ways to the log and to its commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agentkit.agents import BoundAgent
+from agentkit.core.events import Event
+from agentkit.core.ids import now_ms
+from agentkit.core.messages import AssistantMessage, ToolResultMessage
+from agentkit.core.record import AbortRequest, Change, RunState, Step
+from agentkit.errors import LeaseLostError
+from agentkit.loop import abort
+from agentkit.runtime.children import Children
+from agentkit.runtime.commit import Committer
+from agentkit.runtime.event_buffer import EventBuffer
+from agentkit.runtime.leases import Held
+from agentkit.store.protocol import Conflict
+
+__all__ = ["StepContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """One execution of one step. `buffer()` makes its way into the log; `stopping()`: whether the worker is to stop."""
+
+    held: Held
+    step: Step
+    agent: BoundAgent
+    committer: Committer
+    children: Children
+    buffer: Callable[[], EventBuffer]
+    stopping: Callable[[], bool]
+
+    def commit(
+        self,
+        transition: Callable[[RunState], Change],
+        events: Sequence[Event] = (),
+        *,
+        message: Callable[[], AssistantMessage] | None = None,
+        finished: tuple[ToolResultMessage, bool] | None = None,
+        state: RunState | None = None,
+    ) -> None:
+        """Commit what `transition` makes of the run, or the run's end where somebody wants it aborted.
+
+        `events` go in front of its own. `message` makes the open assistant message as far as it came, and `finished` is
+        the result of the tool call with whether its execution start is in the log: for the abort. `state`: the run as a
+        reply has just shown it. Raises LeaseLostError where the step is no longer ours.
+        """
+        held = self.held
+        if state is None and held.claim.complete and held.cancel.reason != "abort":
+            state = held.state
+
+        def outcome(state: RunState) -> Change:
+            if state.record.abort is None:
+                return transition(state).with_events(events)
+            result = None if finished is None else (held.lease.step, *finished)
+            return aborted(state, message=message() if message else None, finished=result).with_events(events)
+
+        self.committer.update(held.lease.run_id, outcome, lease=held.lease, state=state)
+
+    def commit_call(self, result: ToolResultMessage, events: Sequence[Event]) -> Conflict | None:
+        """Give the step's call its result beside others that are open; the run's state where more follows from it."""
+        assert self.step.call is not None
+        outcome = self.committer.step_store.commit_call(self.held.lease, self.step.call, result, events)
+        return outcome if isinstance(outcome, Conflict) else None
+
+    def hand_back(self) -> None:
+        """Give the step to another worker at once."""
+        hand_back(self.committer, self.held)
+
+
+def hand_back(committer: Committer, held: Held) -> None:
+    """Give a step to another worker at once."""
+    committer.step_store.release(held.lease)
+    committer.enqueue(held.state.record, held.lease.step)
+
+
+def aborted(
+    state: RunState,
+    *,
+    message: AssistantMessage | None = None,
+    finished: tuple[int, ToolResultMessage, bool] | None = None,
+) -> Change:
+    """Compute the end of a run which somebody wants aborted, for the holder of a step. Raises LeaseLostError."""
+    change = abort(state, None, now_ms(), holding=True, message=message, finished=finished)
+    if change is None or isinstance(change, AbortRequest):
+        raise LeaseLostError
+    return change

@@ -14,9 +14,9 @@ from agentkit.core.events import (
     ToolExecutionResult,
     ToolInDoubt,
 )
-from agentkit.core.messages import ContentBlock, Json, TextBlock, ToolResultMessage
+from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import Call, ItemAnswer
-from agentkit.tools import ToolResult, error_result
+from agentkit.tools import CheckedResult, error_result
 
 __all__ = [
     "IN_DOUBT_SCHEMA",
@@ -68,14 +68,12 @@ def pending_event(run_id: str, item: PendingItem, reason: str | None) -> Event:
     return kind(**shown, schema=item.schema)
 
 
-def result_message(call: Call, result: ToolResult, now: int) -> ToolResultMessage:
+def result_message(call: Call, result: CheckedResult, now: int) -> ToolResultMessage:
     """Make the message of what a call came to. `now`: when it ended, in milliseconds."""
-    content: list[ContentBlock]
-    content = [TextBlock(result.content)] if isinstance(result.content, str) else list(result.content)
     return ToolResultMessage(
         tool_call_id=call.id,
         tool_name=call.name,
-        content=content,
+        content=result.content,
         is_error=result.is_error,
         timestamp=now,
         details=result.details,

@@ -12,14 +12,14 @@ from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
 from agentkit.core.events import PendingItem, ToolExecutionUpdate
-from agentkit.core.messages import Usage, add_usage
+from agentkit.core.messages import Json, TextBlock, Usage, add_usage
 from agentkit.core.record import Change, RunRecord, RunState, Status
 from agentkit.core.struct import to_json
 from agentkit.errors import DecisionAmbiguousError
 from agentkit.loop.calls import execution_end, result_message
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, continue_without_step, settle
-from agentkit.tools import ToolResult
+from agentkit.tools import CheckedResult
 
 __all__ = ["MAX_DEPTH", "delegate", "fail_lost_child", "find_child", "update_from_child"]
 
@@ -63,10 +63,10 @@ def update_from_child(
         return None
     details = {"runId": child.id, "usage": to_json(child.usage)}
     if child.status is Status.COMPLETED:
-        result = ToolResult(answer, details=details)
+        result = CheckedResult([TextBlock(answer)], details=details)
     else:
         why = child.error.message if child.error else "without a reason"
-        result = ToolResult(f"the agent {child.agent} {child.status}: {why}", is_error=True, details=details)
+        result = _error(f"the agent {child.agent} {child.status}: {why}", details)
     return _answered(state, agent, index, result, child.usage, now)
 
 
@@ -79,8 +79,12 @@ def fail_lost_child(state: RunState, agent: BoundAgent | None, child: str, now: 
     if index is None or agent is None:
         return None
     text = f"the run {child}, which was to answer, was deleted before its answer was read"
-    result = ToolResult(text, is_error=True, details={"runId": child})
+    result = _error(text, {"runId": child})
     return _answered(state, agent, index, result, Usage.of(), now)
+
+
+def _error(text: str, details: Json) -> CheckedResult:
+    return CheckedResult([TextBlock(text)], is_error=True, details=details)
 
 
 def _waiting(record: RunRecord, child: str) -> int | None:
@@ -90,7 +94,7 @@ def _waiting(record: RunRecord, child: str) -> int | None:
     return next((i for i, c in enumerate(record.calls) if c.child == child and c.state == "waiting"), None)
 
 
-def _answered(state: RunState, agent: BoundAgent, index: int, result: ToolResult, usage: Usage, now: int) -> Change:
+def _answered(state: RunState, agent: BoundAgent, index: int, result: CheckedResult, usage: Usage, now: int) -> Change:
     call = state.record.calls[index]
     message = result_message(call, result, now)
     draft = Draft(state, now)

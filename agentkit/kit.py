@@ -11,11 +11,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.core import strictjson
 from agentkit.core.messages import Json, check_content
+from agentkit.core.record import ClientResult
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
 from agentkit.errors import (
@@ -235,7 +236,9 @@ class AgentKit:
         self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, since)
 
-    def send(self, run_id: str, message: str | list[Json], when: str = "followUp") -> RunHandle:
+    def send(
+        self, run_id: str, message: str | list[Json], when: Literal["steer", "followUp"] = "followUp"
+    ) -> RunHandle:
         """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end."""
         content = check_content(message, "message")
         if when not in ("steer", "followUp"):
@@ -356,7 +359,7 @@ class AgentKit:
             engine.drain(run_id)
 
 
-def _checked_result(value: Any) -> Json:
+def _checked_result(value: Any) -> ClientResult:
     try:
         return client_result(value)
     except (TypeError, AgentKitError) as error:

@@ -39,6 +39,7 @@ __all__ = [
     "ToolResult",
     "error_result",
     "invalid_arguments",
+    "to_json_value",
     "to_result",
     "tool",
 ]
@@ -350,7 +351,7 @@ def to_result(value: Any) -> CheckedResult:
     part of a message.
     """
     if isinstance(value, ToolResult):
-        details = None if value.details is None else _details(value.details)
+        details = None if value.details is None else to_json_value(value.details)
         return CheckedResult(_content(value.content), bool(value.is_error), details)
     if isinstance(value, Enum):
         value = value.value
@@ -375,7 +376,8 @@ def _content(content: Any) -> list[ContentBlock]:
     return [TextBlock(_clean(b.text), b.cache) if isinstance(b, TextBlock) else b for b in blocks]
 
 
-def _details(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
+    """Copy what a tool gave through JSON, dates, paths and models as text. Raises TypeError where it cannot be kept."""
     try:
         return strictjson.loads(_json(value))
     except ValueError as error:

@@ -23,6 +23,7 @@ from agentkit.cli.supervisor import StoppedError, Supervisor
 from agentkit.cli.terminal import RunView, Terminal
 from agentkit.client import Client
 from agentkit.core.events import Event, fold
+from agentkit.core.struct import Json, check, to_json
 from agentkit.errors import AgentKitError
 
 __all__ = ["run_demo"]
@@ -76,7 +77,7 @@ class _Story(threading.Thread):
         self._supervisor = supervisor
         self._terminal = terminal
         self._view = RunView(terminal)
-        self._events: list[Event] = []
+        self._events: list[Json] = []
         self.failure: AgentKitError | None = None
 
     def run(self) -> None:
@@ -138,10 +139,14 @@ class _Story(threading.Thread):
         with closing(sqlite3.connect(self._plan.data / "example.db")) as ledger:
             refunds = ledger.execute("SELECT order_id, cents FROM refunds").fetchall()
         seqs = [event["seq"] for event in self._events]
+        folded = to_json(fold(check(self._events, list[Event])))
         facts = [
             (run["status"] == "completed", f"the run is {run['status']}, under the id that it began with"),
             (seqs == list(range(1, len(seqs) + 1)), f"{len(seqs)} events were read, with no gap and none twice"),
-            (fold(self._events) == run["messages"], f"folded, they are the run's {len(run['messages'])} messages"),
+            (
+                to_json(fold(check(self._events, list[Event]))) == run["messages"],
+                f"folded, they are the run's {len(run['messages'])} messages",
+            ),
             (refunds == [("A-1001", 4999)], f"the ledger has {len(refunds)} refund, of $49.99 for A-1001"),
         ]
         for good, what in facts:

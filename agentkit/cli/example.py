@@ -14,13 +14,13 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from agentkit.agents import Agent
-from agentkit.core.messages import Block, Json, Message, text, text_of
+from agentkit.core.struct import Json
 from agentkit.kit import AgentKit
 from agentkit.providers.scripted import ScriptedModel, Turn
 from agentkit.settings import Settings
@@ -132,23 +132,23 @@ _HELP = (
 )
 
 
-def answer(messages: Sequence[Message]) -> Turn:
+def answer(messages: list[Json]) -> Turn:
     """What the support desk says next. A function of the conversation alone, as every script must be."""
     at = max(index for index, message in enumerate(messages) if message["role"] == "user")
-    asked = text_of(messages[at])
+    asked = _text_of(messages[at])
     results: list[Any] = [message for message in messages[at:] if message["role"] == "toolResult"]
     found = _ORDER_ID.search(asked)
     wants_refund = "refund" in asked.lower() or "money back" in asked.lower()
     if not results:
         return _first(asked, found.group(1).upper() if found else None, wants_refund)
     last = results[-1]
-    if last["isError"] and text_of(last).startswith("rejected: "):
-        return f"The refund was refused ({text_of(last).removeprefix('rejected: ')}). Nothing was paid back."
+    if last["isError"] and _text_of(last).startswith("rejected: "):
+        return f"The refund was refused ({_text_of(last).removeprefix('rejected: ')}). Nothing was paid back."
     if last["isError"]:
-        return f"That did not work: {text_of(last).partition(': ')[2] or text_of(last)}. Nothing was changed."
+        return f"That did not work: {_text_of(last).partition(': ')[2] or _text_of(last)}. Nothing was changed."
     if last["toolName"] == "refund":
-        return _after_refund(text_of(last))
-    value = json.loads(text_of(last))
+        return _after_refund(_text_of(last))
+    value = json.loads(_text_of(last))
     if last["toolName"] == "find_orders":
         return _listing(value)
     if wants_refund:
@@ -160,13 +160,13 @@ def answer(messages: Sequence[Message]) -> Turn:
 
 def _first(asked: str, order_id: str | None, wants_refund: bool) -> Turn:
     if order_id is not None:
-        blocks = [text(f"Let me look up order {order_id}."), _call("get_order", order_id=order_id)]
+        blocks = [_text(f"Let me look up order {order_id}."), _call("get_order", order_id=order_id)]
         if wants_refund:
             blocks.insert(0, {"type": "thinking", "thinking": "They want money back. First see what the order was."})
         return blocks
     names = [word for _, customer, _, _ in _ORDERS for word in customer.split() if word.lower() in asked.lower()]
     if names or "orders" in asked.lower():
-        return [text("Let me see."), _call("find_orders", query=names[0] if names else "")]
+        return [_text("Let me see."), _call("find_orders", query=names[0] if names else "")]
     if wants_refund:
         return "Gladly. Which order is it? Its number looks like A-1001."
     return _HELP
@@ -178,7 +178,7 @@ def _propose(order: Json, asked: str) -> Turn:
     amount = _AMOUNT.search(asked)
     cents = round(float(amount.group(1) or amount.group(2)) * 100) if amount else order["refundable_cents"]
     sentence = f"{order['customer']} paid {_money(order['cents'])} for {order['item']!r}. I will ask for the refund."
-    return [text(sentence), _call("refund", order_id=order["order_id"], cents=cents)]
+    return [_text(sentence), _call("refund", order_id=order["order_id"], cents=cents)]
 
 
 def _after_refund(result: str) -> str:
@@ -196,7 +196,16 @@ def _listing(orders: list[Json]) -> str:
     return "Here is what I found:\n" + "\n".join(lines)
 
 
-def _call(name: str, **arguments: Any) -> Block:
+def _text(value: str) -> Json:
+    return {"type": "text", "text": value}
+
+
+def _text_of(message: Json) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(b["text"] for b in content if b["type"] == "text")
+
+
+def _call(name: str, **arguments: Any) -> Json:
     return {"type": "toolCall", "name": name, "arguments": arguments}
 
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import click
 
-from agentkit.core.events import Event
+from agentkit.core.struct import Json
 
 __all__ = ["RunView", "Terminal", "one_line", "plain"]
 
@@ -70,7 +70,7 @@ class RunView:
         self._streamed = False
         self.last_seq = 0
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: Json) -> None:
         kind = event["type"]
         if kind == "message_update":
             self._update(event["assistantMessageEvent"])
@@ -89,7 +89,7 @@ class RunView:
 
     # -- events
 
-    def _update(self, update: Event) -> None:
+    def _update(self, update: Json) -> None:
         kind, _, phase = update["type"].partition("_")
         if phase != "delta" or kind not in ("text", "thinking"):
             return
@@ -100,15 +100,15 @@ class RunView:
         delta = plain(update["delta"])
         self._terminal.write(self._terminal.dim(delta) if kind == "thinking" else delta)
 
-    def _on_agent_start(self, event: Event) -> None:
+    def _on_agent_start(self, event: Json) -> None:
         self._terminal.line(self._terminal.dim(f"run {event['runId']} of {event['agent']}"))
         for message in event["messages"]:
             self._user(message)
 
-    def _on_message_start(self, event: Event) -> None:
+    def _on_message_start(self, event: Json) -> None:
         self._streamed = False
 
-    def _on_message_end(self, event: Event) -> None:
+    def _on_message_end(self, event: Json) -> None:
         message = event["message"]
         self._user(message)
         if message["role"] != "assistant":
@@ -123,47 +123,47 @@ class RunView:
             )
             self._terminal.line(self._terminal.style(one_line(why), fg="red"))
 
-    def _on_message_discard(self, event: Event) -> None:
+    def _on_message_discard(self, event: Json) -> None:
         self._terminal.line(self._terminal.dim(f"(that answer is void: {one_line(event['reason'])}; it starts anew)"))
 
-    def _on_model_retry(self, event: Event) -> None:
+    def _on_model_retry(self, event: Json) -> None:
         seconds = event["delayMs"] / 1000
         said = f"(the model failed: {one_line(event['error'], 70)}; "
         said += f"attempt {event['attempt']} of {event['maxAttempts']} in {seconds:g} s)"
         self._terminal.line(self._terminal.style(said, fg="yellow"))
 
-    def _on_tool_execution_start(self, event: Event) -> None:
+    def _on_tool_execution_start(self, event: Json) -> None:
         self.call(event["toolName"], event["args"])
 
-    def _on_tool_execution_update(self, event: Event) -> None:
+    def _on_tool_execution_update(self, event: Json) -> None:
         self._terminal.line(self._terminal.dim(f"  ┆ {one_line(event['partialResult'])}"))
 
-    def _on_tool_execution_end(self, event: Event) -> None:
+    def _on_tool_execution_end(self, event: Json) -> None:
         content = event["result"]["content"]
         shown = " ".join(block["text"] if block["type"] == "text" else f"[{block['type']}]" for block in content)
         line = f"└ {one_line(shown) or '(nothing)'}"
         style: dict[str, Any] = {"fg": "red"} if event["isError"] else {"dim": True}
         self._terminal.line("  " + self._terminal.style(line, **style))
 
-    def _on_tool_decision_resolved(self, event: Event) -> None:
+    def _on_tool_decision_resolved(self, event: Json) -> None:
         what = {"decided": one_line(event.get("decision"), 80), "rejected": one_line(event.get("reason") or "", 80)}
         by = f" by {one_line(event['decidedBy'], 40)}" if event.get("decidedBy") else ""
         terminal = self._terminal
         line = f"◆ {event['outcome']}{by}"
         terminal.line(f"{terminal.style(line, fg='yellow')}  {what.get(event['outcome'], '')}".rstrip())
 
-    def _on_agent_pause(self, event: Event) -> None:
+    def _on_agent_pause(self, event: Json) -> None:
         if event.get("reason"):
             self._terminal.line(self._terminal.style(one_line(event["reason"]), fg="red"))
         names = ", ".join(plain(item["toolName"]) for item in event["pending"])
         self._terminal.line(self._terminal.style(f"◆ paused: {names} waits for an answer", fg="yellow"))
 
-    def _on_stream_reset(self, event: Event) -> None:
+    def _on_stream_reset(self, event: Json) -> None:
         self._terminal.line(self._terminal.dim("(older events are no longer kept)"))
         if event["run"]["status"] in ("completed", "failed", "aborted"):
             self._end(event["run"]["status"], event["run"]["usage"], event["run"].get("error"))
 
-    def _on_agent_end(self, event: Event) -> None:
+    def _on_agent_end(self, event: Json) -> None:
         self._end(event["status"], event["usage"], event.get("error"))
 
     # -- inside

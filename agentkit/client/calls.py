@@ -27,8 +27,7 @@ from agentkit.client.plans import (
     checked,
     problem,
 )
-from agentkit.core.events import Event
-from agentkit.core.messages import Block, Json
+from agentkit.core.struct import Json
 
 __all__ = ["abort", "agents", "delete", "events", "extend", "get", "ready", "resume", "runs", "send", "start"]
 
@@ -40,7 +39,7 @@ _UNSET: Any = object()
 def start(
     server: Server,
     agent: str,
-    input: str | list[Block] | None = None,
+    input: str | list[Json] | None = None,
     *,
     messages: list[Json] | None = None,
     model: str | None = None,
@@ -108,7 +107,7 @@ def extend(server: Server, run_id: str, decision_id: str, by: float) -> Plan[Jso
 
 
 def send(
-    server: Server, run_id: str, message: str | list[Block], when: Literal["steer", "followUp"] = "followUp"
+    server: Server, run_id: str, message: str | list[Json], when: Literal["steer", "followUp"] = "followUp"
 ) -> Plan[Json]:
     """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end.
 
@@ -163,7 +162,7 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
             "GET",
             _path(run_id, "/events"),
             params={"until": "pause"} if until_pause else {},
-            headers={"Accept": "text/event-stream", **({"Last-Event-ID": str(after)} if after else {})},
+            headers={"Accept": "text/event-stream", **({"Last-Json-ID": str(after)} if after else {})},
             timeout=_SILENCE_SECONDS,
             stream=True,
         )
@@ -209,9 +208,9 @@ def _path(run_id: str, more: str = "") -> str:
     return f"/runs/{quote(run_id, safe='')}{more}"
 
 
-def _event(server: Server, data: str) -> Event:
+def _event(server: Server, data: str) -> Json:
     try:
-        event: Event = json.loads(data)
+        event: Json = json.loads(data)
         return event
     except ValueError as error:
         raise _no_stream(server) from error
@@ -221,12 +220,12 @@ def _no_stream(server: Server) -> ApiError:
     return ApiError(200, "not_agentkit", f"{server.url} answers with no event stream")
 
 
-def _seq(event: Event) -> int:
+def _seq(event: Json) -> int:
     seq: int = event["run"]["lastSeq"] if event["type"] == "stream_reset" else event["seq"]
     return seq
 
 
-def _is_last(event: Event, until_pause: bool) -> bool:
+def _is_last(event: Json, until_pause: bool) -> bool:
     if event["type"] == "stream_reset":
         status = event["run"]["status"]
         return status in ("completed", "failed", "aborted") or (until_pause and status == "paused")

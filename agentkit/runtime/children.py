@@ -57,7 +57,7 @@ class Children:
         return None
 
     def reconcile(self, record: RunRecord) -> bool:
-        """Make up for what a run, its parent and its children did not learn of one another; whether it waits for one."""
+        """Make up for what a run, its parent and its children did not learn; whether it waits for a child."""
         if record.parent is not None and self._is_gone(record.parent.run_id):
             abort(self._committer, record.id, "nobody waits for its answer any more")
             return False
@@ -66,9 +66,7 @@ class Children:
             try:
                 self._update_parent(child, record.id)
             except RunNotFoundError:
-                log.warning(
-                    "run %s waits for run %s, which was deleted: the call gets an error result", record.id, child
-                )
+                log.warning("run %s: its child %s was deleted, and the call gets an error result", record.id, child)
                 self._fail_lost(record.id, child)
             except UnsupportedSchemaVersionError as error:
                 log.info("run %s waits for run %s, which a newer worker executes: %s", record.id, child, error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from agentkit import loop
 from agentkit.agents import BoundAgent
@@ -186,7 +186,9 @@ def extend(committer: Committer, run_id: str, decision_id: str, by: float) -> in
     return seq if commit is None else commit.last_seq
 
 
-def send(committer: Committer, run_id: str, content: str | list[ContentBlock], when: str) -> int:
+def send(
+    committer: Committer, run_id: str, content: str | list[ContentBlock], when: Literal["steer", "followUp"]
+) -> int:
     """Send a user message into a run, to "steer" or as "followUp"; the seq of the log's last event before it.
 
     Raises RunNotPausedError where the run has ended.

@@ -1,9 +1,9 @@
 """Makes changes true: the one way in which a run is made and changed.
 
-`Committer.update` loads a run, has a transition compute a change, commits it, and does so again from the newer state where
-another commit came between. Around each commit it keeps the due index right and sends the messages of the steps that
-became due. What follows for other runs (a parent, sub-agents) comes after the change is true and may be lost with the
-process: recovery makes up for it.
+`Committer.update` loads a run, has a transition compute a change, commits it, and does so again from the newer state
+where another commit came between. Around each commit it keeps the due index right and sends the messages of the steps
+that became due. What follows for other runs (a parent, sub-agents) comes after the change is true and may be lost with
+the process: recovery makes up for it.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _due(change: Change) -> list[Step]:
 class Committer:
     """A store, the queue of its workers, and the agents that this process knows. One per process.
 
-    `lease_seconds`: the lease time of steps. `retry`: how a step outlasts an outage of the store; a change from outside a
-    step fails at once. `consequences` is called with each change that has become true.
+    `lease_seconds`: the lease time of steps. `retry`: how a step outlasts an outage of the store; a change from outside
+    a step fails at once. `consequences` is called with each change that has become true.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ _CHECK_SECONDS = 5.0
 
 
 def time_left(record: RunRecord, agent: BoundAgent) -> float | None:
-    """Compute the seconds that a run has left, at most 0 where its time is over; None while it is paused or has no end."""
+    """Compute the seconds that a run has left, at most 0 where its time is over; None while paused or without end."""
     timeout = agent.agent.limits.override(record.limits).timeout
     if timeout is None or record.active_since is None:
         return None

@@ -14,14 +14,14 @@ import msgspec
 from agentkit.core import event_loop
 from agentkit.core.events import Event, ToolExecutionUpdate
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.messages import Json
 from agentkit.core.record import Call, Change, ItemAnswer, RunState
 from agentkit.errors import LeaseLostError
-from agentkit.loop import ask_client, call_end, delegate, doubt, fail, finish_tool, park
+from agentkit.loop import ask_client, call_end, delegate, doubt, fail, finish_tool, park, result_message
 from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.step_context import StepContext
-from agentkit.tools import Tool, ToolContext, ToolResult, error_result, invalid_arguments, to_json_value, to_result
+from agentkit.tools import CheckedResult, Tool, ToolContext, error_result, invalid_arguments, to_json_value, to_result
 
 __all__ = ["run_tool_step"]
 
@@ -80,7 +80,7 @@ def _delegate(context: StepContext, call: Call, tool: Tool) -> None:
 def _commit(
     context: StepContext,
     call: Call,
-    result: ToolResult | None,
+    result: CheckedResult | None,
     updates: Sequence[Event] = (),
     *,
     executed: bool = True,
@@ -92,7 +92,7 @@ def _commit(
     held, agent, number = context.held, context.agent, context.held.lease.step
     if held.cancel.reason == "lost":
         raise LeaseLostError
-    message = None if result is None else _message(call, result)
+    message = None if result is None else result_message(call, result, now_ms())
 
     def transition(state: RunState) -> Change:
         if message is not None:
@@ -112,17 +112,13 @@ def _commit(
     context.commit(transition, updates, finished=finished, state=state)
 
 
-def _message(call: Call, result: ToolResult) -> ToolResultMessage:
-    return ToolResultMessage(call.id, call.name, result.content, result.is_error, now_ms(), result.details)
-
-
-def _answered_result(call: Call) -> ToolResult | None:
+def _answered_result(call: Call) -> CheckedResult | None:
     """The result that an answer settles without execution; None where the tool is to be executed."""
     answer = call.answer or ItemAnswer()
     if answer.reject is not None:
         return error_result(f"rejected: {answer.reject.reason}")
     if answer.result is not None:
-        return ToolResult(answer.result.content, answer.result.is_error, answer.result.details)
+        return CheckedResult(answer.result.content, answer.result.is_error, answer.result.details)
     if answer.verdict is not None and answer.verdict.verdict == "done":
         return to_result(answer.verdict.result or "")
     if answer.verdict is not None and answer.verdict.verdict == "failed":
@@ -140,7 +136,7 @@ class _Execution:
         self._call = call
         self._place = f"{context.held.state.record.turn}:{context.step.call}"
 
-    def execute(self, tool: Tool) -> ToolResult | None:
+    def execute(self, tool: Tool) -> CheckedResult | None:
         """The tool's result; None where the run is to end, or the step was lost, before it had one."""
         call, held = self._call, self._held
         if held.cancel.reason == "deadline":
@@ -165,9 +161,9 @@ class _Execution:
         )
         return self._wait(tool, ctx)
 
-    def _wait(self, tool: Tool, ctx: ToolContext) -> ToolResult | None:
+    def _wait(self, tool: Tool, ctx: ToolContext) -> CheckedResult | None:
         done = threading.Event()
-        outcome: list[ToolResult] = []
+        outcome: list[CheckedResult] = []
         forget = self._held.cancel.on_cancel(done.set)
 
         def finish(get: Callable[[], Any]) -> None:
@@ -205,7 +201,7 @@ async def _await(tool: Tool, args: Json, ctx: ToolContext) -> Any:
     return await tool.call(args, ctx)
 
 
-def _outcome(tool: Tool, get: Callable[[], Any]) -> ToolResult:
+def _outcome(tool: Tool, get: Callable[[], Any]) -> CheckedResult:
     try:
         return to_result(get())
     except (CancelledError, asyncio.CancelledError):

@@ -20,8 +20,8 @@ from flask_sock import Sock
 from simple_websocket import Server
 
 from agentkit.core.messages import Json
-from agentkit.core.struct import dumps
 from agentkit.core.sse import event_type
+from agentkit.core.struct import dumps
 from agentkit.errors import InvalidRequestError, StoreUnavailableError
 from agentkit.runtime.follow import Wakeup
 from agentkit.server import access, bodies, problems

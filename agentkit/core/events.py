@@ -1,6 +1,6 @@
-"""The events of a run (protocol section 3): how each is made, and how a log folds back into messages.
+"""The events of a run: how each is made, and how a log folds back into messages.
 
-An event is a JSON object told apart by `type`. `seq` and `timestamp` are not set here: the store
+An event is a JSON object; `type` says which. `seq` and `timestamp` are not set here: the store
 gives them in the same act that appends the event, so that they are the log's own. Pure.
 """
 

@@ -1,4 +1,4 @@
-"""The message model: the same JSON on the wire, in the store and in Python (protocol section 2).
+"""The message model: the same JSON on the wire, in the store and in Python.
 
 Messages are plain dictionaries with the wire's camelCase keys, typed below; nothing is converted on
 the way in or out. This module must not know who stores, streams or sends them.

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problems: ours, Flask's, and what nobody expected. Never HTML, never a traceback.
 
 `type` is "about:blank", for which the RFC has `title` be the status's own phrase; what happened is told
-apart by `code` (protocol section 4) and explained by `detail`.
+apart by `code` and explained by `detail`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run over a WebSocket: its events out, answers, messages and aborts in (protocol section 4).
+"""A run over a WebSocket: its events out, answers, messages and aborts in (docs/web.md).
 
 What is refused, is refused before the handshake, as an HTTP problem. After it, what a client says is answered with a
 frame, in the order in which it was said.

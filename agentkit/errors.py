@@ -70,7 +70,10 @@ __all__ = [
 
 
 class SchemaProblem(TypedDict):
-    """One violation of a JSON Schema. `path`: a JSON Pointer to the value ("" is all of it). `message`: what is wrong."""
+    """One violation of a JSON Schema.
+
+    `path`: a JSON Pointer to the value ("" is the whole). `message`: what is wrong with it.
+    """
 
     path: str
     message: str

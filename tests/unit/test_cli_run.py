@@ -151,8 +151,10 @@ def test_tool_calls_and_their_results_are_short_lines() -> None:
     assert second.endswith("…")
 
 
-def test_a_discarded_answer_is_said_to_be_void() -> None:
-    assert "void" in shown(delta("text", "He"), {"type": "message_discard", "reason": "worker lost"})
+def test_a_discarded_answer_is_reported() -> None:
+    assert "the answer so far is discarded: worker lost" in shown(
+        delta("text", "He"), {"type": "message_discard", "reason": "worker lost"}
+    )
 
 
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +177,7 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
         (["runs", "resume", "r1", "{"], 2, "the decision is not valid JSON"),
         (["runs", "resume", "r1", "{}", "--reject", "x"], 2, "give exactly one of"),
         (["runs", "ls", "--url", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1"),
-        (["run", "support", "hi", "--url", "http://127.0.0.1:1"], 1, "`agentkit dev` starts one"),
+        (["run", "support", "hi", "--url", "http://127.0.0.1:1"], 1, "start one with `agentkit dev`"),
         (["dev", "--app", "no.such:kit"], 1, "there is no module 'no'"),
         (["dev", "--app", "agentkit.errors:kit"], 1, "has no AgentKit named 'kit'"),
     ],

@@ -1,4 +1,4 @@
-# The whole workshop. `make` alone lists the commands.
+# Every command of development. `make` alone lists them.
 #
 # Recipe lines that start a long-lived program are simple commands: make runs those without a shell
 # between, so that a SIGTERM sent to make reaches the program itself.
@@ -37,7 +37,7 @@ test: check ## Check, then run every test, two files at a time. PYTEST_ARGS="tes
 	@$(call with_node,$(MAKE) --no-print-directory $(CHAT_STAMP) && (cd $(CHAT) && npm run --silent build -- --outDir ../../build/page --emptyOutDir --logLevel warn) && diff -rq build/page $(PAGE))
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-check: $(STAMP) ## Formatting, lint, types, and the floors and walls of the house.
+check: $(STAMP) ## Formatting, lint, types, and which module may import which.
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy

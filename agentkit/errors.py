@@ -4,7 +4,7 @@
     ├── ConfigurationError             a setting, agent or tool is declared wrongly
     ├── InvalidRequestError            the caller's input has the wrong shape
     │   └── InvalidLastEventIdError    a Last-Event-ID that is no seq of this run
-    ├── UnauthenticatedError           nobody knows who calls
+    ├── UnauthenticatedError           the request has no valid credentials
     ├── ForbiddenError                 the caller may not do this
     ├── RunNotFoundError
     ├── AgentNotFoundError
@@ -24,7 +24,7 @@
     │   ├── StoreUnavailableError      try again after `retry_after` seconds
     │   ├── VersionConflictError       the record changed since it was read (internal signal)
     │   └── LeaseLostError             the step belongs to another worker, or is done
-    ├── TooManyWatchersError           this process serves as many streams as it may
+    ├── TooManyWatchersError           this process is at its limit of streams: try again after `retry_after` s
     ├── UnsupportedSchemaVersionError  the record was written by a newer agentkit
     └── ProviderError                  the model's vendor failed or refused
 
@@ -70,7 +70,10 @@ __all__ = [
 
 
 class SchemaProblem(TypedDict):
-    """One way in which a value misses its schema. `path` is a JSON Pointer ("" is the whole value)."""
+    """One violation of a JSON Schema.
+
+    `path`: a JSON Pointer to the value ("" is the whole). `message`: what is wrong with it.
+    """
 
     path: str
     message: str
@@ -86,6 +89,7 @@ class AgentKitError(Exception):
 
     @property
     def message(self) -> str:
+        """The text of the error, for people."""
         return str(self.args[0])
 
 
@@ -112,13 +116,13 @@ class InvalidLastEventIdError(InvalidRequestError):
 
 
 class UnauthenticatedError(AgentKitError):
-    """Say who you are: the request has no credentials that are known."""
+    """The request has no valid credentials."""
 
     code = "unauthenticated"
 
 
 class ForbiddenError(AgentKitError):
-    """You may not do this."""
+    """The caller may not do this."""
 
     code = "forbidden"
 
@@ -172,7 +176,7 @@ class DecisionConflictError(ConflictError):
 
 
 class DecisionAmbiguousError(ConflictError):
-    """Several items are pending: say which by toolCallId or decisionId."""
+    """Several items are pending: name one by toolCallId or decisionId."""
 
     code = "decision_ambiguous"
 
@@ -184,7 +188,7 @@ class IdempotencyConflictError(ConflictError):
 
 
 class DecisionExpiredError(AgentKitError):
-    """The time to decide is over."""
+    """The pending item has expired and takes no answer any more."""
 
     code = "decision_expired"
 
@@ -213,7 +217,7 @@ class InputValidationError(ValidationError):
 
 
 class StoreError(AgentKitError):
-    """The store refused."""
+    """The store refused the operation."""
 
     code = "store_error"
 
@@ -229,7 +233,7 @@ class StoreUnavailableError(StoreError):
 
 
 class TooManyWatchersError(AgentKitError):
-    """This server process serves as many event streams as it may; try again."""
+    """This server process has reached its limit of event streams; try again later."""
 
     code = "too_many_watchers"
 
@@ -239,15 +243,15 @@ class TooManyWatchersError(AgentKitError):
 
 
 class VersionConflictError(StoreError):
-    """The record changed since it was read: read it again and decide anew."""
+    """The run's record changed since it was read: read it again and compute the change again."""
 
 
 class LeaseLostError(StoreError):
-    """The step's lease is gone: another worker has it, or the step is done."""
+    """The step's lease is lost: another worker holds it, or the step is done."""
 
 
 class UnsupportedSchemaVersionError(AgentKitError):
-    """The run's record is of a version that this agentkit cannot read: upgrade this process. It is untouched."""
+    """A newer agentkit wrote the run's record: upgrade this process. The record was not changed."""
 
     code = "unsupported_schema_version"
 
@@ -257,6 +261,7 @@ class ProviderError(AgentKitError):
 
     `retryable`: the same request may succeed later. `status`: the HTTP status, None where the
     connection failed or the stream broke. `retry_after`: seconds that the vendor asked to wait.
+    `vendor`: the provider's name. `request_id`: the vendor's id of the request, for its support.
     """
 
     code = "provider_error"

@@ -1,4 +1,4 @@
-"""Every setting that agentkit reads from its environment, in one table: the fields of `Settings`.
+"""The settings that agentkit reads from environment variables: the fields of `Settings`.
 
 A setting's name, type, default and meaning stand in one place; the environment variable is
 `AGENTKIT_` and the field's name in capitals. The table in docs/settings.md is checked against this
@@ -25,7 +25,7 @@ PREFIX: Final = "AGENTKIT_"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a variable's text becomes a value. `parse` raises ValueError; `expected` ends "expected …"."""
+    """A type of setting. `parse` converts a text or raises ValueError; `expected` says in errors what it takes."""
 
     name: str
     expected: str
@@ -71,7 +71,7 @@ _REDIS_URL = _matching(
 )
 _BROKER_URL = _matching("URL", "a broker URL that Celery understands, such as amqp://host", r"[a-z][\w+.-]*://\S*")
 _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*")
-# Braces would take the place of the run id's hash tag in a Redis Cluster.
+# In a Redis Cluster, braces here would become the hash tag in place of the run id.
 _KEY_PREFIX = _matching("text", "text without spaces, braces and glob characters", r"[^\s{}*?\[\]\\]+")
 _ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separated by commas", _origins)
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
@@ -81,15 +81,15 @@ _KEEPALIVE = _number("seconds", "a number of seconds above 0 and below 15", floa
 
 
 def _setting(default: object, kind: Kind, meaning: str, *, secret: bool = False) -> Any:
-    """A field of `Settings`. A secret one may hold a password, and stays out of the repr."""
+    """Declare a field of `Settings`. `secret`: it may hold a password, and stays out of the repr."""
     return dataclasses.field(default=default, repr=not secret, metadata={"kind": kind, "meaning": meaning})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the environment says. Read it once, with `from_env`, at the edge of a process.
+    """The settings of one process. Read them once, with `from_env`, when it starts.
 
-    `broker_url` left out is `redis_url`.
+    An empty `broker_url` becomes `redis_url`. docs/settings.md describes the fields.
     """
 
     app: str | None = _setting(None, _APP, "The application: the module and the name of its `AgentKit`.")
@@ -112,7 +112,7 @@ class Settings:
     lease_seconds: float = _setting(
         30.0,
         _SECONDS,
-        "How long a step belongs to a worker that gives no sign of life. A run whose worker died, or whose "
+        "How long a step stays leased to a worker that sends no heartbeat. A run whose worker died, or whose "
         "message was lost, goes on after about this time.",
     )
     retention_seconds: int = _setting(
@@ -127,12 +127,12 @@ class Settings:
     flush_seconds: float = _setting(
         0.03,
         _SECONDS_OR_NONE,
-        "How long streamed deltas are gathered before they are written together. 0 writes each by itself.",
+        "How long streamed deltas are buffered before they are written together. 0 writes each by itself.",
     )
     stop_grace_seconds: float = _setting(
         5.0,
         _SECONDS_OR_NONE,
-        "How long a model call may go on in a worker that was told to stop, before it is handed to another. "
+        "How long a model call may go on in a worker that is shutting down, before another worker takes it over. "
         "Keep it below the time after which your platform kills.",
     )
     max_body_bytes: int = _setting(10_000_000, _COUNT, "The largest HTTP request body that is read.")
@@ -168,7 +168,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:
-        """Read the `AGENTKIT_…` variables of `env`. An empty one counts as unset; unknown ones are ignored.
+        """Read the `AGENTKIT_…` variables of `env`, where an empty one counts as unset; unknown ones are ignored.
 
         Raises ConfigurationError, which names the variable, its value and what is expected.
         """
@@ -183,7 +183,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. `default` is the text that would set it; None where there is no value."""
+    """A row of the table of settings. `default`: the text that would set the default; None where there is none."""
 
     variable: str
     type: str
@@ -192,7 +192,7 @@ class Setting:
 
 
 def describe() -> tuple[Setting, ...]:
-    """Every setting, in the order of the table in docs/settings.md."""
+    """Describe every setting, in the order of the table in docs/settings.md."""
     return tuple(
         Setting(
             variable=PREFIX + field.name.upper(),
@@ -208,7 +208,7 @@ def _parse(variable: str, kind: Kind, text: str) -> object:
     try:
         return kind.parse(text)
     except ValueError:
-        # A URL's password is nobody's business, least of all a log's.
+        # No password of a URL in error texts and logs.
         shown = re.sub(r"//[^/]*@", "//***@", text)
         raise ConfigurationError(f"{variable} is {shown!r}; expected {kind.expected}.") from None
 

@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from agentkit.kit import AgentKit, load_kit
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.server import access, page, problems, runs, system, websocket
-from agentkit.server.greenlets import answered_apart
+from agentkit.server.greenlets import in_own_greenlet
 from agentkit.server.state import EXTENSION, WebState
 from agentkit.server.streams import gunicorn_worker, sse_response, warn_of_sync_workers
 from agentkit.settings import Settings
@@ -60,5 +60,5 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     if gunicorn_worker() is not None:
         look_around()
 
-    app.wsgi_app = answered_apart(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
+    app.wsgi_app = in_own_greenlet(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
     return app

@@ -1,4 +1,4 @@
-"""The rules that every run's log must keep (protocol section 3), checked in one place.
+"""The rules that every run's log must keep, checked in one place.
 
 `check_log` reads a log as a client would and fails at the first event that breaks a rule; it knows nothing of
 how the log was made.

@@ -1,6 +1,6 @@
 """The command line: `agentkit dev`, `agentkit demo`, `agentkit run`, `agentkit runs …`.
 
-It talks to a server over HTTP alone; only `dev` and `demo` start processes, and only as their own children.
+It uses a server over HTTP alone; only `dev` and `demo` start processes, and only as their own children.
 """
 
 from agentkit.cli.main import main

@@ -20,11 +20,11 @@ __all__ = ["check_app", "run_dev"]
 
 EXAMPLE = "agentkit.cli.example:kit"
 _COLORS = {"store": "blue", "worker": "magenta", "web": "cyan"}
-_NOISE = ("worker: Warm shutdown (MainProcess)",)
+_IGNORED_LINES = ("worker: Warm shutdown (MainProcess)",)
 
 
 def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: bool, terminal: Terminal) -> int:
-    """Start all, say so, and keep it running until a signal; the exit status."""
+    """Start the stack, print how to use it, and keep it running until a signal. Returns the exit status."""
     settings = Settings.from_env()
     name = app or settings.app or EXAMPLE
     folder = (data or Path(settings.data_dir)).absolute()
@@ -41,7 +41,7 @@ def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: b
     agents = check_app(name)
 
     def report(program: str, line: str) -> None:
-        if line.strip() and line.strip() not in _NOISE:
+        if line.strip() and line.strip() not in _IGNORED_LINES:
             terminal.line(terminal.style(f"{program:<6} │ ", fg=_COLORS.get(program)) + plain(line))
 
     def note(line: str) -> None:
@@ -56,19 +56,19 @@ def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: b
                     stack.start()
                     _banner(plan, stack, supervisor.pids(), agents, terminal)
                     while not supervisor.signals:
-                        supervisor.turn(1.0)
+                        supervisor.run_once(1.0)
                 except StoppedError:
                     pass
                 terminal.line()
-                terminal.line(terminal.dim("stopping … (again: at once)"))
+                terminal.line(terminal.dim("stopping … (Ctrl-C again kills at once)"))
         except BrokenPipeError:
-            return 1  # nobody reads us any more; all is stopped
+            return 1  # the reader of our output has gone; everything is stopped
     terminal.line(terminal.dim("stopped"))
     return 0
 
 
 def check_app(name: str) -> list[str]:
-    """Load the application as its processes will, and name its agents. Raises StartError that says what is wrong."""
+    """Load the application as its processes will, and return its agents' names. Raises StartError with the reason."""
     try:
         return [agent.name for agent in load_kit(name).agents]
     except AgentKitError as error:
@@ -85,26 +85,28 @@ def _where(trace: TracebackType | None) -> str:
 
 def _banner(plan: Plan, stack: Stack, pids: dict[str, int], agents: list[str], terminal: Terminal) -> None:
     store = _without_password(stack.redis_url)
-    kept = f"pid {pids['store']}, data in {_short(plan.data)}" if "store" in pids else "from AGENTKIT_REDIS_URL"
+    store_details = (
+        f"pid {pids['store']}, data in {_short(plan.data)}" if "store" in pids else "from AGENTKIT_REDIS_URL"
+    )
     rows = [
         ("app", plan.app, f"agents: {', '.join(agents)}"),
         ("web", plan.url, f"pid {pids['web']}"),
         ("worker", "celery, 32 threads", f"pid {pids['worker']}"),
-        ("store", store, kept),
+        ("store", store, store_details),
     ]
     width = max(len(row[1]) for row in rows)
     terminal.line()
     terminal.line("  " + terminal.style("agentkit is running", fg="green", bold=True))
     terminal.line()
-    for label, what, more in rows:
-        terminal.line(f"  {terminal.dim(f'{label:<8}')}{what:<{width}}  {terminal.dim(more)}")
+    for label, value, details in rows:
+        terminal.line(f"  {terminal.dim(f'{label:<8}')}{value:<{width}}  {terminal.dim(details)}")
     terminal.line()
-    terminal.line(f"  Talk to it at {plan.url}/ in a browser, or in another terminal:")
+    terminal.line(f"  Open {plan.url}/ in a browser, or in another terminal:")
     terminal.line()
     for line in _suggestions(plan, agents[0]):
         terminal.line(f"    {line}" if line else "")
     terminal.line()
-    terminal.line(terminal.dim("  Ctrl-C stops everything. A process that dies is started again: try kill -9."))
+    terminal.line(terminal.dim("  Ctrl-C stops everything. A process that dies is restarted: try kill -9."))
     terminal.line()
 
 

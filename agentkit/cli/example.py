@@ -2,7 +2,7 @@
 
     AGENTKIT_APP=agentkit.cli.example:kit
 
-Its refund waits for a person's decision and is written to a ledger exactly once, whatever dies meanwhile.
+Its refund waits for a person's decision and is written to a ledger exactly once, whichever process dies meanwhile.
 The model is a script, so that it works on a fresh machine; with OPENAI_API_KEY or OPENAI_BASE_URL set it is
 a real one (AGENTKIT_EXAMPLE_MODEL, by default gpt-5.4-mini). AGENTKIT_EXAMPLE_DB names the file.
 """
@@ -48,13 +48,13 @@ FROM orders
 
 
 def database() -> Path:
-    """Where the desk's orders and its ledger are."""
+    """Return the path of the SQLite file with the orders and the ledger."""
     return Path(os.environ.get("AGENTKIT_EXAMPLE_DB") or Path(Settings.from_env().data_dir, "example.db"))
 
 
 @contextmanager
-def _desk() -> Iterator[sqlite3.Connection]:
-    """One transaction that excludes all other writers, in this process and elsewhere."""
+def _database() -> Iterator[sqlite3.Connection]:
+    """Open a transaction that excludes all other writers, in this process and elsewhere."""
     path = database()
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as connection:
@@ -67,8 +67,8 @@ def _desk() -> Iterator[sqlite3.Connection]:
         connection.execute("COMMIT")
 
 
-def _order(desk: sqlite3.Connection, order_id: str) -> Json:
-    row = desk.execute(f"{_SELECT} WHERE id = ?", (order_id.strip().upper(),)).fetchone()
+def _order(db: sqlite3.Connection, order_id: str) -> Json:
+    row = db.execute(f"{_SELECT} WHERE id = ?", (order_id.strip().upper(),)).fetchone()
     if row is None:
         raise LookupError(f"there is no order {order_id}")
     return dict(row)
@@ -80,16 +80,16 @@ def _order(desk: sqlite3.Connection, order_id: str) -> Json:
 @tool
 def find_orders(query: str = "") -> list[Json]:
     """Find orders by a part of the customer's name or of the item's. An empty query finds all."""
-    with _desk() as desk:
-        rows = desk.execute(f"{_SELECT} WHERE customer LIKE ?1 OR item LIKE ?1 ORDER BY id", (f"%{query.strip()}%",))
+    with _database() as db:
+        rows = db.execute(f"{_SELECT} WHERE customer LIKE ?1 OR item LIKE ?1 ORDER BY id", (f"%{query.strip()}%",))
         return [dict(row) for row in rows]
 
 
 @tool
 def get_order(order_id: str) -> Json:
     """Look up one order: customer, item, price, and how much of it can still be refunded (in cents)."""
-    with _desk() as desk:
-        return _order(desk, order_id)
+    with _database() as db:
+        return _order(db, order_id)
 
 
 @tool(
@@ -107,14 +107,14 @@ def refund(order_id: str, cents: int, ctx: ToolContext, decision: Mapping[str, A
     """Refund an order, in cents, at most what is left of its price. A person approves it first."""
     if not decision["approved"]:
         return f"not approved: {decision.get('note') or 'no reason was given'}"
-    with _desk() as desk:
-        order = _order(desk, order_id)
-        # The key is the same in every attempt of this call: executed again after a crash, it pays nothing twice.
-        if desk.execute("SELECT 1 FROM refunds WHERE key = ?", (ctx.idempotency_key,)).fetchone() is None:
+    with _database() as db:
+        order = _order(db, order_id)
+        # The key is the same in every attempt of this call: executed again after a crash, it does not pay twice.
+        if db.execute("SELECT 1 FROM refunds WHERE key = ?", (ctx.idempotency_key,)).fetchone() is None:
             if not 0 < cents <= order["refundable_cents"]:
                 raise ValueError(f"only {_money(order['refundable_cents'])} of {order['order_id']} can be refunded")
             row = (ctx.idempotency_key, order["order_id"], cents, decision.get("note", ""), int(time.time()))
-            desk.execute("INSERT INTO refunds VALUES (?, ?, ?, ?, ?)", row)
+            db.execute("INSERT INTO refunds VALUES (?, ?, ?, ?, ?)", row)
     return f"refunded {_money(cents)} for {order['order_id']} to {order['customer']}"
 
 
@@ -122,7 +122,7 @@ def _money(cents: int) -> str:
     return f"${cents / 100:,.2f}"
 
 
-# -- the script that plays the model
+# -- the script in place of a model
 
 _ORDER_ID = re.compile(r"\b([A-Za-z]-\d{3,6})\b")
 _AMOUNT = re.compile(r"\$\s?(\d+(?:\.\d{1,2})?)|\b(\d+(?:\.\d{1,2})?)\s?(?:dollars|usd)\b", re.IGNORECASE)
@@ -133,7 +133,7 @@ _HELP = (
 
 
 def answer(messages: list[Json]) -> Turn:
-    """What the support desk says next. A function of the conversation alone, as every script must be."""
+    """Return the support desk's next turn, from the conversation alone, as every script must."""
     at = max(index for index, message in enumerate(messages) if message["role"] == "user")
     asked = _text_of(messages[at])
     results: list[Any] = [message for message in messages[at:] if message["role"] == "toolResult"]

@@ -1,4 +1,4 @@
-"""How `agentkit dev` wants gunicorn, as its configuration file: read by path, with what gunicorn alone can do.
+"""The configuration file of `agentkit dev`'s gunicorn: it is read by path, and holds what no option can say.
 
 A version of gunicorn that does not know one of these names ignores it.
 """
@@ -17,11 +17,11 @@ threads = 64
 timeout = 30
 graceful_timeout = 2
 loglevel = "warning"
-control_socket_disable = True  # it would stand in the user's home, one for all servers of the machine
+control_socket_disable = True  # it would be in the user's home, one for all servers of the machine
 
 
 def post_fork(server: Any, _worker: Any) -> None:
-    """A worker dies with its master: one with an open event stream would otherwise outlive a SIGKILL."""
+    """Let the kernel kill this worker with its master: with an open event stream it would outlive a SIGKILL of it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
         if os.getppid() != server.pid:

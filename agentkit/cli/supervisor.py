@@ -6,7 +6,7 @@ Rules that this module alone knows:
    when a program ends, however it ends, what is left of its group is killed.
 2. On Linux the kernel ends the programs when the supervisor dies, even by SIGKILL. It watches the thread
    that started them, so everything here happens in the main thread.
-3. A program that dies is started again, after a pause that grows while it keeps dying.
+3. A program that dies is restarted, after a delay that doubles while it keeps dying.
 
 It knows nothing of what the programs are.
 """
@@ -33,7 +33,7 @@ from agentkit.errors import AgentKitError
 __all__ = ["Program", "ProgramFailedError", "StoppedError", "Supervisor"]
 
 _PR_SET_PDEATHSIG = 1
-_FIRST_PAUSE, _LONGEST_PAUSE, _STEADY_SECONDS = 0.2, 5.0, 10.0
+_FIRST_DELAY, _MAX_DELAY, _STABLE_SECONDS = 0.2, 5.0, 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -51,18 +51,18 @@ class StoppedError(AgentKitError):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. `grace`: seconds between SIGTERM and SIGKILL when it is stopped.
+    """A program to run. `grace`: seconds between SIGTERM and SIGKILL when it is stopped.
 
-    `on_orphan`: the signal that it gets when the supervisor is gone. `keep`: open files that it inherits.
-    `log`: where its output goes instead of the supervisor's report.
+    `on_orphan`: the signal that it gets when the supervisor dies. `pass_fds`: file descriptors that it inherits.
+    `log`: the file that gets its output, which otherwise goes to the supervisor's `report`.
     """
 
     name: str
-    words: Sequence[str]
+    command: Sequence[str]
     env: Mapping[str, str]
     grace: float = 8.0
     on_orphan: signal.Signals = signal.SIGKILL
-    keep: tuple[int, ...] = ()
+    pass_fds: tuple[int, ...] = ()
     log: str | None = None
 
 
@@ -72,13 +72,13 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_at: float | None = None
-    pause: float = _FIRST_PAUSE
-    rest: bytes = b""
-    last: str = ""
+    restart_delay: float = _FIRST_DELAY
+    partial_line: bytes = b""
+    last_line: str = ""
 
 
 class Supervisor:
-    """A context manager: its end is the end of all programs.
+    """Runs programs as children, as a context manager that stops them all at its end.
 
     `report(program, line)` gets every line that a program prints; `note(line)` what the supervisor did.
     """
@@ -90,9 +90,9 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._handlers: dict[int, Any] = {}
-        self._steady = False
+        self._started = False
         self.signals = 0
-        """How many times it was told to stop."""
+        """How many signals to stop have arrived."""
 
     def __enter__(self) -> Self:
         for end in (self._wake, self._waker):
@@ -115,17 +115,17 @@ class Supervisor:
             self._waker.close()
 
     def wake(self) -> None:
-        """Make a running `turn` return. The one method that other threads may call, beside `pids`."""
+        """Make a waiting `run_once` return. Other threads may call this and `pids`, and nothing else."""
         with contextlib.suppress(OSError):
             self._waker.send(b"\0")
 
     def pids(self) -> dict[str, int]:
-        """The pids of the programs that run, in the order of their start."""
+        """Return the pids of the programs that run, by name, in the order of their start."""
         children = list(self._children.values())
         return {c.program.name: c.process.pid for c in children if c.process is not None}
 
     def start(self, program: Program) -> None:
-        """Start a program; from now on it is kept running. Raises ProgramFailedError where it cannot be found."""
+        """Start a program and keep it running from now on. Raises ProgramFailedError where it cannot be executed."""
         child = self._children[program.name] = _Child(program)
         try:
             self._launch(child)
@@ -133,10 +133,10 @@ class Supervisor:
             raise ProgramFailedError(f"{program.name} cannot be started: {error}") from error
 
     def wait(self, ready: Callable[[], bool], seconds: float, every: float = 0.1) -> bool:
-        """Turn until `ready`, at most so long; whether it is.
+        """Handle events until `ready()`, for `seconds` at most; return whether it is ready.
 
-        Until a first `steady()`, a program that ends is not started again, but is a ProgramFailedError with
-        the last line that it printed. A signal to stop is a StoppedError.
+        Until `started()` is called, a program that ends is not restarted: this raises ProgramFailedError with the
+        last line that it printed. A signal to stop raises StoppedError.
         """
         deadline = time.monotonic() + seconds
         while not ready():
@@ -144,15 +144,15 @@ class Supervisor:
                 raise StoppedError
             if time.monotonic() >= deadline:
                 return False
-            self.turn(every)
+            self.run_once(every)
         return True
 
-    def steady(self) -> None:
-        """The start is over: from now on programs that end are started again."""
-        self._steady = True
+    def started(self) -> None:
+        """End the start-up phase: from now on programs that end are restarted."""
+        self._started = True
 
-    def turn(self, timeout: float) -> None:
-        """Wait at most so long for something to happen, and deal with what did."""
+    def run_once(self, timeout: float) -> None:
+        """Wait for events of the programs, `timeout` seconds at most, and handle them."""
         due = [child.start_at for child in self._children.values() if child.start_at is not None]
         until = min([time.monotonic() + timeout, *due])
         for key, _ in self._selector.select(max(0.0, until - time.monotonic())):
@@ -164,10 +164,10 @@ class Supervisor:
                 self._read(key.data, key.fd)
         for child in self._children.values():
             if child.process is not None and child.process.poll() is not None:
-                self._died(child)
+                self._on_exit(child)
             elif child.start_at is not None and child.start_at <= time.monotonic():
                 self._launch(child)
-                self._note(f"{child.program.name} runs again, pid {self.pids()[child.program.name]}")
+                self._note(f"{child.program.name} restarted, pid {self.pids()[child.program.name]}")
 
     # -- inside
 
@@ -184,14 +184,14 @@ class Supervisor:
             if program.log is not None:
                 output = stack.enter_context(open(program.log, "ab"))
             child.process = subprocess.Popen(
-                program.words,
+                program.command,
                 env=dict(program.env),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_orphan_guard(program.on_orphan),
-                pass_fds=program.keep,
+                pass_fds=program.pass_fds,
             )
         if child.process.stdout is not None:
             os.set_blocking(child.process.stdout.fileno(), False)
@@ -202,33 +202,33 @@ class Supervisor:
             data = os.read(fd, 65536)
         except BlockingIOError:
             return
-        *lines, child.rest = (child.rest + data).split(b"\n")
+        *lines, child.partial_line = (child.partial_line + data).split(b"\n")
         if not data:
-            if child.rest:
-                lines, child.rest = [child.rest], b""
+            if child.partial_line:
+                lines, child.partial_line = [child.partial_line], b""
             if child.process is not None and child.process.stdout is not None:
                 self._selector.unregister(child.process.stdout)
                 child.process.stdout.close()
                 child.process.stdout = None
         for line in lines:
             text = line.decode(errors="replace").rstrip()
-            child.last = text or child.last
+            child.last_line = text or child.last_line
             self._report(child.program.name, text)
 
-    def _died(self, child: _Child) -> None:
-        process = self._bury(child)
+    def _on_exit(self, child: _Child) -> None:
+        process = self._reap(child)
         name = child.program.name
-        how = _how(process.returncode)
-        if not self._steady:
-            said = self._last_words(child)
-            raise ProgramFailedError(f"the {name} did not start ({how}){': ' if said else ''}{said}")
-        lived = time.monotonic() - child.started_at
-        child.pause = _FIRST_PAUSE if lived >= _STEADY_SECONDS else min(child.pause * 2, _LONGEST_PAUSE)
-        child.start_at = time.monotonic() + child.pause
-        self._note(f"{name} is gone ({how}, pid {process.pid}); starting it again")
+        exit_text = _exit_text(process.returncode)
+        if not self._started:
+            output = self._last_output(child)
+            raise ProgramFailedError(f"the {name} did not start ({exit_text}){': ' if output else ''}{output}")
+        uptime = time.monotonic() - child.started_at
+        child.restart_delay = _FIRST_DELAY if uptime >= _STABLE_SECONDS else min(child.restart_delay * 2, _MAX_DELAY)
+        child.start_at = time.monotonic() + child.restart_delay
+        self._note(f"{name} ended ({exit_text}, pid {process.pid}): restarting it in {child.restart_delay:g} s")
 
-    def _bury(self, child: _Child) -> subprocess.Popen[bytes]:
-        """End what is left of a dead program's group, and read what it still said."""
+    def _reap(self, child: _Child) -> subprocess.Popen[bytes]:
+        """Kill what is left of a dead program's process group, and read the rest of its output."""
         process = child.process
         assert process is not None
         _kill_group(process.pid, signal.SIGKILL)
@@ -246,15 +246,15 @@ class Supervisor:
             selector.register(stream, selectors.EVENT_READ)
             return bool(selector.select(0.05))
 
-    def _last_words(self, child: _Child) -> str:
+    def _last_output(self, child: _Child) -> str:
         if child.program.log is not None:
             with contextlib.suppress(OSError), open(child.program.log, errors="replace") as log:
                 return "".join(deque(log, maxlen=1)).strip()
-        return child.last
+        return child.last_line
 
     def _stop(self) -> None:
-        """End all programs, the last started first. A further signal kills what is left at once."""
-        asked = self.signals
+        """Stop all programs, the last started first. A further signal kills the rest at once."""
+        signals_before = self.signals
         for child in reversed(self._children.values()):
             child.start_at = None
             process = child.process
@@ -263,7 +263,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             deadline = time.monotonic() + child.program.grace
-            while process.poll() is None and time.monotonic() < deadline and self.signals <= asked:
+            while process.poll() is None and time.monotonic() < deadline and self.signals <= signals_before:
                 for key, _ in self._selector.select(0.1):
                     if key.data is None:
                         with contextlib.suppress(BlockingIOError):
@@ -272,7 +272,7 @@ class Supervisor:
                         self._read(key.data, key.fd)
             _kill_group(process.pid, signal.SIGKILL)
             process.wait()
-            self._bury(child)
+            self._reap(child)
 
 
 def _orphan_guard(number: signal.Signals) -> Callable[[], None] | None:
@@ -283,7 +283,7 @@ def _orphan_guard(number: signal.Signals) -> Callable[[], None] | None:
 
     def guard() -> None:
         prctl(_PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # it died before the kernel was told
+        if os.getppid() != parent:  # the parent died before the kernel knew
             os._exit(1)
 
     return guard
@@ -294,7 +294,7 @@ def _kill_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _how(returncode: int) -> str:
+def _exit_text(returncode: int) -> str:
     if returncode >= 0:
         return f"exit status {returncode}"
     try:

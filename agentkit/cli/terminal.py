@@ -1,6 +1,6 @@
-"""What a run looks like in a terminal: events in, readable lines out.
+"""Renders a run in a terminal: events in, readable lines out.
 
-It reads nothing and asks nobody. Colours are for terminals alone, and not where NO_COLOR is set.
+It reads no input. Colours are for terminals alone, and not where NO_COLOR is set.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _LINE = 110
 
 
 def plain(text: str) -> str:
-    """`text` without control characters: what a model or a tool wrote must not steer the terminal."""
+    """Remove control characters from `text`: the output of a model or a tool must not steer the terminal."""
     return _CONTROL.sub("", text)
 
 
 def one_line(value: Any, width: int = _LINE) -> str:
-    """A value as one short line: a string as it is, anything else as JSON."""
+    """Render a value as one line of at most `width` characters: a string as it is, anything else as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = plain(" ".join(text.split()))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 class Terminal:
-    """Where to write, and whether in colour."""
+    """An output stream, with or without colours."""
 
     def __init__(self, out: TextIO | None = None, *, color: bool | None = None) -> None:
         self.out = out or sys.stdout
@@ -60,7 +60,7 @@ class Terminal:
 
 
 class RunView:
-    """Prints a run's events as they come. `feed` them in order; `show_user` prints what the user said, too."""
+    """Prints a run's events as they are fed, in order. `show_user`: print the user's messages too."""
 
     def __init__(self, terminal: Terminal, *, show_user: bool = True) -> None:
         self._terminal = terminal
@@ -82,7 +82,7 @@ class RunView:
         self.last_seq = event["run"]["lastSeq"] if kind == "stream_reset" else event["seq"]
 
     def call(self, name: str, args: Mapping[str, Any]) -> None:
-        """A tool call: its name and arguments."""
+        """Print a tool call: its name and arguments."""
         terminal = self._terminal
         shown = "  ".join(f"{terminal.dim(plain(key))} {one_line(value, 60)}" for key, value in args.items())
         terminal.line(f"{terminal.style('●', fg='cyan')} {terminal.style(plain(name), bold=True)}  {shown}".rstrip())
@@ -113,7 +113,7 @@ class RunView:
         self._user(message)
         if message["role"] != "assistant":
             return
-        if not self._streamed:  # joined late: its deltas were before
+        if not self._streamed:  # joined late: the deltas came before
             for block in message["content"]:
                 if block["type"] == "text" and block["text"]:
                     self._terminal.line(plain(block["text"]))
@@ -124,13 +124,15 @@ class RunView:
             self._terminal.line(self._terminal.style(one_line(why), fg="red"))
 
     def _on_message_discard(self, event: Json) -> None:
-        self._terminal.line(self._terminal.dim(f"(that answer is void: {one_line(event['reason'])}; it starts anew)"))
+        self._terminal.line(
+            self._terminal.dim(f"(the answer so far is discarded: {one_line(event['reason'])}; it starts again)")
+        )
 
     def _on_model_retry(self, event: Json) -> None:
         seconds = event["delayMs"] / 1000
-        said = f"(the model failed: {one_line(event['error'], 70)}; "
-        said += f"attempt {event['attempt']} of {event['maxAttempts']} in {seconds:g} s)"
-        self._terminal.line(self._terminal.style(said, fg="yellow"))
+        line = f"(the model failed: {one_line(event['error'], 70)}; "
+        line += f"attempt {event['attempt']} of {event['maxAttempts']} in {seconds:g} s)"
+        self._terminal.line(self._terminal.style(line, fg="yellow"))
 
     def _on_tool_execution_start(self, event: Json) -> None:
         self.call(event["toolName"], event["args"])
@@ -175,16 +177,16 @@ class RunView:
         used = f"{usage['totalTokens']:,} tokens" + (f", ${cost:.4f}" if cost else "")
         self._terminal.line(self._terminal.style(f"{mark} {status}", fg=color) + self._terminal.dim(f"  {used}"))
         if error:
-            said = f"  {error['code']}: {plain(error['message'])}"
-            self._terminal.line(self._terminal.style(said, fg="red"))
+            line = f"  {error['code']}: {plain(error['message'])}"
+            self._terminal.line(self._terminal.style(line, fg="red"))
 
     def _user(self, message: Mapping[str, Any]) -> None:
         if message["role"] != "user" or not self._show_user:
             return
         content = message["content"]
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        said = " ".join(block["text"] if block["type"] == "text" else f"[{block['type']}]" for block in blocks)
-        self._terminal.line(self._terminal.style(f"> {plain(said)}", bold=True))
+        text = " ".join(block["text"] if block["type"] == "text" else f"[{block['type']}]" for block in blocks)
+        self._terminal.line(self._terminal.style(f"> {plain(text)}", bold=True))
 
     def _close(self) -> None:
         if self._open:

@@ -1,10 +1,10 @@
 """A client of the HTTP protocol: what the command line uses, and any Python program elsewhere may.
 
-It knows the protocol and nothing else: no store, no Celery, no application. A server that is away for a
-while (a deploy, a crash) is waited for, and a stream goes on exactly where it broke.
+It knows the HTTP API and nothing else: no store, no Celery, no application. Calls are retried while the server is
+unavailable (a deploy, a crash), and a stream continues exactly where it broke.
 
-What is asked, what an answer means, how long is waited and where a stream stands is written once, as plans
-without I/O (`plans`, `calls`). `Client` and `AsyncClient` only carry plans out.
+What is sent, what an answer means, the retries and the position of a stream are written once, as plans without I/O
+(`plans`, `calls`). `Client` and `AsyncClient` only execute plans.
 """
 
 from __future__ import annotations

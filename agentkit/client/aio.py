@@ -1,4 +1,4 @@
-"""The client for asyncio. It carries plans out and knows nothing of what they ask for."""
+"""The client for asyncio. It executes plans and knows nothing of the protocol."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from agentkit.client import calls
-from agentkit.client.plans import Answer, Failure, Headers, Next, Out, Plan, Request, Server, Sleep
-from agentkit.client.wire import BROKEN, answer_of, failure_of, make, request_of
+from agentkit.client.plans import Answer, Emit, Failure, Headers, Next, Plan, Request, Server, Sleep
+from agentkit.client.wire import BROKEN, answer_of, failure_of, http_client, request_of
 
 __all__ = ["AsyncClient"]
 
@@ -24,13 +24,13 @@ T = TypeVar("T")
 def _call(
     plan: Callable[Concatenate[Server, P], Plan[T]],
 ) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
-    """The method that carries a plan out and returns its result."""
+    """Make a method that executes a plan and returns its result."""
 
     @functools.wraps(plan)
     async def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
         results: list[T] = []
-        async for _ in self._carry_out(plan(self, *args, **kwargs), results.append):
-            raise AssertionError("a plan that returns a result gives nothing out")
+        async for _ in self._execute(plan(self, *args, **kwargs), results.append):
+            raise AssertionError("a plan that returns a result emits no value")
         return results[0]
 
     return call
@@ -39,20 +39,21 @@ def _call(
 def _iteration(
     plan: Callable[Concatenate[Server, P], Plan[None]],
 ) -> Callable[Concatenate[AsyncClient, P], AsyncIterator[Any]]:
-    """The method that iterates over what a plan gives out."""
+    """Make a method that iterates over the values that a plan emits."""
 
     @functools.wraps(plan)
     def call(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
-        return self._carry_out(plan(self, *args, **kwargs), lambda _: None)
+        return self._execute(plan(self, *args, **kwargs), lambda _: None)
 
     return call
 
 
 class AsyncClient(Server):
-    """`Client` for asyncio: the same arguments, and the same methods to be awaited or iterated over.
+    """Call one agentkit server over HTTP, from asyncio: the methods of `Client`, to await or to iterate over.
 
-    A function given as `headers` may be a coroutine function. A stream that is left before its end is closed
-    with its iterator: `async with contextlib.aclosing(client.events(run_id)) as events`.
+    The arguments and errors are those of `Client`; a function in `headers` may be a coroutine function, and `transport`
+    is an `httpx.AsyncBaseTransport`. To leave a stream before its end, close its iterator:
+    `async with contextlib.aclosing(client.events(run_id)) as events`.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class AsyncClient(Server):
     ) -> None:
         super().__init__(url, retry_seconds)
         self._headers = headers or {}
-        self._http = make(httpx.AsyncClient, self.url, timeout, transport)
+        self._http = http_client(httpx.AsyncClient, self.url, timeout, transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,6 +76,7 @@ class AsyncClient(Server):
         await self.aclose()
 
     async def aclose(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
     start = _call(calls.start)
@@ -89,37 +91,37 @@ class AsyncClient(Server):
     ready = _call(calls.ready)
     events = _iteration(calls.events)
 
-    async def _carry_out(self, plan: Plan[T], ended: Callable[[T], None]) -> AsyncGenerator[Any, None]:
+    async def _execute(self, plan: Plan[T], on_result: Callable[[T], None]) -> AsyncGenerator[Any, None]:
         stream: _Stream | None = None
         reply: Any = None
         try:
             while True:
                 try:
-                    act = plan.send(reply)
+                    action = plan.send(reply)
                 except StopIteration as end:
-                    ended(end.value)
+                    on_result(end.value)
                     return
                 reply = None
-                match act:
+                match action:
                     case Request():
-                        reply, stream = await self._send(act)
+                        reply, stream = await self._send(action)
                     case Next():
                         assert stream is not None
                         reply = await stream.next()
                     case Sleep(seconds):
                         await asyncio.sleep(seconds)
-                    case Out(value):
+                    case Emit(value):
                         yield value
         finally:
             if stream is not None:
                 await stream.close()
 
-    async def _send(self, act: Request) -> tuple[Answer | Failure, _Stream | None]:
+    async def _send(self, action: Request) -> tuple[Answer | Failure, _Stream | None]:
         headers = self._headers() if callable(self._headers) else self._headers
         headers = await headers if inspect.isawaitable(headers) else headers
         try:
-            response = await self._http.send(request_of(self._http, act, headers), stream=True)
-            if act.stream and response.status_code == 200:
+            response = await self._http.send(request_of(self._http, action, headers), stream=True)
+            if action.stream and response.status_code == 200:
                 return answer_of(response, opened=True), _Stream(response)
             try:
                 await response.aread()
@@ -131,14 +133,14 @@ class AsyncClient(Server):
 
 
 class _Stream:
-    """One open connection's events."""
+    """The events of one open connection."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self._frames: AsyncGenerator[ServerSentEvent, None] = EventSource(response).aiter_sse()
 
     async def next(self) -> str | Failure | None:
-        """The data of the next event; None at the end and a Failure where it broke, and it is closed."""
+        """Return the data of the next event, None at the end, or a Failure where it broke; both close it."""
         try:
             async for frame in self._frames:
                 if frame.data:

@@ -1,6 +1,8 @@
 """The calls of a client, each as a plan: what is sent, and what is made of the answer.
 
-`Client` and `AsyncClient` have each of them as a method, with the parameters that follow `server` here.
+`Client` and `AsyncClient` have each of them as a method, with the parameters that follow `server` here; the docstrings
+are those of the methods. Every call may raise ApiError, where the server refuses, and ServerUnreachableError, where it
+does not answer within the client's `retry_seconds`.
 """
 
 from __future__ import annotations
@@ -12,17 +14,17 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from agentkit.client.plans import (
-    LONGEST_WAIT,
+    MAX_DELAY_SECONDS,
     Answer,
     ApiError,
+    Backoff,
+    Emit,
     Failure,
     Next,
-    Out,
     Plan,
     Request,
     Server,
     ServerUnreachableError,
-    Waiting,
     ask,
     checked,
     problem,
@@ -32,8 +34,8 @@ from agentkit.core.struct import Json
 __all__ = ["abort", "agents", "delete", "events", "extend", "get", "ready", "resume", "runs", "send", "start"]
 
 _SILENCE_SECONDS = 40.0
-"""A stream that is silent for longer is dead: a server sends at least a comment every 15 seconds."""
-_UNSET: Any = object()
+"""Seconds of silence after which a stream is reconnected: a server sends at least a comment every 15 seconds."""
+_ABSENT: Any = object()
 
 
 def start(
@@ -47,24 +49,34 @@ def start(
     limits: Json | None = None,
     idempotency_key: str | None = None,
 ) -> Plan[Json]:
-    """Start a run and return it. A start whose answer got lost is sent again, and starts no second run."""
-    body = _given(agent=agent, input=input, messages=messages, model=model, metadata=metadata, limits=limits)
+    """Start a run and return it, as the server accepted it.
+
+    `agent`: the agent's name. `input`: the user message, as text or as content blocks. `messages`: an earlier
+    conversation to go on from. `model`: "provider:model" in place of the agent's. `metadata`: any JSON, kept with the
+    run. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`, each optional: a count of turns, of tokens, US dollars,
+    seconds. `idempotency_key`: calls with the same key start one run; by default each call makes a key of its own, so
+    that a retry after a lost answer starts no second run.
+    """
+    body = _without_none(agent=agent, input=input, messages=messages, model=model, metadata=metadata, limits=limits)
     headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
     return (yield from _json(server, Request("POST", "/runs", body, headers=headers)))
 
 
 def get(server: Server, run_id: str) -> Plan[Json]:
-    """The run with its messages."""
+    """Return a run with its messages. Raises ApiError `run_not_found`."""
     return (yield from _json(server, Request("GET", _path(run_id))))
 
 
 def runs(server: Server, status: str | None = None, agent: str | None = None) -> Plan[None]:
-    """All runs, newest first, without messages; read page by page."""
-    params = _given(status=status, agent=agent, limit="100")
+    """Iterate over all runs, newest first, without their messages. `status` and `agent` select some.
+
+    They are read page by page, 100 at a time.
+    """
+    params = _without_none(status=status, agent=agent, limit="100")
     while True:
         page = yield from _json(server, Request("GET", "/runs", params=params))
         for run in page["runs"]:
-            yield Out(run)
+            yield Emit(run)
         if not page.get("nextCursor"):
             return
         params = {**params, "cursor": page["nextCursor"]}
@@ -74,22 +86,24 @@ def resume(
     server: Server,
     run_id: str,
     *,
-    decision: Any = _UNSET,
+    decision: Any = _ABSENT,
     reject: str | None = None,
-    result: Any = _UNSET,
+    result: Any = _ABSENT,
     tool_call_id: str | None = None,
     decision_id: str | None = None,
     input: Json | None = None,
 ) -> Plan[Json]:
-    """Answer a pending item by one of `decision`, `reject` (a reason) and `result`; the run.
+    """Answer a pending item and return the run.
 
-    The ids may be left out when one item is pending. With `decision_id`, an answer whose reply got
-    lost is sent again.
+    Give one of: `decision`, valid against the item's schema; `reject`, a reason that the model is shown; `result`, of
+    a tool that runs at the client. `tool_call_id`, `decision_id`: the item; they may be left out when one is pending.
+    `input`: arguments in place of the model's. With `decision_id`, the call is sent again after a lost answer. Raises
+    ApiError, among others `decision_invalid`, `decision_conflict` and `decision_expired`.
     """
-    body = _given(toolCallId=tool_call_id, decisionId=decision_id, input=input)
-    if decision is not _UNSET:
+    body = _without_none(toolCallId=tool_call_id, decisionId=decision_id, input=input)
+    if decision is not _ABSENT:
         body["decision"] = decision
-    if result is not _UNSET:
+    if result is not _ABSENT:
         body["result"] = result
     if reject is not None:
         body["reject"] = {"reason": reject}
@@ -98,9 +112,9 @@ def resume(
 
 
 def extend(server: Server, run_id: str, decision_id: str, by: float) -> Plan[Json]:
-    """Give a pending item that expires `by` seconds more; the run.
+    """Move the expiry of a pending item `by` seconds later and return the run.
 
-    It is not sent again where its reply got lost: sent twice, it would move the time twice.
+    It is not sent again after a lost answer: sent twice, it would move the expiry twice.
     """
     request = Request("POST", _path(run_id, "/extend"), {"decisionId": decision_id, "by": by})
     return (yield from _json(server, request, repeatable=False))
@@ -109,54 +123,61 @@ def extend(server: Server, run_id: str, decision_id: str, by: float) -> Plan[Jso
 def send(
     server: Server, run_id: str, message: str | list[Json], when: Literal["steer", "followUp"] = "followUp"
 ) -> Plan[Json]:
-    """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end.
+    """Send a user message into a run and return the run.
 
-    It is not sent again where its reply got lost: sent twice, the model would read it twice.
+    `message`: text or content blocks. `when`: "steer" for the run's next model call, "followUp" for another turn at its
+    end. It is not sent again after a lost answer: sent twice, the model would read it twice.
     """
     request = Request("POST", _path(run_id, "/messages"), {"message": message, "when": when})
     return (yield from _json(server, request, repeatable=False))
 
 
 def abort(server: Server, run_id: str, reason: str | None = None) -> Plan[Json]:
-    """End a run; the run. Harmless when repeated."""
-    return (yield from _json(server, Request("POST", _path(run_id, "/abort"), _given(reason=reason))))
+    """Abort a run and return it. `reason` is shown in its error. Does nothing to a run that has ended."""
+    return (yield from _json(server, Request("POST", _path(run_id, "/abort"), _without_none(reason=reason))))
 
 
 def delete(server: Server, run_id: str) -> Plan[None]:
-    """Forget a run that has ended. A deletion whose reply got lost is sent again, and may then find no run."""
+    """Delete a run that has ended. Raises ApiError `run_not_terminal` where it has not.
+
+    It is sent again after a lost answer, and may then raise ApiError `run_not_found`.
+    """
     answer = yield from ask(server, Request("DELETE", _path(run_id)))
     if answer.status != 204:
-        raise problem(server, answer)  # whoever says so has deleted nothing
+        raise problem(server, answer)  # any other success is not agentkit's, and nothing was deleted
 
 
 def agents(server: Server) -> Plan[list[Json]]:
-    """The agents that the server has: `[{name, model, tools: […]}]`."""
+    """Return the server's agents: `[{name, model, tools: […]}]`."""
     answer: Any = yield from _json(server, Request("GET", "/agents"))
     found: list[Json] = answer["agents"] if isinstance(answer, dict) else answer
     return found
 
 
 def ready(server: Server) -> Plan[Literal[True] | str]:
-    """True where the server, its store and a worker answer; otherwise why not. Never waits for the server."""
+    """Return True where the server, its store, its broker and a worker answer, else the reason as text.
+
+    It is asked once, for two seconds at most, and raises nothing.
+    """
     reply: Answer | Failure = yield Request("GET", "/readyz", timeout=2.0)
     if isinstance(reply, Failure):
         return reply.reason
     if reply.status == 200:
         return True
     try:
-        missing = [name for name, fine in reply.json()["checks"].items() if not fine]
+        missing = [name for name, is_up in reply.json()["checks"].items() if not is_up]
     except (ValueError, KeyError, TypeError, AttributeError):
         return problem(server, reply).detail
     return f"no {' and no '.join(missing)}"
 
 
 def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = False) -> Plan[None]:
-    """The run's events after the seq `after`, as they come, until the run ends (or, asked for, pauses).
+    """Iterate over a run's events after the seq `after`, as they happen, until the run ends.
 
-    No event twice and none left out, whatever becomes of the connection meanwhile. Where old events
-    are no longer kept, a `stream_reset` comes in their place.
+    `until_pause`: also end where the run pauses. No event comes twice and none is left out, however often the
+    connection breaks. Where old events are no longer kept, a `stream_reset` comes in their place.
     """
-    waiting = Waiting(server)
+    backoff = Backoff(server)
     while True:
         request = Request(
             "GET",
@@ -166,30 +187,30 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
             timeout=_SILENCE_SECONDS,
             stream=True,
         )
-        opened = yield from ask(server, request, waiting=waiting)
+        opened = yield from ask(server, request, backoff=backoff)
         if opened.status == 204:
             return
         if not opened.headers.get("content-type", "").startswith("text/event-stream"):
-            raise _no_stream(server)
-        error = ServerUnreachableError(f"{server.url} keeps closing the stream")
-        since, got, silent = time.monotonic(), False, False
+            raise _not_a_stream(server)
+        error = ServerUnreachableError(f"{server.url} keeps closing the event stream of run {run_id} without an event")
+        opened_at, has_events, is_silent = time.monotonic(), False, False
         while (data := (yield Next())) is not None:
             if isinstance(data, Failure):
-                error, silent = server.unreachable(data), data.silent
+                error, is_silent = server.unreachable(data), data.silent
                 break
             event = _event(server, data)
-            got = True
-            waiting.over()
+            has_events = True
+            backoff.reset()
             after = _seq(event)
-            yield Out(event)
+            yield Emit(event)
             if _is_last(event, until_pause):
                 return
         else:
-            if not got and until_pause and (yield from get(server, run_id))["status"] == "paused":
+            if not has_events and until_pause and (yield from get(server, run_id))["status"] == "paused":
                 return
-        if not silent and time.monotonic() - since > LONGEST_WAIT:
-            waiting.over()  # it was there: of a run that is paused there is nothing to tell but keepalives
-        yield from waiting.wait(error)
+        if not is_silent and time.monotonic() - opened_at > MAX_DELAY_SECONDS:
+            backoff.reset()  # it did serve the stream: that of a paused run has only keepalives
+        yield from backoff.wait(error)
 
 
 # -- inside
@@ -200,7 +221,7 @@ def _json(server: Server, request: Request, *, repeatable: bool = True) -> Plan[
     return answer
 
 
-def _given(**fields: Any) -> dict[str, Any]:
+def _without_none(**fields: Any) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
 
 
@@ -213,11 +234,11 @@ def _event(server: Server, data: str) -> Json:
         event: Json = json.loads(data)
         return event
     except ValueError as error:
-        raise _no_stream(server) from error
+        raise _not_a_stream(server) from error
 
 
-def _no_stream(server: Server) -> ApiError:
-    return ApiError(200, "not_agentkit", f"{server.url} answers with no event stream")
+def _not_a_stream(server: Server) -> ApiError:
+    return ApiError(200, "not_agentkit", f"{server.url} answered without an event stream: is it an agentkit server?")
 
 
 def _seq(event: Json) -> int:

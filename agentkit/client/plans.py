@@ -1,14 +1,14 @@
-"""Plans: what a client does, step by step, with no I/O in it.
+"""Plans: what a client does, step by step, without I/O.
 
-A plan is a generator. It yields what is to be done next (an act) and is sent what came of it; it returns the
-call's result, or raises what the call raises. Whoever carries it out needs no knowledge of the protocol.
+A plan is a generator. It yields the next action and is sent that action's outcome; it returns the call's result, or
+raises the call's error. The clients that execute plans need no knowledge of the protocol.
 
-| act | is answered by |
+| action | outcome |
 | --- | --- |
-| `Request` | an `Answer`, or a `Failure` where none came. One with `stream` leaves its body open, if it is a 200 |
+| `Request` | an `Answer`, or a `Failure` where none came. With `stream`, the body of a 200 is left open |
 | `Next` | the data of the open stream's next event, None at its end, or a `Failure`; the last two close it |
 | `Sleep` | None |
-| `Out` | None: its value is the next of what the caller iterates over |
+| `Emit` | None: its value is the next that the caller's iteration gets |
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from agentkit.core.messages import Json
 from agentkit.errors import AgentKitError
 
 __all__ = [
-    "LONGEST_WAIT",
+    "MAX_DELAY_SECONDS",
     "Answer",
     "ApiError",
     "Failure",
     "Headers",
     "Next",
-    "Out",
+    "Emit",
     "Plan",
     "Request",
     "Server",
     "ServerUnreachableError",
     "Sleep",
-    "Waiting",
+    "Backoff",
     "ask",
     "checked",
     "problem",
@@ -44,25 +44,25 @@ __all__ = [
 T = TypeVar("T")
 
 Headers: TypeAlias = Mapping[str, str] | Callable[[], Any]
-"""Headers of every request: as they are, or a function that gives them anew for each (a token that expires)."""
+"""Headers of every request: a mapping, or a function that returns one and is called for each request."""
 
-_AWAY = (502, 503, 504)
-_FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
-_LONGEST_ASKED = 30.0
-"""A server that asks for more retry_seconds than this is tried all the same."""
+_UNAVAILABLE_STATUSES = (502, 503, 504)
+_FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.1, 2.0
+_MAX_RETRY_AFTER_SECONDS = 30.0
+"""A longer Retry-After counts as this."""
 
 
 class ApiError(AgentKitError):
-    """The server refused.
+    """The server refused the request.
 
-    `status`: the HTTP status. `code`: the protocol's error code. `detail`: a sentence. `errors`:
-    `[{path, message}]`, where a value missed its schema.
+    `status`: the HTTP status. `code`: the protocol's error code. `detail`: a sentence for people. `errors`:
+    `[{path, message}]`, where a value does not satisfy its schema; `path` is a JSON Pointer.
     """
 
     def __init__(self, status: int, code: str, detail: str, errors: list[Json] | None = None) -> None:
         super().__init__(detail)
         self.status = status
-        self.code = code  # type: ignore[misc]  # elsewhere a class has one code, here the server says which
+        self.code = code  # type: ignore[misc]  # other classes have one code each, here the server's answer decides
         self.detail = detail
         self.errors: list[Json] = errors or []
 
@@ -73,12 +73,12 @@ class ServerUnreachableError(AgentKitError):
     code = "server_unreachable"
 
 
-# -- acts, and what comes of them
+# -- actions and their outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`timeout`: seconds of silence after which it has failed; None is the client's own."""
+    """`timeout`: seconds without a byte after which the request has failed; None is the client's default."""
 
     method: str
     path: str
@@ -100,7 +100,7 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class Out:
+class Emit:
     value: Any
 
 
@@ -113,7 +113,7 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """Raises ValueError."""
+        """Decode the body. Raises ValueError where it is not JSON."""
         return json.loads(self.body)
 
 
@@ -121,105 +121,114 @@ class Answer:
 class Failure:
     """No answer came.
 
-    `sent` is False where the request certainly did not reach the server, `passes` where waiting mends nothing.
-    `silent`: the connection stood, and nothing came on it for too long.
+    `sent` is False where the request certainly did not reach the server, `transient` False where a retry must fail too.
+    `silent`: the connection was open, and nothing arrived on it within the timeout.
     """
 
     reason: str
     sent: bool = True
-    passes: bool = True
+    transient: bool = True
     silent: bool = False
 
 
-Plan: TypeAlias = Generator[Request | Next | Sleep | Out, Any, T]
+Plan: TypeAlias = Generator[Request | Next | Sleep | Emit, Any, T]
 
 
-# -- the server, and retry_seconds with it
+# -- the server, and retries
 
 
 class Server:
-    """What plans may know of the client that carries them out."""
+    """What plans may know of the client that executes them: the server's URL and how long to retry."""
 
     def __init__(self, url: str, retry_seconds: float) -> None:
         self.url = url.rstrip("/")
         self.retry_seconds = retry_seconds
 
     def unreachable(self, failure: Failure) -> ServerUnreachableError:
+        """Make the error for a request that got no answer."""
         return ServerUnreachableError(f"no server answers at {self.url} ({failure.reason})")
 
 
-class Waiting:
-    """Longer and longer waits for a server that is away, within its client's retry_seconds."""
+class Backoff:
+    """The doubling delays between retries while a server is unavailable, within the client's `retry_seconds`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self.over()
+        self.reset()
 
-    def over(self) -> None:
-        """The server answers again."""
+    def reset(self) -> None:
+        """Start again from the shortest delay: the server has answered."""
         self._since: float | None = None
-        self._next = _FIRST_WAIT
+        self._delay = _FIRST_DELAY_SECONDS
 
-    def wait(self, error: ServerUnreachableError, asked: float = 0.0) -> Plan[None]:
-        """Wait, at least the `asked` seconds; raise `error` where that would take too long."""
+    def wait(self, error: ServerUnreachableError, retry_after: float = 0.0) -> Plan[None]:
+        """Sleep before the next attempt, `retry_after` seconds at least.
+
+        Raises `error` where that would exceed `retry_seconds` since the first failure.
+        """
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        seconds = max(self._next, min(asked, _LONGEST_ASKED))
+        seconds = max(self._delay, min(retry_after, _MAX_RETRY_AFTER_SECONDS))
         if now - self._since + seconds > self._server.retry_seconds:
             raise error
         yield Sleep(seconds)
-        self._next = min(self._next * 2, LONGEST_WAIT)
+        self._delay = min(self._delay * 2, MAX_DELAY_SECONDS)
 
 
-# -- asking, and what an answer means
+# -- requests, and what their answers mean
 
 
-def ask(server: Server, request: Request, *, repeatable: bool = True, waiting: Waiting | None = None) -> Plan[Answer]:
-    """The good answer to a request. One that is not `repeatable` is sent again only where nothing came of it.
+def ask(server: Server, request: Request, *, repeatable: bool = True, backoff: Backoff | None = None) -> Plan[Answer]:
+    """Send a request until it succeeds, and return its answer (a status below 300).
 
-    Raises ApiError and, once retry_seconds ends, ServerUnreachableError. `waiting`: where the retry_seconds is not this
-    request's alone.
+    `repeatable`: False for a request that must not reach the server twice; it is sent again only where the server
+    certainly did nothing. `backoff`: to share `retry_seconds` with other requests. Raises ApiError where the server
+    refuses, ServerUnreachableError where it stays unavailable.
     """
-    waiting = waiting or Waiting(server)
+    backoff = backoff or Backoff(server)
     while True:
         reply: Answer | Failure = yield request
         if isinstance(reply, Failure):
-            error, asked, done = server.unreachable(reply), 0.0, reply.sent
-            if not reply.passes:
+            error, retry_after, done = server.unreachable(reply), 0.0, reply.sent
+            if not reply.transient:
                 raise error
-        elif reply.status in _AWAY:
+        elif reply.status in _UNAVAILABLE_STATUSES:
             error = ServerUnreachableError(f"{server.url} is not available: {problem(server, reply).detail}")
-            # A proxy's 502 or 504 may stand for an answer that got lost; a 503 has done nothing.
-            asked, done = _seconds(reply.headers.get("retry-after", "")), reply.status != 503
+            # Behind a proxy's 502 or 504 the server may have acted; with a 503 it has done nothing.
+            retry_after, done = _seconds(reply.headers.get("retry-after", "")), reply.status != 503
         elif reply.status >= 300:
             raise problem(server, reply)
         else:
             return reply
         if done and not repeatable:
             raise error
-        yield from waiting.wait(error, asked)
+        yield from backoff.wait(error, retry_after)
 
 
 def checked(server: Server, answer: Answer) -> Any:
-    """The JSON of a good answer."""
+    """Decode the JSON of an answer. Raises ApiError `not_agentkit` where it is none."""
     try:
         return answer.json()
     except ValueError as error:
-        text = f"{server.url} answers with no JSON: is it an agentkit server?"
+        text = f"{server.url} answered {answer.status} without JSON: is it an agentkit server?"
         raise ApiError(answer.status, "not_agentkit", text) from error
 
 
 def problem(server: Server, answer: Answer) -> ApiError:
-    """The error that a problem document, or whatever else came, stands for."""
+    """Make the error of an answer that is not a success, from its problem document if it has one."""
     status = answer.status
     try:
         body = answer.json()
         return ApiError(status, body["code"], body.get("detail") or body.get("title", ""), body.get("errors"))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ApiError(status, "not_agentkit", f"{server.url} answered {status} without a problem document")
+        return ApiError(
+            status,
+            "not_agentkit",
+            f"{server.url} answered {status} without a problem document: is it an agentkit server?",
+        )
 
 
 def _seconds(retry_after: str) -> float:
-    """A Retry-After in seconds; its other form, a date, counts as none."""
+    """Parse a Retry-After as seconds; its other form, a date, counts as 0."""
     return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0

@@ -1,4 +1,4 @@
-"""The client that blocks. It carries plans out and knows nothing of what they ask for."""
+"""The client that blocks. It executes plans and knows nothing of the protocol."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from agentkit.client import calls
-from agentkit.client.plans import Answer, Failure, Headers, Next, Out, Plan, Request, Server, Sleep
-from agentkit.client.wire import BROKEN, answer_of, failure_of, make, request_of
+from agentkit.client.plans import Answer, Emit, Failure, Headers, Next, Plan, Request, Server, Sleep
+from agentkit.client.wire import BROKEN, answer_of, failure_of, http_client, request_of
 
 __all__ = ["Client"]
 
@@ -21,39 +21,42 @@ T = TypeVar("T")
 
 
 def _call(plan: Callable[Concatenate[Server, P], Plan[T]]) -> Callable[Concatenate[Client, P], T]:
-    """The method that carries a plan out and returns its result."""
+    """Make a method that executes a plan and returns its result."""
 
     @functools.wraps(plan)
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        steps = self._carry_out(plan(self, *args, **kwargs))
+        steps = self._execute(plan(self, *args, **kwargs))
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
-        raise AssertionError("a plan that returns a result gives nothing out")
+        raise AssertionError("a plan that returns a result emits no value")
 
     return call
 
 
 def _iteration(plan: Callable[Concatenate[Server, P], Plan[None]]) -> Callable[Concatenate[Client, P], Iterator[Any]]:
-    """The method that iterates over what a plan gives out."""
+    """Make a method that iterates over the values that a plan emits."""
 
     @functools.wraps(plan)
     def call(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-        return self._carry_out(plan(self, *args, **kwargs))
+        return self._execute(plan(self, *args, **kwargs))
 
     return call
 
 
 class Client(Server):
-    """One agentkit server, by its URL. Safe to use from several threads.
+    """Call one agentkit server over HTTP. Safe to use from several threads.
 
-    `patience`: seconds for which a call or a stream waits for a server that is away before it raises
-    ServerUnreachableError; it may be changed at any time. `timeout`: seconds for one answer. `headers`: sent
-    with every request; a mapping, or a function that returns one and is called for each. `transport`: another
-    way to the server than the network's (httpx's, such as `httpx.WSGITransport(app)`). Runs are dictionaries
-    as the protocol writes them. What the server refuses is an ApiError.
+    `url`: the server's, with the path where it is mounted. `timeout`: seconds to wait for one answer. `retry_seconds`:
+    how long a call or a stream is retried while the server is unavailable, before it raises ServerUnreachableError;
+    0 for no retry, and it may be changed at any time. `headers`: sent with every request; a mapping, or a function that
+    returns one and is called for each request (for a token that expires). `transport`: an httpx transport in place of
+    the network's, such as `httpx.WSGITransport(app)`.
+
+    Runs, events and agents are dictionaries as in the HTTP API (`GET /openapi.json`). Raises ServerUnreachableError
+    where `url` is not a URL. Every method raises ApiError where the server refuses.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Client(Server):
     ) -> None:
         super().__init__(url, retry_seconds)
         self._headers = headers or {}
-        self._http = make(httpx.Client, self.url, timeout, transport)
+        self._http = http_client(httpx.Client, self.url, timeout, transport)
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +79,7 @@ class Client(Server):
         self.close()
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     start = _call(calls.start)
@@ -90,36 +94,36 @@ class Client(Server):
     ready = _call(calls.ready)
     events = _iteration(calls.events)
 
-    def _carry_out(self, plan: Plan[T]) -> Generator[Any, None, T]:
+    def _execute(self, plan: Plan[T]) -> Generator[Any, None, T]:
         stream: _Stream | None = None
         reply: Any = None
         try:
             while True:
                 try:
-                    act = plan.send(reply)
+                    action = plan.send(reply)
                 except StopIteration as end:
                     result: T = end.value
                     return result
                 reply = None
-                match act:
+                match action:
                     case Request():
-                        reply, stream = self._send(act)
+                        reply, stream = self._send(action)
                     case Next():
                         assert stream is not None
                         reply = stream.next()
                     case Sleep(seconds):
                         time.sleep(seconds)
-                    case Out(value):
+                    case Emit(value):
                         yield value
         finally:
             if stream is not None:
                 stream.close()
 
-    def _send(self, act: Request) -> tuple[Answer | Failure, _Stream | None]:
+    def _send(self, action: Request) -> tuple[Answer | Failure, _Stream | None]:
         headers = self._headers() if callable(self._headers) else self._headers
         try:
-            response = self._http.send(request_of(self._http, act, headers), stream=True)
-            if act.stream and response.status_code == 200:
+            response = self._http.send(request_of(self._http, action, headers), stream=True)
+            if action.stream and response.status_code == 200:
                 return answer_of(response, opened=True), _Stream(response)
             try:
                 response.read()
@@ -131,14 +135,14 @@ class Client(Server):
 
 
 class _Stream:
-    """One open connection's events."""
+    """The events of one open connection."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self._frames: Iterator[ServerSentEvent] = EventSource(response).iter_sse()
 
     def next(self) -> str | Failure | None:
-        """The data of the next event; None at the end and a Failure where it broke, and it is closed."""
+        """Return the data of the next event, None at the end, or a Failure where it broke; both close it."""
         try:
             for frame in self._frames:
                 if frame.data:

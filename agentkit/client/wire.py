@@ -1,4 +1,4 @@
-"""Plans and httpx: how a request is built, and what its answers and errors mean to a plan."""
+"""Between plans and httpx: how a request is built, and what httpx's responses and errors are to a plan."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import httpx
 
 from agentkit.client.plans import Answer, Failure, Request, ServerUnreachableError
 
-__all__ = ["BROKEN", "answer_of", "failure_of", "make", "request_of"]
+__all__ = ["BROKEN", "answer_of", "failure_of", "http_client", "request_of"]
 
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 BROKEN = (httpx.TransportError, httpx.StreamError, httpx.DecodingError)
-"""What is raised where no answer comes, or its body breaks off or comes garbled."""
+"""What httpx raises where no answer comes, or its body breaks off or cannot be decoded."""
 
-_OURS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
-"""Those of them that are the fault of what was asked: a URL without http, a header that HTTP does not allow."""
+_REQUEST_ERRORS = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""Those that a retry would meet again: a URL without http, a header that HTTP does not allow."""
 
 _CONNECT_SECONDS = 5.0
 
 
-def make(kind: type[H], url: str, timeout: float, transport: Any) -> H:
-    """An httpx client. Raises ServerUnreachableError where `url` is none."""
+def http_client(kind: type[H], url: str, timeout: float, transport: Any) -> H:
+    """Make an httpx client of class `kind`. Raises ServerUnreachableError where `url` is not a URL."""
     try:
         return kind(
             base_url=url,
@@ -32,31 +32,33 @@ def make(kind: type[H], url: str, timeout: float, transport: Any) -> H:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),  # a stream holds a connection
         )
     except (httpx.InvalidURL, ValueError) as error:
-        raise ServerUnreachableError(f"{url!r} is no URL of a server: {error}") from error
+        raise ServerUnreachableError(f"{url!r} is not the URL of a server: {error}") from error
 
 
-def request_of(http: httpx.Client | httpx.AsyncClient, act: Request, headers: Mapping[str, str]) -> httpx.Request:
+def request_of(http: httpx.Client | httpx.AsyncClient, action: Request, headers: Mapping[str, str]) -> httpx.Request:
+    """Build the httpx request of an action. Its own headers win over the client's `headers`."""
     return http.build_request(
-        act.method,
-        act.path,
-        json=act.body,
-        params=dict(act.params) or None,
-        headers={**headers, **act.headers},
-        timeout=http.timeout if act.timeout is None else _timeout(act.timeout),
+        action.method,
+        action.path,
+        json=action.body,
+        params=dict(action.params) or None,
+        headers={**headers, **action.headers},
+        timeout=http.timeout if action.timeout is None else _timeout(action.timeout),
     )
 
 
 def answer_of(response: httpx.Response, *, opened: bool) -> Answer:
-    """`opened`: its body stays where it is, to be read as a stream."""
+    """Convert a response. `opened`: its body is left to be read as a stream."""
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Answer(response.status_code, headers, b"" if opened else response.content)
 
 
 def failure_of(error: Exception) -> Failure:
+    """Convert one of the exceptions in BROKEN."""
     return Failure(
         str(error) or type(error).__name__,
         sent=not isinstance(error, httpx.ConnectError),
-        passes=not isinstance(error, _OURS),
+        transient=not isinstance(error, _REQUEST_ERRORS),
         silent=isinstance(error, httpx.ReadTimeout),
     )
 

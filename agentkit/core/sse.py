@@ -1,4 +1,4 @@
-"""Server-sent events: how an event of the log is framed (WHATWG HTML, section 9.2), and nothing more."""
+"""Server-sent events: how an event of the log is framed (WHATWG HTML, "Server-sent events"), and nothing more."""
 
 from __future__ import annotations
 

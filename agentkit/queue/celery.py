@@ -1,7 +1,7 @@
 """The way to Celery: the application object, and nudges as its messages.
 
 What stands beside agentkit/tasks.py and imports Celery: the tasks execute, this sends. Messages carry a run
-id and a step number, never a prompt, and may be lost, late or doubled: the store decides (docs/design).
+id and a step number, never a prompt, and may be lost, late or doubled: the store decides (docs/how-it-works.md).
 """
 
 from __future__ import annotations

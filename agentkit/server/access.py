@@ -1,7 +1,7 @@
-"""Who calls, and what they may do: the kit's hooks, stream tokens, and pages of other origins.
+"""Authentication and authorization of requests: the kit's hooks, stream tokens, and CORS.
 
-Without `AgentKit(authenticate=…)` everything is open. With it, a run belongs to the principal that started it,
-unless `may` says otherwise; a run that the caller may not read is not there for it.
+Without `AgentKit(authenticate=…)` every request is allowed. With it, only the principal that started a run has access
+to it, unless `may` says otherwise; to others the run does not exist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from agentkit.errors import (
 )
 from agentkit.server.state import state
 
-__all__ = ["ACTIONS", "OPEN", "allows", "check", "install", "principal", "stream_token"]
+__all__ = ["ACTIONS", "PUBLIC", "allows", "check", "install", "principal", "stream_token"]
 
 ACTIONS: Mapping[str, str] = {
     "agentkit_runs.get_run": "read",
@@ -37,22 +37,22 @@ ACTIONS: Mapping[str, str] = {
     "agentkit_runs.delete_run": "delete",
     "agentkit_ws.run_socket": "read",
 }
-"""What each endpoint of one run does to it. An endpoint that is missing here fails its first request."""
+"""The action that each endpoint of one run needs. An endpoint that is missing here fails its first request."""
 
-OPEN = frozenset(
+PUBLIC = frozenset(
     {"agentkit_page.index", "agentkit_page.asset"}
     | {f"agentkit_system.{name}" for name in ("alive", "ready", "metrics", "openapi")}
 )
-"""Endpoints that ask nobody who they are: they tell nothing of any run."""
+"""Endpoints without authentication: they show nothing of any run."""
 
-_OURS = frozenset({"agentkit_page", "agentkit_runs", "agentkit_system", "agentkit_ws"})
-_BY_TOKEN = frozenset({"agentkit_runs.run_events", "agentkit_ws.run_socket"})
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_BLUEPRINTS = frozenset({"agentkit_page", "agentkit_runs", "agentkit_system", "agentkit_ws"})
+_TOKEN_ENDPOINTS = frozenset({"agentkit_runs.run_events", "agentkit_ws.run_socket"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def install(app: Flask) -> None:
-    """Ask every request of `app` who it comes from, and let pages of the allowed origins call."""
-    app.before_request(_admit)
+    """Authenticate and authorize every request of `app`, and answer CORS for the allowed origins."""
+    app.before_request(_authorize)
     origins = app.extensions["agentkit"].settings.cors_origins
     if origins:
         CORS(
@@ -69,63 +69,68 @@ def install(app: Flask) -> None:
 
 
 def _literal(origin: str) -> str | re.Pattern[str]:
-    """The origin for flask-cors, which takes a text with a bracket, as an IPv6 address has one, for a pattern."""
+    """Return the origin for flask-cors, which takes text with a bracket (an IPv6 address) for a pattern."""
     return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE) if "[" in origin else origin
 
 
 def principal() -> str | None:
-    """Who the current request comes from; None where the kit asks nobody."""
+    """Return the principal of the current request; None where the kit has no `authenticate`."""
     return cast("str | None", g.get("agentkit_principal"))
 
 
 def allows(action: str, run: Run) -> bool:
-    """Whether the caller may do this to the run."""
+    """Return whether the caller may do `action` to the run."""
     kit = state().kit
-    who = principal()
-    if kit.authenticate is None or who is None:
+    caller = principal()
+    if kit.authenticate is None or caller is None:
         return kit.authenticate is None
-    return run.owner == who if kit.may is None else bool(kit.may(who, action, run))
+    return run.owner == caller if kit.may is None else bool(kit.may(caller, action, run))
 
 
 def check(run_id: str, action: str) -> None:
-    """Raises RunNotFoundError where the caller may not read the run, ForbiddenError where it may not do more."""
+    """Check that the caller may do `action` to the run.
+
+    Raises RunNotFoundError where it may not read the run, ForbiddenError where it may read it, but not do that.
+    """
     kit = state().kit
     if kit.authenticate is None:
         return
     run = Run.of(kit.store.load(run_id), None)
     if not allows("read", run):
-        raise RunNotFoundError(f"there is no run {run_id}")  # as the store says it
+        raise RunNotFoundError(f"there is no run {run_id}")  # the same text as the store's
     if action != "read" and not allows(action, run):
-        raise ForbiddenError(f"you may read this run, but not {action} it")
+        raise ForbiddenError(f"{principal()!r} may read run {run_id}, but not {action} it")
 
 
-def _admit() -> None:
-    """Before every request: who it is from, and whether it may do what it asks of a run."""
-    if request.method == "OPTIONS" or request.endpoint in OPEN or request.blueprint not in _OURS:
+def _authorize() -> None:
+    """Before every request: find its principal, and check that it may do to the run what it asks for."""
+    if request.method == "OPTIONS" or request.endpoint in PUBLIC or request.blueprint not in _BLUEPRINTS:
         return
     kit = state().kit
     run_id = (request.view_args or {}).get("run_id")
-    token = request.args.get("token") if request.endpoint in _BY_TOKEN else None
+    token = request.args.get("token") if request.endpoint in _TOKEN_ENDPOINTS else None
     socket = request.endpoint == "agentkit_ws.run_socket"
-    if socket or (kit.authenticate is not None and request.method not in _SAFE):
-        _refuse_foreign_page(by_cookie=kit.authenticate is not None and token is None and "Cookie" in request.headers)
+    if socket or (kit.authenticate is not None and request.method not in _SAFE_METHODS):
+        _check_origin(by_cookie=kit.authenticate is not None and token is None and "Cookie" in request.headers)
     if token is not None:
         g.agentkit_principal = _principal_of(token, run_id)
     elif kit.authenticate is not None:
-        who = kit.authenticate(request)
-        if who is None:
+        caller = kit.authenticate(request)
+        if caller is None:
             raise UnauthenticatedError
-        if not isinstance(who, str) or not who:
-            raise TypeError(f"authenticate must return a principal as a string, or None, not {who!r:.80}")
-        g.agentkit_principal = who
+        if not isinstance(caller, str) or not caller:
+            raise TypeError(f"authenticate must return a principal as a string, or None, not {caller!r:.80}")
+        g.agentkit_principal = caller
     if run_id is not None:
         check(run_id, ACTIONS[request.endpoint or ""])
 
 
-def _refuse_foreign_page(*, by_cookie: bool) -> None:
-    """A browser sends its cookies whatever page asks, and asks no leave for a WebSocket: its Origin is what tells.
+def _check_origin(*, by_cookie: bool) -> None:
+    """Refuse a request that a page of another origin made without AGENTKIT_CORS_ORIGINS naming it.
 
-    `by_cookie`: the request may stand for a person without the page's knowing how. `*` lets no page do that.
+    A browser sends its cookies with the requests of any page, and asks no permission for a WebSocket: only the Origin
+    header shows which page it was. `by_cookie`: the request is authenticated by a cookie, for which `*` is not enough.
+    Raises ForbiddenError.
     """
     origin = request.headers.get("Origin")
     allowed = state().settings.cors_origins
@@ -133,8 +138,8 @@ def _refuse_foreign_page(*, by_cookie: bool) -> None:
         return
     if origin.partition("://")[2].lower() != request.host.lower():
         raise ForbiddenError(
-            f"a page of {origin[:200]} may not do this: it is not of this server ({request.host}), "
-            "and AGENTKIT_CORS_ORIGINS does not name it"
+            f"pages of {origin[:200]} may not call this server ({request.host}): "
+            "add the origin to AGENTKIT_CORS_ORIGINS to allow them"
         )
 
 
@@ -142,24 +147,24 @@ def _refuse_foreign_page(*, by_cookie: bool) -> None:
 
 
 def stream_token(run_id: str) -> tuple[str, int]:
-    """A token that opens the run's streams for the caller, and until when (ms)."""
+    """Make a token that opens the run's streams for the caller; return it and its expiry (ms)."""
     expires_at = now_ms() + state().settings.stream_token_seconds * 1000
     return str(_serializer().dumps([run_id, principal(), expires_at])), expires_at
 
 
 def _principal_of(token: str, run_id: str | None) -> str | None:
-    """The principal that the token was given to. Raises UnauthenticatedError that says what is wrong."""
+    """Return the principal that the token was made for. Raises UnauthenticatedError, which says what is wrong."""
     try:
-        bound, who, expires_at = _serializer().loads(token)
+        token_run_id, token_principal, expires_at = _serializer().loads(token)
     except BadSignature as error:
-        raise UnauthenticatedError("the stream token is not one of this server's") from error
+        raise UnauthenticatedError("the stream token was not signed with this server's AGENTKIT_SECRET_KEY") from error
     if expires_at <= now_ms():
-        raise UnauthenticatedError("the stream token has expired: ask for another")
-    if bound != run_id:
+        raise UnauthenticatedError("the stream token has expired: request another")
+    if token_run_id != run_id:
         raise UnauthenticatedError("the stream token is for another run")
-    if who is None and state().kit.authenticate is not None:
-        raise UnauthenticatedError("the stream token names nobody")
-    return cast("str | None", who)
+    if token_principal is None and state().kit.authenticate is not None:
+        raise UnauthenticatedError("the stream token has no principal: request another")
+    return cast("str | None", token_principal)
 
 
 def _serializer() -> URLSafeSerializer:

@@ -2,9 +2,9 @@
 
 The bytes are wsproto's; the socket is the web server's, as simple-websocket found it. simple-websocket's own pump is
 not used: it takes a second thread per socket, keeps what comes in without bound, and loses bytes where a non-blocking
-send takes only part of them. This knows nothing of runs.
+send takes only part of them. This module knows nothing of runs.
 
-All of it runs in one thread. While a send waits for a slow client, what that client says is still heard.
+All of it runs in one thread. While a send waits for a slow client, that client's messages are still read.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-__all__ = ["STALL_SECONDS", "CloseReason", "Gone", "Peer"]
+__all__ = ["STALL_SECONDS", "CloseReason", "Peer", "PeerGoneError"]
 
-_CHUNK = 65_536
-_READS = 16
-"""How much is read at a time before the run's events have their turn again."""
-_MAX_OUT = 1_000_000
-"""A client that this much of answers waits for is not listened to until it has read them."""
+_CHUNK_BYTES = 65_536
+_READS_PER_TURN = 16
+"""Reads in a row before the run's events are sent again."""
+_MAX_REPLY_BYTES = 1_000_000
+"""A client with so many bytes of unread replies is not read from until it has read them."""
 STALL_SECONDS = 30.0
-"""How long a client may read nothing while something waits for it."""
+"""Seconds for which a client may read nothing while something waits to be sent to it."""
 _LINGER_SECONDS = 2.0
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Gone(Exception):
-    """The conversation is over, whoever ended it."""
+class PeerGoneError(Exception):
+    """The WebSocket is closed, by either side."""
 
 
 class Peer:
     """The other side of an accepted WebSocket.
 
-    `on_message` gets each text message, or None for a binary one, and returns the answer. `max_bytes`: the largest
-    message. `stopping`: whether the server wants to end. Every method may raise `Gone`.
+    `on_message` gets each text message, or None for a binary one, and returns the reply. `max_bytes`: the largest
+    message. `stopping`: whether the server is stopping. Every method may raise `PeerGoneError`.
     """
 
     def __init__(
@@ -59,62 +59,68 @@ class Peer:
         self._max_bytes = max_bytes
         self._stopping = stopping
         self._out = bytearray()
-        self._answers = 0
+        self._reply_bytes = 0
         self._parts: list[str] = []
         self._size = 0
-        self._heard = True
+        self._has_answered = True
         sock.setblocking(False)
 
     def send(self, text: str) -> None:
-        """Send a text message; returns when the system has taken it."""
-        self._say(TextMessage(data=text))
+        """Send a text message; return when the operating system has taken it."""
+        self._queue(TextMessage(data=text))
         self.flush()
 
     def ping(self) -> None:
-        """Ask whether the client is there; it is gone where it has said nothing since the last time."""
-        if not self._heard:
-            raise Gone
-        self._heard = False
-        self._say(Ping())
+        """Send a ping. Raises PeerGoneError where the client has sent nothing since the ping before."""
+        if not self._has_answered:
+            raise PeerGoneError
+        self._has_answered = False
+        self._queue(Ping())
         self.flush()
 
-    def hear(self) -> None:
-        """Take in what has come, without waiting for more, and answer it."""
-        self._listen()
+    def receive(self) -> None:
+        """Read what has arrived, without waiting for more, and reply to it."""
+        self._read()
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits, listening meanwhile. A client that reads nothing for too long is gone."""
+        """Send what is buffered, and read meanwhile.
+
+        Raises PeerGoneError where the client reads nothing for STALL_SECONDS, or the server is stopping.
+        """
         deadline = time.monotonic() + STALL_SECONDS
         while self._out:
             try:
-                sent = self._sock.send(self._out[:_CHUNK])
+                sent = self._sock.send(self._out[:_CHUNK_BYTES])
             except _WAIT:
                 sent = 0
             except OSError as error:
-                raise Gone from error
+                raise PeerGoneError from error
             if sent:
                 del self._out[:sent]
                 deadline = time.monotonic() + STALL_SECONDS
             elif time.monotonic() > deadline or self._stopping():
-                raise Gone
-            elif self._wait(select.POLLOUT | select.POLLIN if self._listens else select.POLLOUT):
-                self._listen()
-        self._answers = 0
+                raise PeerGoneError
+            elif self._wait(select.POLLOUT | select.POLLIN if self._may_read else select.POLLOUT):
+                self._read()
+        self._reply_bytes = 0
 
     def close(self, code: CloseReason, reason: str = "") -> None:
-        """Say goodbye, and wait a moment for the answer: closing at once could take our last words along."""
-        self._say(CloseConnection(code, reason))
+        """Send a close frame, and wait up to two seconds for the client's.
+
+        Closing the socket at once could drop what was sent last.
+        """
+        self._queue(CloseConnection(code, reason))
         self.flush()
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
-            raise Gone from error
+            raise PeerGoneError from error
         deadline = time.monotonic() + _LINGER_SECONDS
         while time.monotonic() < deadline:
             if self._wait(select.POLLIN):
                 try:
-                    if not self._sock.recv(_CHUNK):
+                    if not self._sock.recv(_CHUNK_BYTES):
                         return
                 except _WAIT:
                     continue
@@ -124,54 +130,54 @@ class Peer:
     # -- inside
 
     @property
-    def _listens(self) -> bool:
-        return self._answers < _MAX_OUT
+    def _may_read(self) -> bool:
+        return self._reply_bytes < _MAX_REPLY_BYTES
 
-    def _say(self, event: TextMessage | Ping | Pong | CloseConnection) -> None:
+    def _queue(self, event: TextMessage | Ping | Pong | CloseConnection) -> None:
         try:
             self._out += self._protocol.send(event)
         except LocalProtocolError as error:  # it is closed already
-            raise Gone from error
+            raise PeerGoneError from error
 
     def _reply(self, event: TextMessage | Pong) -> None:
         before = len(self._out)
-        self._say(event)
-        self._answers += len(self._out) - before
+        self._queue(event)
+        self._reply_bytes += len(self._out) - before
 
     def _wait(self, events: int) -> bool:
-        """Wait up to a second for the socket; whether there is something to read."""
+        """Wait up to a second for the socket; return whether there is something to read."""
         poll = select.poll()
         poll.register(self._sock.fileno(), events)
         return any(ready & ~select.POLLOUT for _, ready in poll.poll(1000))
 
-    def _listen(self) -> None:
-        for _ in range(_READS):
-            if not self._listens:
+    def _read(self) -> None:
+        for _ in range(_READS_PER_TURN):
+            if not self._may_read:
                 return
             try:
-                data = self._sock.recv(_CHUNK)
+                data = self._sock.recv(_CHUNK_BYTES)
             except _WAIT:
                 return
             except OSError as error:
-                raise Gone from error
+                raise PeerGoneError from error
             if not data:
-                raise Gone
-            self._heard = True
+                raise PeerGoneError
+            self._has_answered = True
             try:
                 self._protocol.receive_data(data)
                 for event in self._protocol.events():
-                    self._take(event)
-            except RemoteProtocolError as error:  # it does not speak the protocol, or says text that is not UTF-8
+                    self._handle(event)
+            except RemoteProtocolError as error:  # a breach of the protocol, or text that is not UTF-8
                 hint = error.event_hint
                 code = hint.code if isinstance(hint, CloseConnection) else CloseReason.PROTOCOL_ERROR
-                self._end(CloseReason(code), str(error))
+                self._fail(CloseReason(code), str(error))
 
-    def _take(self, event: object) -> None:
+    def _handle(self, event: object) -> None:
         if isinstance(event, TextMessage | BytesMessage):
             text = event.data if isinstance(event, TextMessage) else ""
             self._size += len(text.encode()) if isinstance(event, TextMessage) else len(event.data)
             if self._size > self._max_bytes:
-                self._end(CloseReason.MESSAGE_TOO_BIG, f"a message may have {self._max_bytes} bytes")
+                self._fail(CloseReason.MESSAGE_TOO_BIG, f"a message may have at most {self._max_bytes} bytes")
             if text:  # a message may have any number of empty pieces
                 self._parts.append(text)
             if event.message_finished:
@@ -181,10 +187,10 @@ class Peer:
         elif isinstance(event, Ping):
             self._reply(event.response())
         elif isinstance(event, CloseConnection):
-            self._say(event.response())
+            self._queue(event.response())
             self.flush()
-            raise Gone
+            raise PeerGoneError
 
-    def _end(self, code: CloseReason, reason: str) -> None:
+    def _fail(self, code: CloseReason, reason: str) -> None:
         self.close(code, reason[:100])
-        raise Gone
+        raise PeerGoneError

@@ -1,4 +1,4 @@
-"""Under gevent, a request is answered in a greenlet of its own, so that a stream's stays small.
+"""Under gevent, a request is answered in a greenlet of its own, so that a stream's greenlet stays small.
 
 A greenlet keeps the memory that its deepest call ever touched until it ends. Routing and answering a request goes
 far deeper than sending a stream does, which then lasts for hours: done in another greenlet, that memory is free
@@ -13,16 +13,16 @@ from typing import Any
 
 from agentkit.server.streams import gunicorn_worker
 
-__all__ = ["answered_apart"]
+__all__ = ["in_own_greenlet"]
 
 Application = Callable[[Any, Any], Iterable[bytes]]
 
 
-def answered_apart(application: Application) -> Application:
-    """The WSGI application, called in another greenlet where gunicorn's gevent worker serves it."""
+def in_own_greenlet(application: Application) -> Application:
+    """Wrap a WSGI application: under gunicorn's gevent worker, each call runs in a greenlet of its own."""
 
     def call(environ: Any, start_response: Any) -> Iterable[bytes]:
-        # A WebSocket lives inside its call: two greenlets for it would be one too many.
+        # A WebSocket lasts as long as its call: a second greenlet would only cost memory.
         if type(gunicorn_worker()).__module__ != "gunicorn.workers.ggevent" or "HTTP_UPGRADE" in environ:
             return application(environ, start_response)
         outcome: list[Any] = []
@@ -30,14 +30,14 @@ def answered_apart(application: Application) -> Application:
         def answer() -> None:
             try:
                 outcome.append(application(environ, start_response))
-            except Exception as error:  # raised where gunicorn sees it, and not reported as a greenlet's death
+            except Exception as error:  # re-raised below for gunicorn; gevent would only report a failed greenlet
                 outcome.append(error)
 
         importlib.import_module("gevent").spawn(answer).join()
         [result] = outcome
         if isinstance(result, Exception):
             raise result
-        answered: Iterable[bytes] = result
-        return answered
+        body: Iterable[bytes] = result
+        return body
 
     return call

@@ -1,7 +1,7 @@
-"""Errors as RFC 9457 problems: ours, Flask's, and what nobody expected. Never HTML, never a traceback.
+"""Errors as RFC 9457 problems: ours, Flask's, and unexpected exceptions. Never HTML, never a traceback.
 
-`type` is "about:blank", for which the RFC has `title` be the status's own phrase; what happened is told
-apart by `code` (protocol section 4) and explained by `detail`.
+`type` is "about:blank", for which the RFC wants the status's own phrase as `title`; `code` says what happened, and
+`detail` explains it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def problem(
     errors: Sequence[SchemaProblem] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem document as a response. `detail` may name what was sent, and is cut where that is long."""
+    """Make a response of a problem document. `detail` may quote the request; it is cut at MAX_DETAIL characters."""
     if len(detail) > MAX_DETAIL:
         detail = detail[: MAX_DETAIL - 1] + "…"
     body: Json = {
@@ -95,14 +95,14 @@ def problem(
 
 
 def from_error(error: Exception) -> Response:
-    """The answer to any exception. What is not meant for clients is logged and answered with 500."""
+    """Make the response to an exception. What is not meant for clients is logged and answered with 500."""
     if isinstance(error, HTTPException):
         return _from_http(error)
     if isinstance(error, AgentKitError) and error.code in STATUSES and error.code != "internal_error":
         errors = error.errors if isinstance(error, ValidationError) else None
         return problem(STATUSES[error.code], error.code, error.message, errors=errors, headers=_headers(error))
-    log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return problem(500, "internal_error", "the server failed; its log says how")
+    log.error("%s %s answered 500: unexpected error", request.method, request.path, exc_info=error)
+    return problem(500, "internal_error", "unexpected error in the server: its log has the traceback")
 
 
 def _headers(error: AgentKitError) -> dict[str, str]:
@@ -113,7 +113,7 @@ def _headers(error: AgentKitError) -> dict[str, str]:
 
 def _from_http(error: HTTPException) -> Response:
     status = error.code or 500
-    if error.response is not None:  # what somebody's `abort(response)` chose
+    if error.response is not None:  # from `abort(response)`
         return cast(Response, error.response)
     phrase = HTTPStatus(status).phrase
     code = _HTTP_CODES.get(status, "internal_error" if status >= 500 else phrase.lower().replace(" ", "_"))
@@ -123,11 +123,11 @@ def _from_http(error: HTTPException) -> Response:
 
 def _explain(error: HTTPException) -> str:
     if isinstance(error, MethodNotAllowed):
-        return f"{request.path} takes {', '.join(sorted(error.valid_methods or ()))}"
+        return f"{request.path} allows {', '.join(sorted(error.valid_methods or ()))}, not {request.method}"
     if isinstance(error, NotFound):
-        return f"there is nothing at {request.path}; /openapi.json lists what there is"
+        return f"there is no resource at {request.path}; /openapi.json lists all"
     if isinstance(error, RequestEntityTooLarge):
-        return f"the body is over {state().settings.max_body_bytes} bytes"
+        return f"the body is larger than {state().settings.max_body_bytes} bytes (AGENTKIT_MAX_BODY_BYTES)"
     return error.description or HTTPStatus(error.code or 500).phrase
 
 

@@ -1,4 +1,4 @@
-"""Runs over HTTP: start, look, follow, answer, extend, steer, abort, delete (protocol sections 3 to 5)."""
+"""Runs over HTTP: start, look, follow, answer, extend, steer, abort, delete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of what the protocol sends and takes, for the OpenAPI document (protocol sections 2 to 4).
+"""JSON Schemas of what the protocol sends and takes, for the OpenAPI document.
 
 They describe; they do not check: requests are read by agentkit/server/bodies.py. Objects stay open to fields of
 later versions.

@@ -1,4 +1,4 @@
-"""What every route may ask for: the kit, the settings and this process's counters."""
+"""What the routes of one application share: the kit, the settings and the counters of this process."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from agentkit.settings import Settings
 __all__ = ["EXTENSION", "RequestCounter", "WebState", "json_response", "package_version", "state"]
 
 EXTENSION = "agentkit"
-"""Where the state stands in `app.extensions`."""
+"""The key of the state in `app.extensions`."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class RequestCounter:
-    """Answered requests by method and status. Thread-safe; one per application and process."""
+    """Counts answered requests by method and status. Thread-safe; one per application and process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, int]] = Counter()
 
     def add(self, method: str, status: int) -> None:
-        with self._lock:  # anybody can invent a method: made-up ones share one label
+        with self._lock:  # a client can invent methods: unknown ones share one label
             self._counts[method if method in _METHODS else "other", status] += 1
 
     def items(self) -> list[tuple[tuple[str, int], int]]:
@@ -40,7 +40,7 @@ class RequestCounter:
 
 @dataclass(frozen=True)
 class WebState:
-    """One application's parts."""
+    """The state of one Flask application."""
 
     kit: AgentKit
     settings: Settings
@@ -48,17 +48,18 @@ class WebState:
 
 
 def state() -> WebState:
-    """The state of the application that serves the current request."""
+    """Return the state of the application that serves the current request."""
     return cast(WebState, current_app.extensions[EXTENSION])
 
 
 def json_response(body: Any, status: int = 200, **headers: str) -> Response:
-    """`body` as JSON in UTF-8. A header's `_` stands for `-`."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(dumps(body), status, named, content_type="application/json")
+    """Make a response of `body` as JSON in UTF-8. In names of `headers`, `_` stands for `-`."""
+    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(dumps(body), status, header_fields, content_type="application/json")
 
 
 def package_version() -> str:
+    """Return the installed version of agentkit."""
     try:
         return version("agentkit-celery")
     except PackageNotFoundError:  # run from a source tree that nobody installed

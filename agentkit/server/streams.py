@@ -1,8 +1,8 @@
 """Event streams: their headers, how many this process serves, and how they end when it stops.
 
-An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream asks at every event
-whether its worker is stopping, and one thread asks for all that are silent. That thread also hangs up on clients
-that read nothing: what sends to them would wait as long as they please.
+An open stream would hold a gunicorn worker for its whole graceful timeout. So a stream checks at every event whether
+its worker is stopping, and one thread checks for all streams that have nothing to send. That thread also closes the
+connections of clients that read nothing: sending to them would block without a limit.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from agentkit.server.state import EXTENSION
 __all__ = [
     "HEADERS",
     "StreamSlot",
+    "forget_wakeup",
     "gunicorn_worker",
     "open_streams",
-    "ring_at_the_end",
-    "ring_no_more",
     "sse_response",
     "stopping",
+    "wake_on_shutdown",
     "wants_sse",
     "warn_of_sync_workers",
 ]
@@ -41,14 +41,15 @@ log = logging.getLogger(__name__)
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-_lock = threading.RLock()  # a slot may be collected as garbage, and left, by the very thread that holds it
+_lock = threading.RLock()  # the garbage collector may release a slot in the very thread that holds the lock
 _open = 0
 
 
 class StreamSlot:
-    """One watcher's place in this process, to be had before anything is done for it.
+    """One of the streams that this process serves at once; taken before any work is done for the stream.
 
-    Raises TooManyWatchersError where `limit` are taken, or as many as leave gunicorn something for other requests.
+    Raises TooManyWatchersError where `limit` slots are taken; without a limit, where seven eighths of what the gunicorn
+    worker handles at once are.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -57,27 +58,30 @@ class StreamSlot:
         self._taken = False
         with _lock:
             if limit is not None and _open >= limit:
-                raise TooManyWatchersError(f"this server process serves {limit} event streams, as many as it may")
+                raise TooManyWatchersError(
+                    f"this server process serves {limit} event streams already, its limit (AGENTKIT_MAX_WATCHERS): "
+                    "try again later"
+                )
             _open += 1
             self._taken = True
 
-    def leave(self) -> None:
-        """Let the next one in. Does nothing twice."""
+    def release(self) -> None:
+        """Free the slot. Does nothing when it is free already."""
         global _open
         with _lock:
             _open -= self._taken
             self._taken = False
 
-    __del__ = leave  # a response that was made, but that nobody ever read
+    __del__ = release  # for a response that was made and never read
 
 
 def open_streams() -> int:
-    """How many event streams and WebSockets this process serves now."""
+    """Count the event streams and WebSockets that this process serves now."""
     return _open
 
 
 def wants_sse() -> bool:
-    """Whether the current request names text/event-stream, and prefers nothing to it. `*/*` means JSON."""
+    """Return whether the current request names text/event-stream and prefers nothing to it. `*/*` means JSON."""
     wanted = {kind.partition(";")[0].strip().lower(): quality for kind, quality in request.accept_mimetypes}
     return wanted.get("text/event-stream", 0) > 0 and wanted["text/event-stream"] >= wanted.get("application/json", 0)
 
@@ -85,101 +89,104 @@ def wants_sse() -> bool:
 def sse_response(
     handle: RunHandle, after: int | None = None, until_pause: bool = True, *, slot: StreamSlot | None = None
 ) -> Response:
-    """The run's events as a streaming response: after the seq `after`, or from where `handle` began.
+    """Make a streaming response of the run's events: after the seq `after`, or from where `handle` began.
 
-    It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription.
-    Raises TooManyWatchersError where it comes without a `slot` and there is none.
+    It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription. `slot`: the
+    slot that it takes over; without one it takes a new one, and raises TooManyWatchersError where none is free.
     """
     if request.method == "HEAD":
         return Response(headers=HEADERS, content_type="text/event-stream")
-    known = current_app.extensions.get(EXTENSION)
-    slot = slot or StreamSlot(known.settings.max_watchers if known else None)
-    keepalive = known.settings.keepalive_seconds if known else KEEPALIVE_SECONDS
+    web_state = current_app.extensions.get(EXTENSION)
+    slot = slot or StreamSlot(web_state.settings.max_watchers if web_state else None)
+    keepalive = web_state.settings.keepalive_seconds if web_state else KEEPALIVE_SECONDS
     wakeup = Wakeup()
     chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping, wakeup=wakeup)
     # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
     return Response(
-        _with_slot(handle.id, chunks, slot, wakeup, request.environ.get("gunicorn.socket")),
+        _chunks_in_slot(handle.id, chunks, slot, wakeup, request.environ.get("gunicorn.socket")),
         headers=HEADERS,
         content_type="text/event-stream",
         direct_passthrough=True,
     )
 
 
-def _with_slot(
+def _chunks_in_slot(
     run_id: str, chunks: Iterator[bytes], slot: StreamSlot, wakeup: Wakeup, sock: socket.socket | None
 ) -> Iterator[bytes]:
-    ring_at_the_end(wakeup)
+    wake_on_shutdown(wakeup)
     try:
         for chunk in chunks:
-            for start in range(0, len(chunk), _PIECE):
+            for start in range(0, len(chunk), _CHUNK_BYTES):
                 if sock is not None:
                     _sending[wakeup] = time.monotonic(), sock
-                yield chunk[start : start + _PIECE]
+                yield chunk[start : start + _CHUNK_BYTES]
                 _sending.pop(wakeup, None)
             if stopping():
                 return
-    except StoreUnavailableError as error:  # too late for a 503: the client comes again after its last seq
-        log.warning("the stream of run %s ends: %s", run_id, error)
+    except StoreUnavailableError as error:  # too late for a 503: the client reconnects after its last seq
+        log.warning(
+            "ending an event stream of run %s, its client reconnects: the store is unavailable: %s", run_id, error
+        )
     finally:
         cast(Callable[[], None], getattr(chunks, "close", lambda: None))()
         _sending.pop(wakeup, None)
-        ring_no_more(wakeup)
-        slot.leave()
+        forget_wakeup(wakeup)
+        slot.release()
 
 
 # -- clients that read nothing
 
-_PIECE = 131_072
-"""A client that has not read so much within the time that it has counts as one that reads nothing."""
+_CHUNK_BYTES = 131_072
+"""A client that has not read so many bytes within the time limit counts as one that reads nothing."""
 _sending: dict[Wakeup, tuple[float, socket.socket]] = {}
-"""The streams of which something is being sent: since when, and where to."""
+"""The streams that are sending a chunk: since when (monotonic seconds), and on which socket."""
 
 
-def _hang_up(seconds: float) -> None:
-    """End the connections of those who have not taken what has been sent to them for so long."""
+def _close_stalled(seconds: float) -> None:
+    """Shut down the connections whose clients have not read a chunk for `seconds`."""
     now = time.monotonic()
     for since, sock in _sending.copy().values():
         if now - since > seconds:
             try:
-                # A copy's: of its own, gevent tells the sender that it was closed, and gunicorn logs that as an error.
-                with socket.fromfd(sock.fileno(), sock.family, sock.type) as same:
-                    same.shutdown(socket.SHUT_RDWR)
+                # A duplicate: shut down itself, gevent's socket raises in the sender, and gunicorn logs an error.
+                with socket.fromfd(sock.fileno(), sock.family, sock.type) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # it has gone
+                pass  # it is closed already
 
 
-# -- the end of the process
+# -- shutdown of the process
 
-_ASK_SECONDS = 0.25
-_STALL_AT_THE_END_SECONDS = 1.0
-_bells: set[Wakeup] = set()
-_asking_in = 0
-"""The process whose thread asks: a thread does not survive a fork."""
-
-
-def ring_at_the_end(wakeup: Wakeup) -> None:
-    """Ring it, again and again, once this process is stopping."""
-    global _asking_in
-    _bells.add(wakeup)
-    if _asking_in != os.getpid() and gunicorn_worker() is not None:
-        _asking_in = os.getpid()
-        threading.Thread(target=_ask, name="agentkit-stopping", daemon=True).start()
+_POLL_SECONDS = 0.25
+_SHUTDOWN_STALL_SECONDS = 1.0
+_wakeups: set[Wakeup] = set()
+_poller_pid = 0
+"""The pid of the process whose thread polls: a thread does not survive a fork."""
 
 
-def ring_no_more(wakeup: Wakeup) -> None:
-    _bells.discard(wakeup)
+def wake_on_shutdown(wakeup: Wakeup) -> None:
+    """Wake `wakeup` at every poll once this process is stopping, until `forget_wakeup`."""
+    global _poller_pid
+    _wakeups.add(wakeup)
+    if _poller_pid != os.getpid() and gunicorn_worker() is not None:
+        _poller_pid = os.getpid()
+        threading.Thread(target=_poll, name="agentkit-shutdown", daemon=True).start()
 
 
-def _ask() -> None:
+def forget_wakeup(wakeup: Wakeup) -> None:
+    """Undo `wake_on_shutdown`. Does nothing where it was not called."""
+    _wakeups.discard(wakeup)
+
+
+def _poll() -> None:
     pause = threading.Event()
     while True:
-        pause.wait(_ASK_SECONDS)
-        ending = stopping()
-        if ending:
-            for wakeup in list(_bells):
+        pause.wait(_POLL_SECONDS)
+        is_stopping = stopping()
+        if is_stopping:
+            for wakeup in list(_wakeups):
                 wakeup.wake()
-        _hang_up(_STALL_AT_THE_END_SECONDS if ending else STALL_SECONDS)
+        _close_stalled(_SHUTDOWN_STALL_SECONDS if is_stopping else STALL_SECONDS)
 
 
 # -- gunicorn
@@ -188,10 +195,10 @@ _worker: Any = None
 
 
 def gunicorn_worker() -> Any:
-    """The gunicorn worker that this process is, or None.
+    """Return the gunicorn worker object of this process, or None outside gunicorn.
 
-    Its SIGTERM handler is a method of it. A handler of ours would be replaced where the application is
-    preloaded, gunicorn's own hooks would have to be configured, and neither hears of `max_requests`.
+    It is found through its SIGTERM handler, a bound method. A handler of ours would be replaced where the application
+    is preloaded, gunicorn's own hooks would have to be configured, and neither is called for `max_requests`.
     """
     global _worker
     if _worker is None:
@@ -203,7 +210,7 @@ def gunicorn_worker() -> Any:
 
 
 def _server_limit() -> int | None:
-    """Seven eighths of what the gunicorn worker handles at once: the rest is for requests that end."""
+    """Return seven eighths of what the gunicorn worker handles at once: the rest is for requests that end."""
     worker = gunicorn_worker()
     kind = type(worker).__module__.rpartition(".")[2]
     at_once = {"gthread": "threads", "ggevent": "worker_connections"}.get(kind)
@@ -211,13 +218,13 @@ def _server_limit() -> int | None:
 
 
 def stopping() -> bool:
-    """Whether the server is about to end this process: streams should end, their clients come again."""
+    """Return whether the server is stopping this process: streams should end, and their clients reconnect."""
     worker = gunicorn_worker()
     return worker is not None and not worker.alive
 
 
 def warn_of_sync_workers() -> bool:
-    """Say it once where a stream would block everything else. Returns whether there was something to say."""
+    """Log a warning where gunicorn runs sync workers. Returns whether it does."""
     worker = gunicorn_worker()
     if worker is None or type(worker).__module__ != "gunicorn.workers.sync":
         return False

@@ -30,7 +30,7 @@ def alive() -> Response:
 
 @blueprint.get("/readyz")
 def ready() -> Response:
-    """Whether runs would be carried out: store and broker reachable, and a worker there."""
+    """Report whether runs would be executed: the store and the broker are reachable, and a worker is alive."""
     kit = state().kit
     checks = {"store": True, "broker": kit.broker_reachable(), "worker": False}
     warnings: tuple[str, ...] = ()
@@ -39,9 +39,9 @@ def ready() -> Response:
         checks["worker"] = bool(kit.store.workers())
     except StoreUnavailableError:
         checks["store"] = False
-    fine = all(checks.values())
-    body = {"status": "ready" if fine else "unavailable", "checks": checks, "warnings": list(warnings)}
-    return json_response(body, 200 if fine else 503)
+    is_ready = all(checks.values())
+    body = {"status": "ready" if is_ready else "unavailable", "checks": checks, "warnings": list(warnings)}
+    return json_response(body, 200 if is_ready else 503)
 
 
 @blueprint.get("/openapi.json")
@@ -51,7 +51,7 @@ def openapi() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus text format 0.0.4. Requests and streams are this process's: sum over the web processes."""
+    """Serve metrics in Prometheus text format 0.0.4. Requests and streams are counted per process: sum them."""
     text = "\n".join(_metrics()) + "\n"
     return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -63,23 +63,27 @@ def _metrics() -> Iterator[str]:
         due, overdue = store.backlog()
         workers = len(store.workers())
     except StoreUnavailableError:
-        yield from _metric("agentkit_store_up", "Whether the store answers.", " 0")
+        yield from _metric("agentkit_store_up", "1 where the store answers, 0 where it does not.", " 0")
     else:
-        yield from _metric("agentkit_store_up", "Whether the store answers.", " 1")
-        yield from _metric("agentkit_runs_due", "Runs that somebody must look at, now or later.", f" {due}")
-        yield from _metric("agentkit_runs_overdue", "Runs that somebody should have looked at by now.", f" {overdue}")
-        yield from _metric("agentkit_workers", "Workers that are there.", f" {workers}")
+        yield from _metric("agentkit_store_up", "1 where the store answers, 0 where it does not.", " 1")
+        yield from _metric(
+            "agentkit_runs_due", "Runs that have not ended, each with the time of its next check.", f" {due}"
+        )
+        yield from _metric(
+            "agentkit_runs_overdue", "Runs whose check is overdue: no worker has taken them yet.", f" {overdue}"
+        )
+        yield from _metric("agentkit_workers", "Workers whose heartbeat is recent.", f" {workers}")
     yield from _metric("agentkit_event_streams", "Event streams open in this web process.", f" {open_streams()}")
     yield from _metric(
         "agentkit_http_requests_total",
-        "Requests that this web process has answered.",
+        "HTTP requests answered by this web process.",
         *(f'{{method="{method}",status="{status}"}} {count}' for (method, status), count in state().requests.items()),
         kind="counter",
     )
 
 
-def _metric(name: str, meaning: str, *values: str, kind: str = "gauge") -> Iterator[str]:
-    yield f"# HELP {name} {meaning}"
+def _metric(name: str, help_text: str, *values: str, kind: str = "gauge") -> Iterator[str]:
+    yield f"# HELP {name} {help_text}"
     yield f"# TYPE {name} {kind}"
     for value in values:
         yield name + value

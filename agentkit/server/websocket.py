@@ -1,7 +1,7 @@
-"""A run over a WebSocket: its events out, answers, messages and aborts in (protocol section 4).
+"""A run over a WebSocket: its events out, answers, messages and aborts in (docs/web.md).
 
-What is refused, is refused before the handshake, as an HTTP problem. After it, what a client says is answered with a
-frame, in the order in which it was said.
+What can be refused is refused before the handshake, as an HTTP problem. After it, each message of a client is answered
+with a frame, in the order of the messages.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from agentkit.core.struct import dumps
 from agentkit.errors import InvalidRequestError, StoreUnavailableError
 from agentkit.runtime.follow import Wakeup
 from agentkit.server import access, bodies, problems
-from agentkit.server.frames import CloseReason, Gone, Peer
+from agentkit.server.frames import CloseReason, Peer, PeerGoneError
 from agentkit.server.read_watcher import ReadWatcher
 from agentkit.server.runs import known_parameters, place
 from agentkit.server.state import state
-from agentkit.server.streams import StreamSlot, ring_at_the_end, ring_no_more, stopping
+from agentkit.server.streams import StreamSlot, forget_wakeup, stopping, wake_on_shutdown
 
 __all__ = ["install"]
 
@@ -48,7 +48,7 @@ def install(app: Flask) -> None:
 
 
 class _NoThread:
-    """simple-websocket would read in a thread of its own; frames.py reads here."""
+    """Stands in for simple-websocket's reader thread; frames.py reads instead."""
 
     name = ""
 
@@ -61,7 +61,7 @@ class _NoThread:
 
 @_blueprint.before_request
 def _before_handshake() -> None:
-    """Everything that can be refused, while it can still be said in HTTP."""
+    """Refuse what can be refused while the answer can still be an HTTP problem."""
     known_parameters(("after", "token"))
     if (
         request.method != "GET"
@@ -69,7 +69,7 @@ def _before_handshake() -> None:
         or request.headers.get("Sec-WebSocket-Version") != "13"
         or not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", ""))
     ):
-        raise InvalidRequestError("this is no WebSocket handshake of version 13 (RFC 6455)")
+        raise InvalidRequestError("this is not a WebSocket handshake of version 13 (RFC 6455)")
     after, _ = place((request.view_args or {})["run_id"])
     g.agentkit_socket = after, StreamSlot(state().settings.max_watchers)
     # A compressor would cost each watcher some 300 kB, for events that are mostly a few words long.
@@ -80,40 +80,38 @@ def _before_handshake() -> None:
 def run_socket(server: Server, run_id: str) -> None:
     after, slot = g.pop("agentkit_socket")
     limit = state().settings.max_body_bytes
-    peer = Peer(server.sock, server.ws, lambda text: _answer(run_id, text), max_bytes=limit, stopping=stopping)
+    peer = Peer(server.sock, server.ws, lambda text: _reply_to(run_id, text), max_bytes=limit, stopping=stopping)
     wakeup = Wakeup()
-    ring_at_the_end(wakeup)
+    wake_on_shutdown(wakeup)
     try:
         code = _serve(run_id, after, peer, wakeup, server)
         peer.close(code)
-    except Gone:
+    except PeerGoneError:
         pass
     finally:
-        ring_no_more(wakeup)
+        forget_wakeup(wakeup)
         _read_watcher().forget(server.sock)
-        slot.leave()
+        slot.release()
         server.connected = False  # for flask-sock: there is nothing left to close
 
 
 def _serve(run_id: str, after: int, peer: Peer, wakeup: Wakeup, server: Server) -> CloseReason:
-    """Send the run's events and hear the client until either ends; the close code."""
-    door = _read_watcher()
-    door.watch(server.sock, wakeup.wake)
+    """Send the run's events and answer the client's messages until either ends. Returns the close code."""
+    watcher = _read_watcher()
+    watcher.watch(server.sock, wakeup.wake)
     tick = state().settings.keepalive_seconds
     ended = False
     try:
         with closing(state().kit.handle(run_id).stored(after, tick=tick, stopped=stopping, wakeup=wakeup)) as events:
             for event in events:
-                requested, ending = (
-                    wakeup.requested,
-                    stopping(),
-                )  # in this order: at the end it does not ring for the client
-                if ending and event is None:
+                # In this order: in a process that stops, a wake-up need not mean that the client has sent something.
+                requested, is_stopping = wakeup.requested, stopping()
+                if is_stopping and event is None:
                     break
-                if requested and not ending:
+                if requested and not is_stopping:
                     wakeup.requested = False
-                    peer.hear()
-                    door.watch(server.sock, wakeup.wake)
+                    peer.receive()
+                    watcher.watch(server.sock, wakeup.wake)
                 elif event is None:
                     peer.ping()
                 if event is not None:
@@ -122,37 +120,37 @@ def _serve(run_id: str, after: int, peer: Peer, wakeup: Wakeup, server: Server) 
                 if stopping() and not ended:
                     break
     except StoreUnavailableError as error:
-        log.warning("the WebSocket of run %s ends: %s", run_id, error)
+        log.warning("closing a WebSocket of run %s, its client reconnects: the store is unavailable: %s", run_id, error)
         return CloseReason.TRY_AGAIN_LATER
-    except Gone:
+    except PeerGoneError:
         raise
-    except Exception:  # after the handshake nobody could read a problem
-        log.exception("the WebSocket of run %s failed", run_id)
+    except Exception:  # after the handshake there is no HTTP response for a problem
+        log.exception("closing a WebSocket of run %s: unexpected error; the run itself goes on", run_id)
         return CloseReason.INTERNAL_ERROR
     return CloseReason.GOING_AWAY if stopping() and not ended else CloseReason.NORMAL_CLOSURE
 
 
-# -- what a client says
+# -- messages of the client
 
 
-def _answer(run_id: str, text: str | None) -> str:
-    """The frame that answers a message; None stands for a binary one."""
+def _reply_to(run_id: str, text: str | None) -> str:
+    """Carry a message out and return the frame that answers it. `text` None stands for a binary message."""
     try:
         if text is None:
-            raise InvalidRequestError("send text frames: this one is binary")
-        _obey(run_id, bodies.parse(text.encode()))
+            raise InvalidRequestError("this frame is binary: send text frames")
+        _dispatch(run_id, bodies.parse(text.encode()))
     except Exception as error:
         return dumps({**json.loads(problems.from_error(error).data), "type": "error"})
     return '{"type":"ok"}'
 
 
-def _obey(run_id: str, said: Json) -> None:
-    kind = said.pop("type", None)
-    act = _ACTS.get(kind) if isinstance(kind, str) else None
-    if act is None:
-        raise InvalidRequestError(f"type must be one of {', '.join(_ACTS)}")
+def _dispatch(run_id: str, message: Json) -> None:
+    kind = message.pop("type", None)
+    handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
+    if handler is None:
+        raise InvalidRequestError(f"type must be one of {', '.join(_HANDLERS)}")
     access.check(run_id, str(kind))
-    act(run_id, said)
+    handler(run_id, message)
 
 
 def _resume(run_id: str, body: Json) -> None:
@@ -170,17 +168,17 @@ def _message(run_id: str, body: Json) -> None:
     state().kit.send(run_id, given.message, given.when)
 
 
-_ACTS: Mapping[str, Callable[[str, Json], None]] = {"resume": _resume, "abort": _abort, "message": _message}
+_HANDLERS: Mapping[str, Callable[[str, Json], None]] = {"resume": _resume, "abort": _abort, "message": _message}
 
-# -- one read_watcher per process
+# -- one ReadWatcher per process
 
 _lock = threading.Lock()
-_made: tuple[int, ReadWatcher] | None = None
+_instance: tuple[int, ReadWatcher] | None = None
 
 
 def _read_watcher() -> ReadWatcher:
-    global _made
+    global _instance
     with _lock:
-        if _made is None or _made[0] != os.getpid():
-            _made = (os.getpid(), ReadWatcher())
-        return _made[1]
+        if _instance is None or _instance[0] != os.getpid():
+            _instance = (os.getpid(), ReadWatcher())
+        return _instance[1]

@@ -17,7 +17,7 @@ def test_the_demo_ends_well_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done
     assert done.stdout.count("  ✓ ") == 4
     killed = re.findall(r"kill -9 (\d+)", done.stdout)
-    again = re.findall(r"runs again, pid (\d+)", done.stdout)
+    again = re.findall(r"restarted, pid (\d+)", done.stdout)
     assert len(killed) == len(again) == 2
     assert not any(psutil.pid_exists(int(pid)) for pid in again)
     assert list(tmp_path.iterdir()) == []

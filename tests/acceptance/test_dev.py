@@ -51,7 +51,7 @@ class Dev:
 
     def pid(self, name: str) -> int:
         """The pid that was printed last for a program."""
-        found = re.findall(rf"^  {name} .*pid (\d+)|^dev +│ {name} runs again, pid (\d+)", self.output, re.MULTILINE)
+        found = re.findall(rf"^  {name} .*pid (\d+)|^dev +│ {name} restarted, pid (\d+)", self.output, re.MULTILINE)
         return int(next(filter(None, found[-1])))
 
     def processes(self) -> list[psutil.Process]:
@@ -191,7 +191,7 @@ def test_a_second_dev_on_the_same_data_or_port_says_so_and_leaves_the_first_alon
     port = dev.url.rpartition(":")[2]
     for words, said in (
         (["--data", str(tmp_path / "data"), "--port", str(free_port())], f"(pid {dev.process.pid}) uses the data"),
-        (["--data", str(tmp_path / "other"), "--port", port], f"port {port} is taken"),
+        (["--data", str(tmp_path / "other"), "--port", port], f"port {port} is in use"),
     ):
         second = dev.cli("dev", *words)
         assert second.returncode == 1

@@ -2,7 +2,7 @@
 
     python -m tests.golden.make_events [FOLDER]
 
-They are what clients in any language may be tested with: each keeps the rules of protocol section 3, and folds
+They are what clients in any language may be tested with: each keeps the rules of tests/event_rules.py, and folds
 into its messages. The runs are executed by the real engine on the store in memory, one step after the other; ids
 and times are made steady, so that two runs of this script differ in nothing. A file that changes is a change of
 what clients see: look at the difference, then make the files again.

@@ -1,4 +1,4 @@
-"""No key without an owner or a time to live, whatever way a run takes through Redis (design section 2)."""
+"""No key without an owner or a time to live, whatever way a run takes through Redis."""
 
 from __future__ import annotations
 

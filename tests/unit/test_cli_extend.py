@@ -54,8 +54,8 @@ def test_the_only_item_that_expires_needs_no_name() -> None:
     ("items", "says"),
     [
         ([item(1, expiresAt=1), item(2, expiresAt=2)], r"several items expire: d1 \(tool1\), d2 \(tool2\)"),
-        ([item(1)], "nothing that the run waits for expires"),
-        ([], "nothing that the run waits for expires"),
+        ([item(1)], "no pending item of the run expires"),
+        ([], "no pending item of the run expires"),
     ],
 )
 def test_where_it_is_not_clear_which_nothing_is_sent(items: Any, says: str) -> None:

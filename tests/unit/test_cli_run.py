@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from agentkit.cli.main import main
-from agentkit.cli.runs import conduct
+from agentkit.cli.runs import watch
 from agentkit.cli.terminal import RunView, Terminal
 from agentkit.client import ApiError, Client
 
@@ -54,24 +54,24 @@ class FakeClient:
         return self.get(run_id)
 
 
-def conducted(client: FakeClient, typed: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+def watched(client: FakeClient, typed: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     out = io.StringIO()
-    status = conduct(cast(Client, client), {"id": "r1"}, Terminal(out))
+    status = watch(cast(Client, client), {"id": "r1"}, Terminal(out))
     return status, out.getvalue()
 
 
 def test_a_run_that_asks_nothing_is_watched_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert conducted(FakeClient(), "", monkeypatch) == (0, "✓ completed  1,234 tokens\n")
+    assert watched(FakeClient(), "", monkeypatch) == (0, "✓ completed  1,234 tokens\n")
 
 
 def test_a_run_that_fails_is_an_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert conducted(FakeClient(status="aborted"), "", monkeypatch)[0] == 1
+    assert watched(FakeClient(status="aborted"), "", monkeypatch)[0] == 1
 
 
 def test_every_pending_item_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient(pending(1), pending(2), pending(3, kind="client_execute", schema=None))
-    status, out = conducted(client, "y\n/reject too much\n[1]\n", monkeypatch)
+    status, out = watched(client, "y\n/reject too much\n[1]\n", monkeypatch)
     assert status == 0
     assert client.sent == [
         {"decision": {"approved": True}, "tool_call_id": "c1", "decision_id": "d1"},
@@ -84,7 +84,7 @@ def test_every_pending_item_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_decision_that_the_server_finds_invalid_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = ApiError(422, "decision_invalid", "no", [{"path": "/approved", "message": "must be true"}])
     client = FakeClient(pending(), refuse=(refusal,))
-    status, out = conducted(client, "n\ny\n", monkeypatch)
+    status, out = watched(client, "n\ny\n", monkeypatch)
     assert status == 0
     assert "  /approved: must be true\n" in out
     assert [sent["decision"] for sent in client.sent] == [{"approved": False}, {"approved": True}]
@@ -92,16 +92,16 @@ def test_a_decision_that_the_server_finds_invalid_is_asked_for_again(monkeypatch
 
 def test_an_answer_that_somebody_else_gave_first_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient(pending(), refuse=(ApiError(409, "decision_conflict", "another was accepted"),))
-    status, out = conducted(client, "y\n", monkeypatch)
+    status, out = watched(client, "y\n", monkeypatch)
     assert status == 0
-    assert "not needed any more: another was accepted" in out
+    assert "no answer needed any more: another was accepted" in out
 
 
 def test_where_nobody_answers_it_says_how_to_and_leaves_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = FakeClient(pending(1), pending(2))
-    assert conducted(client, "y\n", monkeypatch)[0] == 3
+    assert watched(client, "y\n", monkeypatch)[0] == 3
     assert """agentkit runs resume r1 '{"approved": true}'""" in capsys.readouterr().err
     assert len(client.sent) == 1
 
@@ -113,7 +113,7 @@ def test_ctrl_c_leaves_the_run_running_and_says_how_to_rejoin(
         def get(self, run_id: str) -> dict[str, Any]:
             raise KeyboardInterrupt
 
-    assert conducted(Interrupted(), "", monkeypatch)[0] == 130
+    assert watched(Interrupted(), "", monkeypatch)[0] == 130
     assert "agentkit runs events r1" in capsys.readouterr().err
 
 
@@ -151,8 +151,10 @@ def test_tool_calls_and_their_results_are_short_lines() -> None:
     assert second.endswith("…")
 
 
-def test_a_discarded_answer_is_said_to_be_void() -> None:
-    assert "void" in shown(delta("text", "He"), {"type": "message_discard", "reason": "worker lost"})
+def test_a_discarded_answer_is_reported() -> None:
+    assert "the answer so far is discarded: worker lost" in shown(
+        delta("text", "He"), {"type": "message_discard", "reason": "worker lost"}
+    )
 
 
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,10 +174,10 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
         (["run"], 2, "Missing argument 'AGENT'"),
         (["walk"], 2, "No such command 'walk'"),
         (["runs", "resume", "r1"], 2, "give exactly one of"),
-        (["runs", "resume", "r1", "{"], 2, "the decision is no JSON"),
+        (["runs", "resume", "r1", "{"], 2, "the decision is not valid JSON"),
         (["runs", "resume", "r1", "{}", "--reject", "x"], 2, "give exactly one of"),
         (["runs", "ls", "--url", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1"),
-        (["run", "support", "hi", "--url", "http://127.0.0.1:1"], 1, "`agentkit dev` starts one"),
+        (["run", "support", "hi", "--url", "http://127.0.0.1:1"], 1, "start one with `agentkit dev`"),
         (["dev", "--app", "no.such:kit"], 1, "there is no module 'no'"),
         (["dev", "--app", "agentkit.errors:kit"], 1, "has no AgentKit named 'kit'"),
     ],

@@ -193,7 +193,7 @@ def test_a_server_that_says_how_long_is_not_asked_before(client_of: Callable[...
     assert asked[1] - asked[0] >= 1
 
 
-def test_a_server_that_asks_for_more_patience_than_there_is_is_unreachable_at_once(
+def test_a_server_whose_retry_after_exceeds_the_retry_seconds_is_unreachable_at_once(
     client_of: Callable[..., Any],
 ) -> None:
     problem = {"code": "store_unavailable", "detail": "the store is away"}

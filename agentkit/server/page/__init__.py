@@ -1,7 +1,7 @@
-"""The page at `/`: a chat with the application's agents, built from examples/chat and kept here as files.
+"""The page at `/`: a chat with the application's agents, built from examples/chat and committed here as files.
 
 Nothing here knows what is in the files, and no Node is needed to serve them. Their names carry a hash of their
-content, so that browsers may keep them for good; only index.html is asked for anew each time. `make page` builds them.
+content, so that browsers may cache them for good; only index.html is requested each time. `make page` builds them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILES = Path(__file__).with_name("files")
 
 blueprint = Blueprint("agentkit_page", __name__)
 
-# What an agent says is shown in this page: no text may ever run as code, or make the browser ask another server.
+# The page shows text of models and tools: it must never run as code, or make the browser call another server.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,7 +45,7 @@ class _File:
 def index() -> Response:
     response = _send("index.html")
     response.headers["Content-Security-Policy"] = _POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"  # a run's id stands in the URL
+    response.headers["Referrer-Policy"] = "no-referrer"  # the URL contains a run's id
     response.headers["Cache-Control"] = "no-cache"
     return response
 
@@ -64,14 +64,14 @@ def _send(name: str) -> Response:
     if is_zipped:
         response.headers["Content-Encoding"] = "gzip"
     response.headers["Vary"] = "Accept-Encoding"
-    response.set_etag(file.etag, weak=True)  # of the content, however it is encoded
+    response.set_etag(file.etag, weak=True)  # of the content before compression
     response.make_conditional(request)
     return response
 
 
 @functools.cache
 def _files() -> dict[str, _File]:
-    """All files by their path below FILES, so that no request ever names a path on the disk."""
+    """Read all files, by their path below FILES: no request ever names a path on the disk."""
     return {path.relative_to(FILES).as_posix(): _read(path) for path in FILES.rglob("*") if path.is_file()}
 
 

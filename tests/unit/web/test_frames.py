@@ -12,7 +12,7 @@ from wsproto.connection import Connection
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from agentkit.server import frames
-from agentkit.server.frames import CloseReason, Gone, Peer
+from agentkit.server.frames import CloseReason, Peer, PeerGoneError
 from tests.waiting import wait_until
 
 
@@ -66,20 +66,20 @@ def test_the_connection_is_what_simple_websocket_hands_over() -> None:
 
 def test_messages_are_answered_in_their_order(ends: Ends) -> None:
     ends.say(TextMessage("one"), TextMessage("tw", message_finished=False), TextMessage("o"), BytesMessage(b"x"))
-    ends.peer.hear()
+    ends.peer.receive()
     assert ends.said == ["one", "two", None]
     assert [event.data for event in ends.events()] == ["heard one", "heard two", "heard None"]  # type: ignore[attr-defined]
 
 
 def test_a_ping_is_answered_and_one_of_ours_finds_who_is_gone(ends: Ends) -> None:
     ends.say(Ping(b"7"))
-    ends.peer.hear()
+    ends.peer.receive()
     assert ends.events() == [Pong(b"7")]
     ends.peer.ping()
     ends.say(Pong())
-    ends.peer.hear()
+    ends.peer.receive()
     ends.peer.ping()
-    with pytest.raises(Gone):
+    with pytest.raises(PeerGoneError):
         ends.peer.ping()
 
 
@@ -87,8 +87,8 @@ def test_a_ping_is_answered_and_one_of_ours_finds_who_is_gone(ends: Ends) -> Non
 def test_a_message_that_is_too_big_ends_the_conversation(ends: Ends, pieces: int) -> None:
     ends.say(*[TextMessage("é" * (600 // pieces), message_finished=pieces == 1)] * pieces)
     ends.client.shutdown(socket.SHUT_WR)
-    with pytest.raises(Gone):
-        ends.peer.hear()
+    with pytest.raises(PeerGoneError):
+        ends.peer.receive()
     (goodbye,) = ends.events()
     assert isinstance(goodbye, CloseConnection)
     assert goodbye.code == CloseReason.MESSAGE_TOO_BIG
@@ -97,10 +97,10 @@ def test_a_message_that_is_too_big_ends_the_conversation(ends: Ends, pieces: int
 
 def test_a_message_of_endless_empty_pieces_takes_no_memory(ends: Ends) -> None:
     ends.say(TextMessage("a", message_finished=False), *[TextMessage("", message_finished=False)] * 5000)
-    ends.peer.hear()
+    ends.peer.receive()
     assert len(ends.peer._parts) == 1
     ends.say(TextMessage("b"))
-    ends.peer.hear()
+    ends.peer.receive()
     assert ends.said == ["ab"]
 
 
@@ -108,8 +108,8 @@ def test_a_message_of_endless_empty_pieces_takes_no_memory(ends: Ends) -> None:
 def test_who_does_not_speak_the_protocol_is_told_which_way(ends: Ends, frame: bytes, code: int) -> None:
     ends.client.sendall(frame)
     ends.client.shutdown(socket.SHUT_WR)
-    with pytest.raises(Gone):
-        ends.peer.hear()
+    with pytest.raises(PeerGoneError):
+        ends.peer.receive()
     (goodbye,) = ends.events()
     assert isinstance(goodbye, CloseConnection)
     assert goodbye.code == code
@@ -117,15 +117,15 @@ def test_who_does_not_speak_the_protocol_is_told_which_way(ends: Ends, frame: by
 
 def test_a_goodbye_is_returned(ends: Ends) -> None:
     ends.say(CloseConnection(1000, "enough"))
-    with pytest.raises(Gone):
-        ends.peer.hear()
+    with pytest.raises(PeerGoneError):
+        ends.peer.receive()
     assert ends.events() == [CloseConnection(1000, "enough")]
 
 
 def test_a_client_that_hung_up_is_gone(ends: Ends) -> None:
     ends.client.close()
-    with pytest.raises(Gone):
-        ends.peer.hear()
+    with pytest.raises(PeerGoneError):
+        ends.peer.receive()
 
 
 def test_a_client_that_reads_nothing_is_heard_all_the_same(ends: Ends) -> None:
@@ -144,12 +144,12 @@ def test_a_client_that_reads_nothing_is_heard_all_the_same(ends: Ends) -> None:
 def test_a_client_that_reads_nothing_does_not_make_us_keep_its_answers(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "_MAX_OUT", 500)
+    monkeypatch.setattr(frames, "_MAX_REPLY_BYTES", 500)
 
     def serve() -> None:
         ends.peer.send("x" * 2_000_000)
         while len(ends.said) < 2000:
-            ends.peer.hear()
+            ends.peer.receive()
 
     serving = threading.Thread(target=serve)
     flooding = threading.Thread(target=ends.say, args=[TextMessage("y" * 900)] * 2000)
@@ -171,11 +171,11 @@ def test_a_client_that_reads_nothing_does_not_make_us_keep_its_answers(
 
 def test_a_client_that_reads_nothing_for_too_long_is_gone(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "STALL_SECONDS", 0.05)
-    with pytest.raises(Gone):
+    with pytest.raises(PeerGoneError):
         ends.peer.send("x" * 5_000_000)
 
 
 def test_a_server_that_stops_waits_for_no_slow_client(ends: Ends) -> None:
     ends.stopping = True
-    with pytest.raises(Gone):
+    with pytest.raises(PeerGoneError):
         ends.peer.send("x" * 5_000_000)

@@ -207,7 +207,7 @@ def tool(
     `decision_timeout`: seconds that are left for it, without limit by default. `on_expire`: what counts when they are
     over: "reject" (an error result of the call), "abort" (of the run) or a decision that satisfies the schema. `runs`:
     "client" where a client executes the tool, and the body is never called. `effects`: "once" where the tool must not
-    be executed again by itself when a worker died in it: a person says what happened. `timeout`: seconds that an
+    be executed again by itself when a worker died in it: a person decides. `timeout`: seconds that an
     execution may take, without limit by default. `cache`: "short" or "long" where a vendor's prompt cache may end after
     this tool's definition.
 

@@ -16,7 +16,7 @@ __all__ = ["ModelObject", "register_provider", "resolve"]
 
 
 class ModelObject(Provider, Protocol):
-    """A provider of one model, given to an agent in place of a name, such as ScriptedModel."""
+    """A provider of one model, which an agent takes in place of a name, such as ScriptedModel."""
 
     model: str
     """The model's name without the provider."""

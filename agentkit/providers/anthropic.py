@@ -1,7 +1,6 @@
 """Anthropic's Messages API, as Anthropic and the servers and gateways that speak it send it.
 
-`EventDecoder` is pure, and so is `build_request`, which has a room of its own; `AnthropicProvider`
-joins them to HTTP.
+`build_request` (of `anthropic_request`) and `EventDecoder` are pure; `AnthropicProvider` joins them to HTTP.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from contextlib import closing
 from httpx_sse import ServerSentEvent
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import Json, StopReason, Usage, zero_usage
+from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic_request import API, REDACTED, build_request
+from agentkit.providers.counts import token_count
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
 from agentkit.providers.json_events import json_events
@@ -32,8 +32,11 @@ _TIMEOUTS = ("connect_timeout", "read_timeout")
 class AnthropicProvider:
     """Models of Anthropic and of every server that speaks its Messages API.
 
-    Settings are read at each call. The model options `connect_timeout` and `read_timeout` (seconds)
-    are ours, `betas` names the vendor's beta features; `build_request` tells of the others.
+    `name`: the part before the colon of its models' names. `url`: the base URL, where the environment variable
+    `url_setting` has none. `key_setting`: the environment variable that holds the API key. Both are read at each call.
+
+    The model options `connect_timeout` and `read_timeout` (seconds) are ours, `betas` names the vendor's beta features;
+    the others are described with `build_request`.
     """
 
     api = API
@@ -52,6 +55,7 @@ class AnthropicProvider:
         self._url_setting = url_setting
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
         try:
             with closing(stream_sse(call, cancel, last_event="message_stop")) as events:
@@ -85,16 +89,16 @@ class AnthropicProvider:
         )
 
 
-# -- the answer ------------------------------------------------------------------------------------
+# -- the answer
 
 
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
-    """The parts that a whole event stream says. Raises ProviderError for an error in it, and for a stream cut short."""
+    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
     decoder = EventDecoder(vendor)
-    for name, said in json_events(events, vendor):
-        if name == "error" and said.get("type") != "error":
-            raise stream_error(vendor, said)
-        yield from decoder.feed(said)
+    for name, event in json_events(events, vendor):
+        if name == "error" and event.get("type") != "error":
+            raise stream_error(vendor, event)
+        yield from decoder.feed(event)
     yield from decoder.finish()
 
 
@@ -105,8 +109,8 @@ _LENGTH_REASONS = {"max_tokens", "model_context_window_exceeded", "pause_turn"}
 class EventDecoder:
     """Turns the events of one answer into parts. `finish()` is due when there are no more events.
 
-    Blocks, deltas and events of unknown types are passed over; so are the vendor's own tools
-    (`server_tool_use`, `mcp_tool_use` and their results), which it has run itself.
+    Blocks, deltas and events of unknown types are passed over; so are the vendor's own tools (`server_tool_use`,
+    `mcp_tool_use` and their results), which it has run itself.
     """
 
     def __init__(self, vendor: str = "anthropic") -> None:
@@ -123,7 +127,7 @@ class EventDecoder:
         self._calls = False
 
     def feed(self, event: Json) -> list[Part]:
-        """The parts of one event. Raises ProviderError where it is an error."""
+        """Return the parts of one event. Raises ProviderError where it is an error."""
         try:
             match event.get("type"):
                 case "message_start":
@@ -146,15 +150,15 @@ class EventDecoder:
         return []
 
     def finish(self) -> list[Part]:
-        """The last parts. Raises ProviderError where the answer is not complete, or was refused."""
+        """Return the last parts. Raises ProviderError where the answer is not complete, or was refused."""
         if self._reason is None and not self._stopped:
             message = f"{self._vendor}: the stream ended before the answer was complete"
             raise ProviderError(message, retryable=True, vendor=self._vendor)
         if self._reason == "refusal":  # the vendor asks that the refused answer not stay in the conversation
-            why = self._details.get("explanation") or self._details.get("category")
-            message = f"{self._vendor}: the model refused to answer" + (f": {why}" if why else "")
+            explanation = self._details.get("explanation") or self._details.get("category")
+            message = f"{self._vendor}: the model refused to answer" + (f": {explanation}" if explanation else "")
             raise ProviderError(f"{message} (change the request or use another model)", vendor=self._vendor)
-        # As with other vendors, tool calls count more than the word.
+        # As with other vendors, tool calls count more than the reason.
         whole: StopReason = "toolUse" if self._calls else "stop"
         reason: StopReason = "length" if self._reason in _LENGTH_REASONS else whole
         late = [part for at in list(self._inputs) for part in self._whole_input(at)]
@@ -213,14 +217,14 @@ class EventDecoder:
         return [*self._signed(), *self._whole_input(event.get("index", self._last))]
 
     def _signed(self) -> list[Part]:
-        """The signature of the thinking block that ends here."""
+        """Return the signature of the thinking block that ends here."""
         signature, self._signature = self._signature, ""
         return [ThinkingDelta("", signature)] if signature else []
 
     def _whole_input(self, at: int) -> list[Part]:
-        """The arguments of servers that send them whole, with the block's start."""
-        whole = self._inputs.pop(at, None)
-        return [ToolCallDelta(at, arguments=json.dumps(whole))] if whole else []
+        """Return the arguments of servers that send them whole, with the block's start."""
+        arguments = self._inputs.pop(at, None)
+        return [ToolCallDelta(at, arguments=json.dumps(arguments))] if arguments else []
 
     def _failure(self, event: Json) -> ProviderError:
         error = stream_error(self._vendor, event.get("error") or event)
@@ -229,15 +233,15 @@ class EventDecoder:
 
 
 def _string(value: Json, key: str) -> str:
-    found = value.get(key)
-    return found if isinstance(found, str) else ""
+    """Return the text under a key; "" where there is none."""
+    text = value.get(key)
+    return text if isinstance(text, str) else ""
 
 
-def _usage(given: Json) -> Usage:
-    usage = zero_usage()
-    usage["input"] = given.get("input_tokens") or 0  # without what was read from the cache or written to it
-    usage["cacheRead"] = given.get("cache_read_input_tokens") or 0
-    usage["cacheWrite"] = given.get("cache_creation_input_tokens") or 0
-    usage["output"] = given.get("output_tokens") or 0
-    usage["totalTokens"] = usage["input"] + usage["cacheRead"] + usage["cacheWrite"] + usage["output"]
-    return usage
+def _usage(usage: Json) -> Usage:
+    return Usage.of(
+        input=token_count(usage.get("input_tokens")),  # without what was read from the cache or written to it
+        output=token_count(usage.get("output_tokens")),
+        cache_read=token_count(usage.get("cache_read_input_tokens")),
+        cache_write=token_count(usage.get("cache_creation_input_tokens")),
+    )

@@ -1,7 +1,7 @@
 """How servers that speak OpenAI's chat completions differ in what they accept.
 
-A table of facts about vendors, found by the host of the base URL. What they answer needs no table:
-the decoder takes all of it. Pure.
+A table of facts about vendors, found by the host of the base URL. What they answer needs no table: the decoder takes
+all of it. Pure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Compat:
     """Tool messages may carry images; otherwise they follow in a user message."""
 
     cache_hints: bool = True
-    """The server knows, or passes over, OpenAI's `prompt_cache_key` and `prompt_cache_retention`."""
+    """The server knows, or ignores, OpenAI's `prompt_cache_key` and `prompt_cache_retention`."""
 
     key_header: Literal["authorization", "api-key"] = "authorization"
     """Where the key goes: as a bearer token, or as it is (Azure)."""
@@ -83,7 +83,7 @@ _VENDORS = {
 
 
 def compat_for(url: str) -> Compat:
-    """What the server at this base URL wants: a known vendor's, by its host or the domain above it."""
+    """Return what the server at this base URL wants: a known vendor's, by its host or a domain above it."""
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Turns what vendors say when they fail into ProviderError: what happened, what to do, whether to try again.
+"""Turns the errors of vendors into ProviderError: what happened, what to do, whether to try again.
 
 Pure: statuses, headers and bodies in, errors out. It must not know the HTTP client.
 """
@@ -17,24 +17,26 @@ from agentkit.errors import ProviderError
 
 __all__ = ["retry_after", "status_error", "stream_error", "vendor_message"]
 
-_LONGEST_MESSAGE = 500
+_MAX_MESSAGE_LENGTH = 500
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 _TOO_LONG = re.compile(
     r"context.?(length|size|window)|(prompt|input|request) is too long|prompt too long|too many (input )?tokens",
     re.IGNORECASE,
 )
-_PASSING_KINDS = re.compile(r"overload|rate.?limit|server.?error|api_error|internal|timeout|unavailable", re.IGNORECASE)
-_OUT_OF_MONEY = "insufficient_quota"
+_TRANSIENT_KINDS = re.compile(
+    r"overload|rate.?limit|server.?error|api_error|internal|timeout|unavailable", re.IGNORECASE
+)
+_QUOTA_EXHAUSTED = "insufficient_quota"
 
 
 def status_error(
     vendor: str, status: int, headers: Mapping[str, str], body: str, *, key_setting: str, url_setting: str
 ) -> ProviderError:
-    """The error for an HTTP answer that is no success. `headers` is keyed case-insensitively or in lower case."""
+    """Make the error for an HTTP answer that is no success. `headers` is keyed case-insensitively or in lower case."""
     problem = _parsed(body)
-    said = vendor_message(problem)
-    message = f"{vendor} answered HTTP {status}" + (f": {said}" if said else "")
-    hint = _hint(status, _kind(problem), said, key_setting, url_setting)
+    reason = vendor_message(problem)
+    message = f"{vendor} answered HTTP {status}" + (f": {reason}" if reason else "")
+    hint = _hint(status, _kind(problem), reason, key_setting, url_setting)
     if hint:
         message += f" ({hint})"
     request_id = headers.get("x-request-id") or headers.get("request-id")
@@ -51,20 +53,20 @@ def status_error(
 
 
 def stream_error(vendor: str, problem: Any) -> ProviderError:
-    """The error for one that comes inside a stream that began with HTTP 200: `problem` is what it says."""
-    said, kind, status = vendor_message(problem), _kind(problem), _status_of(problem)
+    """Make the error for one inside a stream that began with HTTP 200. `problem`: its JSON or text."""
+    reason, kind, status = vendor_message(problem), _kind(problem), _status_of(problem)
     if status is not None:
         retryable = _retryable(status, None, kind)
     else:
-        # The request was accepted, so the vendor's own failure is likelier than ours, unless it says otherwise.
-        retryable = not kind or bool(_PASSING_KINDS.search(kind))
-    hint = _hint(status or 0, kind, said, "", "")
-    message = f"{vendor} failed while answering: {said or 'it gave no reason'}" + (f" ({hint})" if hint else "")
+        # The request was accepted, so the vendor's own failure is likelier than ours, unless its kind is another.
+        retryable = not kind or bool(_TRANSIENT_KINDS.search(kind))
+    hint = _hint(status or 0, kind, reason, "", "")
+    message = f"{vendor} failed while answering: {reason or 'it gave no reason'}" + (f" ({hint})" if hint else "")
     return ProviderError(message, retryable=retryable, status=status, vendor=vendor)
 
 
 def vendor_message(problem: Any) -> str:
-    """What a vendor says went wrong, in one line: from any of the shapes that vendors give errors."""
+    """Return a vendor's description of an error in one line, from any of the shapes in which vendors send errors."""
     if isinstance(problem, str):
         if re.match(r"\s*<(!doctype|html|head|body)", problem, re.IGNORECASE):
             title = re.search(r"<title>(.*?)</title>", problem, re.IGNORECASE | re.DOTALL)
@@ -72,17 +74,17 @@ def vendor_message(problem: Any) -> str:
         return _shortened(problem)
     if isinstance(problem, dict):
         inner = problem.get("error") or problem.get("detail") or problem.get("message") or problem.get("msg")
-        said = vendor_message(inner) if inner else _shortened(json.dumps(problem))
+        message = vendor_message(inner) if inner else _shortened(json.dumps(problem))
         metadata = problem.get("metadata")
-        raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: its upstream's words
-        return _shortened(f"{said}: {raw}") if isinstance(raw, str) and raw else said
+        raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: its upstream's message
+        return _shortened(f"{message}: {raw}") if isinstance(raw, str) and raw else message
     if isinstance(problem, list):
         return _shortened("; ".join(vendor_message(entry) for entry in problem))
     return "" if problem is None else _shortened(json.dumps(problem))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the vendor asks: `retry-after-ms` where it says something, else `Retry-After` (RFC 9110)."""
+    """Read the seconds to wait: from `retry-after-ms` where it is a number over 0, else `Retry-After` (RFC 9110)."""
     if millis := _number(headers.get("retry-after-ms")):
         return millis / 1000
     value = headers.get("retry-after")
@@ -108,13 +110,14 @@ def _number(value: str | None) -> float | None:
 def _retryable(status: int, advice: str | None, kind: str) -> bool:
     if advice in ("true", "false"):
         return advice == "true"
-    return (status in _RETRYABLE_STATUSES or status >= 500) and _OUT_OF_MONEY not in kind
+    return (status in _RETRYABLE_STATUSES or status >= 500) and _QUOTA_EXHAUSTED not in kind
 
 
-def _hint(status: int, kind: str, said: str, key_setting: str, url_setting: str) -> str:
-    if status == 413 or _TOO_LONG.search(f"{kind} {said}"):
+def _hint(status: int, kind: str, reason: str, key_setting: str, url_setting: str) -> str:
+    """Return what people can do about an error; "" where nothing is known."""
+    if status == 413 or _TOO_LONG.search(f"{kind} {reason}"):
         return "the conversation is longer than the model's context: shorten it or choose another model"
-    if _OUT_OF_MONEY in kind:
+    if _QUOTA_EXHAUSTED in kind:
         return "the account's quota is used up: check its plan and billing"
     if status in (401, 403) and key_setting:
         return f"check {key_setting}"
@@ -126,7 +129,7 @@ def _hint(status: int, kind: str, said: str, key_setting: str, url_setting: str)
 
 
 def _kind(problem: Any) -> str:
-    """The vendor's words for the kind of error: its `type` and its `code`, which may be a number or null."""
+    """Return the vendor's names for the kind of error: its `type` and its `code`, which may be a number or null."""
     if not isinstance(problem, dict):
         return ""
     inner = problem.get("error")
@@ -153,4 +156,4 @@ def _parsed(body: str) -> Any:
 
 def _shortened(value: str) -> str:
     line = " ".join(value.split())
-    return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
+    return line if len(line) <= _MAX_MESSAGE_LENGTH else line[: _MAX_MESSAGE_LENGTH - 1] + "…"

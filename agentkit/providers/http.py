@@ -1,9 +1,8 @@
 """The narrow seam to httpx: one streamed POST, read as an ordinary iterator by the step's thread.
 
-The request runs as a task on the process's event loop, because only a task can be cancelled while
-the vendor is silent: closing a response from another thread waits for its next chunk. The task puts
-what it reads into a queue; the thread takes it out. Every failure of httpx becomes a ProviderError
-here. This module must not know any vendor's format.
+The request runs as a task on the process's event loop, because only a task can be cancelled while the vendor is silent:
+closing a response from another thread waits for its next chunk. The task puts what it reads into a queue; the thread
+takes it out. Every failure of httpx becomes a ProviderError here. This module must not know any vendor's format.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ __all__ = ["HttpRequest", "api_key", "stream_lines", "stream_sse"]
 
 T = TypeVar("T")
 
-_WINDOW = 256  # items that may wait for the reader: beyond them the vendor is held back
-_RECEIPT = 64  # items per receipt from the reader: each receipt wakes the event loop
+_WINDOW = 256  # items that may wait for the reader: beyond them no more are read from the vendor
+_CREDIT = 64  # items that the reader takes before it widens the window again, which wakes the event loop
 _BODY_LIMIT = 64 * 1024
 _BODY_SECONDS = 10.0
 _DRAIN_SECONDS = 1.0
@@ -42,8 +41,8 @@ _DRAIN_SECONDS = 1.0
 class HttpRequest:
     """A POST of JSON that a stream answers.
 
-    `secrets` are blotted out of every error. `key_setting` and `url_setting` name the settings that
-    errors tell people to check. Timeouts are seconds; the read timeout is of silence, not of the whole.
+    `secrets` are replaced in every error. `key_setting` and `url_setting` name the settings that people should check
+    when there is an error. Timeouts are seconds; the read timeout is of silence, not of the whole.
     """
 
     vendor: str
@@ -57,13 +56,17 @@ class HttpRequest:
     read_timeout: float = 300.0
 
     def redact(self, text: str) -> str:
+        """Replace the secrets in a text."""
         for secret in filter(None, self.secrets):
             text = text.replace(secret, "***")
         return text
 
 
 def api_key(setting: str, vendor: str) -> str:
-    """The key in the environment variable `setting`, "" where it is unset. Raises ProviderError for an unusable one."""
+    """Read the key from the environment variable `setting`; "" where it is unset.
+
+    Raises ProviderError for one that no HTTP header can carry.
+    """
     key = os.environ.get(setting, "").strip()
     # Refused here, because httpx would quote the key in its own error.
     if not key.isascii() or not key.isprintable() or " " in key:
@@ -74,9 +77,10 @@ def api_key(setting: str, vendor: str) -> str:
 def stream_sse(
     request: HttpRequest, cancel: Cancellation, *, last: str | None = None, last_event: str | None = None
 ) -> Generator[ServerSentEvent, None, None]:
-    """The answer's server-sent events. One that is named `last_event`, or whose data is `last`, ends them in any case.
+    """Yield the answer's server-sent events; one named `last_event`, or whose data is `last`, is the last in any case.
 
-    Raises ProviderError. Ends at once when `cancel` fires; that, or closing the iterator, closes the connection.
+    Raises ProviderError for whatever the vendor or the network does wrong. Ends at once when `cancel` fires; that, or
+    closing the iterator, closes the connection.
     """
 
     def read(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
@@ -91,7 +95,10 @@ def stream_sse(
 
 
 def stream_lines(request: HttpRequest, cancel: Cancellation, *, content_type: str) -> Generator[str, None, None]:
-    """The lines of an answer of `content_type`, as `stream_sse`. Only a line feed ends a line, and none is empty."""
+    """Yield the lines of an answer of `content_type`, as `stream_sse` yields events.
+
+    Only a line feed ends a line, and none is empty.
+    """
     return _iterate(request, cancel, content_type, _lines, lambda _: False)
 
 
@@ -117,7 +124,7 @@ def _iterate(
     read: Callable[[httpx.Response], AsyncIterator[T]],
     is_last: Callable[[T], bool],
 ) -> Generator[T, None, None]:
-    """The reader's side. None in the inbox is the end; an exception is raised here."""
+    """Yield what the transfer puts into the inbox; None is the end, an exception is raised here."""
     inbox: SimpleQueue[T | Exception | None] = SimpleQueue()
     window = asyncio.Semaphore(_WINDOW)
     task = submit(_transfer(request, content_type, read, is_last, inbox, window))
@@ -126,7 +133,7 @@ def _iterate(
         task.cancel()
         inbox.put(None)
 
-    forget = cancel.on_cancel(stop)
+    remove_callback = cancel.on_cancel(stop)
     taken, ended = 0, False
     try:
         while True:
@@ -140,16 +147,16 @@ def _iterate(
                 raise item
             yield item
             taken += 1
-            if taken % _RECEIPT == 0:
+            if taken % _CREDIT == 0:
                 event_loop().call_soon_threadsafe(_widen, window)
     finally:
-        forget()
+        remove_callback()
         if not ended:  # after the end, the task may still tidy the connection for its next use
             task.cancel()
 
 
 def _widen(window: asyncio.Semaphore) -> None:
-    for _ in range(_RECEIPT):
+    for _ in range(_CREDIT):
         window.release()
 
 
@@ -161,7 +168,7 @@ async def _transfer(
     inbox: SimpleQueue[T | Exception | None],
     window: asyncio.Semaphore,
 ) -> None:
-    """The loop's side: fill the inbox, and end it whatever happens."""
+    """Fill the inbox on the event loop, and end it whatever happens."""
     try:
         async with _client().stream(
             "POST",
@@ -191,7 +198,7 @@ _pool: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
 
 
 def _client() -> httpx.AsyncClient:
-    """The process's client. It belongs to its loop: a forked child has a new loop, so it gets a new client."""
+    """Return the process's client. It belongs to its loop: a forked child has a new loop, so it gets a new client."""
     global _pool
     loop = asyncio.get_running_loop()
     if _pool is None or _pool[0] is not loop:
@@ -218,19 +225,19 @@ async def _check(request: HttpRequest, response: httpx.Response, content_type: s
             key_setting=request.key_setting,
             url_setting=request.url_setting,
         )
-    given = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given != content_type:
-        said = vendor_message(request.redact(await _body(response)))
+    received_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if received_type != content_type:
+        error_text = vendor_message(request.redact(await _body(response)))
         raise ProviderError(
-            f"{request.vendor} answered with {given or 'no content type'} instead of {content_type}: "
-            f"{said or 'nothing'} (check {request.url_setting})",
+            f"{request.vendor} answered with {received_type or 'no content type'} instead of {content_type}: "
+            f"{error_text or 'nothing'} (check {request.url_setting})",
             status=response.status_code,
             vendor=request.vendor,
         )
 
 
 async def _body(response: httpx.Response) -> str:
-    """The beginning of a body that says what went wrong; what came of it where it breaks off."""
+    """Read the beginning of a body that describes an error; as much as came where it breaks off."""
     body = b""
     with suppress(httpx.HTTPError, TimeoutError):
         async with asyncio.timeout(_BODY_SECONDS):
@@ -242,7 +249,7 @@ async def _body(response: httpx.Response) -> str:
 
 
 async def _drain(items: AsyncIterator[T]) -> None:
-    """Read to the end of the body, so that the connection can serve again; a vendor that dawdles loses it."""
+    """Read to the end of the body, so that the connection can be used again; without it where that takes too long."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
             async for _ in items:
@@ -253,25 +260,26 @@ def _connection_error(request: HttpRequest, error: Exception) -> ProviderError:
     host, retryable = _host(request.url), True
     match error:
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-            what, retryable = f"the URL is not usable (check {request.url_setting})", False
+            problem, retryable = f"the URL is not usable (check {request.url_setting})", False
         case httpx.LocalProtocolError():
-            what, retryable = "the request cannot be sent as HTTP", False
+            problem, retryable = "the request cannot be sent as HTTP", False
         case httpx.ConnectTimeout():
-            what = f"no connection to {host} within {request.connect_timeout:g} s"
+            problem = f"no connection to {host} within {request.connect_timeout:g} s"
         case httpx.ReadTimeout():
-            what = f"{host} was silent for {request.read_timeout:g} s"
+            problem = f"{host} was silent for {request.read_timeout:g} s"
         case httpx.ConnectError():
-            what = f"no connection to {host}: {error}"
+            problem = f"no connection to {host}: {error}"
         case _:
-            what = f"the connection to {host} broke: {error or type(error).__name__}"
-    problem = ProviderError(request.redact(f"{request.vendor}: {what}"), retryable=retryable, vendor=request.vendor)
+            problem = f"the connection to {host} broke: {error or type(error).__name__}"
+    text = request.redact(f"{request.vendor}: {problem}")
+    provider_error = ProviderError(text, retryable=retryable, vendor=request.vendor)
     if not isinstance(error, httpx.LocalProtocolError):  # that one quotes the header, and with it the key
-        problem.__cause__ = error
-    return problem
+        provider_error.__cause__ = error
+    return provider_error
 
 
 def _host(url: str) -> str:
-    """The host alone: a URL may carry a password."""
+    """Return the host alone: a URL may carry a password."""
     try:
         return urlsplit(url).hostname or "the vendor"
     except ValueError:

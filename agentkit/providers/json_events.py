@@ -18,17 +18,17 @@ DONE = "[DONE]"
 
 
 def json_events(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[tuple[str, Json]]:
-    """Each event's name and object. Raises ProviderError for data that is none: the text of an error, or rubbish."""
+    """Yield each event's name and object. Raises ProviderError for other data, say the text of an error."""
     for event in events:
         if not event.data or event.data.strip() == DONE:
             continue
         try:
-            said = json.loads(event.data)
+            value = json.loads(event.data)
         except (ValueError, RecursionError):
-            said = event.data
-        if isinstance(said, dict):
-            yield event.event, said
+            value = event.data
+        if isinstance(value, dict):
+            yield event.event, value
         elif event.event == "error":
-            raise stream_error(vendor, said)
+            raise stream_error(vendor, value)
         else:
             raise ProviderError(f"{vendor} sent an event that is no JSON object", retryable=True, vendor=vendor)

@@ -1,7 +1,7 @@
 """Ollama's own chat API: a line of JSON for each piece of the answer.
 
-`build_request` and `LineDecoder` are pure; `OllamaProvider` joins them to HTTP. Ollama streams text
-and thinking in pieces, but each tool call whole, its arguments an object. It has no cache marks.
+`build_request` and `LineDecoder` are pure; `OllamaProvider` joins them to HTTP. Ollama streams text and thinking in
+pieces, but each tool call whole, its arguments an object. It has no cache marks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,21 @@ from ipaddress import ip_address
 from typing import Any
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import AssistantMessage, Block, Json, Message, Usage, text_of, zero_usage
+from agentkit.core.messages import (
+    AssistantMessage,
+    ImageBlock,
+    Json,
+    Message,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolResultMessage,
+    Usage,
+    UserMessage,
+    text_of,
+    tool_calls_of,
+)
 from agentkit.errors import ProviderError
+from agentkit.providers.counts import token_count
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_lines
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
@@ -34,16 +47,17 @@ _TOP_LEVEL = ("format", "keep_alive", "think", "logprobs", "top_logprobs", "trun
 class OllamaProvider:
     """Models of an Ollama server: the one on this machine, or where `OLLAMA_HOST` says.
 
-    `OLLAMA_API_KEY` is sent where it is set, as Ollama's cloud demands. Both are read at each call. Of
-    the model options, `think`, `format`, `keep_alive` and such go to the request, and all others to its
-    `options`: `temperature`, `num_ctx`, and so on. `max_output_tokens` is `num_predict` there, and
-    `reasoning_effort` is `think`.
+    `OLLAMA_API_KEY` is sent where it is set, as Ollama's cloud demands. Both are read at each call. Of the model
+    options, `think`, `format`, `keep_alive` and such go to the request, and all others to its `options`: `temperature`,
+    `num_ctx`, and so on. `max_output_tokens` is `num_predict` there, and `reasoning_effort` is `think`.
+    `connect_timeout` and `read_timeout` (seconds) are ours.
     """
 
     name = "ollama"
     api = _API
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        """Call the model, as `Provider.stream` has it."""
         key = api_key(_KEY_SETTING, self.name)
         call = HttpRequest(
             vendor=self.name,
@@ -66,10 +80,10 @@ class OllamaProvider:
 
 
 def host_url(setting: str) -> str:
-    """The base URL that `OLLAMA_HOST` means, by Ollama's own rules (its envconfig package).
+    """Return the base URL that `OLLAMA_HOST` means, by Ollama's own rules (its envconfig package).
 
-    A host, `host:port` or URL, perhaps in quotes. Without a port it is 11434, or the scheme's own
-    where there is a scheme. An address to listen on, such as 0.0.0.0, is called at the loopback.
+    `setting`: a host, `host:port` or URL, perhaps in quotes. Without a port it is 11434, or the scheme's own where
+    there is a scheme. An address to listen on, such as 0.0.0.0, is called at the loopback.
     """
     value = setting.strip().strip("\"'").strip()
     scheme, separator, rest = value.partition("://")
@@ -96,11 +110,11 @@ def _split(hostport: str, default: str) -> tuple[str, str]:
     return (f"[{address}]" if address.version == 6 else str(address)), port
 
 
-# -- the request -----------------------------------------------------------------------------------
+# -- the request
 
 
 def build_request(request: ModelRequest) -> Json:
-    """The body of POST /api/chat."""
+    """Write the body of POST /api/chat."""
     options = {name: value for name, value in request.options.items() if name not in _OUR_OPTIONS}
     tool_choice = options.pop("tool_choice", None)  # unknown to Ollama
     effort = options.pop("reasoning_effort", None)
@@ -128,64 +142,71 @@ def build_request(request: ModelRequest) -> Json:
 
 
 def _messages(request: ModelRequest) -> list[Json]:
-    sent: list[Json] = []
+    written: list[Json] = []
     if request.instructions:
-        sent.append({"role": "system", "content": request.instructions})
+        written.append({"role": "system", "content": request.instructions})
     images: list[str] = []  # of the tool results before: templates show only the user's
     for message in prepare(request.messages, api=_API, provider=OllamaProvider.name, model=request.model):
-        if message["role"] != "toolResult" and images:
-            sent.append({"role": "user", "content": _IMAGES_BELONG, "images": images})
+        if images and not isinstance(message, ToolResultMessage):
+            written.append(_tool_images(images))
             images = []
-        if message["role"] == "assistant":
-            sent.append(_assistant(message))
-        elif message["role"] == "user":
-            sent.append(_with_images({"role": "user", "content": text_of(message)}, _images(message)))
-        else:
-            images += _images(message)
-            content = text_of(message) or ("(see the image below)" if _images(message) else "(no output)")
-            sent.append(
-                {
-                    "role": "tool",
-                    "tool_name": message["toolName"],
-                    "tool_call_id": message["toolCallId"],
-                    "content": content,
-                }
-            )
-    return [*sent, {"role": "user", "content": _IMAGES_BELONG, "images": images}] if images else sent
+        match message:
+            case AssistantMessage():
+                written.append(_assistant(message))
+            case UserMessage():
+                written.append(_user(message))
+            case ToolResultMessage():
+                written.append(_tool_result(message))
+                images += _images(message)
+    return [*written, _tool_images(images)] if images else written
 
 
-_IMAGES_BELONG = "The images of the tool results:"
+def _user(message: UserMessage) -> Json:
+    written: Json = {"role": "user", "content": text_of(message)}
+    if images := _images(message):
+        written["images"] = images
+    return written
 
 
 def _assistant(message: AssistantMessage) -> Json:
-    sent: Json = {"role": "assistant", "content": text_of(message)}
-    thinking = "".join(block["thinking"] for block in message["content"] if block["type"] == "thinking")
+    written: Json = {"role": "assistant", "content": text_of(message)}
+    thinking = "".join(block.thinking for block in message.content if isinstance(block, ThinkingBlock))
     if thinking:
-        sent["thinking"] = thinking
-    calls = [_call(block) for block in message["content"] if block["type"] == "toolCall"]
-    if calls:
-        sent["tool_calls"] = calls
-    return sent
+        written["thinking"] = thinking
+    if calls := tool_calls_of(message):
+        written["tool_calls"] = [_call(call) for call in calls]
+    return written
 
 
-def _call(block: Block) -> Json:
-    return {"id": block["id"], "function": {"name": block["name"], "arguments": block["arguments"]}}
+def _call(call: ToolCallBlock) -> Json:
+    return {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _tool_result(message: ToolResultMessage) -> Json:
+    return {
+        "role": "tool",
+        "tool_name": message.tool_name,
+        "tool_call_id": message.tool_call_id,
+        "content": text_of(message) or ("(see the image below)" if _images(message) else "(no output)"),
+    }
+
+
+def _tool_images(images: list[str]) -> Json:
+    return {"role": "user", "content": "The images of the tool results:", "images": images}
 
 
 def _images(message: Message) -> list[str]:
-    content = message["content"]
-    return [] if isinstance(content, str) else [block["data"] for block in content if block["type"] == "image"]
+    """List the images of a message, each as base64."""
+    if isinstance(message.content, str):
+        return []
+    return [block.data for block in message.content if isinstance(block, ImageBlock)]
 
 
-def _with_images(message: Json, images: list[str]) -> Json:
-    return {**message, "images": images} if images else message
-
-
-# -- the answer ------------------------------------------------------------------------------------
+# -- the answer
 
 
 def decode(lines: Iterable[str], vendor: str = "ollama") -> Iterator[Part]:
-    """The parts that all lines say. Raises ProviderError for an error among them, and where the last is missing."""
+    """Yield the parts of all lines. Raises ProviderError for an error among them, and where the last is missing."""
     decoder = LineDecoder(vendor)
     for line in lines:
         try:
@@ -207,7 +228,7 @@ class LineDecoder:
         self._calls = 0
 
     def feed(self, line: Json) -> list[Part]:
-        """The parts of one line. Raises ProviderError where it says an error."""
+        """Return the parts of one line. Raises ProviderError where it is an error."""
         if line.get("error"):
             raise stream_error(self._vendor, line)
         if line.get("done"):
@@ -219,7 +240,7 @@ class LineDecoder:
             raise ProviderError(message, vendor=self._vendor) from error
 
     def finish(self) -> list[Part]:
-        """The last part. Raises ProviderError where the answer is not complete."""
+        """Return the last part. Raises ProviderError where the answer is not complete."""
         if self._last is None:
             message = f"{self._vendor}: the stream ended before the answer was complete"
             raise ProviderError(message, retryable=True, vendor=self._vendor)
@@ -240,7 +261,7 @@ class LineDecoder:
         return parts
 
     def _tool_call(self, call: Json) -> ToolCallDelta:
-        # Every call is whole, and `index` says little: older servers leave it out or give all calls the same.
+        # Every call is whole, and `index` is of no use: older servers leave it out or give all calls the same.
         function = call.get("function") or {}
         arguments = function.get("arguments")
         if not isinstance(arguments, str):
@@ -256,9 +277,5 @@ def _text(value: Any) -> str:
 
 
 def _usage(last: Json) -> Usage:
-    """`prompt_eval_count` is missing where the whole prompt was in the server's cache."""
-    usage = zero_usage()
-    usage["input"] = last.get("prompt_eval_count") or 0
-    usage["output"] = last.get("eval_count") or 0
-    usage["totalTokens"] = usage["input"] + usage["output"]
-    return usage
+    """Convert the counts. `prompt_eval_count` is missing where the whole prompt was in the server's cache."""
+    return Usage.of(input=token_count(last.get("prompt_eval_count")), output=token_count(last.get("eval_count")))

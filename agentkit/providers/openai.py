@@ -1,8 +1,8 @@
 """OpenAI's chat completions, as OpenAI and the many servers that speak the same wire send them.
 
-`build_request` (of `openai_request`) and `ChunkDecoder` are pure; `OpenAIProvider` joins them to HTTP.
-What servers accept differs in ways that `compat` lists; what they answer differs in small ways that
-only this module knows, each noted where it is met.
+`build_request` (of `openai_request`) and `ChunkDecoder` are pure; `OpenAIProvider` joins them to HTTP. What servers
+accept differs in ways that `compat` lists; what they answer differs in small ways that only this module knows, each
+noted where it is met.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from urllib.parse import urlsplit, urlunsplit
 from httpx_sse import ServerSentEvent
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import Json, StopReason, Usage, zero_usage
+from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat, compat_for
+from agentkit.providers.counts import token_count
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
 from agentkit.providers.json_events import DONE, json_events
@@ -35,10 +36,13 @@ _PATH = "/chat/completions"
 class OpenAIProvider:
     """Models of OpenAI and of every server that speaks its chat completions.
 
-    Another vendor is `register_provider(OpenAIProvider("groq", url=…, key_setting="GROQ_API_KEY"))`.
-    Settings are read at each call. `compat` says what the server accepts; without it, the base URL
-    does. The model options `connect_timeout` and `read_timeout` (seconds) are ours; `max_output_tokens`
-    and `reasoning_effort` go where the server wants them, all others to the vendor as they are.
+    Another vendor is `register_provider(OpenAIProvider("groq", url=…, key_setting="GROQ_API_KEY"))`. `name`: the part
+    before the colon of its models' names. `url`: the base URL, where the environment variable `url_setting` has none.
+    `key_setting`: the environment variable that holds the API key. Both are read at each call. `compat`: what the
+    server accepts; by default what is known of the base URL's host.
+
+    The model options `connect_timeout` and `read_timeout` (seconds) are ours; `max_output_tokens` and
+    `reasoning_effort` go where the server wants them, all others to the vendor as they are.
     """
 
     api = API
@@ -59,6 +63,7 @@ class OpenAIProvider:
         self._compat = compat
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
+        """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
         try:
             with closing(stream_sse(call, cancel, last=DONE)) as events:
@@ -90,7 +95,7 @@ class OpenAIProvider:
 
 
 def _endpoint(base: str) -> str:
-    """The base URL with the path added before its query: Azure's has `?api-version=…`."""
+    """Add the path to the base URL before its query: Azure's has `?api-version=…`."""
     try:
         url = urlsplit(base)
     except ValueError:
@@ -99,11 +104,11 @@ def _endpoint(base: str) -> str:
     return urlunsplit(url._replace(path=path))
 
 
-# -- the answer ------------------------------------------------------------------------------------
+# -- the answer
 
 
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
-    """The parts that a whole event stream says. Raises ProviderError for an error in it, and for a stream cut short."""
+    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
     decoder = ChunkDecoder(vendor)
     for name, chunk in json_events(events, vendor):
         if name == "error":
@@ -127,7 +132,7 @@ class ChunkDecoder:
         self._calls = _CallIndex()
 
     def feed(self, chunk: Json) -> list[Part]:
-        """The parts of one chunk. Raises ProviderError where it carries an error."""
+        """Return the parts of one chunk. Raises ProviderError where it carries an error."""
         if problem := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
             raise stream_error(self._vendor, problem)
         try:
@@ -137,7 +142,7 @@ class ChunkDecoder:
             raise ProviderError(message, vendor=self._vendor) from error
 
     def finish(self) -> list[Part]:
-        """The last part. Raises ProviderError where the answer is not complete, or was filtered."""
+        """Return the last part. Raises ProviderError where the answer is not complete, or was filtered."""
         if self._reason is None:
             message = f"{self._vendor}: the stream ended before the answer was complete"
             raise ProviderError(message, retryable=True, vendor=self._vendor)
@@ -145,7 +150,7 @@ class ChunkDecoder:
             raise ProviderError(f"{self._vendor}: the answer was content filtered", vendor=self._vendor)
         if self._reason in _FAILED_REASONS:
             raise stream_error(self._vendor, f"finish reason {self._reason!r}")
-        # Tool calls count more than the word: some servers say `stop` after them, and some `tool_calls` without any.
+        # Tool calls count more than the reason: some servers say `stop` after them, and some `tool_calls` without any.
         whole: StopReason = "toolUse" if self._calls.any else "stop"
         return [Finish("length" if self._reason in _LENGTH_REASONS else whole, _usage(self._usage), self._model)]
 
@@ -185,11 +190,10 @@ class ChunkDecoder:
 
 
 class _CallIndex:
-    """Numbers the tool calls of one answer, however the vendor tells their pieces apart.
+    """Numbers the tool calls of one answer, however the vendor marks which piece belongs to which.
 
-    As a rule by `index`. Some servers leave it out, and some give all calls the same one: a piece
-    with a name and an id of its own then begins another call. An id alone does not, since some send a
-    fresh one with each piece.
+    As a rule by `index`. Some servers leave it out, and some give all calls the same one: a piece with a name and an id
+    of its own then begins another call. An id alone does not, since some send a fresh one with each piece.
     """
 
     def __init__(self) -> None:
@@ -201,7 +205,7 @@ class _CallIndex:
         return bool(self._ids)
 
     def find(self, index: int | None, call_id: str, name: str) -> tuple[int, bool]:
-        """The number of the call that a piece belongs to, and whether the piece begins it."""
+        """Find the number of the call that a piece belongs to, and whether the piece begins it."""
         at = self._at.get(index)
         if index is None and call_id and call_id in self._ids:
             at = self._ids.index(call_id)
@@ -221,7 +225,7 @@ class _CallIndex:
 
 
 def _content(content: Any) -> list[Part]:
-    """A text, or (Mistral) a list of text and thinking parts, the thinking again a text or a list of texts."""
+    """Read a delta's content: a text, or (Mistral) a list of texts and thinking, which is a text or a list of texts."""
     if isinstance(content, str):
         return [TextDelta(content)] if content else []
     parts: list[Part] = []
@@ -236,13 +240,14 @@ def _content(content: Any) -> list[Part]:
     return parts
 
 
-def _usage(given: Json) -> Usage:
-    """Our counts: the vendor's prompt count includes what it read from and wrote to its cache, ours does not."""
-    usage = zero_usage()
-    details = given.get("prompt_tokens_details") or {}
-    usage["cacheRead"] = details.get("cached_tokens") or given.get("prompt_cache_hit_tokens") or 0
-    usage["cacheWrite"] = details.get("cache_write_tokens") or 0
-    usage["input"] = max(0, (given.get("prompt_tokens") or 0) - usage["cacheRead"] - usage["cacheWrite"])
-    usage["output"] = given.get("completion_tokens") or 0
-    usage["totalTokens"] = usage["input"] + usage["output"] + usage["cacheRead"] + usage["cacheWrite"]
-    return usage
+def _usage(usage: Json) -> Usage:
+    """Convert the counts: the vendor's prompt count includes what it read from and wrote to a cache, ours does not."""
+    details = usage.get("prompt_tokens_details") or {}
+    cache_read = token_count(details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens"))
+    cache_write = token_count(details.get("cache_write_tokens"))
+    return Usage.of(
+        input=max(0, token_count(usage.get("prompt_tokens")) - cache_read - cache_write),
+        output=token_count(usage.get("completion_tokens")),
+        cache_read=cache_read,
+        cache_write=cache_write,
+    )

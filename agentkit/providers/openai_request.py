@@ -1,6 +1,6 @@
 """The request that OpenAI's chat completions take, written for the server that is to read it.
 
-What servers want differently stands in `agentkit.providers.compat`. Pure.
+What servers want differently is in `agentkit.providers.compat`. Pure.
 """
 
 from __future__ import annotations
@@ -10,7 +10,20 @@ import json
 import re
 from typing import Any
 
-from agentkit.core.messages import AssistantMessage, Block, Json, ToolResultMessage, text_of
+from agentkit.core.messages import (
+    AssistantMessage,
+    ContentBlock,
+    ImageBlock,
+    Json,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolResultMessage,
+    UserMessage,
+    text_of,
+    tool_calls_of,
+)
+from agentkit.core.struct import to_json
 from agentkit.providers.compat import OPENAI, Compat
 from agentkit.providers.protocol import ModelRequest, ToolSpec
 from agentkit.providers.replay import prepare
@@ -25,7 +38,7 @@ _MAX_TOKENS = ("max_output_tokens", "max_tokens")
 
 
 def build_request(request: ModelRequest, provider: str = "openai", compat: Compat = OPENAI) -> Json:
-    """The body of POST /chat/completions, as `compat` wants it."""
+    """Write the body of POST /chat/completions, as `compat` wants it."""
     body: Json = {
         **_options(request, compat),
         "model": request.model,
@@ -80,13 +93,13 @@ _LONG_RETENTION = re.compile(r"gpt-(4\.1|5(\.\d+)?(-codex(-\w+)?|-chat-latest)?)
 def _cache_hints(request: ModelRequest) -> Json:
     """OpenAI caches by itself, machine by machine: the key brings the calls of one conversation to the same.
 
-    Kept for a day only by models that do that: others refuse the word.
+    Kept for a day only by models that do that: others refuse the option.
     """
     marks = _cache_marks(request)
     if not marks:
         return {}
-    first = next((message["content"] for message in request.messages if message["role"] == "user"), "")
-    start = json.dumps([request.model, request.instructions, [tool.name for tool in request.tools], first])
+    first = next((message.content for message in request.messages if isinstance(message, UserMessage)), "")
+    start = json.dumps([request.model, request.instructions, [tool.name for tool in request.tools], to_json(first)])
     hints: Json = {"prompt_cache_key": hashlib.sha256(start.encode()).hexdigest()[:32]}
     if "long" in marks and _LONG_RETENTION.fullmatch(request.model):
         hints["prompt_cache_retention"] = "24h"
@@ -94,78 +107,80 @@ def _cache_hints(request: ModelRequest) -> Json:
 
 
 def _cache_marks(request: ModelRequest) -> set[str]:
-    """The marks anywhere in the request."""
-    marked: list[Any] = [message.get("cache") for message in request.messages]
+    """Collect the marks anywhere in the request."""
+    marks: set[str | None] = {request.cache, request.instructions_cache, *(tool.cache for tool in request.tools)}
     for message in request.messages:
-        if not isinstance(message["content"], str):
-            marked += [block.get("cache") for block in message["content"]]
-    return {*marked, request.cache, request.instructions_cache, *(tool.cache for tool in request.tools)} - {None}
+        marks.add(message.cache)
+        if not isinstance(message.content, str):
+            marks |= {block.cache for block in message.content}
+    return {mark for mark in marks if mark is not None}
 
 
 def _messages(request: ModelRequest, provider: str, compat: Compat) -> list[Json]:
-    sent: list[Json] = []
+    written: list[Json] = []
     if request.instructions:
-        sent.append({"role": "system", "content": request.instructions})
+        written.append({"role": "system", "content": request.instructions})
     prepared = prepare(
         request.messages, api=API, provider=provider, model=request.model, id_pattern=compat.tool_call_id_pattern
     )
-    images: list[Block] = []  # of the tool results before, which could not carry them
+    images: list[ContentBlock] = []  # of the tool results before, which could not carry them
     for message in prepared:
-        if message["role"] != "toolResult" and images:
-            sent.append({"role": "user", "content": _user_content(images)})
+        if images and not isinstance(message, ToolResultMessage):
+            written.append({"role": "user", "content": _user_content(images)})
             images = []
-        if message["role"] == "user":
-            sent.append({"role": "user", "content": _user_content(message["content"])})
-        elif message["role"] == "assistant":
-            sent += _assistant(message, compat)
-        else:
-            result, pictures = _tool_result(message, compat)
-            sent.append(result)
-            images += pictures
-    return [*sent, {"role": "user", "content": _user_content(images)}] if images else sent
+        match message:
+            case UserMessage():
+                written.append({"role": "user", "content": _user_content(message.content)})
+            case AssistantMessage():
+                written += _assistant(message, compat)
+            case ToolResultMessage():
+                result, left_over = _tool_result(message, compat)
+                written.append(result)
+                images += left_over
+    return [*written, {"role": "user", "content": _user_content(images)}] if images else written
 
 
 def _assistant(message: AssistantMessage, compat: Compat) -> list[Json]:
-    """The message; nothing where it has only thinking, and the server does not want that."""
-    calls = [block for block in message["content"] if block["type"] == "toolCall"]
-    thinking = "".join(block["thinking"] for block in message["content"] if block["type"] == "thinking")
+    """Write the message; nothing where it has only thinking, and the server does not want that."""
+    calls = tool_calls_of(message)
+    thinking = "".join(block.thinking for block in message.content if isinstance(block, ThinkingBlock))
     text = text_of(message)
-    sent: Json = {"role": "assistant", "content": text if text or not calls else None}
+    written: Json = {"role": "assistant", "content": text if text or not calls else None}
     if compat.reasoning_field and (thinking or (calls and compat.reasoning_required)):
-        sent[compat.reasoning_field] = thinking
+        written[compat.reasoning_field] = thinking
     if calls:
-        sent["tool_calls"] = [_call(block) for block in calls]
-    return [sent] if text or len(sent) > 2 else []
+        written["tool_calls"] = [_call(call) for call in calls]
+    return [written] if text or len(written) > 2 else []
 
 
-def _tool_result(message: ToolResultMessage, compat: Compat) -> tuple[Json, list[Block]]:
-    """The tool message, and the images that it cannot carry."""
-    images = [block for block in message["content"] if block["type"] == "image"]
+def _tool_result(message: ToolResultMessage, compat: Compat) -> tuple[Json, list[ImageBlock]]:
+    """Write the tool message; return it and the images that it cannot carry."""
+    images = [block for block in message.content if isinstance(block, ImageBlock)]
     content: str | list[Json] = text_of(message) or "(no output)"
     if images and compat.tool_result_images:
-        content, images = _user_content(message["content"]), []
+        content, images = _user_content(message.content), []
     elif images and not text_of(message):
         content = "(see the image below)"
-    sent: Json = {"role": "tool", "tool_call_id": message["toolCallId"], "content": content}
+    written: Json = {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
     if compat.tool_result_name:
-        sent["name"] = message["toolName"]
-    return sent, images
+        written["name"] = message.tool_name
+    return written, images
 
 
-def _call(block: Block) -> Json:
+def _call(call: ToolCallBlock) -> Json:
     # Always the JSON of an object, also where the model wrote something else: some servers parse it again and fail.
-    arguments = json.dumps(block["arguments"], ensure_ascii=False)
-    return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
-def _user_content(content: str | list[Block]) -> str | list[Json]:
+def _user_content(content: str | list[ContentBlock]) -> str | list[Json]:
     if isinstance(content, str):
         return content
-    if len(content) == 1 and content[0]["type"] == "text":
-        return str(content[0]["text"])  # the shape that every server understands
+    if len(content) == 1 and isinstance(content[0], TextBlock):
+        return content[0].text  # the shape that every server understands
     return [
-        {"type": "text", "text": block["text"]}
-        if block["type"] == "text"
-        else {"type": "image_url", "image_url": {"url": f"data:{block['mimeType']};base64,{block['data']}"}}
+        {"type": "text", "text": block.text}
+        if isinstance(block, TextBlock)
+        else {"type": "image_url", "image_url": {"url": f"data:{block.mime_type};base64,{block.data}"}}
         for block in content
     ]

@@ -91,7 +91,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of the response: exactly one, the last part. `model` is the vendor's own name of what answered."""
+    """The end of the response: exactly one, the last part. `model` is the vendor's name of the model that answered."""
 
     stop_reason: StopReason
     usage: Usage

@@ -33,7 +33,6 @@ from agentkit.errors import (
     UnauthenticatedError,
     UnsupportedSchemaVersionError,
     ValidationError,
-    VersionConflictError,
 )
 from agentkit.kit import AgentKit
 from agentkit.providers import register_provider
@@ -89,5 +88,4 @@ __all__ = [
     "UnauthenticatedError",
     "UnsupportedSchemaVersionError",
     "ValidationError",
-    "VersionConflictError",
 ]

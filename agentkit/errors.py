@@ -22,7 +22,6 @@
     │   └── InputValidationError
     ├── StoreError
     │   ├── StoreUnavailableError      try again after `retry_after` seconds
-    │   ├── VersionConflictError       the record changed since it was read (internal signal)
     │   └── LeaseLostError             the step belongs to another worker, or is done
     ├── TooManyWatchersError           this process is at its limit of streams: try again after `retry_after` s
     ├── UnsupportedSchemaVersionError  the record was written by a newer agentkit
@@ -65,7 +64,6 @@ __all__ = [
     "UnauthenticatedError",
     "UnsupportedSchemaVersionError",
     "ValidationError",
-    "VersionConflictError",
 ]
 
 
@@ -240,10 +238,6 @@ class TooManyWatchersError(AgentKitError):
     def __init__(self, message: str | None = None, *, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-
-
-class VersionConflictError(StoreError):
-    """The run's record changed since it was read: read it again and compute the change again."""
 
 
 class LeaseLostError(StoreError):

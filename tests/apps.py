@@ -9,7 +9,7 @@ from typing import Any
 
 from agentkit import Agent, AgentKit, RetryPolicy, ScriptedModel
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import zero_usage
+from agentkit.core.messages import Usage
 from agentkit.core.record import StepKind
 from agentkit.errors import ProviderError
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
@@ -107,7 +107,7 @@ class Silent:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         if self.reached.is_set():
             yield TextDelta("fresh")
-            yield Finish("stop", zero_usage())
+            yield Finish("stop", Usage.of())
             return
         yield TextDelta("well")
         self.reached.set()

@@ -11,7 +11,7 @@ from redis.crc import key_slot
 
 from agentkit.core.record import Step
 from agentkit.errors import RunNotTerminalError
-from agentkit.store.protocol import Push, Store
+from agentkit.store.protocol import Commit, LeaseStatus, Push, Store
 from agentkit.store.redis import RedisStore
 from tests.store_changes import LEASE_MS, MakeStore, claimed, event, first_change, new_run, step_done
 from tests.store_contract import StoreContract
@@ -78,6 +78,7 @@ class RedisStoreContract(StoreContract):
         change = step_done(claim, opens=(Step(2, "model"),))
         commit = store.commit(change, claim.state.version, claim.lease)
         client.lossy = False
+        assert isinstance(commit, Commit)
         assert (commit.first_seq, commit.last_seq, commit.version) == (5, 5, store.load(run_id).version)
         assert len(store.messages(run_id)[1]) == 2
         assert claimed(store, run_id, 2).lease.attempt == 1
@@ -130,7 +131,7 @@ class RedisStoreContract(StoreContract):
         client.script_flush()
         lease = claimed(store, run_id).lease
         client.script_flush()
-        assert store.renew([lease], LEASE_MS) == [store.load(run_id).version]
+        assert store.renew([lease], LEASE_MS) == [LeaseStatus.HELD]
 
     def test_every_script_call_stays_in_one_slot_of_a_cluster(self, store: Store, client: Any) -> None:
         client.called.clear()
@@ -142,9 +143,9 @@ class RedisStoreContract(StoreContract):
         store.commit(step_done(claim, opens=(Step(2, "model"),)), claim.state.version, claim.lease)
         store.release(claimed(store, run_id, 2).lease)
         store.events(run_id, 0, 10)
-        store.note(run_id, 1)
+        store.schedule(run_id, 1)
         for run in store.due(1, 1000):
-            store.settle(run, None)
+            store.reschedule(run, None)
         with pytest.raises(RunNotTerminalError):
             store.delete(run_id)
         slots = [{key_slot(key.encode()) for key in keys} for keys in client.called]
@@ -154,7 +155,7 @@ class RedisStoreContract(StoreContract):
 
     def test_every_key_has_the_prefix(self, store: Store, client: Any) -> None:
         run_id = new_run(store)
-        store.note(run_id, 1)
+        store.schedule(run_id, 1)
         store.index(run_id)
-        store.beat("w", 1000)
+        store.heartbeat("w", 1000)
         assert all(key.startswith(PREFIX) for key in ttls_of(client, "*"))

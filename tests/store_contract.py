@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.events import MessageEnd, TurnEnd, stored_at
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import user_message
-from agentkit.core.record import SCHEMA_VERSION, Change, Lease, Resolution, Step
+from agentkit.core.messages import TextBlock, ToolResultMessage
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, ItemAnswer, Lease, Resolution, Step
+from agentkit.core.struct import to_json
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
     UnsupportedSchemaVersionError,
-    VersionConflictError,
 )
-from agentkit.store.protocol import Store
+from agentkit.store.protocol import Claim, Commit, Conflict, LeaseStatus, Store
 from tests.store_changes import (
     LEASE_MS,
     TIMESTAMP,
@@ -44,6 +45,26 @@ from tests.waiting import wait_until
 __all__ = ["MakeStore", "StoreContract"]
 
 
+def committed(store: Store, change: Change, version: int, lease: Lease | None = None, **options: Any) -> Commit:
+    """Commit a change that meets no other."""
+    outcome = store.commit(change, version, lease, **options)
+    assert isinstance(outcome, Commit)
+    return outcome
+
+
+def calls_of(store: Store, count: int, lease_ms: int = LEASE_MS) -> tuple[str, list[Claim]]:
+    """A run whose model step has asked for `count` tools, and the claims of their steps."""
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    opens = tuple(Step(2 + n, "tool", n) for n in range(count))
+    committed(store, step_done(claim, opens=opens), claim.state.version, claim.lease)
+    return run_id, [claimed(store, run_id, step.number, lease_ms) for step in opens]
+
+
+def result_of(n: int) -> ToolResultMessage:
+    return ToolResultMessage(f"c{n}", "t", [TextBlock(f"result {n}")], False, TIMESTAMP)
+
+
 class StoreContract(IndexContract, LeaseContract):
     """Override `make_store` and `ttls`."""
 
@@ -63,25 +84,30 @@ class StoreContract(IndexContract, LeaseContract):
 
     def test_a_call_made_again_under_its_name_answers_as_the_first_time(self, store: Store) -> None:
         change = first_change("named")
-        assert store.create(change, act="a")
-        assert store.create(change, act="a")
-        assert not store.create(change, act="b")
-        claim, again = (store.claim("named", 1, LEASE_MS, act="c") for _ in range(2))
+        assert store.create(change, request_id="a")
+        assert store.create(change, request_id="a")
+        assert not store.create(change, request_id="b")
+        claim, again = (store.claim("named", 1, LEASE_MS, request_id="c") for _ in range(2))
         assert claim is not None
         assert again is not None
         assert claim.lease == again.lease
-        assert store.claim("named", 1, LEASE_MS, act="d") is None
+        assert store.claim("named", 1, LEASE_MS, request_id="d") is None
         done = step_done(claim)
-        assert len({store.commit(done, claim.state.version, claim.lease, act="e") for _ in range(2)}) == 1
+        assert len({store.commit(done, claim.state.version, claim.lease, request_id="e") for _ in range(2)}) == 1
         with pytest.raises(LeaseLostError):
-            store.commit(done, claim.state.version, claim.lease, act="f")
+            store.commit(done, claim.state.version, claim.lease, request_id="f")
 
     def test_a_commit_made_again_is_known_though_others_came_between(self, store: Store) -> None:
         run_id = new_run(store)
         state = store.load(run_id)
-        first = store.commit(Change(state.record, events=(event("one"),)), state.version, act="a")
-        store.commit(Change(state.record, events=(event("two"),)), first.version, act="b")
-        assert store.commit(Change(state.record, events=(event("one"),)), state.version, act="a") == first
+        first = committed(
+            store, Change(state.record, state.record, events=(event("one"),)), state.version, request_id="a"
+        )
+        store.commit(Change(state.record, state.record, events=(event("two"),)), first.version, request_id="b")
+        assert (
+            store.commit(Change(state.record, state.record, events=(event("one"),)), state.version, request_id="a")
+            == first
+        )
         assert types_of(store, run_id)[-2:] == ["one", "two"]
 
     def test_a_created_run_reads_back_as_it_was_made(self, store: Store) -> None:
@@ -90,7 +116,7 @@ class StoreContract(IndexContract, LeaseContract):
         assert store.create(change)
         state, messages = store.messages(run_id)
         assert state.record == change.record
-        assert messages == list(change.messages)
+        assert messages == to_json(list(change.messages))
         assert (state.last_seq, state.claimed, dict(state.live)) == (2, frozenset(), {})
         assert types_of(store, run_id) == ["agent_start", "hello"]
 
@@ -100,12 +126,11 @@ class StoreContract(IndexContract, LeaseContract):
         assert not store.create(first_change(run_id))
         assert snapshot(store, run_id) == before
 
-    def test_load_carries_the_messages_of_the_open_turn_only(self, store: Store) -> None:
+    def test_load_carries_no_messages(self, store: Store) -> None:
         run_id = new_run(store)
-        assert store.load(run_id).turn == ()
         claim = claimed(store, run_id)
         store.commit(step_done(claim), claim.state.version, claim.lease)
-        assert store.load(run_id).turn == (user_message("more", TIMESTAMP + 1),)
+        assert store.load(run_id).messages == ()
         assert len(store.messages(run_id)[1]) == 2
 
     def test_every_event_has_its_seq_and_a_timestamp(self, store: Store) -> None:
@@ -132,7 +157,7 @@ class StoreContract(IndexContract, LeaseContract):
         with pytest.raises((LeaseLostError, RunNotFoundError)):
             store.append(lease, [event("x")], 1)
         store.release(lease)
-        assert store.renew([lease], LEASE_MS) == [None]
+        assert store.renew([lease], LEASE_MS) == [LeaseStatus.LOST]
         assert store.loads([absent]) == [None]
 
     # -- append ------------------------------------------------------------------------------------
@@ -140,8 +165,7 @@ class StoreContract(IndexContract, LeaseContract):
     def test_appended_events_follow_without_a_gap(self, store: Store) -> None:
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
-        version = store.append(lease, [event("x", n=1), event("x", n=2)], 1)
-        assert version == store.load(run_id).version
+        assert store.append(lease, [event("x", n=1), event("x", n=2)], 1) is LeaseStatus.HELD
         store.append(lease, [event("x", n=3)], 2)
         log = log_of(store, run_id)
         assert [e["seq"] for e in log] == list(range(1, 8))
@@ -152,7 +176,7 @@ class StoreContract(IndexContract, LeaseContract):
         lease = claimed(store, run_id).lease
         store.append(lease, [event("x")], 1)
         before = snapshot(store, run_id)
-        assert store.append(lease, [event("x")], 1) == before[1]
+        assert store.append(lease, [event("x")], 1) is LeaseStatus.HELD
         assert snapshot(store, run_id) == before
 
     def test_a_new_attempt_counts_its_flushes_anew(self, store: Store) -> None:
@@ -170,14 +194,14 @@ class StoreContract(IndexContract, LeaseContract):
             store.append(stale.lease, [event("x")], 1)
         with pytest.raises(LeaseLostError):
             store.commit(step_done(stale), before[1], stale.lease)
-        assert store.renew([stale.lease], LEASE_MS) == [None]
+        assert store.renew([stale.lease], LEASE_MS) == [LeaseStatus.LOST]
         store.release(stale.lease)
         assert snapshot(store, run_id) == before
 
     def test_a_done_steps_token_writes_nothing(self, store: Store) -> None:
         run_id = new_run(store)
         claim = claimed(store, run_id)
-        done = store.commit(step_done(claim), claim.state.version, claim.lease)
+        done = committed(store, step_done(claim), claim.state.version, claim.lease)
         with pytest.raises(LeaseLostError):
             store.append(claim.lease, [event("x")], 1)
         with pytest.raises(LeaseLostError):
@@ -190,7 +214,7 @@ class StoreContract(IndexContract, LeaseContract):
         run_id = new_run(store)
         claim = claimed(store, run_id)
         change = step_done(claim, opens=(Step(2, "tool", 0),))
-        commit = store.commit(change, claim.state.version, claim.lease)
+        commit = committed(store, change, claim.state.version, claim.lease)
         state, messages = store.messages(run_id)
         assert (commit.first_seq, commit.last_seq, commit.version) == (5, 5, state.version)
         assert state.record == change.record
@@ -203,10 +227,10 @@ class StoreContract(IndexContract, LeaseContract):
         version = store.load(run_id).version
         claim = claimed(store, run_id)
         before = snapshot(store, run_id)
-        with pytest.raises(VersionConflictError):
-            store.commit(step_done(claim), version, claim.lease)
-        with pytest.raises(VersionConflictError):
-            store.commit(step_done(claim), version)
+        for lease in (claim.lease, None):
+            conflict = store.commit(step_done(claim), version, lease)
+            assert isinstance(conflict, Conflict)
+            assert (conflict.state.record, conflict.state.version) == before[:2]
         assert snapshot(store, run_id) == before
 
     def test_a_lost_lease_counts_before_an_older_version(self, store: Store) -> None:
@@ -219,18 +243,17 @@ class StoreContract(IndexContract, LeaseContract):
     def test_of_two_changes_of_one_version_one_is_made(self, store: Store) -> None:
         run_id = new_run(store)
         state = store.load(run_id)
-        change = Change(state.record, events=(event("x"),))
+        change = Change(state.record, state.record, events=(event("x"),))
         store.commit(change, state.version)
-        with pytest.raises(VersionConflictError):
-            store.commit(change, state.version)
+        assert isinstance(store.commit(change, state.version), Conflict)
         assert types_of(store, run_id).count("x") == 1
 
     def test_a_change_of_the_record_without_events_answers_where_they_would_be(self, store: Store) -> None:
         run_id = new_run(store)
         state = store.load(run_id)
-        commit = store.commit(Change(replace(state.record, abort={"reason": None})), state.version)
+        commit = committed(store, Change(replace(state.record, turn=7), state.record), state.version)
         assert (commit.first_seq, commit.last_seq) == (3, 2)
-        assert store.load(run_id).record.abort == {"reason": None}
+        assert store.load(run_id).record.turn == 7
 
     def test_much_at_once_is_committed_whole(self, store: Store) -> None:
         run_id = new_run(store)
@@ -240,6 +263,125 @@ class StoreContract(IndexContract, LeaseContract):
         page = store.events(run_id, 4, 5000)
         assert [json.loads(e.data)["n"] for e in page.events] == list(range(3000))
 
+    # -- references to messages --------------------------------------------------------------------
+
+    def test_an_event_that_refers_to_messages_is_read_with_them_in_their_place(self, store: Store) -> None:
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        events = (
+            MessageEnd(message=stored_at(1)),
+            TurnEnd(turn=1, message=stored_at(0), tool_results=[stored_at(0, 2)]),
+        )
+        store.commit(step_done(claim, events=events), claim.state.version, claim.lease)
+        _, messages = store.messages(run_id)
+        end, turn_end = log_of(store, run_id)[-2:]
+        assert end["message"] == messages[1]
+        assert (turn_end["message"], turn_end["toolResults"]) == (messages[0], messages)
+
+    def test_text_that_looks_like_a_reference_is_text(self, store: Store) -> None:
+        run_id = new_run(store)
+        lease = claimed(store, run_id).lease
+        store.append(lease, [event("x", text="\x010 1\x01")], 1)
+        assert log_of(store, run_id)[-1]["text"] == "\x010 1\x01"
+
+    # -- the end of a call beside others -----------------------------------------------------------
+
+    def test_calls_that_end_side_by_side_refuse_one_another_nothing(self, store: Store) -> None:
+        run_id, claims = calls_of(store, 3)
+        done = [store.commit_call(claim.lease, n, result_of(n)) for n, claim in reversed(list(enumerate(claims[:2])))]
+        assert all(isinstance(each, Commit) for each in done)
+        state = store.load(run_id)
+        assert [call.state for call in state.record.calls] == ["done", "done", "ready"]
+        assert ([step.number for step in state.record.steps], state.record.flushed, state.record.messages) == (
+            [4],
+            2,
+            4,
+        )
+        _, messages = store.messages(run_id)
+        assert messages[2:] == to_json([result_of(0), result_of(1)])
+
+    def test_a_result_becomes_a_message_when_all_calls_before_it_have_theirs(self, store: Store) -> None:
+        run_id, claims = calls_of(store, 3)
+        store.commit_call(claims[1].lease, 1, result_of(1), [event("end", n=1)])
+        state = store.load(run_id)
+        assert (state.record.flushed, state.record.messages, state.record.calls[1].result) == (0, 2, result_of(1))
+        store.commit_call(claims[0].lease, 0, result_of(0), [event("end", n=0)])
+        assert store.load(run_id).record.calls[1].result is None
+        assert [
+            (e["type"], e.get("n", e.get("message", {}).get("toolCallId"))) for e in log_of(store, run_id)[-6:]
+        ] == [
+            ("end", 1),
+            ("end", 0),
+            ("message_start", "c0"),
+            ("message_end", "c0"),
+            ("message_start", "c1"),
+            ("message_end", "c1"),
+        ]
+
+    def test_the_last_call_to_end_gets_the_whole_state_and_changes_nothing(self, store: Store) -> None:
+        run_id, claims = calls_of(store, 2)
+        store.commit_call(claims[0].lease, 0, result_of(0))
+        before = snapshot(store, run_id)
+        last = store.commit_call(claims[1].lease, 1, result_of(1))
+        assert isinstance(last, Conflict)
+        assert (last.state.record, last.state.version) == before[:2]
+        assert [call.state for call in last.state.record.calls] == ["done", "ready"]
+        assert snapshot(store, run_id) == before
+
+    def test_a_call_of_a_run_that_is_to_be_aborted_gets_the_whole_state(self, store: Store) -> None:
+        run_id, claims = calls_of(store, 2)
+        assert store.request_abort(run_id, AbortRequest("enough"), store.load(run_id).version)
+        last = store.commit_call(claims[0].lease, 0, result_of(0))
+        assert isinstance(last, Conflict)
+        assert last.state.record.abort == AbortRequest("enough")
+
+    def test_one_of_many_calls_is_claimed_without_the_others(self, store: Store) -> None:
+        _, claims = calls_of(store, 3)
+        for n, claim in enumerate(claims):
+            assert claim.call is not None
+            assert (claim.call.id, claim.complete, claim.state.record.calls) == (f"c{n}", False, ())
+
+    def test_a_call_that_is_alone_is_claimed_with_the_whole_state(self, store: Store) -> None:
+        _, [claim] = calls_of(store, 1)
+        assert claim.call is not None
+        assert (claim.call.id, claim.complete, len(claim.state.record.calls)) == ("c0", True, 1)
+
+    def test_a_calls_end_that_is_sent_twice_is_done_once(self, store: Store) -> None:
+        run_id, claims = calls_of(store, 2)
+        first = store.commit_call(claims[0].lease, 0, result_of(0), [event("end")], request_id="a")
+        assert store.commit_call(claims[0].lease, 0, result_of(0), [event("end")], request_id="a") == first
+        assert types_of(store, run_id).count("end") == 1
+        with pytest.raises(LeaseLostError):
+            store.commit_call(claims[0].lease, 0, result_of(0), request_id="b")
+
+    def test_a_stale_token_ends_no_call(self, store: Store) -> None:
+        run_id, claims = calls_of(store, 2, lease_ms=0)
+        claimed(store, run_id, 2)
+        before = snapshot(store, run_id)
+        with pytest.raises(LeaseLostError):
+            store.commit_call(claims[0].lease, 0, result_of(0))
+        assert snapshot(store, run_id) == before
+
+    # -- abort -------------------------------------------------------------------------------------
+
+    def test_the_holder_of_a_step_learns_of_an_abort_by_whatever_it_writes(self, store: Store) -> None:
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        assert store.renew([claim.lease], LEASE_MS) == [LeaseStatus.HELD]
+        assert store.request_abort(run_id, AbortRequest("enough"), claim.state.version)
+        assert store.append(claim.lease, [event("x")], 1) is LeaseStatus.ABORT
+        assert store.renew([claim.lease], LEASE_MS) == [LeaseStatus.ABORT]
+        conflict = store.commit(step_done(claim), claim.state.version, claim.lease)
+        assert isinstance(conflict, Conflict)
+        assert conflict.state.record.abort == store.load(run_id).record.abort == AbortRequest("enough")
+
+    def test_an_abort_asked_of_another_version_is_not_noted(self, store: Store) -> None:
+        run_id = new_run(store)
+        version = store.load(run_id).version
+        claimed(store, run_id)
+        assert not store.request_abort(run_id, AbortRequest(), version)
+        assert store.load(run_id).record.abort is None
+
     # -- resolutions -------------------------------------------------------------------------------
 
     def test_a_resolution_is_found_by_its_item_or_its_call_with_the_seq_of_its_event(self, store: Store) -> None:
@@ -247,9 +389,10 @@ class StoreContract(IndexContract, LeaseContract):
         state = store.load(run_id)
         change = Change(
             state.record,
+            state.record,
             events=(event("x"), event("tool_decision_resolved"), event("tool_decision_resolved")),
             resolutions=(
-                Resolution("d1", "t1", "decided", {"decision": {"ü": [1, None]}}, 1),
+                Resolution("d1", "t1", "decided", ItemAnswer(decision={"ü": [1, None]}), 1),
                 Resolution("d2", "t2", "expired", None, 2),
             ),
         )
@@ -257,7 +400,7 @@ class StoreContract(IndexContract, LeaseContract):
         found = store.resolution(run_id, decision_id="d1", tool_call_id=None)
         assert found is not None
         assert (found.tool_call_id, found.outcome, found.answer, found.seq) == (
-            "t1", "decided", {"decision": {"ü": [1, None]}}, 4,
+            "t1", "decided", ItemAnswer(decision={"ü": [1, None]}), 4,
         )  # fmt: skip
         assert store.resolution(run_id, decision_id=None, tool_call_id="t1") == found
         second = store.resolution(run_id, decision_id=None, tool_call_id="t2")
@@ -270,8 +413,10 @@ class StoreContract(IndexContract, LeaseContract):
         run_id = new_run(store)
         for decision in ("d1", "d2"):
             state = store.load(run_id)
-            resolution = Resolution(decision, "t1", "decided", {"decision": decision}, 0)
-            store.commit(Change(state.record, events=(event("x"),), resolutions=(resolution,)), state.version)
+            resolution = Resolution(decision, "t1", "decided", ItemAnswer(decision=decision), 0)
+            store.commit(
+                Change(state.record, state.record, events=(event("x"),), resolutions=(resolution,)), state.version
+            )
         last = store.resolution(run_id, decision_id=None, tool_call_id="t1")
         first = store.resolution(run_id, decision_id="d1", tool_call_id="t1")
         assert last is not None
@@ -283,8 +428,10 @@ class StoreContract(IndexContract, LeaseContract):
         assert store.resolutions(run_id) == []
         for decision, who in (("d2", "ann"), ("d1", None)):
             state = store.load(run_id)
-            resolution = Resolution(decision, "t1", "decided", {"decision": decision}, 0, TIMESTAMP, who)
-            store.commit(Change(state.record, events=(event("x"),), resolutions=(resolution,)), state.version)
+            resolution = Resolution(decision, "t1", "decided", ItemAnswer(decision=decision), 0, TIMESTAMP, who)
+            store.commit(
+                Change(state.record, state.record, events=(event("x"),), resolutions=(resolution,)), state.version
+            )
         listed = store.resolutions(run_id)
         assert [(r.decision_id, r.decided_at, r.decided_by) for r in listed] == [
             ("d2", TIMESTAMP, "ann"),
@@ -317,7 +464,7 @@ class StoreContract(IndexContract, LeaseContract):
     def test_an_ended_run_is_deleted_whole(self, store: Store) -> None:
         run_id = ended(store)
         store.index(run_id)
-        store.note(run_id, now_ms() - 1)
+        store.schedule(run_id, now_ms() - 1)
         store.delete(run_id)
         assert store.listing(None, 10) == []
         assert store.backlog() == (0, 0)

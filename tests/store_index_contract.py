@@ -124,55 +124,55 @@ class IndexContract:
     # -- due ---------------------------------------------------------------------------------------
 
     def test_a_run_is_due_from_its_time_on_and_held_for_its_taker(self, store: Store) -> None:
-        store.note("now", now_ms() - 1)
-        store.note("later", now_ms() + 60_000)
+        store.schedule("now", now_ms() - 1)
+        store.schedule("later", now_ms() + 60_000)
         assert store.backlog() == (2, 1)
         assert [run.run_id for run in store.due(10, 60_000)] == ["now"]
         assert store.due(10, 60_000) == []
 
     def test_the_longest_overdue_are_taken_first_and_no_more_than_asked_for(self, store: Store) -> None:
         for run_id, late in (("a", 100), ("b", 300), ("c", 200)):
-            store.note(run_id, now_ms() - late)
+            store.schedule(run_id, now_ms() - late)
         assert [run.run_id for run in store.due(2, 60_000)] == ["b", "c"]
         assert [run.run_id for run in store.due(2, 60_000)] == ["a"]
 
     def test_a_hold_ends(self, store: Store) -> None:
-        store.note("r", now_ms() - 1)
+        store.schedule("r", now_ms() - 1)
         (first,) = store.due(10, 0)
         second = wait_until(lambda: store.due(10, 60_000), what="the hold to end")[0]
         assert second.mark > first.mark
-        store.settle(first, None)
+        store.reschedule(first, None)
         assert store.backlog()[0] == 1, "a mark that is gone settles nothing"
 
     def test_the_earliest_note_counts(self, store: Store) -> None:
-        store.note("r", now_ms() - 1)
-        store.note("r", now_ms() + 60_000)
+        store.schedule("r", now_ms() - 1)
+        store.schedule("r", now_ms() + 60_000)
         assert len(store.due(10, 60_000)) == 1
 
     def test_a_settled_run_is_looked_at_again_at_its_time_or_never(self, store: Store) -> None:
         for run_id in ("never", "again", "later"):
-            store.note(run_id, now_ms() - 1)
+            store.schedule(run_id, now_ms() - 1)
         runs = {run.run_id: run for run in store.due(10, 60_000)}
-        store.settle(runs["never"], None)
-        store.settle(runs["again"], now_ms() - 1)
-        store.settle(runs["later"], now_ms() + 60_000)
+        store.reschedule(runs["never"], None)
+        store.reschedule(runs["again"], now_ms() - 1)
+        store.reschedule(runs["later"], now_ms() + 60_000)
         assert [run.run_id for run in store.due(10, 60_000)] == ["again"]
         assert store.backlog() == (2, 0)
 
     @pytest.mark.parametrize("noted_in", [-1, 1_000, 120_000])
     def test_a_run_noted_while_it_is_held_is_not_settled(self, store: Store, noted_in: int) -> None:
-        store.note("r", now_ms() - 1)
+        store.schedule("r", now_ms() - 1)
         (run,) = store.due(10, 60_000)
-        store.note("r", now_ms() + noted_in)
-        store.settle(run, None)
+        store.schedule("r", now_ms() + noted_in)
+        store.reschedule(run, None)
         assert store.backlog() == (1, int(noted_in < 0))
 
     def test_settling_what_was_unlisted_does_nothing(self, store: Store) -> None:
-        store.note("r", now_ms() - 1)
+        store.schedule("r", now_ms() - 1)
         (run,) = store.due(10, 60_000)
         store.unlist("r")
-        store.settle(run, now_ms())
-        store.settle(DueRun("other", run.mark), now_ms())
+        store.reschedule(run, now_ms())
+        store.reschedule(DueRun("other", run.mark), now_ms())
         assert store.backlog() == (0, 0)
 
     # -- idempotency, lists, workers ---------------------------------------------------------------
@@ -196,19 +196,19 @@ class IndexContract:
         one, two, absent = new_run(store), ended(store), new_id()
         states = store.loads([two, absent, one])
         assert [state and state.record for state in states] == [store.load(two).record, None, store.load(one).record]
-        assert all(state is None or state.turn == () for state in states)
+        assert all(state is None or state.messages == () for state in states)
         assert store.loads([]) == []
 
     def test_a_worker_counts_as_there_for_the_time_it_said(self, store: Store) -> None:
         assert store.workers() == []
-        store.beat("b", 60_000)
-        store.beat("a", 60_000)
+        store.heartbeat("b", 60_000)
+        store.heartbeat("a", 60_000)
         assert sorted(store.workers()) == ["a", "b"]
-        store.beat("b", 1)
+        store.heartbeat("b", 1)
         wait_until(lambda: "b" not in store.workers(), what="b to be gone")
 
     def test_a_worker_that_beats_seldom_outlives_one_that_beats_often(self, store: Store) -> None:
-        store.beat("slow", 60_000)
-        store.beat("quick", 1)
+        store.heartbeat("slow", 60_000)
+        store.heartbeat("quick", 1)
         wait_until(lambda: "quick" not in store.workers(), what="quick to be gone")
         assert store.workers() == ["slow"]

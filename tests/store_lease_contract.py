@@ -9,7 +9,7 @@ import threading
 
 from agentkit.core.ids import now_ms
 from agentkit.core.record import Status, Step
-from agentkit.store.protocol import Store
+from agentkit.store.protocol import LeaseStatus, Store
 from tests.store_changes import LEASE_MS, claimed, event, log_of, new_run, snapshot, step_done, types_of
 
 __all__ = ["LeaseContract"]
@@ -33,16 +33,12 @@ class LeaseContract:
         assert types_of(store, run_id) == ["agent_start", "hello", "turn_start", "message_start"]
         assert store.load(run_id).version == claim.state.version
 
-    def test_a_model_steps_claim_carries_the_whole_conversation_and_a_tool_steps_the_open_turn(
-        self, store: Store
-    ) -> None:
+    def test_a_model_steps_claim_carries_the_whole_conversation(self, store: Store) -> None:
         run_id = new_run(store)
         claim = claimed(store, run_id)
-        assert len(claim.state.turn) == 1
-        opens = (Step(2, "tool", 0), Step(3, "model"))
-        store.commit(step_done(claim, opens=opens), claim.state.version, claim.lease)
-        assert [m["content"] for m in claimed(store, run_id, 2).state.turn] == ["more"]
-        assert len(claimed(store, run_id, 3).state.turn) == 2
+        assert len(claim.state.messages) == 1
+        store.commit(step_done(claim, opens=(Step(2, "model"),)), claim.state.version, claim.lease)
+        assert [message.content for message in claimed(store, run_id, 2).state.messages] == ["hallo, Welt ☃", "more"]
 
     def test_a_held_step_is_not_lent_again(self, store: Store) -> None:
         run_id = new_run(store)
@@ -107,7 +103,7 @@ class LeaseContract:
         run_id, other = new_run(store), new_run(store)
         lease, gone = claimed(store, run_id, lease_ms=0).lease, claimed(store, other, lease_ms=0).lease
         claimed(store, other)
-        assert store.renew([lease, gone], LEASE_MS) == [store.load(run_id).version, None]
+        assert store.renew([lease, gone], LEASE_MS) == [LeaseStatus.HELD, LeaseStatus.LOST]
         assert store.claim(run_id, 1, LEASE_MS) is None
         assert store.renew([], LEASE_MS) == []
 
@@ -135,5 +131,5 @@ class LeaseContract:
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
         store.release(lease)
-        assert store.renew([lease], LEASE_MS) == [None]
+        assert store.renew([lease], LEASE_MS) == [LeaseStatus.LOST]
         assert claimed(store, run_id).lease.attempt == 2

@@ -144,7 +144,7 @@ class _Script(threading.Thread):
             (run["status"] == "completed", f"the run is {run['status']}, under the id that it began with"),
             (seqs == list(range(1, len(seqs) + 1)), f"{len(seqs)} events were read, with no gap and none twice"),
             (
-                to_json(fold(check(self._events, list[Event]))) == run["messages"],
+                folded == run["messages"],
                 f"folded, they are the run's {len(run['messages'])} messages",
             ),
             (refunds == [("A-1001", 4999)], f"the ledger has {len(refunds)} refund, of $49.99 for A-1001"),

@@ -187,7 +187,7 @@ class RunRecord:
     owner: str | None = None
     """The principal that started it; None where nobody was named."""
     schema_version: int = SCHEMA_VERSION
-    """Of the record as it is stored; what is written has the present one."""
+    """Of the record as it was read."""
     # state
     status: Status = Status.QUEUED
     updated_at: int = 0
@@ -228,14 +228,19 @@ class RunRecord:
         """Whether an item of this very run is pending."""
         return any(call.state == "pending" for call in self.calls)
 
+    @property
+    def written_version(self) -> int:
+        """The schema version that the record has once it is written again: an older one is brought up to date."""
+        return max(self.schema_version, SCHEMA_VERSION)
+
     def step(self, number: int) -> Step | None:
         return next((step for step in self.steps if step.number == number), None)
 
     # -- stored form
 
     def encode_fixed(self) -> bytes:
-        """Write what never changes, with the present schema version."""
-        return encode(_Fixed(**{name: getattr(self, name) for name in _FIXED}, schema_version=SCHEMA_VERSION))
+        """Write what never changes, with the schema version of what is written."""
+        return encode(_Fixed(**{name: getattr(self, name) for name in _FIXED}, schema_version=self.written_version))
 
     def encode_state(self) -> bytes:
         """Write what every commit may change, but the status, the calls and the abort, which stand beside it."""

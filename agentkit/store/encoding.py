@@ -20,7 +20,7 @@ from agentkit.store.protocol import StoredResolution
 __all__ = [
     "EncodedChange",
     "OpenedStep",
-    "decode_call",
+    "take_call",
     "decode_resolution",
     "decode_state",
     "encode_change",
@@ -48,6 +48,7 @@ class OpenedStep:
 class EncodedChange:
     """A change as bytes. `fixed` is empty where it is stored already."""
 
+    schema_version: int
     fixed: bytes
     state: bytes
     status: str
@@ -81,6 +82,7 @@ def encode_change(change: Change) -> EncodedChange:
     known = before.calls if current and before is not None else ()
     dropped, calls, results = _changed_calls(known, record.calls)
     return EncodedChange(
+        schema_version=record.written_version,
         fixed=b"" if current else record.encode_fixed(),
         state=record.encode_state(),
         status=str(record.status),
@@ -168,9 +170,10 @@ def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[byt
     )
 
 
-def decode_call(fields: Mapping[bytes, bytes], index: int) -> Call:
-    """Read one call of the open turn from the fields of its run's hash."""
-    return decode(fields[b"k:%d" % index], Call)
+def take_call(fields: dict[bytes, bytes]) -> Call:
+    """Take the only call of the open turn that was read out of the fields of its run's hash."""
+    name = next(name for name in fields if name.startswith(b"k:"))
+    return decode(fields.pop(name), Call)
 
 
 def _int(value: bytes | None) -> int | None:

@@ -93,7 +93,7 @@ class Scripts:
             retention_ms if change.ended else "",
             max_events,
             change.on_claim,
-            SCHEMA_VERSION,
+            change.schema_version,
             change.dropped_calls,
         ]
         args += [len(change.messages), *change.messages]

@@ -24,7 +24,7 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
 )
 from agentkit.store.connection import connect, translated
-from agentkit.store.encoding import decode_call, decode_resolution, decode_state, encode_change
+from agentkit.store.encoding import decode_resolution, decode_state, encode_change, take_call
 from agentkit.store.lua import RunKeys, Scripts
 from agentkit.store.protocol import (
     Claim,
@@ -141,12 +141,14 @@ class RedisStore:
         token, attempt, complete, (now, fields, messages) = reply
         pairs = _pairs(fields)
         lease = Lease(run_id, step, int(token), int(attempt))
+        if not complete:
+            call = take_call(pairs)
+            return Claim(lease, decode_state(int(now), pairs), call, complete=False)
         state = decode_state(int(now), pairs, messages)
         opened = state.record.step(step)
-        call = None
-        if opened is not None and opened.call is not None:
-            call = state.record.calls[opened.call] if complete else decode_call(pairs, opened.call)
-        return Claim(lease, state, call, complete=bool(complete))
+        if opened is None or opened.call is None:
+            return Claim(lease, state)
+        return Claim(lease, state, state.record.calls[opened.call])
 
     @translated
     def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:

@@ -85,7 +85,7 @@ def check_keys(app: App) -> None:
 def test_a_complete_run_leaves_no_key_without_a_time_to_live(app: App) -> None:
     run_id = app.kit.start("a", "go", idempotency_key="k", metadata={"x": 1}).id
     app.kit.send(run_id, "more", "steer")
-    app.store.beat("worker", 60_000)
+    app.store.heartbeat("worker", 60_000)
     for _ in range(2):
         assert None in app.keys_of(run_id).values()
         assert set(app.keys_of(run_id).values()) == {None}, "what has not ended must not expire"

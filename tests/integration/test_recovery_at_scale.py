@@ -40,7 +40,7 @@ def test_a_thousand_stuck_runs_are_nudged_once_each_and_never_crowd_the_queue(se
     store = kits[0].store
     runs = {new_run(store) for _ in range(RUNS)}
     for run_id in runs:
-        store.note(run_id, 0)
+        store.schedule(run_id, 0)
     broker = redis.Redis.from_url(server.url)
     nudged: Counter[str] = Counter()
 

@@ -233,7 +233,7 @@ def test_who_lists_runs_forgets_none_that_is_just_being_made() -> None:
 def test_an_entry_whose_run_was_never_made_is_dropped() -> None:
     app = app_of("hello")
     run_id = new_id()
-    app.store.note(run_id, now_ms() - 1)
+    app.store.schedule(run_id, now_ms() - 1)
     app.store.index(run_id)
     assert app.kit.recovery().sweep() == 1
     assert app.store.backlog() == (0, 0)
@@ -243,7 +243,7 @@ def test_an_entry_whose_run_was_never_made_is_dropped() -> None:
 def test_a_record_that_cannot_be_read_holds_up_no_other() -> None:
     app = app_of("hello")
     newer = new_run(app.store, schema_version=99)
-    app.store.note(newer, now_ms() - 1000)
+    app.store.schedule(newer, now_ms() - 1000)
     run_id = app.start()
     assert swept(app) == [(run_id, 1)]
     assert app.work().check(run_id).status == "completed"

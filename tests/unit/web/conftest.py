@@ -94,7 +94,7 @@ class Web:
         )
 
     def beat(self) -> None:
-        self.store.beat("worker", 60_000)
+        self.store.heartbeat("worker", 60_000)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_an_answer_that_is_not_agentkits_is_an_api_error_too(
     assert caught.value.code == "not_agentkit"
 
 
-def test_an_impatient_client_says_at_once_which_server_is_away(client_of: Callable[..., Any]) -> None:
+def test_a_client_without_retry_says_at_once_which_server_is_away(client_of: Callable[..., Any]) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
@@ -193,7 +193,7 @@ def test_a_server_that_says_how_long_is_not_asked_before(client_of: Callable[...
     assert asked[1] - asked[0] >= 1
 
 
-def test_a_server_that_asks_for_more_patience_than_there_is_is_unreachable_at_once(
+def test_a_retry_after_longer_than_the_client_retries_is_unreachable_at_once(
     client_of: Callable[..., Any],
 ) -> None:
     problem = {"code": "store_unavailable", "detail": "the store is away"}
@@ -263,12 +263,12 @@ def test_an_async_clients_headers_may_be_awaited() -> None:
     async def headers() -> dict[str, str]:
         return {"Authorization": "fresh"}
 
-    async def told() -> Any:
+    async def authorization() -> Any:
         transport = httpx.MockTransport(lambda request: httpx.Response(200, json=request.headers["authorization"]))
         async with AsyncClient("http://server.test", headers=headers, transport=transport) as client:
             return await client.get("r1")
 
-    assert asyncio.run(told()) == "fresh"
+    assert asyncio.run(authorization()) == "fresh"
 
 
 def test_both_clients_have_the_same_methods() -> None:

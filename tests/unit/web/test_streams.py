@@ -13,14 +13,14 @@ from tests.waiting import wait_until
 
 
 def test_who_reads_nothing_is_hung_up_on_and_who_has_read_everything_is_not() -> None:
-    news = iter([b"x" * 10_000_000])
+    chunks = iter([b"x" * 10_000_000])
     stalled, its_client = socket.socketpair()
     quiet, other_client = socket.socketpair()
-    bells = Wakeup(), Wakeup()
+    wakeups = Wakeup(), Wakeup()
     ended: list[OSError] = []
 
     def serve() -> None:
-        stream = streams._with_slot("r1", news, streams.StreamSlot(), bells[0], stalled)
+        stream = streams._with_slot("r1", chunks, streams.StreamSlot(), wakeups[0], stalled)
         try:
             with closing(stream):  # type: ignore[type-var]
                 for piece in stream:
@@ -36,16 +36,16 @@ def test_who_reads_nothing_is_hung_up_on_and_who_has_read_everything_is_not() ->
     with stalled, its_client, quiet, other_client:
         before = streams.open_streams()
         server = in_background(serve)
-        wait_until(lambda: bells[0] in streams._sending, what="something to be sent")
+        wait_until(lambda: wakeups[0] in streams._sending, what="something to be sent")
         streams._hang_up(60)
         assert server.is_alive()
-        for piece in streams._with_slot("r2", one_and_no_more(), streams.StreamSlot(), bells[1], quiet):
+        for piece in streams._with_slot("r2", one_and_no_more(), streams.StreamSlot(), wakeups[1], quiet):
             quiet.sendall(piece)
         server.join(10)
         assert [type(error) for error in ended] == [BrokenPipeError]
         assert other_client.recv(100) == b"retry: 1000: keepalive"
         assert streams.open_streams() == before
-        assert not streams._sending.keys() & set(bells)
+        assert not streams._sending.keys() & set(wakeups)
 
 
 def test_a_long_event_is_sent_in_pieces_so_that_a_slow_reader_is_seen_to_read() -> None:

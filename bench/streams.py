@@ -31,7 +31,7 @@ from agentkit.settings import Settings
 from agentkit.store.protocol import Store
 from agentkit.store.redis import RedisStore
 from bench.watchers import raise_file_limit
-from tests.apps import FakeNudger
+from tests.apps import FakeQueue
 from tests.servers import ValkeyServer, free_port
 from tests.store_changes import claimed, event, new_run
 from tests.waiting import wait_until
@@ -265,13 +265,13 @@ class Measurement:
 
     def message(self) -> None:
         """A whole run, executed here: the bytes of its deltas, early and late in a long message."""
-        queue = FakeNudger()
+        queue = FakeQueue()
         settings = Settings(redis_url=self._valkey.url, flush_seconds=0)
         from bench.relays import kit as served
 
         kit = AgentKit([bound.agent for bound in served.agents], settings=settings, store=self._store, queue=queue)
         handle = kit.start("bench", "go")
-        kit.execute(*queue.told.pop())
+        kit.execute(*queue.enqueued.pop())
         url = f"http://127.0.0.1:{self._server.port}/runs/{handle.id}/events"
         deltas = []
         with urllib.request.urlopen(url, timeout=10) as response:

@@ -18,30 +18,30 @@ from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Push, Store
 from tests.event_rules import check_log
 
-__all__ = ["App", "Failing", "FakeNudger", "Silent", "die", "in_background", "one_call"]
+__all__ = ["App", "Failing", "FakeQueue", "Silent", "die", "in_background", "one_call"]
 
 
-class FakeNudger:
-    """Keeps what it was told; delivers on request, as often as one likes."""
+class FakeQueue:
+    """A `StepQueue` that keeps what is enqueued until a test takes it: `enqueued` has (run id, step), oldest first."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.enqueued: list[tuple[str, int]] = []
 
     def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
-        self.told.append((run_id, step))
+        self.enqueued.append((run_id, step))
 
     def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
         return None
 
     def queued(self) -> int:
-        return len(self.told)
+        return len(self.enqueued)
 
     def reachable(self) -> bool:
         return True
 
 
 class App:
-    """A kit whose nudges are delivered by hand."""
+    """A kit whose steps are executed by hand."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class App:
         **settings: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
-        self.queue = FakeNudger()
+        self.queue = FakeQueue()
         self.agent = Agent("a", model or ScriptedModel(list(turns), chunk_size=3), tools=tools)
         self._settings = Settings(**{"flush_seconds": 0.0, **settings})
         self._retry = retry
@@ -74,10 +74,14 @@ class App:
         self.work()
         return run_id
 
+    def execute_next(self) -> None:
+        """Execute the step that was enqueued first."""
+        self.kit.execute(*self.queue.enqueued.pop(0))
+
     def work(self) -> App:
-        """Deliver nudges until there are none."""
-        while self.queue.told:
-            self.kit.execute(*self.queue.told.pop(0))
+        """Execute what is enqueued until nothing is."""
+        while self.queue.enqueued:
+            self.execute_next()
         return self
 
     def log(self, run_id: str) -> list[Any]:

@@ -25,11 +25,11 @@ class Broker(Protocol):
         ...
 
     def queued(self) -> int:
-        """How many nudges wait."""
+        """How many messages wait."""
         ...
 
     def purge(self) -> None:
-        """Lose the nudges that wait."""
+        """Lose the messages that wait."""
         ...
 
 

@@ -55,7 +55,7 @@ def result(text: str, *, is_error: bool = False) -> Json:
 
 
 class Driver:
-    """One run and its agent. `now` is the clock (ms) that transitions are told; tests move it."""
+    """One run and its agent. `now` is the clock (ms) that transitions get; tests move it."""
 
     def __init__(self, *tools: Tool, store: Store | None = None, **options: Any) -> None:
         model = ScriptedModel(["unused"])

@@ -43,7 +43,7 @@ class ProviderContract:
 
     content_type = "text/event-stream"
     counts = (11, 3, 7)
-    """New, cached and written tokens of the fake answers: other numbers only where the vendor tells less."""
+    """New, cached and written tokens of the fake answers: other numbers only where the vendor counts less."""
     arguments_in_pieces = True
 
     def provider(self) -> Provider:
@@ -122,7 +122,7 @@ class ProviderContract:
             serve(Reply(pieces, content_type=self.content_type))
             assert [b.get("arguments") for b in build(self.parts())["content"]] == [None, TWO_CALLS[1]["arguments"], {}]
 
-    def test_usage_tells_cached_tokens_from_new_ones(self, serve: Callable[[Reply], WireServer]) -> None:
+    def test_usage_counts_cached_tokens_apart_from_new_ones(self, serve: Callable[[Reply], WireServer]) -> None:
         serve(self.reply("hi"))
         usage = build(self.parts())["usage"]
         assert (usage["input"], usage["cacheRead"], usage["output"]) == self.counts

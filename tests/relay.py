@@ -1,4 +1,4 @@
-"""A line between a client and a server on the loopback that can be lost without either of them being told."""
+"""A line between a client and a server on the loopback that can be lost without either of them noticing."""
 
 from __future__ import annotations
 

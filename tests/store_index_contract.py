@@ -1,4 +1,4 @@
-"""What every store promises to readers and across runs: logs, news, the due index, lists, workers.
+"""What every store promises to readers and across runs: logs, subscriptions, the due index, lists, workers.
 
 Part of `StoreContract`.
 """
@@ -74,7 +74,7 @@ class IndexContract:
         assert (commit.first_seq, commit.last_seq) == (5, 14)
         assert store.events(run_id, 0, 100).first_seq == 12
 
-    # -- news --------------------------------------------------------------------------------------
+    # -- subscriptions -----------------------------------------------------------------------------
 
     def test_a_subscriber_learns_of_everything_that_is_written_after(self, store: Store) -> None:
         run_id = new_run(store)
@@ -82,8 +82,8 @@ class IndexContract:
         try:
             seen: list[int] = []
 
-            def read(news: list[StoredEvent] | None) -> None:
-                fresh = news if news else store.events(run_id, len(seen), 1000).events
+            def read(published: list[StoredEvent] | None) -> None:
+                fresh = published if published else store.events(run_id, len(seen), 1000).events
                 for entry in fresh:
                     if entry.seq == len(seen) + 1:
                         seen.append(entry.seq)
@@ -98,27 +98,27 @@ class IndexContract:
             last = store.load(run_id).last_seq
 
             def caught_up() -> bool:
-                news = subscription.get(0.5)
-                if news is not None:
-                    read(list(news))
+                published = subscription.get(0.5)
+                if published is not None:
+                    read(list(published))
                 return len(seen) == last
 
-            wait_until(caught_up, what="the news")
+            wait_until(caught_up, what="the events")
             assert seen == list(range(1, last + 1))
         finally:
             subscription.close()
 
-    def test_a_subscription_without_news_says_so_in_time(self, store: Store) -> None:
+    def test_a_subscription_without_new_events_returns_none_in_time(self, store: Store) -> None:
         subscription = store.subscribe(new_run(store))
         wait_until(lambda: subscription.get(0.05) is None, what="a quiet subscription")
         subscription.close()
 
-    def test_a_subscriber_is_told_of_the_deletion(self, store: Store) -> None:
+    def test_a_subscriber_is_notified_of_the_deletion(self, store: Store) -> None:
         run_id = ended(store)
         subscription = store.subscribe(run_id)
         wait_until(lambda: subscription.get(0.2) is None, what="a quiet subscription")
         store.delete(run_id)
-        assert wait_until(lambda: subscription.get(0.5) == [], what="the news")
+        assert wait_until(lambda: subscription.get(0.5) == [], what="the events")
         subscription.close()
 
     # -- due ---------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class IndexContract:
         store.schedule("r", now_ms() + 60_000)
         assert len(store.due(10, 60_000)) == 1
 
-    def test_a_settled_run_is_looked_at_again_at_its_time_or_never(self, store: Store) -> None:
+    def test_a_settled_run_is_due_again_at_its_time_or_never(self, store: Store) -> None:
         for run_id in ("never", "again", "later"):
             store.schedule(run_id, now_ms() - 1)
         runs = {run.run_id: run for run in store.due(10, 60_000)}

@@ -162,7 +162,7 @@ kit = AgentKit(
     [
         Agent("boss", model="openai:test-model", tools=[support.as_tool()]),
         Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, file, wait, meet, look_up]),
-        Agent("patient", model="openai:test-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
+        Agent("retrying", model="openai:test-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
         Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal, hold]),

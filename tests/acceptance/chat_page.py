@@ -33,10 +33,10 @@ class Tab:
 
     # -- what a person does
 
-    def begin(self, agent: str, told: str) -> str:
+    def begin(self, agent: str, message: str) -> str:
         """A new run of this agent; its id, which the URL has from then on."""
         self.page.get_by_label("Agent", exact=True).select_option(agent)
-        self.say(told)
+        self.say(message)
         return self.run_id()
 
     def say(self, text: str) -> None:
@@ -48,7 +48,7 @@ class Tab:
 
         def named() -> str:
             (run_id,) = parse_qs(urlsplit(self.page.url).query).get("run", [""])
-            self.page.wait_for_timeout(0)  # lets Playwright hear of a changed URL
+            self.page.wait_for_timeout(0)  # lets Playwright learn of a changed URL
             return "" if run_id == before else run_id
 
         return wait_until(named, what="a run in the URL")
@@ -68,8 +68,8 @@ class Tab:
         return self.page.locator(".decision")
 
     @property
-    def news(self) -> Locator:
-        """What those hear who do not see the page."""
+    def announcement(self) -> Locator:
+        """What a screen reader announces."""
         return self.page.locator("p.hidden[role=status]")
 
     def tool(self, name: str) -> Locator:

@@ -1,4 +1,4 @@
-"""What really happened, told by the processes themselves: one JSON line per event in a file that they share.
+"""What really happened, written by the processes themselves: one JSON line per event in a file that they share.
 
 A line is appended by one write, so it is there, whole, however its writer ends.
 """

@@ -1,6 +1,6 @@
 """The model of the acceptance tests, a process of its own that speaks OpenAI's wire.
 
-It says what the user's message tells it to say (`script`), so each test holds its whole story, and any number
+It says what the user's message asks for (`script`), so each test holds its whole story, and any number
 of them share one server. Every call is written into the ledger, with the port that the caller came from.
 """
 
@@ -25,8 +25,15 @@ def script(
     `name`: for the ledger. `delay`: seconds between deltas. `silent`: a turn stops in the middle, and the
     connection stays open. `busy`: how many calls under this name are refused first, with 429 and `retry_after`.
     """
-    told = {"name": name, "turns": turns, "delay": delay, "silent": silent, "busy": busy, "retry_after": retry_after}
-    return json.dumps(told)
+    turn_script = {
+        "name": name,
+        "turns": turns,
+        "delay": delay,
+        "silent": silent,
+        "busy": busy,
+        "retry_after": retry_after,
+    }
+    return json.dumps(turn_script)
 
 
 def call(tool: str, **arguments: Any) -> dict[str, Any]:
@@ -42,23 +49,23 @@ def main() -> None:
 
     def answer(request: Request) -> Reply:
         messages = request.body["messages"]
-        told = json.loads(next(m["content"] for m in reversed(messages) if m["role"] == "user"))
-        ledger.add(model=told["name"], port=request.port)
-        if len(ledger.entries(model=told["name"])) <= told["busy"]:
+        turn_script = json.loads(next(m["content"] for m in reversed(messages) if m["role"] == "user"))
+        ledger.add(model=turn_script["name"], port=request.port)
+        if len(ledger.entries(model=turn_script["name"])) <= turn_script["busy"]:
             return Reply(
                 [b'{"error":{"message":"busy"}}'],
                 status=429,
                 content_type="application/json",
-                headers={"Retry-After": str(told["retry_after"])},
+                headers={"Retry-After": str(turn_script["retry_after"])},
             )
-        turn = scripted(told["turns"])(request.body)
+        turn = scripted(turn_script["turns"])(request.body)
         if isinstance(turn, Reply):
             return turn
         answered = sum(message["role"] == "assistant" for message in messages)
         pieces = frames(turn, request.body["model"], 8, answered)
-        if told["silent"]:
+        if turn_script["silent"]:
             return Reply(pieces[: len(pieces) // 2], silence="after")
-        return Reply(pieces, delay=told["delay"])
+        return Reply(pieces, delay=turn_script["delay"])
 
     WireServer(answer, arguments.port).serve_forever()
 

@@ -162,9 +162,9 @@ class WebProcess(Process):
         run: dict[str, Any] = response.json()
         return run
 
-    def begin(self, agent: str, told: str) -> str:
+    def begin(self, agent: str, message: str) -> str:
         """Start a run; its id."""
-        response = self.http.post("/runs", json={"agent": agent, "input": told})
+        response = self.http.post("/runs", json={"agent": agent, "input": message})
         assert response.status_code == 202, response.text
         run_id: str = response.json()["id"]
         assert response.headers["location"] == f"/runs/{run_id}"
@@ -345,5 +345,5 @@ class Stack:
         return next((worker for worker in self.workers if worker.process and port in worker.ports()), None)
 
     def queued(self) -> int:
-        """How many nudges wait in the broker."""
+        """How many messages wait in the broker."""
         return self.broker.queued()

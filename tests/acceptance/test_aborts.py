@@ -69,7 +69,7 @@ def test_a_queued_run_ends_at_once_and_no_worker_touches_it_later(stack: Stack) 
     response = stack.web_b.abort(run_id)
     assert (response.status_code, response.json()["status"]) == (202, "aborted")
     stack.repair()
-    wait_until(lambda: stack.queued() == 0, what="the nudge to be taken")
+    wait_until(lambda: stack.queued() == 0, what="the message to be taken")
     completed = stack.web_a.begin("support", script("Said later."))
     stack.wait_for(completed, "completed")
     assert stack.ledger.entries(model="queued") == []

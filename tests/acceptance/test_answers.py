@@ -18,8 +18,8 @@ ASK = script([call("refund", order_id="A-1", cents=250)], "Done.")
 MANY = 50
 
 
-def paused_run(stack: Stack, told: str = ASK) -> dict[str, Any]:
-    return stack.wait_for(stack.web_a.begin("support", told), "paused")
+def paused_run(stack: Stack, message: str = ASK) -> dict[str, Any]:
+    return stack.wait_for(stack.web_a.begin("support", message), "paused")
 
 
 def sides(stack: Stack) -> list[WebProcess]:

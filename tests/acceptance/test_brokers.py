@@ -13,7 +13,7 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.brokers("other-redis", "rabbitmq")
 
 ASKED = script([call("look_up", order_id="A-1")], [call("refund", order_id="A-1", cents=250)], "You get it back.")
-# Celery tries again after 2, 4, 6 … seconds, and the nudges of a dead broker come a lease time later.
+# Celery tries again after 2, 4, 6 … seconds, and the messages of a dead broker come a lease time later.
 BACK_SECONDS = 30
 
 
@@ -53,7 +53,7 @@ def test_a_run_goes_on_through_the_death_of_the_broker(stack: Stack) -> None:
     assert len(stack.ledger.entries(run=run_id, tool="look_up")) == 1
 
 
-def test_after_its_return_nudges_and_not_the_sweep_carry_runs(stack: Stack) -> None:
+def test_after_its_return_messages_and_not_the_recovery_check_carry_runs(stack: Stack) -> None:
     """Both ways are alive again, the web processes' and the workers': three steps take less than one lease."""
     stack.broker.kill()
     stack.web_a.begin("support", script("Lost."))
@@ -66,13 +66,13 @@ def test_after_its_return_nudges_and_not_the_sweep_carry_runs(stack: Stack) -> N
         stack.wait_for(run_id, "completed", timeout=BACK_SECONDS)
         return time.monotonic() - began
 
-    wait_until(lambda: seconds() < LEASE_SECONDS / 3, timeout=BACK_SECONDS, what="the nudges to arrive at once")
+    wait_until(lambda: seconds() < LEASE_SECONDS / 3, timeout=BACK_SECONDS, what="the messages to arrive at once")
 
 
-def test_waiting_nudges_that_a_broker_forgets_are_made_up_for(stack: Stack) -> None:
+def test_queued_messages_that_a_broker_loses_are_enqueued_again(stack: Stack) -> None:
     stack.kill_workers()
     runs = [stack.web_a.begin("support", script(f"Here I am, {n}.")) for n in range(20)]
-    wait_until(lambda: stack.queued() >= len(runs), what="the nudges in the queue")
+    wait_until(lambda: stack.queued() >= len(runs), what="the messages in the queue")
     stack.broker.purge()
     stack.repair()
     for run_id in runs:

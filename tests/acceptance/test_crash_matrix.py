@@ -37,7 +37,7 @@ WORK = script(
     delay=0.02,
 )
 RESULTS = ["A-1 was delivered", "paid 5", "approved: True"]
-FAMILY = script(
+SUB_AGENT = script(
     [call("support", input=script([call("refund", order_id="A-1", cents=250)], "The money is back."))], "I had it done."
 )
 SIDE_BY_SIDE = script([call("look_up", order_id="A-1"), call("look_up", order_id="A-2")], "Both are there.")
@@ -61,15 +61,15 @@ WORKER_POINTS = [
     "after renew 1",
     "after step 1",
 ]
-RECOVERY_POINTS = ["after due 1", "after nudge 1", "after settle 1"]
-FAMILY_POINTS = [*around("create", 1), *around("tell parent", 1), "before tell parent 3"]
-HAND_BACK_POINTS = ["before release 1", *around("nudge", 1)]
+RECOVERY_POINTS = ["after due 1", "after enqueue 1", "after settle 1"]
+CHILD_RUN_POINTS = [*around("create", 1), *around("tell parent", 1), "before tell parent 3"]
+HAND_BACK_POINTS = ["before release 1", *around("enqueue", 1)]
 START_POINTS = ["before remember 1", "after remember 1", "after note 1", "after index 1", "after create 1"]
 ANSWER_POINTS = ["before note 1", *around("commit", 1)]
 
 
 class CrashStack(Stack):
-    """A stack whose workers, or web processes, die where they are told to."""
+    """A stack whose workers, or web processes, die where a failpoint says so."""
 
     def __init__(self, folder: Any, broker: Broker | None) -> None:
         self.worker_fault = folder / "worker.fault"
@@ -101,8 +101,8 @@ class CrashStack(Stack):
         run: dict[str, Any] = response.json()
         return run
 
-    def begin(self, agent: str, told: str) -> str:
-        return str(self.ask("/runs", {"agent": agent, "input": told}, key=new_id())["id"])
+    def begin(self, agent: str, message: str) -> str:
+        return str(self.ask("/runs", {"agent": agent, "input": message}, key=new_id())["id"])
 
     def finish(self, run_id: str) -> dict[str, Any]:
         """The ended run; decisions are given, doubts are settled by the ledger, dead workers are started again."""
@@ -164,10 +164,10 @@ def shared_stack(crash_stack: CrashStack) -> CrashStack:
     return crash_stack
 
 
-def do_work(stack: CrashStack, *faults: str, agent: str = "till", told: str = WORK) -> dict[str, Any]:
+def do_work(stack: CrashStack, *faults: str, agent: str = "till", message: str = WORK) -> dict[str, Any]:
     """Carry a run through these deaths, one after the other, while somebody watches; the ended run."""
     stack.worker_fault.write_text(faults[0])
-    run_id = stack.begin(agent, told)
+    run_id = stack.begin(agent, message)
     threads = ThreadPoolExecutor()
     watching = threads.submit(stack.web_b.sse, run_id)
     threads.shutdown(wait=False)  # where this fails, the watcher ends with the stack
@@ -202,14 +202,14 @@ def test_a_worker_dies_and_then_the_one_that_recovers(shared_stack: CrashStack, 
 
 
 def test_a_worker_dies_with_two_tool_calls_side_by_side(shared_stack: CrashStack) -> None:
-    run = do_work(shared_stack, "before commit 2", told=SIDE_BY_SIDE)
+    run = do_work(shared_stack, "before commit 2", message=SIDE_BY_SIDE)
     results = [m["content"][0]["text"] for m in run["messages"] if m["role"] == "toolResult"]
     assert results == ["A-1 was delivered", "A-2 was delivered"]
 
 
-@pytest.mark.parametrize("point", FAMILY_POINTS)
+@pytest.mark.parametrize("point", CHILD_RUN_POINTS)
 def test_a_worker_dies_between_a_run_and_its_sub_agent(shared_stack: CrashStack, point: str) -> None:
-    run = do_work(shared_stack, point, agent="boss", told=FAMILY)
+    run = do_work(shared_stack, point, agent="boss", message=SUB_AGENT)
     [result] = [message for message in run["messages"] if message["role"] == "toolResult"]
     assert result["content"][0]["text"] == "The money is back."
     child = result["details"]["runId"]
@@ -222,8 +222,8 @@ def test_a_worker_dies_while_it_hands_its_step_back(shared_stack: CrashStack, po
     stack = shared_stack
     for worker in stack.workers:
         worker.wait_until_ready()
-    told = script(ANSWER, name=point, delay=0.06)
-    run_id = stack.begin("till", told)
+    message = script(ANSWER, name=point, delay=0.06)
+    run_id = stack.begin("till", message)
     [asked] = wait_until(lambda: stack.ledger.entries(model=point), what="the model call")
     worker_at = wait_until(lambda: stack.worker_at(asked["port"]), what="the worker that asks")
     stack.worker_fault.write_text(point)
@@ -263,7 +263,7 @@ def test_a_web_process_dies_while_it_takes_an_answer(shared_stack: CrashStack, p
 @pytest.mark.parametrize("point", around("tell parent", 1))
 def test_a_web_process_dies_while_it_takes_an_answer_for_a_sub_agent(shared_stack: CrashStack, point: str) -> None:
     stack = shared_stack
-    run_id = stack.begin("boss", FAMILY)
+    run_id = stack.begin("boss", SUB_AGENT)
     wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
     stack.web_fault.write_text(point)
     stack.finish(run_id)
@@ -288,7 +288,7 @@ def test_a_web_process_dies_while_it_aborts_a_run(shared_stack: CrashStack, poin
 
 def test_a_web_process_dies_between_the_abort_of_a_run_and_of_its_sub_agents(shared_stack: CrashStack) -> None:
     stack = shared_stack
-    run_id = stack.begin("boss", FAMILY)
+    run_id = stack.begin("boss", SUB_AGENT)
     [item] = wait_until(lambda: stack.web_b.get(run_id)["pending"], what="the pause")
     child = item["runId"]
     with redis.Redis.from_url(stack.store.url) as client:

@@ -1,4 +1,4 @@
-"""Workers that die while they work, and nudges that get lost."""
+"""Workers that die while they work, and messages that get lost."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def test_a_tool_of_effects_once_is_in_doubt_and_a_person_gives_the_verdict(stack
     assert counts == {"retry": 2, "done": 1, "failed": 1}
 
 
-def test_a_run_whose_nudge_was_lost_is_found_within_the_lease_time(stack: Stack) -> None:
+def test_a_run_whose_message_was_lost_is_found_within_the_lease_time(stack: Stack) -> None:
     stack.kill_workers()
     run_id = stack.web_a.begin("support", script("Here I am."))
-    wait_until(lambda: stack.queued() > 0, what="the nudge in the queue")
+    wait_until(lambda: stack.queued() > 0, what="the message in the queue")
     stack.broker.purge()
     stack.workers[0].start()
     began = time.monotonic()

@@ -56,7 +56,7 @@ def workers(stack: Stack, tmp_path: Path) -> Iterator[Workers]:
     workers.kill()
 
 
-def tell(process: Process, number: int) -> None:
+def signal_process(process: Process, number: int) -> None:
     assert process.process is not None
     process.process.send_signal(number)
 
@@ -93,7 +93,7 @@ def test_every_pool_hands_its_model_call_to_the_next_worker_at_once(
         for (pool, _), (successor, options) in itertools.pairwise([*chain, ("last", POOLS["threads"])]):
             then = workers.start(successor, options, **settings)
             began = time.monotonic()
-            tell(worker, signals[pool])
+            signal_process(worker, signals[pool])
             next_of(watching, "message_discard")
             assert time.monotonic() - began < AT_ONCE_SECONDS, pool
             next_of(watching, "message_update")
@@ -110,14 +110,16 @@ def test_an_answer_that_ends_within_the_grace_is_kept_and_what_waits_in_the_work
     stack: Stack, workers: Workers
 ) -> None:
     worker = workers.start("stopping", ("-P", "threads", "-c", "1"), AGENTKIT_STOP_GRACE_SECONDS="20")
-    told = script([{"type": "text", "text": ANSWER}, call("look_up", order_id="A-1")], "Done.", name="slow", delay=0.2)
-    slow = stack.web_a.begin("support", told)
+    message = script(
+        [{"type": "text", "text": ANSWER}, call("look_up", order_id="A-1")], "Done.", name="slow", delay=0.2
+    )
+    slow = stack.web_a.begin("support", message)
     with closing(stack.web_b.follow(slow)) as watching:
         next_of(watching, "message_update")
     waiting = stack.web_a.begin("support", script("Here I am."))
     wait_until(lambda: stack.queued() == 0, what="the only worker to take the message")
     workers.start("next", ("-P", "threads", "-c", "8"))
-    tell(worker, signal.SIGTERM)
+    signal_process(worker, signal.SIGTERM)
     stack.wait_for(waiting, "completed")
     assert stack.web_a.get(slow)["messages"][1:] == [], "the stopping worker is still at its first answer"
     wait_for_end(worker)

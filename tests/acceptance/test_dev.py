@@ -89,11 +89,11 @@ def start_dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
 @contextmanager
 def all_gone(dev: Dev, within: float) -> Iterator[None]:
     """Every process of this dev, looked at by pid, is gone soon after the block."""
-    family = dev.processes()
-    assert len(family) >= 4  # store, worker, and web's master and worker
+    processes = dev.processes()
+    assert len(processes) >= 4  # store, worker, and web's master and worker
     yield
     dev.process.wait(timeout=within)
-    _, alive = psutil.wait_procs(family, timeout=within)
+    _, alive = psutil.wait_procs(processes, timeout=within)
     assert alive == []
 
 

@@ -32,8 +32,8 @@ def page() -> Iterator[Page]:
 def test_it_gets_every_event_once_and_stops_for_good_though_the_web_process_was_killed(
     stack: Stack, page: Page
 ) -> None:
-    told = script([call("refund", order_id="A1", cents=5)], "It is done, and here is a longer answer.", delay=0.05)
-    run_id = stack.web_a.begin("support", told)
+    message = script([call("refund", order_id="A1", cents=5)], "It is done, and here is a longer answer.", delay=0.05)
+    run_id = stack.web_a.begin("support", message)
     page.goto(f"http://127.0.0.1:{stack.web_a.port}/healthz")
     page.evaluate(FOLLOW, f"/runs/{run_id}/events")
 

@@ -108,7 +108,7 @@ def test_a_form_that_does_not_come_gives_way_to_json(stack: Stack, tab: Tab) -> 
     assert len(stack.ledger.entries(run=run_id, tool="refund")) == 1
 
 
-def test_a_tab_that_opens_in_the_background_is_there_when_one_looks(tab: Tab) -> None:
+def test_a_tab_that_opens_in_the_background_is_ready_when_it_is_shown(tab: Tab) -> None:
     run_id = tab.begin("support", script("One."))
     tab.expect_answer("One.")
     tab.page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => true})")
@@ -120,14 +120,14 @@ def test_a_tab_that_opens_in_the_background_is_there_when_one_looks(tab: Tab) ->
 def test_two_decisions_of_one_turn_are_answered_one_by_one(stack: Stack, tab: Tab) -> None:
     run_id = tab.begin("support", script([REFUND, call("refund", order_id="B-2", cents=1)], "Both are done."))
     expect(tab.decision).to_have_count(2)
-    expect(tab.news).to_have_text("refund waits for your answer (1 of 2).")
+    expect(tab.announcement).to_have_text("refund waits for your answer (1 of 2).")
     for left, name in ((1, "No"), (0, "Yes")):
         tab.decision.first.get_by_label(name).check()
         tab.decision.first.get_by_role("button", name="Submit").press("Enter")
         expect(tab.decision).to_have_count(left)
         if left:  # the focus went on to what is to be answered next, and the answered call is still to come
             expect(tab.decision).to_be_focused()
-            expect(tab.news).to_have_text("refund waits for your answer.")
+            expect(tab.announcement).to_have_text("refund waits for your answer.")
             expect(tab.tool("refund").first).to_have_attribute("data-state", "next")
     expect(tab.page.get_by_label("Message")).to_be_focused()
     tab.expect_answer("Both are done.")
@@ -149,9 +149,9 @@ def test_a_stopped_run_keeps_what_was_said_and_another_may_follow(stack: Stack, 
 def test_what_is_said_while_it_works_is_seen_by_the_agent(stack: Stack, tab: Tab) -> None:
     run_id = tab.begin("support", script(SENTENCE, delay=0.08))
     expect(tab.answer).to_contain_text("This is")
-    tab.say(script("I heard you."))
+    tab.say(script("I read you."))
     expect(tab.page.get_by_text("It sees this at its next step")).to_be_visible()
-    tab.expect_answer("I heard you.")
+    tab.expect_answer("I read you.")
     expect(tab.page.get_by_text("It sees this at its next step")).to_be_hidden()
     assert len(tab.texts()) == 4
     stack.wait_for(run_id, "completed")
@@ -209,7 +209,7 @@ def test_on_a_phone_all_is_in_reach(open_tab: Callable[..., Tab], scheme: str) -
     tab.press("Stop")
 
 
-def test_an_unknown_run_is_told_calmly(open_tab: Callable[..., Tab]) -> None:
+def test_an_unknown_run_is_reported_calmly(open_tab: Callable[..., Tab]) -> None:
     tab = open_tab("/?run=01a20000-0000-7000-8000-000000000000")
     expect(tab.page.get_by_text("There is no such run")).to_be_visible()
     tab.page.get_by_role("main").get_by_role("button", name="New chat").click()

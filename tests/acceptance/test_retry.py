@@ -14,7 +14,7 @@ def log_of(stack: Stack, run_id: str) -> list[dict[str, Any]]:
 
 
 def test_a_short_wait_is_waited(stack: Stack) -> None:
-    run_id = stack.web_a.begin("patient", script("At last.", name="short", busy=2))
+    run_id = stack.web_a.begin("retrying", script("At last.", name="short", busy=2))
     stack.wait_for(run_id, "completed")
     retries = [event for event in log_of(stack, run_id) if event["type"] == "model_retry"]
     assert [event["attempt"] for event in retries] == [2, 3]
@@ -22,7 +22,7 @@ def test_a_short_wait_is_waited(stack: Stack) -> None:
 
 
 def test_a_long_wait_outlives_every_worker(stack: Stack) -> None:
-    run_id = stack.web_a.begin("patient", script("At last.", name="long", busy=1, retry_after=4))
+    run_id = stack.web_a.begin("retrying", script("At last.", name="long", busy=1, retry_after=4))
     wait_until(lambda: stack.ledger.entries(model="long"), what="the first call")
     wait_until(lambda: stack.web_a.get(run_id)["lastSeq"] >= 7, what="the wait to be written down")
     stack.kill_workers()
@@ -39,7 +39,7 @@ def test_a_long_wait_outlives_every_worker(stack: Stack) -> None:
 
 
 def test_abort_ends_a_long_wait(stack: Stack) -> None:
-    run_id = stack.web_a.begin("patient", script("Never.", name="never", busy=1, retry_after=40))
+    run_id = stack.web_a.begin("retrying", script("Never.", name="never", busy=1, retry_after=40))
     wait_until(lambda: stack.web_a.get(run_id)["lastSeq"] >= 7, what="the wait to be written down")
     assert stack.web_b.abort(run_id).json()["status"] == "aborted"
     assert len(stack.ledger.entries(model="never")) == 1

@@ -198,8 +198,8 @@ def test_scripts_that_the_server_forgets_all_the_time_are_sent_again(stack: Stac
     flushing = threading.Thread(target=flush)
     flushing.start()
     try:
-        told = script([call("look_up", order_id="A-1"), call("look_up", order_id="A-2")], ANSWER, delay=0.02)
-        runs = [stack.web_a.begin("support", told) for _ in range(4)]
+        message = script([call("look_up", order_id="A-1"), call("look_up", order_id="A-2")], ANSWER, delay=0.02)
+        runs = [stack.web_a.begin("support", message) for _ in range(4)]
         for run_id in runs:
             stack.wait_for(run_id, "completed")
             stack.checked(run_id)

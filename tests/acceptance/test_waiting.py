@@ -157,8 +157,8 @@ def test_a_synchronous_tool_sees_the_abort_within_a_second(stack: Stack) -> None
     [({"maxTurns": 1}, "limit_turns"), ({"maxTokens": 1}, "limit_tokens"), ({"timeout": 1}, "limit_time")],
 )
 def test_a_run_over_its_limit_fails_with_the_limits_own_code(stack: Stack, limits: dict[str, Any], code: str) -> None:
-    told = script([call("look_up", order_id="A-1")], "Never said.", silent=code == "limit_time")
-    body = {"agent": "desk", "input": told, "limits": limits}
+    message = script([call("look_up", order_id="A-1")], "Never said.", silent=code == "limit_time")
+    body = {"agent": "desk", "input": message, "limits": limits}
     run_id = stack.web_a.http.post("/runs", json=body).json()["id"]
     assert stack.wait_for(run_id, "failed")["error"]["code"] == code
     stack.checked(run_id, "failed")

@@ -123,7 +123,7 @@ def test_a_buffering_proxy_passes_each_event_on_at_once(stack: Stack, tmp_path: 
     assert events == stack.checked(run_id)
 
 
-def test_that_proxy_would_hold_events_back_if_it_were_not_told(stack: Stack, tmp_path: Path) -> None:
+def test_that_proxy_would_hold_events_back_without_our_header(stack: Stack, tmp_path: Path) -> None:
     run_id = paused_run(stack.web_a)
     stack.wait_for(run_id, "paused")
     with Nginx(tmp_path / "deaf", stack.web_a.port, "proxy_ignore_headers X-Accel-Buffering;") as proxy:
@@ -150,7 +150,7 @@ def test_behind_a_proxy_a_restarted_web_process_costs_a_watcher_nothing(
     assert events == stack.checked(run_id)
 
 
-def test_a_websocket_passes_a_proxy_that_is_told_of_it(stack: Stack, tmp_path: Path) -> None:
+def test_a_websocket_passes_a_proxy_that_is_configured_for_it(stack: Stack, tmp_path: Path) -> None:
     run_id = paused_run(stack.web_a)
     stack.wait_for(run_id, "paused")
     options = 'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";'

@@ -166,7 +166,9 @@ def test_a_message_over_the_limit_closes_the_socket(stack: Stack, web: WebProces
     assert web.abort(run_id).status_code == 202
 
 
-def test_a_client_that_reads_nothing_is_heard_and_nobody_waits_for_it(stack: Stack, web: WebProcess) -> None:
+def test_messages_of_a_client_that_reads_nothing_are_taken_and_nobody_waits_for_it(
+    stack: Stack, web: WebProcess
+) -> None:
     history = [{"role": "user", "content": "x" * 8_000_000}, {"role": "user", "content": REFUND}]
     started = web.http.post("/runs", json={"agent": "support", "messages": history})
     assert started.status_code == 202, started.text

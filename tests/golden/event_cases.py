@@ -88,7 +88,7 @@ class Case:
         change = expire(state, kit.bind("a"), now_ms() + HOUR * 1000)
         assert change is not None
         kit.store.commit(change, state.version)
-        self.app.queue.told += [(self.id, step.number) for step in change.opened]
+        self.app.queue.enqueued += [(self.id, step.number) for step in change.opened]
         return self.work()
 
     def cut(self, reached: Callable[[], object], reason: str) -> Case:
@@ -102,8 +102,8 @@ class Case:
 
     def crash(self) -> Case:
         """The model step is done; the worker of the tool step after it dies."""
-        self.app.kit.execute(*self.app.queue.told.pop(0))
-        die(self.app, *self.app.queue.told[0])
+        self.app.execute_next()
+        die(self.app, *self.app.queue.enqueued[0])
         return self.work()
 
 
@@ -229,7 +229,7 @@ def in_doubt_failed() -> Case:
 def model_step_again() -> Case:
     """A worker died in a model call: what it had streamed is void."""
     run = Case("Hello.")
-    die(run.app, *run.app.queue.told[0])
+    die(run.app, *run.app.queue.enqueued[0])
     return run.work()
 
 

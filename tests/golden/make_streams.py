@@ -17,7 +17,7 @@ from typing import Any
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
-from tests.apps import FakeNudger
+from tests.apps import FakeQueue
 from tests.store_changes import claimed, event, first_change, step_done
 
 __all__ = ["AWKWARD", "FILE", "made", "served"]
@@ -48,7 +48,7 @@ def served(store: MemoryStore, run_id: str, deltas: list[str]) -> bytes:
     store.append(claim.lease, updates, 1)
     store.commit(step_done(claim, events=(event("agent_end", runId=run_id),)), claim.state.version, claim.lease)
     agent = Agent("a", model=ScriptedModel([""]))
-    app = create_app(AgentKit([agent], settings=Settings(), store=store, queue=FakeNudger()))
+    app = create_app(AgentKit([agent], settings=Settings(), store=store, queue=FakeQueue()))
     return app.test_client().get(f"/runs/{run_id}/events").data
 
 

@@ -86,14 +86,14 @@ def test_a_subscription_that_was_silent_for_longer_than_its_socket_waits_is_stil
     store = RedisStore("", client=redis.Redis(port=port, protocol=2, socket_timeout=0.1))
     run_id = new_run(store)
     lease = claimed(store, run_id).lease
-    news = store.subscribe(run_id)
+    subscription = store.subscribe(run_id)
     before = subscribers(client)
     for flush in (1, 2, 3):
-        assert news.get(0.35) is None, "silence, and nobody is told to look at the log"
+        assert subscription.get(0.35) is None, "silence, and nobody is sent to the log"
         store.append(lease, [event("x")], flush)
-        assert [e.seq for e in news.get(5) or ()] == [FIRST + flush]
+        assert [e.seq for e in subscription.get(5) or ()] == [FIRST + flush]
     assert [each["id"] for each in subscribers(client)] == [each["id"] for each in before]
-    news.close()
+    subscription.close()
     store.close()
 
 
@@ -102,15 +102,15 @@ def test_a_connection_that_was_lost_without_a_word_is_noticed(client: redis.Redi
         store = RedisStore("", client=redis.Redis(port=relay.port, protocol=2, socket_timeout=0.2))
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
-        news = store.subscribe(run_id)
+        subscription = store.subscribe(run_id)
         [before] = subscribers(client)
         relay.lose_connections()
-        told = wait_until(lambda: news.get(1) is not None, what="the watcher to be told to look at the log")
+        told = wait_until(lambda: subscription.get(1) is not None, what="the subscriber to be sent to the log")
         assert told
         wait_until(lambda: any(each["id"] != before["id"] for each in subscribers(client)), what="another subscription")
         store.append(lease, [event("x")], 1)
-        assert [e.seq for e in news.get(5) or ()] == [FIRST + 1]
-        news.close()
+        assert [e.seq for e in subscription.get(5) or ()] == [FIRST + 1]
+        subscription.close()
         store.close()
 
 
@@ -132,16 +132,16 @@ def test_watchers_who_come_and_go_while_the_subscription_is_killed_leave_no_conn
     over.set()
     for visitor in visitors:
         visitor.join(20)
-    news = hub.subscribe("run")
+    subscription = hub.subscribe("run")
     assert len(subscribers(client)) == 1
     client.publish("run", b"1\n{}")
-    wait_until(lambda: news.get(1), what="the news")
-    news.close()
+    wait_until(lambda: subscription.get(1), what="the event")
+    subscription.close()
     hub.close()
     wait_until(lambda: not subscribers(client), what="the connection to be closed")
 
 
-def test_a_follower_may_leave_while_its_thread_hands_over_news_and_another_comes(hub: Hub) -> None:
+def test_a_subscriber_may_leave_while_its_thread_delivers_events_and_another_comes(hub: Hub) -> None:
     garbage = hub.subscribe("run")
     came: list[HubSubscription] = []
     comer = in_background(lambda: came.append(hub.subscribe("run")))
@@ -165,20 +165,20 @@ def test_a_thread_that_cannot_be_started_costs_one_watcher_and_not_those_who_com
         with pytest.raises(RuntimeError, match="new thread"):
             hub.subscribe("run")
     assert not hub._followers
-    news = hub.subscribe("run")
+    subscription = hub.subscribe("run")
     client.publish("run", b"1\n{}")
-    assert news.get(5) == [StoredEvent(1, b"{}")]
-    news.close()
+    assert subscription.get(5) == [StoredEvent(1, b"{}")]
+    subscription.close()
 
 
-def test_a_url_that_asks_for_resp3_costs_no_news(store: RedisStore) -> None:
+def test_a_url_that_asks_for_resp3_loses_no_events(store: RedisStore) -> None:
     resp3 = RedisStore(f"{store.url}?protocol=3")
     run_id = new_run(store)
     lease = claimed(store, run_id).lease
-    news = resp3.subscribe(run_id)
+    subscription = resp3.subscribe(run_id)
     store.append(lease, [event("x")], 1)
-    assert [e.seq for e in news.get(5) or ()] == [FIRST + 1]
-    news.close()
+    assert [e.seq for e in subscription.get(5) or ()] == [FIRST + 1]
+    subscription.close()
     resp3.close()
 
 
@@ -186,17 +186,17 @@ def test_a_hundred_watchers_share_one_connection_which_lets_go_of_each_run_after
     store: RedisStore, client: redis.Redis
 ) -> None:
     runs = [new_run(store) for _ in range(10)]
-    news = [store.subscribe(run_id) for run_id in runs for _ in range(10)]
+    subscriptions = [store.subscribe(run_id) for run_id in runs for _ in range(10)]
     [connection] = subscribers(client)
     assert connection["sub"] == "10"
-    for each in news[:-1]:
+    for each in subscriptions[:-1]:
         each.close()
     wait_until(lambda: subscribers(client)[0]["sub"] == "1", what="the others to be let go")
     claim = claimed(store, runs[-1])
     store.append(claim.lease, [event("x")], 1)
-    told = wait_until(lambda: news[-1].get(1), what="the news")
+    told = wait_until(lambda: subscriptions[-1].get(1), what="the event")
     assert told[-1].seq <= FIRST + 1
-    news[-1].close()
+    subscriptions[-1].close()
 
 
 def test_a_follower_who_takes_nothing_is_sent_to_the_log_and_the_next_one_misses_nothing(store: RedisStore) -> None:
@@ -233,7 +233,7 @@ def test_a_follower_who_takes_nothing_of_large_events_keeps_few_of_them(store: R
     quick.close()
 
 
-def test_many_who_look_at_the_log_at_once_wait_for_a_connection(store: RedisStore, client: redis.Redis) -> None:
+def test_many_who_read_the_log_at_once_wait_for_a_connection(store: RedisStore, client: redis.Redis) -> None:
     run_id = new_run(store)
     pages: list[int] = []
     readers = [in_background(lambda: pages.append(store.events(run_id, 0, 10).last_seq)) for _ in range(200)]

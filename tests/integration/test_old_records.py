@@ -125,7 +125,7 @@ def test_an_old_run_goes_on_to_its_end(path: Path, place: Place) -> None:
     assert [each["id"] for each in listed["runs"]] == [place.run_id]
 
 
-def test_an_old_item_whose_time_is_over_expires_as_it_was_told_to(place: Place) -> None:
+def test_an_old_item_whose_time_is_over_expires_as_its_tool_declared(place: Place) -> None:
     place.lay(FOLDER / "keys" / "paused_one_decision.json")
     place.work()
     place.work()
@@ -172,8 +172,8 @@ def test_a_decision_is_checked_against_the_schema_that_was_shown(redis_url: str)
     accepted = place.web.post(f"/runs/{place.run_id}/resume", json={"decision": {"approved": True}})
     assert accepted.status_code == 202
     place.work()
-    told = [text_of(m) for m in place.kit.get(place.run_id).messages if m["role"] == "toolResult"]
-    assert told == ["5 {'approved': True}"]
+    results = [text_of(m) for m in place.kit.get(place.run_id).messages if m["role"] == "toolResult"]
+    assert results == ["5 {'approved': True}"]
     place.close()
 
 
@@ -182,9 +182,9 @@ def test_arguments_that_the_tool_takes_no_longer_are_an_error_result_and_execute
     assert accepted.status_code == 202
     place.work()
     run = place.kit.get(place.run_id)
-    [told] = [m for m in run.messages if m["role"] == "toolResult"]
-    assert told["isError"]
-    assert 'the required property "currency" is missing' in text_of(told)
+    [message] = [m for m in run.messages if m["role"] == "toolResult"]
+    assert message["isError"]
+    assert 'the required property "currency" is missing' in text_of(message)
     assert run.status == "completed"
     check_log(place.events(), run.messages, "completed")
     place.close()

@@ -22,7 +22,7 @@ HELLO = ModelRequest("llama-test", "", [user_message("hello", 0)])
 class TestOllamaProvider(ProviderContract, MisbehavingServerContract):
     content_type = "application/x-ndjson"
     counts = (14, 0, 7)
-    """Ollama does not tell cached tokens from new ones."""
+    """Ollama does not count cached tokens apart from new ones."""
     arguments_in_pieces = False
 
     def provider(self) -> Provider:

@@ -14,7 +14,7 @@ from agentkit.settings import Settings
 from tests.rabbitmq import RabbitServer
 from tests.waiting import wait_until
 
-VHOST = "nudges"
+VHOST = "messages"
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def queue(rabbitmq: RabbitServer) -> CeleryQueue:
     return CeleryQueue(Settings(broker_url=rabbitmq.url(VHOST)))
 
 
-def test_the_first_nudge_declares_a_quorum_queue(queue: CeleryQueue, rabbitmq: RabbitServer) -> None:
+def test_the_first_message_declares_a_quorum_queue(queue: CeleryQueue, rabbitmq: RabbitServer) -> None:
     CeleryQueue(Settings(broker_url=rabbitmq.url("new"))).enqueue("a-run", 1, "model")
     assert rabbitmq.queued("new") >= 1
     assert rabbitmq.has_quorum_queue("new")
 
 
-def test_many_threads_send_nudges_and_none_is_lost(queue: CeleryQueue, rabbitmq: RabbitServer) -> None:
+def test_many_threads_enqueue_and_no_message_is_lost(queue: CeleryQueue, rabbitmq: RabbitServer) -> None:
     with ThreadPoolExecutor(32) as threads:
         list(threads.map(lambda step: send(queue.app, "a-run", step, "model"), range(300)))
     assert rabbitmq.queued(VHOST) == 300
@@ -39,7 +39,7 @@ def test_many_threads_send_nudges_and_none_is_lost(queue: CeleryQueue, rabbitmq:
     assert queue.reachable()
 
 
-def test_connections_that_died_in_the_pool_are_made_anew_without_losing_a_nudge(
+def test_connections_that_died_in_the_pool_are_made_anew_without_losing_a_message(
     queue: CeleryQueue, rabbitmq: RabbitServer
 ) -> None:
     def send_many() -> None:
@@ -76,4 +76,4 @@ def test_a_rabbitmq_that_hangs_holds_one_caller_for_seconds_and_the_others_not_a
         queue.enqueue("a-run", 3, "model")
         return rabbitmq.queued(VHOST) > before
 
-    wait_until(arrives, what="a nudge to arrive again", every=0.2)
+    wait_until(arrives, what="a message to arrive again", every=0.2)

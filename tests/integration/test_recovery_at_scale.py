@@ -1,4 +1,4 @@
-"""A thousand stuck runs, several workers, a real queue: each is nudged once per period, and no flood comes of it."""
+"""A thousand stuck runs, several workers, a real queue: each is enqueued once per period, and no flood comes of it."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def worker(url: str) -> AgentKit:
     return AgentKit([agent], settings=settings, store=RedisStore(url), queue=CeleryQueue(settings))
 
 
-def test_a_thousand_stuck_runs_are_nudged_once_each_and_never_crowd_the_queue(server: ValkeyServer) -> None:
+def test_a_thousand_stuck_runs_are_enqueued_once_each_and_never_crowd_the_queue(server: ValkeyServer) -> None:
     kits = [worker(server.url) for _ in range(WORKERS)]
     store = kits[0].store
     runs = {new_run(store) for _ in range(RUNS)}
     for run_id in runs:
         store.schedule(run_id, 0)
     broker = redis.Redis.from_url(server.url)
-    nudged: Counter[str] = Counter()
+    enqueued: Counter[str] = Counter()
 
     def consume() -> bool:
         """Take what waits in the queue, as workers would, and lose it."""
         for message in broker.lpop(QUEUE, 10_000) or []:
             args = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
-            nudged[args[0]] += 1
-        return set(nudged) == runs
+            enqueued[args[0]] += 1
+        return set(enqueued) == runs
 
     recoveries = [kit.recovery() for kit in kits]
     try:
@@ -57,11 +57,11 @@ def test_a_thousand_stuck_runs_are_nudged_once_each_and_never_crowd_the_queue(se
             recovery.start()
         wait_until(lambda: store.backlog()[1] == 0, timeout=20, what="every run to be looked at")
         assert 200 <= broker.llen(QUEUE) < 600, "nobody consumes, so most runs are put off"
-        wait_until(consume, timeout=20, what="every run to be nudged")
+        wait_until(consume, timeout=20, what="every run to be enqueued")
     finally:
         for recovery in recoveries:
             recovery.stop()
         for kit in kits:
             kit.store.close()
         broker.close()
-    assert set(nudged.values()) == {1}
+    assert set(enqueued.values()) == {1}

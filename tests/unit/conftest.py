@@ -1,4 +1,4 @@
-"""What several files of fast tests hold in their hands."""
+"""Fixtures that several files of fast tests share."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def hurry(decision: Any = None) -> str:
 
 
 @tool(decision=APPROVAL)
-def patient(decision: Any = None) -> str:
+def wait_for_approval(decision: Any = None) -> str:
     """Refund some day."""
     return "refunded"
 
@@ -63,7 +63,7 @@ def test_an_expiry_moves_from_where_it_is(by: float, ms: int) -> None:
     run.commit(extend(run.state, 0, by, run.now))
     run.commit(extend(run.state, 0, by, run.now))
     assert run.pending == [{**before, "expiresAt": before["expiresAt"] + 2 * ms}]
-    assert run.check().events == events, "no event tells of it"
+    assert run.check().events == events, "no event reports it"
 
 
 def test_an_extended_item_is_answered_after_its_first_time_and_expires_at_its_second() -> None:
@@ -78,7 +78,7 @@ def test_an_extended_item_is_answered_after_its_first_time_and_expires_at_its_se
 
 
 def test_what_never_expires_cannot_expire_later() -> None:
-    run = Driver(patient).start().model([call("patient")])
+    run = Driver(wait_for_approval).start().model([call("wait_for_approval")])
     with pytest.raises(InvalidRequestError, match="never expires"):
         extend(run.state, 0, 1, run.now)
 
@@ -120,7 +120,7 @@ def test_an_item_that_is_not_pending_says_why(app: App) -> None:
             app.kit.extend(run_id, decision_id, 60)
 
 
-def test_a_worker_looks_at_the_new_time_and_not_at_the_old(app: App) -> None:
+def test_a_worker_keeps_to_the_new_time_and_not_to_the_old(app: App) -> None:
     app = App(one_call("hurry"), "done", tools=[hurry])
     run_id = app.run()
     item = item_of(app, run_id)
@@ -159,8 +159,8 @@ def test_every_answer_is_known_with_its_giver_its_time_and_its_outcome() -> None
     times = [d.decided_at for d in known]
     assert times == sorted(times, key=lambda at: at or 0)
     assert all(at is not None and began <= at <= now_ms() for at in times)
-    told = [e for e in app.log(run_id) if e["type"] == "tool_decision_resolved"]
-    assert [(e["seq"], e["decisionId"]) for e in told] == [(d.seq, d.decision_id) for d in known]
+    resolved = [e for e in app.log(run_id) if e["type"] == "tool_decision_resolved"]
+    assert [(e["seq"], e["decisionId"]) for e in resolved] == [(d.seq, d.decision_id) for d in known]
 
 
 def test_decisions_of_an_unknown_run_are_an_error(app: App) -> None:
@@ -198,7 +198,7 @@ def test_extending_over_http_answers_with_the_run(app: App) -> None:
     assert refused({"decisionId": item["decisionId"], "by": 60}) == (409, "run_not_paused")
     url = f"/runs/{new_id()}/extend"
     assert refused({"decisionId": item["decisionId"], "by": 60}) == (404, "run_not_found")
-    app = App(one_call("patient"), tools=[patient])
+    app = App(one_call("wait_for_approval"), tools=[wait_for_approval])
     run_id = app.run()
     client, url = create_app(app.kit).test_client(), f"/runs/{run_id}/extend"
     assert refused({"decisionId": item_of(app, run_id)["decisionId"], "by": 60}) == (400, "invalid_request")

@@ -54,8 +54,8 @@ def test_readers_that_come_while_the_run_is_written_get_all_of_it_once() -> None
     threads = []
     for reader in range(4):
         threads.append(in_background(lambda n=reader: got.update({n: seqs(app.store, run_id, 0)})))
-        if app.queue.told:
-            app.kit.execute(*app.queue.told.pop(0))
+        if app.queue.enqueued:
+            app.execute_next()
     app.kit.resume(run_id, {})
     app.work()
     for thread in threads:
@@ -70,8 +70,8 @@ def test_published_events_that_leave_a_gap_send_the_reader_to_the_log() -> None:
 
         def subscribe(self, run_id: str) -> Any:
             page = super().events(run_id, 0, 100).events
-            news = iter([[page[1]], [page[0], page[1]], [page[3]]])
-            return type("News", (), {"get": lambda _, timeout: next(news), "close": lambda _: None})()
+            batches = iter([[page[1]], [page[0], page[1]], [page[3]]])
+            return type("Batches", (), {"get": lambda _, timeout: next(batches), "close": lambda _: None})()
 
         reads = 0
 
@@ -160,7 +160,7 @@ def test_a_reader_outlasts_a_store_that_is_away_for_a_while() -> None:
     assert seqs(store, run_id, 0, tick=0.01) == [1, 2, 3, 4, 5]
 
 
-def test_a_log_that_could_not_be_read_is_soon_looked_at_again_though_nobody_says_that_it_can_be() -> None:
+def test_a_log_that_could_not_be_read_is_soon_read_again_without_a_notification() -> None:
     class Away(MemoryStore):
         fails = 1
 
@@ -197,7 +197,7 @@ def test_a_handles_events_are_json_with_their_seq(after: int) -> None:
     assert [e["seq"] for e in events] == list(range(after + 1, app.kit.get(run_id).last_seq + 1))
 
 
-def test_a_bell_makes_a_waiting_reader_look_up_at_once() -> None:
+def test_a_wakeup_makes_a_waiting_reader_return_at_once() -> None:
     app = App("x")
     wakeup = Wakeup()
     reader = follow(app.store, app.start(), 0, reset=no_reset, tick=15, wakeup=wakeup)
@@ -207,19 +207,19 @@ def test_a_bell_makes_a_waiting_reader_look_up_at_once() -> None:
         if event.seq == app.store.events(app.kit.page()[0][0].id, 0, 1).last_seq:
             break
     began = time.monotonic()
-    ringing = threading.Timer(0.05, wakeup.wake)
-    ringing.start()
+    waking = threading.Timer(0.05, wakeup.wake)
+    waking.start()
     assert next(reader) is None
     assert wakeup.requested
     assert time.monotonic() - began < 0.9
-    ringing.join()
+    waking.join()
     reader.close()
 
 
-def test_who_has_a_bell_is_not_woken_meanwhile() -> None:
+def test_a_reader_with_a_wakeup_waits_in_one_piece() -> None:
     waits: list[float] = []
 
-    class Patient(MemoryStore):
+    class WaitsOnce(MemoryStore):
         def subscribe(self, run_id: str, *, stops_only: bool = False) -> Any:
             subscription = super().subscribe(run_id)
 
@@ -231,7 +231,7 @@ def test_who_has_a_bell_is_not_woken_meanwhile() -> None:
             return subscription
 
     wakeup = Wakeup()
-    store = Patient()
+    store = WaitsOnce()
     handle = RunHandle(store, new_run(store))
     with closing(handle.stored(2, tick=9, wakeup=wakeup)) as events:
         assert next(events) is None

@@ -27,6 +27,6 @@ def test_a_golden_log_keeps_the_rules(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_still_looks_like_its_golden_log(name: str) -> None:
+def test_a_run_still_has_its_golden_log(name: str) -> None:
     """A difference is a change of what clients see; `python -m tests.golden.make_events` makes the files again."""
     assert made(name) == stored(name)

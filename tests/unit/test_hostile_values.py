@@ -121,7 +121,7 @@ def test_metadata_of_python_callers_is_held_to_the_same(value: Any) -> None:
         '{"n": 1} {"n": 2}',
     ],
 )
-def test_arguments_that_are_no_json_object_are_told_to_the_model(raw: str) -> None:
+def test_arguments_that_are_no_json_object_are_an_error_for_the_model(raw: str) -> None:
     @tool(parameters={"type": "object", "properties": {"n": {}}})
     def take(n: Any) -> str:
         """Take anything."""
@@ -131,13 +131,13 @@ def test_arguments_that_are_no_json_object_are_told_to_the_model(raw: str) -> No
     app = App([call], "ok", tools=[take])
     run = app.check(app.run())
     assert run.status == "completed"
-    [told] = [m for m in run.messages if m["role"] == "toolResult"]
-    assert told["isError"]
-    assert "not a JSON object" in text_of(told)
+    [message] = [m for m in run.messages if m["role"] == "toolResult"]
+    assert message["isError"]
+    assert "not a JSON object" in text_of(message)
 
 
 @pytest.mark.parametrize("name", ["", "\x00", "a" * 100_000, "__class__", "../etc", "\ud800", "take\n"])
-def test_a_call_of_a_tool_that_cannot_be_is_told_to_the_model(name: str) -> None:
+def test_a_call_of_a_tool_that_cannot_be_is_an_error_for_the_model(name: str) -> None:
     run = Driver().start().model([{"type": "toolCall", "id": "c", "name": name, "arguments": {}}])
     assert run.messages[-1]["role"] == "toolResult"
     run.model("ok").check()
@@ -190,23 +190,23 @@ def test_a_result_that_cannot_be_kept_is_an_error_for_the_model(returned: Any) -
     app = App(one_call("give"), "ok", tools=[give])
     run = app.check(app.run())
     assert run.status == "completed"
-    [told] = [m for m in run.messages if m["role"] == "toolResult"]
-    assert told["isError"]
-    assert "TypeError" in text_of(told)
+    [message] = [m for m in run.messages if m["role"] == "toolResult"]
+    assert message["isError"]
+    assert "TypeError" in text_of(message)
 
 
 @pytest.mark.parametrize("partial", [nested(500), nested(10_000), float("nan"), b"x", circle(), "\ud800"])
 def test_an_update_that_cannot_be_shown_fails_in_the_tool_that_gave_it(partial: Any) -> None:
     @tool
-    def tell(ctx: ToolContext) -> str:
-        """Tell."""
+    def report(ctx: ToolContext) -> str:
+        """Report."""
         ctx.update(partial)
-        return "told"
+        return "reported"
 
-    app = App(one_call("tell"), "ok", tools=[tell])
+    app = App(one_call("report"), "ok", tools=[report])
     run = app.check(app.run())
-    [told] = [m for m in run.messages if m["role"] == "toolResult"]
-    assert told["isError"]
+    [message] = [m for m in run.messages if m["role"] == "toolResult"]
+    assert message["isError"]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,6 @@ def test_whatever_a_tool_raises_is_an_error_for_the_model(
     app = App(one_call("fall"), "ok", tools=[fall])
     run = app.check(app.run())
     assert run.status == "completed"
-    [told] = [m for m in run.messages if m["role"] == "toolResult"]
-    assert told["isError"]
-    assert type(error).__name__ in text_of(told)
+    [message] = [m for m in run.messages if m["role"] == "toolResult"]
+    assert message["isError"]
+    assert type(error).__name__ in text_of(message)

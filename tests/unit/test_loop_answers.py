@@ -48,7 +48,7 @@ def photo(decision: Any = None) -> str:
 # -- decisions -------------------------------------------------------------------------------------
 
 
-def test_a_run_with_one_decision_tells_it_in_the_protocols_order() -> None:
+def test_a_run_with_one_decision_emits_the_protocols_order_of_events() -> None:
     run = Driver(refund).start().model([call("refund", cents=5)]).check()
     assert run.status == "paused"
     assert run.record.steps == ()
@@ -99,15 +99,15 @@ def test_the_pending_item_shows_what_is_to_be_decided() -> None:
     }
 
 
-def test_the_resolution_is_told_and_kept() -> None:
+def test_the_resolution_is_an_event_and_is_kept() -> None:
     run = Driver(refund).start().model([call("refund")])
     item = run.pending[0]
     run.decide(YES, decided_by="ann")
-    told = next(e for e in run.events if e["type"] == "tool_decision_resolved")
-    assert (told["outcome"], told["decision"], told["decidedBy"]) == ("decided", YES, "ann")
+    resolved = next(e for e in run.events if e["type"] == "tool_decision_resolved")
+    assert (resolved["outcome"], resolved["decision"], resolved["decidedBy"]) == ("decided", YES, "ann")
     kept = run.store.resolution(run.run_id, decision_id=item["decisionId"], tool_call_id=None)
     assert kept is not None
-    assert (kept.outcome, kept.answer, kept.seq) == ("decided", {"decision": YES}, told["seq"])
+    assert (kept.outcome, kept.answer, kept.seq) == ("decided", {"decision": YES}, resolved["seq"])
 
 
 def test_the_executing_step_has_the_decision() -> None:
@@ -136,7 +136,7 @@ def test_a_replaced_input_is_checked_and_executed() -> None:
     assert start["args"] == {"cents": 7}
 
 
-def test_a_rejected_call_is_not_executed_and_the_model_is_told_why() -> None:
+def test_a_rejected_call_is_not_executed_and_the_model_gets_the_reason() -> None:
     run = Driver(refund).start().model([call("refund")]).reject("too much")
     resolved = next(e for e in run.events if e["type"] == "tool_decision_resolved")
     assert (resolved["outcome"], resolved["reason"]) == ("rejected", "too much")

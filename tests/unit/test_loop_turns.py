@@ -100,7 +100,7 @@ def test_the_model_step_reads_the_whole_conversation_and_the_tool_step_its_turn(
 
 
 @pytest.mark.parametrize(
-    ("block", "told"),
+    ("block", "expected"),
     [
         (call("nothing"), "there is no tool named 'nothing'; the tools are: add, look, refund"),
         (call("add", a=1), "do not satisfy the tool's parameters"),
@@ -109,13 +109,15 @@ def test_the_model_step_reads_the_whole_conversation_and_the_tool_step_its_turn(
         (call("refund", cents="many"), "do not satisfy"),
     ],
 )
-def test_a_call_that_cannot_be_executed_is_an_error_for_the_model_and_nobody_is_asked(block: Any, told: str) -> None:
+def test_a_call_that_cannot_be_executed_is_an_error_for_the_model_and_nobody_is_asked(
+    block: Any, expected: str
+) -> None:
     run = Driver(add, look_up, refund).start().model([block])
     assert run.status == "running"
     answer = run.messages[-1]
     assert answer["role"] == "toolResult"
     assert answer["isError"]
-    assert told in text_of(answer)
+    assert expected in text_of(answer)
     assert not {"tool_execution_start", "tool_decision_pending"} & set(run.shape())
     run.model("sorry").check()
     assert run.status == "completed"

@@ -98,7 +98,7 @@ class Runs(RuleBasedStateMachine):
     @precondition(lambda self: self.hands)
     @rule(data=st.data(), names=st.lists(st.sampled_from(NAMES), max_size=3))
     def finish(self, data: st.DataObject, names: list[str]) -> None:
-        """A worker ends its step, whether it still holds it or not; it may have been told of long ago."""
+        """A worker ends its step, whether it still holds it or not; it may have been enqueued long ago."""
         claim = data.draw(st.sampled_from(self.hands))
         self.hands.remove(claim)
         self._finish(claim, names)
@@ -206,7 +206,7 @@ class Runs(RuleBasedStateMachine):
     @precondition(lambda self: self.accepted)
     @rule(data=st.data())
     def answer_again(self, data: st.DataObject) -> None:
-        """An accepted answer is known for good, and told from any other."""
+        """An accepted answer is known for good, and distinguished from any other."""
         decision_id = data.draw(st.sampled_from(sorted(self.accepted)))
         known = self.driver.store.resolution(self.driver.run_id, decision_id=decision_id, tool_call_id=None)
         assert known is not None

@@ -286,7 +286,7 @@ def test_a_chunk_of_an_unknown_shape_is_a_provider_error(chunk: Any) -> None:
         ChunkDecoder().feed(chunk)
 
 
-def test_tool_calls_without_index_or_id_are_told_apart_by_their_names() -> None:
+def test_tool_calls_without_index_or_id_are_separated_by_their_names() -> None:
     decoder = ChunkDecoder()
     pieces = [{"name": "f", "arguments": '{"x"'}, {"arguments": ":1}"}, {"name": "g", "arguments": {"y": 2}}]
     parts = [

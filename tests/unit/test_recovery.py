@@ -40,32 +40,32 @@ def app_of(*turns: Any, **options: Any) -> App:
 
 
 def swept(app: App) -> list[tuple[str, int]]:
-    """What the next sweep that finds anything nudges."""
-    app.queue.told.clear()
+    """What the next sweep that finds anything enqueues, as (run id, step)."""
+    app.queue.enqueued.clear()
     recovery = app.kit.recovery()
-    wait_until(lambda: recovery.sweep() and app.queue.told, what="a sweep that finds something")
-    return app.queue.told
+    wait_until(lambda: recovery.sweep() and app.queue.enqueued, what="a sweep that finds something")
+    return app.queue.enqueued
 
 
-def test_a_lost_nudge_is_found_within_the_lease_time() -> None:
+def test_a_lost_message_is_found_within_the_lease_time() -> None:
     app = app_of("hello")
     run_id = app.start()
-    app.queue.told.clear()
+    app.queue.enqueued.clear()
     began = now_ms()
     assert swept(app) == [(run_id, 1)]
     assert now_ms() - began < LEASE_SECONDS * 1000
     assert app.work().check(run_id).status == "completed"
 
 
-def test_a_lost_nudge_of_a_later_step_is_found() -> None:
+def test_a_lost_message_of_a_later_step_is_found() -> None:
     app = app_of(one_call("look"), "done", tools=[look])
     run_id = app.start()
-    app.kit.execute(*app.queue.told.pop(0))
+    app.execute_next()
     assert swept(app) == [(run_id, 2)]
     assert app.work().check(run_id).status == "completed"
 
 
-def test_a_lost_nudge_of_an_answer_is_found() -> None:
+def test_a_lost_message_of_an_answer_is_found() -> None:
     app = app_of(one_call("refund"), "done", tools=[refund])
     run_id = app.run()
     app.kit.resume(run_id, {})
@@ -84,7 +84,7 @@ def test_the_step_of_a_dead_worker_is_found_when_its_lease_has_run_out() -> None
     assert shape(app.log(run_id)).count("message_discard") == 1
 
 
-def test_an_unanswered_nudge_is_repeated_once_per_lease_time() -> None:
+def test_an_unanswered_message_is_repeated_once_per_lease_time() -> None:
     app = app_of("hello")
     run_id = app.start()
     assert swept(app) == [(run_id, 1)]
@@ -96,15 +96,15 @@ def test_an_expired_item_is_resolved() -> None:
     app = app_of(one_call("refund"), "done", tools=[refund])
     run_id = app.run()
     assert app.check(run_id).status == "paused"
-    (nudge,) = swept(app)
-    assert nudge == (run_id, 2)
+    (message,) = swept(app)
+    assert message == (run_id, 2)
     run = app.work().check(run_id)
     assert run.status == "completed"
     resolved = next(e for e in app.log(run_id) if e["type"] == "tool_decision_resolved")
     assert (resolved["outcome"], resolved["reason"]) == ("expired", "nobody answered in time")
 
 
-def test_a_run_that_was_looked_at_before_its_item_expires_is_looked_at_again_then() -> None:
+def test_a_run_that_was_checked_before_its_item_expires_is_checked_again_then() -> None:
     @tool(name="refund", decision={"type": "object"}, decision_timeout=0.5)
     def slow(decision: Any) -> str:
         """Refund."""
@@ -113,7 +113,7 @@ def test_a_run_that_was_looked_at_before_its_item_expires_is_looked_at_again_the
     app = app_of(one_call("refund"), "done", tools=[slow])
     run_id = app.run()
     recovery = app.kit.recovery()
-    wait_until(recovery.sweep, what="the first look")
+    wait_until(recovery.sweep, what="the first recovery check")
     assert app.check(run_id).status == "paused"
     assert swept(app) == [(run_id, 2)]
     assert app.work().check(run_id).status == "completed"
@@ -129,16 +129,16 @@ def test_a_default_decision_of_false_is_what_the_tool_gets() -> None:
 
 def test_a_run_that_waits_without_a_time_is_left_alone() -> None:
     @tool(decision={"type": "object"})
-    def patient(decision: Any) -> str:
+    def wait_for_approval(decision: Any) -> str:
         """Wait."""
         return ""
 
-    app = app_of(one_call("patient"), tools=[patient])
+    app = app_of(one_call("wait_for_approval"), tools=[wait_for_approval])
     app.run()
     recovery = app.kit.recovery()
-    wait_until(lambda: app.store.backlog()[0] == 0 or recovery.sweep(), what="the index to be looked at")
+    wait_until(lambda: app.store.backlog()[0] == 0 or recovery.sweep(), what="the index to be read")
     wait_until(lambda: (recovery.sweep(), app.store.backlog()[0] == 0)[1], what="the index to be empty")
-    assert app.queue.told == []
+    assert app.queue.enqueued == []
 
 
 def test_an_ended_run_stays_until_it_has_expired_and_then_leaves_every_index() -> None:
@@ -153,12 +153,12 @@ def test_an_ended_run_stays_until_it_has_expired_and_then_leaves_every_index() -
 
 def test_a_run_that_is_aborted_after_recovery_let_go_of_it_leaves_every_index_too() -> None:
     @tool(decision={"type": "object"})
-    def patient(decision: Any) -> str:
+    def wait_for_approval(decision: Any) -> str:
         """Wait."""
         return ""
 
     store = MemoryStore(retention_seconds=1)
-    app = app_of(one_call("patient"), tools=[patient], store=store, retention_seconds=1)
+    app = app_of(one_call("wait_for_approval"), tools=[wait_for_approval], store=store, retention_seconds=1)
     run_id = app.run()
     recovery = app.kit.recovery()
     wait_until(lambda: (recovery.sweep(), app.store.backlog()[0] == 0)[1], what="the index to be empty")
@@ -166,9 +166,9 @@ def test_a_run_that_is_aborted_after_recovery_let_go_of_it_leaves_every_index_to
     wait_until(lambda: (recovery.sweep(), app.store.listing(None, 10) == [])[1], what="the run to be unlisted")
 
 
-def test_a_run_that_breaks_whoever_looks_at_it_keeps_no_other_from_being_found() -> None:
+def test_a_run_whose_record_cannot_be_loaded_keeps_no_other_from_being_found() -> None:
     app = app_of("hello")
-    broken, run_id = app.start(), app.start()  # the older one is looked at first, each time
+    broken, run_id = app.start(), app.start()  # the older one is checked first, each time
     load = app.store.load
 
     def breaks(wanted: str) -> Any:
@@ -197,11 +197,11 @@ def test_a_run_whose_maker_was_stopped_in_between_for_long_is_found_all_the_same
 
 def test_an_answer_whose_giver_was_stopped_in_between_for_long_is_found_all_the_same() -> None:
     @tool(decision={"type": "object"})
-    def patient(decision: Any) -> str:
+    def wait_for_approval(decision: Any) -> str:
         """Wait."""
         return ""
 
-    app = app_of(one_call("patient"), "done", tools=[patient])
+    app = app_of(one_call("wait_for_approval"), "done", tools=[wait_for_approval])
     run_id = app.run()
     commit, recovery = app.store.commit, app.kit.recovery()
 
@@ -253,9 +253,9 @@ def test_an_aborted_run_whose_worker_is_gone_is_ended() -> None:
     app = app_of("hello")
     run_id = app.start()
     die(app, run_id, 1)
-    app.queue.told.clear()
+    app.queue.enqueued.clear()
     app.kit.abort(run_id)
-    app.queue.told.clear()
+    app.queue.enqueued.clear()
     assert (run_id, 1) in swept(app)
     assert app.work().check(run_id).status == "aborted"
 
@@ -264,16 +264,16 @@ def test_a_running_worker_counts_as_there() -> None:
     app = app_of("hello")
     recovery = app.kit.recovery()
     run_id = app.start()
-    app.queue.told.clear()
+    app.queue.enqueued.clear()
     recovery.start()
     try:
         wait_until(app.store.workers, what="the worker's sign of life")
-        wait_until(lambda: (run_id, 1) in app.queue.told, what="the sweep")
+        wait_until(lambda: (run_id, 1) in app.queue.enqueued, what="the sweep")
     finally:
         recovery.stop()
 
 
-def test_a_run_whose_look_was_cut_off_by_a_death_is_found_within_the_lease_time(
+def test_a_run_whose_recovery_check_was_cut_off_by_a_death_is_found_within_the_lease_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = app_of("hello")
@@ -291,12 +291,12 @@ def test_a_run_whose_look_was_cut_off_by_a_death_is_found_within_the_lease_time(
     assert now_ms() - began < 2 * LEASE_SECONDS * 1000
 
 
-def test_a_lost_nudge_is_made_up_for_also_where_the_queue_never_gets_short() -> None:
+def test_a_lost_message_is_found_also_where_the_queue_never_gets_short() -> None:
     app = app_of("hello")
     run_id = app.start()
-    app.queue.told[:] = [("another", 1)] * 10_000
+    app.queue.enqueued[:] = [("another", 1)] * 10_000
     recovery = app.kit.recovery()
-    wait_until(lambda: (recovery.sweep(), (run_id, 1) in app.queue.told)[1], what="the nudge")
+    wait_until(lambda: (recovery.sweep(), (run_id, 1) in app.queue.enqueued)[1], what="the message")
 
 
 def test_workers_that_lack_the_agent_use_up_no_attempts() -> None:

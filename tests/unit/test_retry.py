@@ -130,10 +130,10 @@ def let_end(kit: AgentKit, queue: InlineQueue, handle: Any) -> None:
 def test_a_long_wait_gives_the_worker_back_and_is_found_by_any_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agentkit.runtime.model_step.LONG_WAIT_SECONDS", 0.1)
     kit, queue, handle, model = waiting_run(ProviderError("later", retryable=True, retry_after=0.4))
-    assert not queue.waiting, "nobody is told before the time"
+    assert not queue.waiting, "nothing is enqueued before the time"
     step = kit.store.load(handle.id).record.steps[0].number
     kit.execute(handle.id, step)
-    assert len(model.calls) == 1, "a nudge that comes too early is dropped"
+    assert len(model.calls) == 1, "a message that comes too early is dropped"
     let_end(kit, queue, handle)
     assert handle.run.status == "completed"
     assert kinds(kit, handle.id).count("message_discard") == 1

@@ -48,13 +48,13 @@ def test_a_run_with_tools_and_a_decision_is_executed_step_by_step() -> None:
     assert results == ["3", "5 True 1 {}"]
 
 
-def test_nudges_that_come_twice_or_late_do_nothing() -> None:
+def test_messages_that_come_twice_or_late_do_nothing() -> None:
     app = App("hello")
     run_id = app.start()
-    nudge = app.queue.told[0]
+    message = app.queue.enqueued[0]
     app.work()
     before = app.log(run_id)
-    app.kit.execute(*nudge)
+    app.kit.execute(*message)
     app.kit.execute(run_id, 99)
     app.kit.execute("no-such-run", 1)
     assert app.log(run_id) == before
@@ -137,9 +137,9 @@ def test_a_tool_that_kills_every_worker_fails_its_run() -> None:
 
     app = App(one_call("poison"), "ok", tools=[poison], max_attempts=2)
     run_id = app.start()
-    app.kit.execute(*app.queue.told.pop(0))
+    app.execute_next()
     for _ in range(2):
-        die(app, *app.queue.told[0])
+        die(app, *app.queue.enqueued[0])
     run = app.work().check(run_id)
     assert run.error is not None
     assert (run.status, run.error["code"]) == ("failed", "step_failed")
@@ -178,8 +178,8 @@ def test_a_tool_with_effects_once_asks_after_a_crash(verdict: str, calls: int) -
 
     app = App(one_call("pay"), "ok", tools=[pay])
     run_id = app.start()
-    app.kit.execute(*app.queue.told.pop(0))
-    die(app, *app.queue.told[0])
+    app.execute_next()
+    die(app, *app.queue.enqueued[0])
     app.work()
     assert app.check(run_id).pending[0]["kind"] == "in_doubt"
     assert paid == []
@@ -204,7 +204,7 @@ def test_a_worker_without_the_tool_gives_the_run_back() -> None:
     run_id = app.run()
     app.kit.resume(run_id, YES)
     other = AgentKit([Agent("a", app.agent.model)], settings=Settings(), store=app.store, queue=app.queue)
-    other.execute(*app.queue.told.pop(0))
+    other.execute(*app.queue.enqueued.pop(0))
     assert app.check(run_id).status == "paused"
     assert "tool_not_registered" in app.log(run_id)[-1]["reason"]
     app.kit.resume(run_id, YES)
@@ -221,8 +221,8 @@ def test_an_abort_that_meets_a_question_ends_the_run() -> None:
 
     app = App(one_call("pay"), "ok", tools=[pay])
     run_id = app.start()
-    app.kit.execute(*app.queue.told.pop(0))
-    die(app, *app.queue.told[0])
+    app.execute_next()
+    die(app, *app.queue.enqueued[0])
     load, claim = app.store.load, app.store.claim
 
     def claim_then_abort(*args: Any, **named: Any) -> Any:

@@ -137,7 +137,7 @@ def test_a_trailing_flush_that_the_store_could_not_take_is_tried_again() -> None
 # -- leases ----------------------------------------------------------------------------------------
 
 
-def test_a_kept_lease_is_renewed_and_a_lost_one_is_told() -> None:
+def test_a_kept_lease_is_renewed_and_a_lost_one_cancels_the_step() -> None:
     store = MemoryStore()
     keeper = LeaseKeeper(store, Timer(), 0.3)
     run_id = new_run(store)
@@ -147,12 +147,12 @@ def test_a_kept_lease_is_renewed_and_a_lost_one_is_told() -> None:
     wait_until(lambda: store.load(run_id).live.get(1, 0) > first + 300, what="a renewal")
     assert store.claim(run_id, 1, 1000) is None
     _steal(store, held)
-    wait_until(lambda: held.cancel.reason == "lost", what="the loss to be told")
+    wait_until(lambda: held.cancel.reason == "lost", what="the loss to be noticed")
     keeper.drop(held)
     assert keeper.busy() == 0
 
 
-def test_a_keeper_tells_of_an_abort() -> None:
+def test_a_keeper_cancels_the_step_of_an_aborted_run() -> None:
     store = MemoryStore()
     app = App("hello")
     app.kit = AgentKit([app.agent], settings=Settings(), store=store, queue=app.queue)
@@ -160,11 +160,11 @@ def test_a_keeper_tells_of_an_abort() -> None:
     keeper = LeaseKeeper(store, Timer(), 30)
     held = keeper.hold(claimed(store, run_id))
     app.kit.abort(run_id)
-    wait_until(lambda: held.cancel.reason == "abort", timeout=1, what="the abort to be told")
+    wait_until(lambda: held.cancel.reason == "abort", timeout=1, what="the abort to be noticed")
     keeper.drop(held)
 
 
-def test_abort_news_that_could_not_be_read_are_read_at_the_next_beat() -> None:
+def test_an_abort_that_could_not_be_read_is_read_at_the_next_heartbeat() -> None:
     class Store(MemoryStore):
         fails = 0
 
@@ -182,7 +182,7 @@ def test_abort_news_that_could_not_be_read_are_read_at_the_next_beat() -> None:
     held = keeper.hold(claimed(store, run_id))
     app.kit.abort(run_id)
     store.fails = 1
-    wait_until(lambda: held.cancel.reason == "abort", what="the abort to be told")
+    wait_until(lambda: held.cancel.reason == "abort", what="the abort to be noticed")
     keeper.drop(held)
 
 

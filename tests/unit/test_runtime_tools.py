@@ -116,13 +116,13 @@ def test_a_tool_that_never_notices_is_outlived() -> None:
     reached, release = threading.Event(), threading.Event()
 
     @tool
-    def deaf() -> str:
-        """Hear nothing."""
+    def never_ends() -> str:
+        """Notice nothing."""
         reached.set()
         release.wait(30)
         return "late"
 
-    app = App(one_call("deaf"), "ok", tools=[deaf])
+    app = App(one_call("never_ends"), "ok", tools=[never_ends])
     run_id = app.start()
     thread = in_background(app.work)
     assert reached.wait(10)
@@ -173,7 +173,7 @@ def test_no_tool_begins_after_the_time_of_its_run() -> None:
 
     app = App(one_call("late"), "ok", tools=[late])
     run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
-    app.kit.execute(*app.queue.told.pop(0))
+    app.execute_next()
     begin = time.monotonic()
     wait_until(lambda: time.monotonic() - begin > 0.3, what="the run's time to be over")
     run = app.work().check(run_id)
@@ -224,9 +224,9 @@ def test_a_worker_that_knows_nothing_of_an_agent_puts_no_tool_call_in_doubt() ->
     app = App(one_call("pay"), "done", tools=[pay])
     older = AgentKit([Agent("other", ScriptedModel([]))], store=app.store, queue=app.queue)
     run_id = app.start()
-    older.execute(*app.queue.told[0])
-    app.kit.execute(*app.queue.told.pop(0))
-    older.execute(*app.queue.told[0])
+    older.execute(*app.queue.enqueued[0])
+    app.execute_next()
+    older.execute(*app.queue.enqueued[0])
     run = app.work().check(run_id)
     assert (run.status, run.messages[2]["content"][0]["text"]) == ("completed", "paid")
     assert not {"tool_in_doubt", "message_discard"} & {event["type"] for event in app.log(run_id)}

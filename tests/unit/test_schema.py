@@ -147,7 +147,7 @@ def test_a_bad_schema_is_refused_by_name_and_place(schema: Any, words: str) -> N
     assert words in caught.value.message
 
 
-def test_a_reference_behind_a_place_of_no_meaning_is_looked_up_too() -> None:
+def test_a_reference_behind_a_place_of_no_meaning_is_resolved_too() -> None:
     schema = {"x-shared": {"y": {"$ref": "#/nope"}}, "$ref": "#/x-shared/y"}
     with pytest.raises(ConfigurationError, match="leads nowhere"):
         compile_schema(schema, "the schema")

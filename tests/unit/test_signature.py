@@ -232,7 +232,7 @@ def test_pydantic_models_of_one_name_do_not_collide() -> None:
     assert schema.problems({"a": {"items": [{"other": True}]}, "b": {"items": []}}) != []
 
 
-def test_defaults_are_told_and_not_required() -> None:
+def test_defaults_are_in_the_schema_and_not_required() -> None:
     def f(a, b: int = 3, c: Color = Color.BLUE, d: Any = object(), *, e: bool) -> None: ...  # type: ignore[no-untyped-def]  # noqa: B008
 
     parameters = read(f).parameters
@@ -394,5 +394,5 @@ def _sphinx(a: int, b: int, c: Annotated[int, "own"]) -> None:
 @pytest.mark.parametrize("fn", [_google, _sphinx])
 def test_docstrings_describe_function_and_parameters(fn: Callable[..., Any]) -> None:
     assert summary_of(fn) == "Adds numbers of any size."
-    told = {name: schema["description"] for name, schema in read(fn).parameters["properties"].items()}
-    assert told == {"a": "The first, which goes on.", "b": "The second.", "c": "own"}
+    descriptions = {name: schema["description"] for name, schema in read(fn).parameters["properties"].items()}
+    assert descriptions == {"a": "The first, which goes on.", "b": "The second.", "c": "own"}

@@ -80,7 +80,7 @@ def test_a_server_that_cannot_serve_now_is_unavailable(error: Exception) -> None
         "CROSSSLOT Keys in request don't hash to the same slot",
     ],
 )
-def test_an_error_that_no_repetition_mends_is_no_outage(line: str) -> None:
+def test_an_error_that_no_repetition_helps_is_no_outage(line: str) -> None:
     with pytest.raises(StoreError) as caught:
         Failing(said(line)).act()
     assert not isinstance(caught.value, StoreUnavailableError)
@@ -89,7 +89,7 @@ def test_an_error_that_no_repetition_mends_is_no_outage(line: str) -> None:
 @pytest.mark.parametrize(
     "line", ["READONLY You can't write against a read only replica.", "ERR Error running script: -READONLY You can't"]
 )
-def test_a_read_only_server_is_looked_for_anew(line: str) -> None:
+def test_after_a_read_only_reply_the_server_is_resolved_anew(line: str) -> None:
     store = Failing(said(line))
     with pytest.raises(StoreUnavailableError):
         store.act()
@@ -116,7 +116,7 @@ def test_a_sentinel_url_that_cannot_be_read_is_an_error_without_its_password(url
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_broker_behind_sentinel_is_named_as_celery_wants_it_and_takes_pushed_nudges() -> None:
+def test_the_broker_behind_sentinel_is_named_as_celery_wants_it_and_takes_pushed_messages() -> None:
     url = "redis+sentinel://:s%40e@one:1,two:2/runs/4"
     app = celery_app(url)
     assert app.conf.broker_url == "sentinel://:s%40e@one:1/4;sentinel://:s%40e@two:2/4"

@@ -44,8 +44,8 @@ AGENTS = [
 ]
 
 
-class ThreadNudger:
-    """Executes what it is told of in threads of this process."""
+class ThreadQueue:
+    """A `StepQueue` that executes what is enqueued in threads of this process."""
 
     def __init__(self) -> None:
         self.kit: AgentKit | None = None
@@ -71,9 +71,9 @@ class ThreadNudger:
 
 
 class Web:
-    """What a test of the web layer holds in its hands."""
+    """The web layer over a kit whose steps are executed by threads of this process."""
 
-    def __init__(self, store: MemoryStore, queue: ThreadNudger) -> None:
+    def __init__(self, store: MemoryStore, queue: ThreadQueue) -> None:
         self.store = store
         self.queue = queue
         self.kit = queue.kit = AgentKit(AGENTS, settings=Settings(max_body_bytes=30_000), store=store, queue=queue)
@@ -99,7 +99,7 @@ class Web:
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    queue = ThreadNudger()
+    queue = ThreadQueue()
     yield Web(MemoryStore(), queue)
     queue.close()
 

@@ -13,7 +13,7 @@ from agentkit import Agent, AgentKit, ConfigurationError, Run, ScriptedModel, Se
 from agentkit.server import access
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
-from tests.unit.web.conftest import AGENTS, ThreadNudger, Web, assert_problem, frames
+from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, assert_problem, frames
 
 ADA = {"Authorization": "Bearer ada"}
 BOB = {"Authorization": "Bearer bob"}
@@ -33,11 +33,11 @@ def bob_looks_on(principal: str, action: str, run: Run) -> bool:
 
 @pytest.fixture
 def build() -> Iterator[Callable[..., Web]]:
-    nudgers: list[ThreadNudger] = []
+    queues: list[ThreadQueue] = []
 
     def make(agents: list[Agent] = AGENTS, hooks: dict[str, Any] | None = None, **settings: Any) -> Web:
-        nudgers.append(ThreadNudger())
-        web = Web(MemoryStore(), nudgers[-1])
+        queues.append(ThreadQueue())
+        web = Web(MemoryStore(), queues[-1])
         hooks = {"authenticate": by_name} if hooks is None else hooks
         settings = {"secret_key": SECRET, **settings}
         web.kit = AgentKit(agents, settings=Settings(**settings), store=web.store, queue=web.queue, **hooks)
@@ -47,7 +47,7 @@ def build() -> Iterator[Callable[..., Web]]:
         return web
 
     yield make
-    for queue in nudgers:
+    for queue in queues:
         queue.close()
 
 
@@ -104,11 +104,11 @@ def test_a_run_of_another_is_not_there(build: Callable[..., Web]) -> None:
     web = build()
     run_id = begin(web, ADA)
     unknown = "01a2059f-dc17-7000-84f1-000000000000"
-    told = web.client.get(f"/runs/{unknown}", headers=EVE).text
+    unknown_text = web.client.get(f"/runs/{unknown}", headers=EVE).text
     for method, path, body in CALLS:
         response = web.client.open(f"/runs/{run_id}{path}", method=method, json=body, headers=EVE)
         assert_problem(response, 404, "run_not_found")
-        assert response.text == told.replace(unknown, run_id)
+        assert response.text == unknown_text.replace(unknown, run_id)
     assert web.kit.get(run_id).status == "paused"
     assert web.client.get(f"/runs/{run_id}", headers=ADA).json["owner"] == "ada"
 
@@ -291,7 +291,7 @@ def test_a_problem_can_be_read_by_an_allowed_page_too(build: Callable[..., Web])
     assert preflight.status_code == 200  # a browser sends no credentials with it
 
 
-def test_a_page_of_another_origin_is_told_nothing(build: Callable[..., Web]) -> None:
+def test_a_page_of_another_origin_gets_no_cors_headers(build: Callable[..., Web]) -> None:
     for origins in ((), (PAGE,)):
         web = build(hooks={}, cors_origins=origins)
         for method in ("GET", "OPTIONS"):

@@ -145,7 +145,7 @@ def soon() -> Iterator[None]:
 
 
 def checked(response: TestResponse, *, ok: tuple[int, ...] = (200, 202, 204)) -> TestResponse:
-    """The answer is one that the protocol knows, and told as it says."""
+    """The answer is one that the protocol knows, and as it says."""
     if response.status_code in ok:
         return response
     assert response.content_type == "application/problem+json", response.data[:200]
@@ -300,14 +300,14 @@ def test_paths_that_lead_nowhere(web: Web, path: str) -> None:
 @pytest.mark.parametrize("path", WITH_BODY)
 def test_a_body_that_lies_of_its_length(web: Web, path: str, chunked: bool) -> None:
     for body in (b"x" * 40_000, b'{"a": "' + b"x" * 40_000, b"[" * 40_000):
-        told: dict[str, Any] = {"CONTENT_LENGTH": "5"}
+        environ: dict[str, Any] = {"CONTENT_LENGTH": "5"}
         if chunked:
-            told = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+            environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
         response = web.client.post(
             path.replace("{id}", "x"),
             input_stream=io.BytesIO(body),
             headers=JSON,
-            environ_overrides=told,
+            environ_overrides=environ,
         )
         assert checked(response).status_code == (413 if chunked else 400)
 

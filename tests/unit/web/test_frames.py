@@ -37,7 +37,7 @@ class Ends:
 
     def _answer(self, text: str | None) -> str:
         self.said.append(text)
-        return f"heard {text}"
+        return f"echo {text}"
 
     def say(self, *events: Event) -> None:
         self.client.sendall(b"".join(self.theirs.send(event) for event in events))
@@ -68,7 +68,7 @@ def test_messages_are_answered_in_their_order(ends: Ends) -> None:
     ends.say(TextMessage("one"), TextMessage("tw", message_finished=False), TextMessage("o"), BytesMessage(b"x"))
     ends.peer.receive()
     assert ends.said == ["one", "two", None]
-    assert [event.data for event in ends.events()] == ["heard one", "heard two", "heard None"]  # type: ignore[attr-defined]
+    assert [event.data for event in ends.events()] == ["echo one", "echo two", "echo None"]  # type: ignore[attr-defined]
 
 
 def test_a_ping_is_answered_and_one_of_ours_finds_who_is_gone(ends: Ends) -> None:
@@ -105,7 +105,7 @@ def test_a_message_of_endless_empty_pieces_takes_no_memory(ends: Ends) -> None:
 
 
 @pytest.mark.parametrize(("frame", "code"), [(b"\x81\x82\0\0\0\0\xff\xff", 1007), (b"\x81\x02hi", 1002)])
-def test_who_does_not_speak_the_protocol_is_told_which_way(ends: Ends, frame: bytes, code: int) -> None:
+def test_who_does_not_speak_the_protocol_gets_a_close_code(ends: Ends, frame: bytes, code: int) -> None:
     ends.client.sendall(frame)
     ends.client.shutdown(socket.SHUT_WR)
     with pytest.raises(PeerGoneError):
@@ -128,11 +128,11 @@ def test_a_client_that_hung_up_is_gone(ends: Ends) -> None:
         ends.peer.receive()
 
 
-def test_a_client_that_reads_nothing_is_heard_all_the_same(ends: Ends) -> None:
+def test_messages_of_a_client_that_reads_nothing_are_taken_all_the_same(ends: Ends) -> None:
     sending = threading.Thread(target=ends.peer.send, args=["x" * 5_000_000])
     sending.start()
     ends.say(TextMessage("stop"))
-    wait_until(lambda: ends.said == ["stop"], what="the message to be heard")
+    wait_until(lambda: ends.said == ["stop"], what="the message to be taken")
     assert sending.is_alive()
     got = b""
     while len(got) < 5_000_000:
@@ -155,7 +155,7 @@ def test_a_client_that_reads_nothing_does_not_make_us_keep_its_answers(
     flooding = threading.Thread(target=ends.say, args=[TextMessage("y" * 900)] * 2000)
     serving.start()
     flooding.start()
-    wait_until(lambda: ends.said, what="the first messages to be heard")
+    wait_until(lambda: ends.said, what="the first messages to be taken")
     flooding.join(0.5)
     assert len(ends.said) < 200
     assert flooding.is_alive()

@@ -53,7 +53,7 @@ NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
         (b'{"agent": "hello", "input": "x", "stream": true}', "unknown field 'stream'"),
     ],
 )
-def test_a_malformed_start_is_refused_and_told_why(web: Web, body: bytes, says: str) -> None:
+def test_a_malformed_start_is_refused_with_the_reason(web: Web, body: bytes, says: str) -> None:
     problem = assert_problem(web.client.post("/runs", data=body, headers=JSON), 400, "invalid_request")
     assert says in problem["detail"]
     assert web.client.get("/runs").json == {"runs": []}
@@ -174,7 +174,7 @@ def test_an_unknown_path_is_not_found_and_never_a_redirect(web: Web, path: str) 
         ("PROPFIND", "/runs/x", {"DELETE", "GET", "HEAD", "OPTIONS"}),
     ],
 )
-def test_a_wrong_method_is_told_the_right_ones(web: Web, method: str, path: str, allowed: set[str]) -> None:
+def test_a_wrong_method_is_answered_with_the_right_ones(web: Web, method: str, path: str, allowed: set[str]) -> None:
     response = web.client.open(path, method=method)
     assert response.status_code == 405
     assert set(response.headers["Allow"].split(", ")) == allowed
@@ -218,7 +218,7 @@ def test_a_body_of_exactly_the_limit_is_read(web: Web) -> None:
     assert web.client.post("/runs", data=body, headers=JSON).status_code == 202
 
 
-def test_what_conflicts_is_told_apart(web: Web) -> None:
+def test_conflicts_have_codes_of_their_own(web: Web) -> None:
     ended = web.start("hello")
     assert_problem(web.resume(ended, {"decision": {"approved": True}}), 409, "run_not_paused")
     assert_problem(
@@ -268,7 +268,7 @@ def test_an_expired_decision_is_gone(web: Web, monkeypatch: pytest.MonkeyPatch) 
     assert_problem(web.resume("x", {"decision": 1}), 410, "decision_expired")
 
 
-def test_an_invalid_value_is_told_where_and_may_be_sent_again(web: Web) -> None:
+def test_an_invalid_value_is_refused_with_its_path_and_may_be_sent_again(web: Web) -> None:
     run_id = web.start("shop")
     problem = assert_problem(web.resume(run_id, {"decision": {"approved": "yes"}}), 422, "decision_invalid")
     assert [error["path"] for error in problem["errors"]] == ["/approved"]
@@ -309,7 +309,7 @@ def test_a_record_of_a_newer_version_says_so(web: Web, monkeypatch: pytest.Monke
     assert_problem(web.client.get("/runs/x"), 500, "unsupported_schema_version")
 
 
-def test_what_nobody_expected_is_logged_and_told_without_a_traceback(
+def test_an_unexpected_error_is_logged_and_answered_without_a_traceback(
     web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> Any:

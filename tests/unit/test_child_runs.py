@@ -1,4 +1,4 @@
-"""A run and its sub-agents' runs find one another again, whatever word between them was lost or came late."""
+"""A run and its sub-agents' runs find one another again, whatever notification between them was lost or came late."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def call(name: str, **arguments: Any) -> dict[str, Any]:
     return {"type": "toolCall", "name": name, "arguments": arguments}
 
 
-def family(child: Any, calls: int = 1, **settings: Any) -> App:
+def parent_app(child: Any, calls: int = 1, **settings: Any) -> App:
     """A run that asks its helper, whose turns are `child`, in `calls` calls of one turn."""
     helper = Agent("helper", ScriptedModel(child, name="helper"), "", [pay])
     boss = ScriptedModel([[call("helper", input="help")] * calls, "done"], name="boss")
@@ -45,29 +45,29 @@ def swept(app: App, done: Callable[[], Any], what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("deleted", "heard"), [(False, "helped"), (True, "which was to answer, was deleted before its answer was read")]
+    ("deleted", "expected"), [(False, "helped"), (True, "which was to answer, was deleted before its answer was read")]
 )
-def test_recovery_makes_up_for_a_word_between_child_and_parent_that_was_lost(
-    monkeypatch: pytest.MonkeyPatch, deleted: bool, heard: str
+def test_recovery_makes_up_for_a_lost_notification_of_a_parent(
+    monkeypatch: pytest.MonkeyPatch, deleted: bool, expected: str
 ) -> None:
-    app = family(["helped"])
+    app = parent_app(["helped"])
     with monkeypatch.context() as patch:
         patch.setattr(Committer, "_tell", lambda *_: None)
         run_id = app.run()
     assert app.kit.get(run_id).status == "running"
     if deleted:
         app.kit.delete(*children_of(app, run_id))
-    swept(app, lambda: app.kit.get(run_id).ended, "the parent to hear of its child")
+    swept(app, lambda: app.kit.get(run_id).ended, "the parent to get its child's answer")
     run = app.check(run_id)
     assert run.status == "completed"
-    assert heard in text_of(run.messages[2])
+    assert expected in text_of(run.messages[2])
     assert run.messages[2]["isError"] is deleted
 
 
 def test_recovery_aborts_a_child_that_nobody_waits_for_though_it_had_let_go_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = family(ASKS)
+    app = parent_app(ASKS)
     run_id = app.run()
     [child] = children_of(app, run_id)
     swept(app, lambda: child not in app.store._due, "the paused run to be let go of")
@@ -78,27 +78,27 @@ def test_recovery_aborts_a_child_that_nobody_waits_for_though_it_had_let_go_of_i
     assert app.check(child).status == "aborted"
 
 
-def test_news_of_a_child_that_come_late_are_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = family(ASKS)
+def test_a_late_notification_of_a_child_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = parent_app(ASKS)
     late: list[tuple[Any, ...]] = []
-    tell = Committer._tell
+    notify = Committer._tell
 
-    def told(committer: Committer, child: str, parent: str) -> None:
+    def notify_later(committer: Committer, child: str, parent: str) -> None:
         late.append((committer, child, parent))
-        tell(committer, child, parent)
+        notify(committer, child, parent)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Committer, "_tell", told)
+        patch.setattr(Committer, "_tell", notify_later)
         run_id = app.run()
     [child] = children_of(app, run_id)
     app.kit.resume(child, {"ok": True})
-    tell(*late[-1])
+    notify(*late[-1])
     assert app.check(run_id).status == "running"
     assert app.work().check(run_id).status == "completed"
 
 
 def test_the_answer_of_a_child_that_is_done_before_another_is_known_meanwhile() -> None:
-    app = family(ASKS, calls=2)
+    app = parent_app(ASKS, calls=2)
     run_id = app.run()
     first, second = app.kit.get(run_id).pending
     app.kit.resume(run_id, {"ok": True}, decision_id=second["decisionId"])
@@ -109,26 +109,26 @@ def test_the_answer_of_a_child_that_is_done_before_another_is_known_meanwhile() 
         app.kit.resume(run_id, {"ok": False}, decision_id=second["decisionId"])
 
 
-def test_a_relative_of_a_newer_version_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = family(["helped"], calls=2)
+def test_a_child_run_of_a_newer_version_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = parent_app(["helped"], calls=2)
     run_id = app.start()
     for _ in range(2):  # the model's step, and the first call's
-        app.kit.execute(*app.queue.told.pop(0))
+        app.execute_next()
     [child] = children_of(app, run_id)
     app.store._runs[child].fixed = app.store._runs[child].fixed.replace('"schemaVersion":1', '"schemaVersion":99')
-    app.queue.told.clear()
-    swept(app, lambda: len(children_of(app, run_id)) == 2, "the nudge of the second call to be made up for")
+    app.queue.enqueued.clear()
+    swept(app, lambda: len(children_of(app, run_id)) == 2, "the second call to be enqueued again")
 
 
 def test_a_run_whose_time_ends_while_it_waits_for_a_child_fails_and_aborts_the_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app = family(["helped"])
+    app = parent_app(["helped"])
     run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
     for _ in range(2):
-        app.kit.execute(*app.queue.told.pop(0))
+        app.execute_next()
     [child] = children_of(app, run_id)
-    app.queue.told.clear()
+    app.queue.enqueued.clear()
     recovery = app.kit.recovery()
     wait_until(lambda: (recovery.sweep(), app.kit.get(run_id).ended)[1], what="the run to end")
     run = app.check(run_id)

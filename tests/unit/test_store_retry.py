@@ -58,7 +58,7 @@ def test_a_stopping_process_and_one_that_waited_long_enough_give_up() -> None:
     assert len(calls) == 3
 
 
-def test_what_no_waiting_mends_is_not_tried_again() -> None:
+def test_an_error_that_is_no_outage_is_not_tried_again() -> None:
     calls: list[None] = []
     with pytest.raises(StoreError):
         StoreRetry().attempt(lambda: failing(StoreError(), calls))

@@ -1,4 +1,4 @@
-"""A worker that is told to stop: what it hands to others, what it ends, and what it does not begin."""
+"""A worker that is asked to stop: what it hands to others, what it ends, and what it does not begin."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def test_a_stopping_worker_hands_its_model_call_to_another() -> None:
     model = Silent()
     app = App(model=model, stop_grace_seconds=0.0)
     run_id = app.start()
-    thread = in_background(lambda: app.kit.execute(*app.queue.told.pop(0)))
+    thread = in_background(lambda: app.execute_next())
     assert model.reached.wait(10)
     app.kit.stop()
     thread.join(5)
-    assert app.queue.told == [(run_id, 1)]
+    assert app.queue.enqueued == [(run_id, 1)]
     assert app.check(run_id).status == "running"
     run = app.another_worker().work().check(run_id)
     assert (run.status, text_of(run.messages[-1])) == ("completed", "fresh")
@@ -72,7 +72,7 @@ def test_an_answer_that_ends_within_the_grace_is_kept() -> None:
     model = Slow()
     app = App(model=model, stop_grace_seconds=60, lease_seconds=0.09)
     run_id = app.start()
-    thread = in_background(lambda: app.kit.execute(*app.queue.told.pop(0)))
+    thread = in_background(lambda: app.execute_next())
     assert model.reached.wait(10)
     app.kit.stop()
     first = app.store.load(run_id).live[1]
@@ -95,12 +95,12 @@ def test_a_stopping_worker_passes_on_what_it_has_not_begun(effects: Any) -> None
 
     app = App(one_call("act"), "all done", tools=[act])
     run_id = app.start()
-    app.kit.execute(*app.queue.told.pop(0))
+    app.execute_next()
     before = app.log(run_id)
     app.kit.stop()
-    due = list(app.queue.told)
-    app.kit.execute(*app.queue.told.pop(0))
-    assert app.queue.told == due
+    due = list(app.queue.enqueued)
+    app.execute_next()
+    assert app.queue.enqueued == due
     assert app.log(run_id) == before
     assert app.another_worker().work().check(run_id).status == "completed"
     assert done == [1]
@@ -111,7 +111,7 @@ def test_a_worker_that_stops_between_two_tries_gives_the_wait_to_the_others() ->
     policy = RetryPolicy(attempts=3, base=0.001, cap=0.001, deadline=10)
     app = App(model=model, retry=policy, stop_grace_seconds=60)
     run_id = app.start()
-    thread = in_background(lambda: app.kit.execute(*app.queue.told.pop(0)))
+    thread = in_background(lambda: app.execute_next())
     wait_until(lambda: "model_retry" in shape(app.log(run_id)), what="the wait")
     app.kit.stop()
     thread.join(1.5)
@@ -123,27 +123,27 @@ def test_a_worker_that_stops_between_two_tries_gives_the_wait_to_the_others() ->
     app.check(run_id)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_pool_that_ends_what_it_executes_leaves_the_step_to_others_at_once_if_it_stops(told: bool) -> None:
+@pytest.mark.parametrize("stopping", [True, False])
+def test_a_pool_that_ends_what_it_executes_leaves_the_step_to_others_at_once_if_it_stops(stopping: bool) -> None:
     class Ended:
         name = api = "ended"
         model = "m"
 
         def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
             yield TextDelta("well")
-            if told:
+            if stopping:
                 app.kit.stop()
             raise SystemExit
 
     app = App(model=Ended())
     run_id = app.start()
     with pytest.raises(SystemExit):
-        app.kit.execute(*app.queue.told.pop(0))
-    assert app.queue.told == ([(run_id, 1)] if told else [])
-    assert bool(app.store.load(run_id).live) is not told
+        app.execute_next()
+    assert app.queue.enqueued == ([(run_id, 1)] if stopping else [])
+    assert bool(app.store.load(run_id).live) is not stopping
 
 
-def test_a_stop_is_heard_in_a_forked_process() -> None:
+def test_a_stop_in_a_forked_process_is_seen_by_its_parent() -> None:
     stop = Shutdown()
     assert (stop.requested, stop.at_once) == (False, False)
     child = os.fork()

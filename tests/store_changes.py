@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import user_message
-from agentkit.core.record import SCHEMA_VERSION, Change, Resolution, RunRecord, Status, Step
+from agentkit.core.messages import UserMessage
+from agentkit.core.record import SCHEMA_VERSION, Change, ItemAnswer, Resolution, RunRecord, Status, Step
 from agentkit.store.protocol import Claim, Store
 
 __all__ = [
@@ -34,7 +34,8 @@ LEASE_MS = 60_000
 TIMESTAMP = 1_700_000_000_000
 
 
-def event(kind: str, **fields: Any) -> dict[str, Any]:
+def event(kind: str, **fields: Any) -> Any:
+    """Make an event of any type: a store writes down what it gets."""
     return {"type": kind, **fields}
 
 
@@ -64,7 +65,7 @@ def first_change(run_id: str, *, schema_version: int = SCHEMA_VERSION) -> Change
     )
     return Change(
         record=record,
-        messages=(user_message("hallo, Welt ☃", TIMESTAMP),),
+        messages=(UserMessage("hallo, Welt ☃", TIMESTAMP),),
         events=(event("agent_start", runId=run_id), event("hello", text='a "quoted"\nline, ☃')),
         opened=(step,),
         on_first_claim={1: (event("turn_start", turn=1), event("message_start", n=1))},
@@ -82,6 +83,7 @@ def step_done(claim: Claim, *, opens: tuple[Step, ...] = (), **more: Any) -> Cha
     record = claim.state.record
     left = tuple(step for step in record.steps if step.number != claim.lease.step)
     return Change(
+        before=record,
         record=replace(
             record,
             status=more.pop("status", record.status),
@@ -90,7 +92,7 @@ def step_done(claim: Claim, *, opens: tuple[Step, ...] = (), **more: Any) -> Cha
             next_step=record.next_step + len(opens),
             ended_at=more.pop("ended_at", None),
         ),
-        messages=(user_message("more", TIMESTAMP + 1),),
+        messages=(UserMessage("more", TIMESTAMP + 1),),
         events=more.pop("events", (event("done", step=claim.lease.step),)),
         opened=opens,
         closed=(claim.lease.step,),
@@ -106,7 +108,7 @@ def ended(store: Store) -> str:
         claim,
         status=Status.COMPLETED,
         ended_at=now_ms(),
-        resolutions=(Resolution("d1", "t1", "decided", {"decision": 1}, 0),),
+        resolutions=(Resolution("d1", "t1", "decided", ItemAnswer(decision=1), 0),),
     )
     store.commit(change, claim.state.version, claim.lease)
     return run_id

@@ -1,7 +1,7 @@
 """The rules that every run's log must keep, checked in one place.
 
-`check_log` reads a log as a client would and fails at the first event that breaks a rule; it knows nothing of
-how the log was made.
+`check_log` reads a log as a client would, as JSON, and fails at the first event that has not its shape or
+breaks a rule; it knows nothing of how the log was made.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentkit.core.events import Event, fold
-from agentkit.core.messages import Message, add_usage, tool_calls_of, zero_usage
+from agentkit.core.messages import Json, Usage, add_usage
+from agentkit.core.struct import check, to_json
+from agentkit.errors import InvalidRequestError
 
 __all__ = ["check_log", "shape"]
 
@@ -18,19 +20,22 @@ _PENDING = ("tool_decision_pending", "tool_client_execute_pending", "tool_in_dou
 _ENDED = ("completed", "failed", "aborted")
 
 
-def check_log(events: Sequence[Event], messages: Sequence[Message], status: str | None = None) -> None:
+def check_log(events: Sequence[Json], messages: Sequence[Json], status: str | None = None) -> None:
     """Check a whole log, from its first event on, against the rules and against the run's messages.
 
     `status`: that of the run, where it is known; a queued, running or paused run may have things open.
     """
     log = _Log()
+    read: list[Event] = []
     for at, event in enumerate(events):
         try:
+            read.append(check(event, Event, "event"))
+            assert to_json(read[-1]) == event, "an event has the shape that its structure says"
             log.take(event)
-        except AssertionError as error:
-            context = "\n".join(f"  {e.get('seq')} {_told(e)}" for e in events[max(0, at - 8) : at + 1])
+        except (AssertionError, InvalidRequestError) as error:
+            context = "\n".join(f"  {e.get('seq')} {_summary(e)}" for e in events[max(0, at - 8) : at + 1])
             raise AssertionError(f"event {at + 1} breaks a rule: {error}\n{context}") from error
-    assert fold(events) == list(messages), "folding law: the log does not fold into the run's messages"
+    assert to_json(fold(read)) == list(messages), "folding law: the log does not fold into the run's messages"
     if status is not None:
         assert log.ended == (status in _ENDED), f"the run is {status}, but its log says ended: {log.ended}"
         if status == "paused":
@@ -38,7 +43,7 @@ def check_log(events: Sequence[Event], messages: Sequence[Message], status: str 
             assert log.pending or log.delegated, "the run is paused with nothing pending"
 
 
-def shape(events: Sequence[Event]) -> list[str]:
+def shape(events: Sequence[Json]) -> list[str]:
     """The log in short: types, with the role of messages; runs of message_update as one."""
     short: list[str] = []
     for event in events:
@@ -50,7 +55,7 @@ def shape(events: Sequence[Event]) -> list[str]:
     return short
 
 
-def _told(event: Event) -> str:
+def _summary(event: Json) -> str:
     more = {k: v for k, v in event.items() if k in ("turn", "toolCallId", "decisionId", "outcome", "reason", "status")}
     return f"{event['type']} {more or ''}"
 
@@ -63,20 +68,20 @@ class _Log:
         self.started = self.ended = self.paused = False
         self.turn = 0
         self.in_turn = False
-        self.usage = zero_usage()
+        self.usage = Usage.of()
         self.delegated: set[str] = set()
         self.open: dict[str, Any] | None = None
         self.blocks_open: set[int] = set()
         self.assistant: Any = None
         self.calls: list[str] = []
-        self.results: list[Message] = []
+        self.results: list[Json] = []
         self.executing: set[str] = set()
         self.executed: set[str] = set()
         self.pending: dict[str, tuple[str, str]] = {}
         self.consumed: set[str] = set()
         self.answered: set[str] = set()
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Json) -> None:
         kind = event["type"]
         assert not self.ended, "nothing comes after agent_end"
         assert self.started != (kind == "agent_start"), "agent_start is first, and there once"
@@ -86,20 +91,20 @@ class _Log:
             assert isinstance(event["timestamp"], int)
         if self.open is not None:
             assert kind in ("message_update", "message_end", "message_discard", "model_retry"), "a message is open"
-        handler: Callable[[Event], None] = getattr(self, f"_{kind}", self._pending if kind in _PENDING else self._other)
+        handler: Callable[[Json], None] = getattr(self, f"_{kind}", self._pending if kind in _PENDING else self._other)
         handler(event)
 
-    def _other(self, event: Event) -> None:
+    def _other(self, event: Json) -> None:
         raise AssertionError(f"an event of the unknown type {event['type']!r}")
 
     # -- the run
 
-    def _agent_start(self, event: Event) -> None:
+    def _agent_start(self, event: Json) -> None:
         assert event["runId"]
         assert event["agent"]
         self.started = True
 
-    def _agent_pause(self, event: Event) -> None:
+    def _agent_pause(self, event: Json) -> None:
         assert not self.paused, "paused twice"
         assert self.in_turn, "a pause does not end a turn"
         waiting = {call for call, _ in self.pending.values()}
@@ -112,7 +117,7 @@ class _Log:
         assert event["pending"], "a pause waits for something"
         self.paused = True
 
-    def _agent_resume(self, event: Event) -> None:
+    def _agent_resume(self, event: Json) -> None:
         assert self.paused, "agent_resume without agent_pause"
         continued = set(event["toolCallIds"])
         assert continued, "agent_resume says which calls were answered"
@@ -120,16 +125,16 @@ class _Log:
         assert continued <= self.delegated or not self.pending, "a run continues when its last item is answered"
         self.paused = False
 
-    def _agent_end(self, event: Event) -> None:
+    def _agent_end(self, event: Json) -> None:
         assert not self.in_turn, "turn_end comes before agent_end"
         assert event["status"] in _ENDED
         assert ("error" in event) == (event["status"] != "completed")
-        assert event["usage"] == self.usage, "the run's usage is the sum of its messages'"
+        assert event["usage"] == to_json(self.usage), "the run's usage is the sum of its messages'"
         self.ended = True
 
     # -- turns
 
-    def _turn_start(self, event: Event) -> None:
+    def _turn_start(self, event: Json) -> None:
         assert not self.in_turn, "turns do not nest"
         assert not self.paused
         assert event["turn"] == self.turn + 1, "turns count from 1"
@@ -137,7 +142,7 @@ class _Log:
         self.assistant, self.calls, self.results = None, [], []
         self.executed, self.answered = set(), set()
 
-    def _turn_end(self, event: Event) -> None:
+    def _turn_end(self, event: Json) -> None:
         assert self.in_turn
         assert event["turn"] == self.turn
         assert not self.executing, f"{self.executing} have no end"
@@ -149,7 +154,7 @@ class _Log:
 
     # -- messages
 
-    def _message_start(self, event: Event) -> None:
+    def _message_start(self, event: Json) -> None:
         message = event["message"]
         match message["role"]:
             case "user":
@@ -167,10 +172,10 @@ class _Log:
         assert call in self.calls, "a result answers a call of its turn"
         assert call not in self.executing, "its execution has ended"
         assert call not in {pending for pending, _ in self.pending.values()}, "its item was answered"
-        before = [self.calls.index(result["toolCallId"]) for result in self.results]  # type: ignore[typeddict-item]
+        before = [self.calls.index(result["toolCallId"]) for result in self.results]
         assert all(at < self.calls.index(call) for at in before), "results stand in the order of the calls"
 
-    def _message_update(self, event: Event) -> None:
+    def _message_update(self, event: Json) -> None:
         assert self.open is not None, "an update of no message"
         assert self.open["role"] == "assistant", "only the assistant streams"
         update = event["assistantMessageEvent"]
@@ -192,21 +197,22 @@ class _Log:
             self.blocks_open.remove(at)
             content[at]["call"] = update.get("toolCall")
 
-    def _message_end(self, event: Event) -> None:
+    def _message_end(self, event: Json) -> None:
         message = event["message"]
         assert self.open is not None, "message_end without message_start"
         assert self.open["role"] == message["role"]
         if message["role"] == "assistant":
             self._check_stream(message)
             self.assistant = message
-            self.calls = [call["id"] for call in tool_calls_of(message)]
-            self.usage = add_usage(self.usage, message["usage"])
+            self.calls = [block["id"] for block in message["content"] if block["type"] == "toolCall"]
+            self.usage = add_usage(self.usage, check(message["usage"], Usage))
         else:
             assert self.open == message
         if message["role"] == "toolResult":
             self.results.append(message)
             if message["toolCallId"] in self.delegated:  # a sub-agent's result carries what its run used
-                self.usage = add_usage(self.usage, message.get("details", {}).get("usage", zero_usage()))
+                used = message.get("details", {}).get("usage")
+                self.usage = add_usage(self.usage, check(used, Usage) if used else Usage.of())
         self.open = None
         self.blocks_open.clear()
 
@@ -227,18 +233,18 @@ class _Log:
                     assert got["type"] == kind
                     assert got["text"] == block[kind], "deltas fold into the message"
 
-    def _message_discard(self, event: Event) -> None:
+    def _message_discard(self, event: Json) -> None:
         assert self.open is not None
         assert self.open["role"] == "assistant"
         self.open = None
         self.blocks_open.clear()
 
-    def _model_retry(self, event: Event) -> None:
+    def _model_retry(self, event: Json) -> None:
         assert self.in_turn
 
     # -- tools
 
-    def _tool_execution_start(self, event: Event) -> None:
+    def _tool_execution_start(self, event: Json) -> None:
         call = event["toolCallId"]
         assert not self.paused, "nothing executes while the run is paused"
         assert call in self.calls
@@ -247,17 +253,17 @@ class _Log:
         self.executing.add(call)
         self.executed.add(call)
 
-    def _tool_execution_update(self, event: Event) -> None:
+    def _tool_execution_update(self, event: Json) -> None:
         assert event["toolCallId"] in self.executing
         if isinstance(event["partialResult"], dict) and event["partialResult"].keys() == {"runId"}:
             self.delegated.add(event["toolCallId"])
 
-    def _tool_execution_end(self, event: Event) -> None:
+    def _tool_execution_end(self, event: Json) -> None:
         assert event["toolCallId"] in self.executing, "an end has its start"
         assert "content" in event["result"]
         self.executing.remove(event["toolCallId"])
 
-    def _pending(self, event: Event) -> None:
+    def _pending(self, event: Json) -> None:
         call, decision = event["toolCallId"], event["decisionId"]
         assert call in self.calls
         assert decision not in self.pending
@@ -266,7 +272,7 @@ class _Log:
         assert event["type"] != "tool_in_doubt" or call in self.executing, "in doubt is what was executing"
         self.pending[decision] = (call, event["type"])
 
-    def _tool_decision_resolved(self, event: Event) -> None:
+    def _tool_decision_resolved(self, event: Json) -> None:
         decision = event["decisionId"]
         assert decision not in self.consumed, "an item is consumed once"
         assert decision in self.pending, "an item is pending before it is answered"

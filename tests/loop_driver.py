@@ -7,18 +7,31 @@ change is checked against the table of transitions.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from agentkit.agents import Agent, BoundAgent
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.events import Event, message_update
+from agentkit.core.events import AssistantMessageEvent, Event, MessageUpdate
 from agentkit.core.ids import new_id
-from agentkit.core.messages import AssistantMessage, Json, Message, Usage, user_message
-from agentkit.core.record import TRANSITIONS, Change, Lease, RunRecord, RunState
+from agentkit.core.messages import (
+    AssistantMessage,
+    Json,
+    Message,
+    StopReason,
+    ToolResultMessage,
+    Usage,
+    UserMessage,
+    check_content,
+    text_of,
+)
+from agentkit.core.record import TRANSITIONS, AbortRequest, Change, Lease, RunRecord, RunState
+from agentkit.core.struct import check, to_json
 from agentkit.loop import (
     Answer,
     abort,
     begin_run,
+    call_end,
     client_result,
     expire,
     fail,
@@ -27,6 +40,7 @@ from agentkit.loop import (
     finish_tool,
     park,
     resolve,
+    result_message,
 )
 from agentkit.loop import add_message as send_message
 from agentkit.loop import doubt as doubt_step
@@ -34,11 +48,11 @@ from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.scripted import ScriptedModel
 from agentkit.store.memory import MemoryStore
-from agentkit.store.protocol import Claim, Commit, Store
+from agentkit.store.protocol import Claim, Commit, Conflict, Store
 from agentkit.tools import Tool, error_result, to_result
 from tests.event_rules import check_log, shape
 
-__all__ = ["APPROVAL", "Driver", "call", "result"]
+__all__ = ["APPROVAL", "Driver", "call", "texts_of"]
 
 LEASE_MS = 60_000
 APPROVAL: Json = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
@@ -49,9 +63,9 @@ def call(name: str, call_id: str | None = None, **arguments: Any) -> Json:
     return {"type": "toolCall", "id": call_id or name, "name": name, "arguments": arguments}
 
 
-def result(text: str, *, is_error: bool = False) -> Json:
-    made = error_result(text) if is_error else to_result(text)
-    return {"content": made.content, "isError": is_error}
+def texts_of(messages: Sequence[Json], role: str | None = None) -> list[str]:
+    """The text of each message, of those with this role where one is named."""
+    return [text_of(check(message, Message)) for message in messages if role in (None, message["role"])]
 
 
 class Driver:
@@ -81,14 +95,17 @@ class Driver:
 
     @property
     def pending(self) -> list[Json]:
-        return self.record.pending
+        """The pending items, as the wire's objects."""
+        shown: list[Json] = to_json(self.record.pending)
+        return shown
 
     @property
-    def messages(self) -> list[Message]:
+    def messages(self) -> list[Json]:
         return self.store.messages(self.run_id)[1]
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[Json]:
+        """The log, as a client reads it."""
         return [json.loads(event.data) for event in self.store.events(self.run_id, 0, 10_000).events]
 
     def shape(self) -> list[str]:
@@ -102,13 +119,13 @@ class Driver:
 
     # -- moves
 
-    def start(self, given: Any = "go", *, limits: Json | None = None) -> Driver:
-        """Start the run. A list is a history."""
+    def start(self, content: str | None = "go", *, history: Any = None, limits: Json | None = None) -> Driver:
+        """Start the run with a text, or with a history, messages or their JSON."""
         change = begin_run(
             self.agent,
             self.run_id,
-            given,
-            is_history=isinstance(given, list),
+            content if history is None else None,
+            history=None if history is None else check(history, list[Message]),
             metadata={},
             limits=limits or {},
             now=self.now,
@@ -141,11 +158,16 @@ class Driver:
         del self.claims[claim.lease.step]
         return claim
 
-    def commit(self, change: Change, lease: Lease | None = None, version: int | None = None) -> Commit:
+    def commit(self, change: Change, lease: Lease | None = None) -> Commit:
+        """Make a change true that was computed from the present state."""
         state = self.state
         before, after = state.record.status, change.record.status
         assert after in {before, *TRANSITIONS[before]}, f"{before} -> {after}"
-        commit = self.store.commit(change, state.version if version is None else version, lease)
+        assert change.before == state.record
+        commit = self.store.commit(change, state.version, lease)
+        assert isinstance(commit, Commit)
+        assert len(self.messages) == change.record.messages, "what the record counts is there"
+        assert to_json(self.record.calls) == to_json(change.record.calls), "a call that was left alone is what it was"
         if lease is not None:
             self.claims.pop(lease.step, None)
         return commit
@@ -153,15 +175,15 @@ class Driver:
     def answer_of(self, turn: Any, usage: Usage | None = None) -> tuple[tuple[Event, ...], AssistantMessage]:
         """What the model says in a turn (as ScriptedModel takes it): its stream, and its message."""
         builder = self.builder()
-        updates: list[Json] = []
-        request = ModelRequest("script", "", [user_message("x", 0)])
+        updates: list[AssistantMessageEvent] = []
+        request = ModelRequest("script", "", [UserMessage("x", 0)])
         for part in ScriptedModel([turn], chunk_size=4).stream(request, Cancellation()):
             updates += builder.feed(part)
         updates += builder.finish()
         message = builder.message()
         if usage is not None:
-            message["usage"] = usage
-        return tuple(message_update(update) for update in updates), message
+            message.usage = usage
+        return tuple(MessageUpdate(assistant_message_event=update) for update in updates), message
 
     def builder(self) -> MessageBuilder:
         provider = self.agent.provider
@@ -178,11 +200,35 @@ class Driver:
     def tool(self, call_id: str, text: str | None = None, *, is_error: bool = False, executed: bool = True) -> Driver:
         """The tool step of a call ends with a result."""
         claim = self.claim("tool", call_id)
-        given = result(text or f"{call_id} done", is_error=is_error)
+        result = self.result(claim, text or f"{call_id} done", is_error=is_error)
         self.commit(
-            finish_tool(self.state, self.agent, claim.lease.step, given, self.now, executed=executed), claim.lease
+            finish_tool(self.state, self.agent, claim.lease.step, result, self.now, executed=executed), claim.lease
         )
         return self
+
+    def tool_beside_others(
+        self, call_id: str, text: str | None = None, *, is_error: bool = False, executed: bool = True
+    ) -> bool:
+        """End the tool step of a call without the rest of the run; False, and nothing done, where that cannot be."""
+        claim = self.claim("tool", call_id)
+        result = self.result(claim, text or f"{call_id} done", is_error=is_error)
+        return self.commit_call(claim, result, executed=executed)
+
+    def commit_call(self, claim: Claim, result: ToolResultMessage, *, executed: bool) -> bool:
+        index = next(step.call for step in claim.state.record.steps if step.number == claim.lease.step)
+        assert claim.call is not None
+        assert index is not None
+        end = call_end(claim.call, result, executed)
+        outcome = self.store.commit_call(claim.lease, index, result, () if end is None else (end,))
+        if isinstance(outcome, Conflict):
+            return False
+        self.claims.pop(claim.lease.step, None)
+        return True
+
+    def result(self, claim: Claim, text: str, *, is_error: bool = False) -> ToolResultMessage:
+        """What the claimed call comes to."""
+        assert claim.call is not None
+        return result_message(claim.call, error_result(text) if is_error else to_result(text), self.now)
 
     def doubt(self, call_id: str) -> Driver:
         claim = self.claim("tool", call_id)
@@ -222,20 +268,23 @@ class Driver:
 
     def abort(self, reason: str | None = None, **holding: Any) -> bool:
         """Abort from outside, or (`holding`) as the worker that ends it; False where nothing is to be done."""
-        change = abort(self.state, reason, self.now, **holding)
-        if change is not None:
-            self.commit(change)
-        return change is not None
+        state = self.state
+        outcome = abort(state, reason, self.now, **holding)
+        if isinstance(outcome, AbortRequest):
+            assert self.store.request_abort(self.run_id, outcome, state.version)
+        elif outcome is not None:
+            self.commit(outcome)
+        return outcome is not None
 
     def fail(self, code: str, text: str, message: AssistantMessage | None = None) -> Driver:
         self.commit(fail(self.state, code, text, self.now, message=message))
         return self
 
-    def send(self, content: Any, when: str) -> Driver:
-        self.commit(send_message(self.state, content, when, self.now))
+    def send(self, content: Any, when: Literal["steer", "followUp"]) -> Driver:
+        self.commit(send_message(self.state, check_content(content), when, self.now))
         return self
 
-    def cut_message(self, text: str, stop_reason: str) -> AssistantMessage:
+    def cut_message(self, text: str, stop_reason: StopReason) -> AssistantMessage:
         """The assistant message as far as a worker came; what it streamed goes into the log under its lease."""
         claim = self.claim("model")
         builder = self.builder()
@@ -243,5 +292,5 @@ class Driver:
         if text:
             updates, whole = self.answer_of(text)
             self.store.append(claim.lease, updates, 1)
-            message["content"] = whole["content"]
+            message.content = whole.content
         return message

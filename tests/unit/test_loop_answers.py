@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit import tool
+from agentkit.core.record import ClientResult, ItemAnswer, Rejection
 from agentkit.errors import (
     DecisionAmbiguousError,
     DecisionValidationError,
@@ -15,7 +16,7 @@ from agentkit.errors import (
     RunNotPausedError,
     ToolNotRegisteredError,
 )
-from agentkit.loop import Answer, find_pending, resolve
+from agentkit.loop import Answer, client_result, find_pending, resolve
 from tests.loop_driver import APPROVAL, Driver, call
 
 YES = {"approved": True}
@@ -48,7 +49,7 @@ def photo(decision: Any = None) -> str:
 # -- decisions -------------------------------------------------------------------------------------
 
 
-def test_a_run_with_one_decision_emits_the_protocols_order_of_events() -> None:
+def test_a_run_with_one_decision_has_its_events_in_the_protocols_order() -> None:
     run = Driver(refund).start().model([call("refund", cents=5)]).check()
     assert run.status == "paused"
     assert run.record.steps == ()
@@ -99,21 +100,21 @@ def test_the_pending_item_shows_what_is_to_be_decided() -> None:
     }
 
 
-def test_the_resolution_is_an_event_and_is_kept() -> None:
+def test_the_resolution_is_in_the_log_and_kept() -> None:
     run = Driver(refund).start().model([call("refund")])
     item = run.pending[0]
     run.decide(YES, decided_by="ann")
-    resolved = next(e for e in run.events if e["type"] == "tool_decision_resolved")
-    assert (resolved["outcome"], resolved["decision"], resolved["decidedBy"]) == ("decided", YES, "ann")
+    event = next(e for e in run.events if e["type"] == "tool_decision_resolved")
+    assert (event["outcome"], event["decision"], event["decidedBy"]) == ("decided", YES, "ann")
     kept = run.store.resolution(run.run_id, decision_id=item["decisionId"], tool_call_id=None)
     assert kept is not None
-    assert (kept.outcome, kept.answer, kept.seq) == ("decided", {"decision": YES}, resolved["seq"])
+    assert (kept.outcome, kept.answer, kept.seq) == ("decided", ItemAnswer(decision=YES), event["seq"])
 
 
 def test_the_executing_step_has_the_decision() -> None:
     run = Driver(refund).start().model([call("refund")]).decide(YES)
     state = run.claim("tool").state
-    assert state.record.calls[0].answer == {"decision": YES}
+    assert state.record.calls[0].answer == ItemAnswer(decision=YES)
 
 
 @pytest.mark.parametrize("decision", [None, {}, {"approved": "yes"}, "approved"])
@@ -136,7 +137,7 @@ def test_a_replaced_input_is_checked_and_executed() -> None:
     assert start["args"] == {"cents": 7}
 
 
-def test_a_rejected_call_is_not_executed_and_the_model_gets_the_reason() -> None:
+def test_a_rejected_call_is_not_executed_and_the_model_reads_why() -> None:
     run = Driver(refund).start().model([call("refund")]).reject("too much")
     resolved = next(e for e in run.events if e["type"] == "tool_decision_resolved")
     assert (resolved["outcome"], resolved["reason"]) == ("rejected", "too much")
@@ -170,6 +171,31 @@ def test_nothing_is_pending_in_a_run_that_asks_nothing() -> None:
     run = Driver().start()
     with pytest.raises(RunNotPausedError):
         find_pending(run.record, tool_call_id=None, decision_id=None)
+
+
+def test_an_answer_may_come_as_its_structures_or_as_their_json() -> None:
+    assert Answer("reject", {"reason": "no"}).stored() == Answer("reject", Rejection("no")).stored()
+    blocks = {"content": [{"type": "text", "text": "here"}]}
+    assert Answer("result", client_result("here")).same_as(Answer("result", blocks).stored())
+    for wrong in ({}, {"reason": 5}, {"reason": "no", "more": 1}, "no"):
+        with pytest.raises(InvalidRequestError, match="reject"):
+            Answer("reject", wrong).stored()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (Answer("decision", {"a": 1, "b": 2}), Answer("decision", {"b": 2, "a": 1}, decided_by="ann"), True),
+        (Answer("decision", None), Answer("decision", None), True),
+        (Answer("decision", 1), Answer("decision", True), False),
+        (Answer("decision", None), Answer("decision", False), False),
+        (Answer("decision", YES), Answer("decision", YES, input={"cents": 1}), False),
+        (Answer("decision", {"reason": "no"}), Answer("reject", {"reason": "no"}), False),
+    ],
+)
+def test_two_answers_are_the_same_where_their_json_is(one: Answer, other: Answer, same: bool) -> None:
+    assert one.same_as(other.stored()) == same
+    assert not one.same_as(None)
 
 
 # -- several items ---------------------------------------------------------------------------------
@@ -229,9 +255,9 @@ def test_a_client_side_tool_is_answered_by_its_result() -> None:
         run.decide(YES)
     run.give({"content": [{"type": "text", "text": "Zürich"}], "details": {"lat": 47}})
     stored = run.record.calls[0].answer
-    assert stored == {
-        "result": {"content": [{"type": "text", "text": "Zürich"}], "isError": False, "details": {"lat": 47}}
-    }
+    assert stored == ItemAnswer(
+        result=ClientResult([{"type": "text", "text": "Zürich"}], is_error=False, details={"lat": 47})
+    )
     run.tool("locate", "Zürich", executed=False).model("ok").check()
     assert "tool_execution_start" not in run.shape()
 

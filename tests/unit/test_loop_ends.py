@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from agentkit import tool
-from agentkit.core.messages import text_of
-from tests.loop_driver import APPROVAL, Driver, call, result
+from agentkit.core.events import RunError
+from agentkit.core.record import AbortRequest
+from agentkit.errors import RunNotPausedError
+from agentkit.loop import abort, find_pending, not_pending
+from agentkit.store.protocol import LeaseStatus
+from tests.loop_driver import APPROVAL, Driver, call, texts_of
 
 
 @tool
@@ -101,7 +105,7 @@ def test_a_run_that_nobody_works_on_is_aborted_at_once(state: Callable[[], Drive
     assert run.abort("enough")
     run.check()
     assert run.status == "aborted"
-    assert run.record.error == {"code": "aborted", "message": "enough"}
+    assert run.record.error == RunError("aborted", "enough")
     assert (run.pending, run.record.steps, run.record.abort) == ([], (), None)
     assert not run.abort("again")
 
@@ -109,8 +113,40 @@ def test_a_run_that_nobody_works_on_is_aborted_at_once(state: Callable[[], Drive
 def test_an_aborted_run_keeps_the_results_that_were_there() -> None:
     run = paused_with_a_result()
     run.abort()
-    assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == ["look done"]
-    assert run.record.error == {"code": "aborted", "message": "the run was aborted"}
+    assert texts_of(run.messages, "toolResult") == ["look done"]
+    assert run.record.error == RunError("aborted", "the run was aborted")
+
+
+def test_an_abort_of_a_held_run_is_a_request_that_is_made_once() -> None:
+    run = new()
+    run.claim("model")
+    assert abort(run.state, "stop", run.now) == AbortRequest("stop")
+    assert run.abort("stop")
+    assert abort(run.state, "again", run.now) is None
+    assert run.record.abort == AbortRequest("stop")
+    with pytest.raises(RunNotPausedError):
+        find_pending(run.record, tool_call_id=None, decision_id=None)
+
+
+def test_an_aborted_run_takes_no_answers_while_its_worker_ends_it() -> None:
+    run = new().model([call("refund"), call("look")])
+    run.claim("tool", "look")
+    run.abort("stop")
+    assert find_pending(run.record, tool_call_id="refund", decision_id=None) is None
+    assert isinstance(not_pending(run.record), RunNotPausedError)
+
+
+def test_a_call_that_ended_beside_others_before_an_abort_keeps_its_result() -> None:
+    run = new().model([call("look", "one"), call("look", "two"), call("look", "three")])
+    for call_id in ("one", "two", "three"):
+        run.claim("tool", call_id)
+    assert run.tool_beside_others("two")
+    run.abort("stop")
+    assert not run.tool_beside_others("one"), "the run is to end"
+    assert run.abort(holding=True)
+    assert run.check().status == "aborted"
+    assert texts_of(run.messages, "toolResult") == ["two done"]
+    assert run.shape().count("tool_execution_end") == 3
 
 
 def test_an_ended_run_is_not_aborted() -> None:
@@ -124,14 +160,14 @@ def test_where_a_worker_holds_the_model_step_it_ends_the_run_and_keeps_what_was_
     run = new()
     claim = run.claim("model")
     assert run.abort("stop")
-    assert (run.status, run.record.abort) == ("running", {"reason": "stop"})
+    assert (run.status, run.record.abort) == ("running", AbortRequest("stop"))
     assert not run.abort("again")
     assert run.abort(holding=True, message=run.cut_message("half of it", "aborted"))
     run.check()
-    assert run.record.error == {"code": "aborted", "message": "stop"}
+    assert run.record.error == RunError("aborted", "stop")
     last = run.messages[-1]
-    assert (text_of(last), last["stopReason"]) == ("half of it", "aborted")  # type: ignore[typeddict-item]
-    assert run.store.renew([claim.lease], 1000) == [None]
+    assert (texts_of([last]), last["stopReason"]) == (["half of it"], "aborted")
+    assert run.store.renew([claim.lease], 1000) == [LeaseStatus.LOST]
 
 
 def test_a_model_step_whose_worker_is_gone_is_ended_by_another() -> None:
@@ -161,16 +197,16 @@ def test_a_tool_that_finished_in_time_keeps_its_result() -> None:
     claim = run.claim("tool", "two")
     run.claim("tool", "look")
     run.abort()
-    assert run.abort(holding=True, finished=(claim.lease.step, result("just in time"), True))
+    assert run.abort(holding=True, finished=(claim.lease.step, run.result(claim, "just in time"), True))
     run.check()
-    assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == ["just in time"]
+    assert texts_of(run.messages, "toolResult") == ["just in time"]
 
 
 def test_a_rejected_call_that_an_abort_overtakes_has_no_execution_to_end() -> None:
     run = paused().reject("no")
     claim = run.claim("tool")
     run.abort()
-    assert run.abort(holding=True, finished=(claim.lease.step, result("rejected: no", is_error=True), False))
+    assert run.abort(holding=True, finished=(claim.lease.step, run.result(claim, "rejected: no", is_error=True), False))
     run.check()
     assert "tool_execution_end" not in run.shape()
 
@@ -178,10 +214,10 @@ def test_a_rejected_call_that_an_abort_overtakes_has_no_execution_to_end() -> No
 def test_a_model_that_fails_ends_the_run_and_its_message() -> None:
     run = new()
     message = run.cut_message("half", "error")
-    message["errorMessage"] = "overloaded"
+    message.error_message = "overloaded"
     run.fail("provider_error", "overloaded", message).check()
     assert run.status == "failed"
-    assert run.record.error == {"code": "provider_error", "message": "overloaded"}
+    assert run.record.error == RunError("provider_error", "overloaded")
     assert run.shape()[-3:] == ["assistant message_end", "turn_end", "agent_end"]
 
 
@@ -194,7 +230,7 @@ def test_a_step_that_fails_ends_the_run_from_where_it_stands(state: Callable[[],
     run.fail("step_failed", "it killed its workers").check()
     assert run.status == "failed"
     assert run.record.error is not None
-    assert run.record.error["code"] == "step_failed"
+    assert run.record.error.code == "step_failed"
 
 
 def test_a_failing_step_ends_the_steps_beside_it() -> None:
@@ -203,4 +239,4 @@ def test_a_failing_step_ends_the_steps_beside_it() -> None:
     run.claim("tool", "look")
     run.fail("step_failed", "poison").check()
     assert run.shape().count("tool_execution_end") == 2
-    assert run.store.renew([other.lease], 1000) == [None]
+    assert run.store.renew([other.lease], 1000) == [LeaseStatus.LOST]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from agentkit import tool
-from agentkit.core.messages import text_of, user_message, zero_usage
-from agentkit.core.record import TERMINAL, TRANSITIONS, Status
+from agentkit.core.events import MessageDiscard, ToolExecutionEnd, ToolExecutionResult
+from agentkit.core.messages import Cost, Message, TextBlock, ToolResultMessage, Usage, UserMessage, text_of
+from agentkit.core.record import TERMINAL, TRANSITIONS, Call, Status
+from agentkit.core.struct import check, encode, to_json
 from agentkit.errors import LeaseLostError, RunNotPausedError
-from tests.loop_driver import APPROVAL, Driver, call
+from agentkit.loop import call_end, finish_tool
+from tests.loop_driver import APPROVAL, Driver, call, texts_of
 
 
 @tool
@@ -31,11 +36,8 @@ def refund(cents: int, decision: dict[str, Any]) -> str:
     return f"{cents}"
 
 
-def spent(tokens: int = 0, dollars: float = 0.0) -> Any:
-    usage = zero_usage()
-    usage["input"] = usage["totalTokens"] = tokens
-    usage["cost"]["input"] = usage["cost"]["total"] = dollars
-    return usage
+def spent(tokens: int = 0, dollars: float = 0.0) -> Usage:
+    return Usage.of(input=tokens, cost=Cost.of(input=dollars))
 
 
 # -- answers and tool calls ------------------------------------------------------------------------
@@ -57,16 +59,16 @@ def test_a_plain_answer_is_one_turn() -> None:
         "turn_end",
         "agent_end",
     ]
-    assert [text_of(m) for m in run.messages] == ["hi", "hello"]
+    assert texts_of(run.messages) == ["hi", "hello"]
     assert (run.record.turn, run.record.ended_at) == (1, run.now)
 
 
 def test_a_history_stands_in_agent_start_and_is_not_repeated() -> None:
-    history = [user_message("one", 1), Driver().answer_of("two")[1], user_message("three", 3)]
-    run = Driver().start(history)
-    assert run.events[0]["messages"] == history
+    history = [UserMessage("one", 1), Driver().answer_of("two")[1], UserMessage("three", 3)]
+    run = Driver().start(history=history)
+    assert run.events[0]["messages"] == to_json(history)
     run.model("four").check()
-    assert [text_of(m) for m in run.messages] == ["one", "two", "three", "four"]
+    assert texts_of(run.messages) == ["one", "two", "three", "four"]
     assert run.shape()[:3] == ["agent_start", "turn_start", "assistant message_start"]
 
 
@@ -92,15 +94,18 @@ def test_a_tool_call_is_executed_and_its_result_starts_the_next_turn() -> None:
     assert [m["role"] for m in run.messages] == ["user", "assistant", "toolResult", "assistant"]
 
 
-def test_the_model_step_reads_the_whole_conversation_and_the_tool_step_its_turn() -> None:
+def test_the_model_step_reads_the_whole_conversation_and_the_tool_step_its_call() -> None:
     run = Driver(add).start().model([call("add", a=1, b=2)])
-    assert [m["role"] for m in run.claim("tool").state.turn] == ["assistant"]
+    claim = run.claim("tool")
+    assert claim.state.messages == ()
+    assert claim.call == run.record.calls[0]
     run.tool("add")
-    assert len(run.claim("model").state.turn) == 3
+    assert to_json(list(run.claim("model").state.messages)) == run.messages
+    assert len(run.messages) == 3
 
 
 @pytest.mark.parametrize(
-    ("block", "expected"),
+    ("block", "error"),
     [
         (call("nothing"), "there is no tool named 'nothing'; the tools are: add, look, refund"),
         (call("add", a=1), "do not satisfy the tool's parameters"),
@@ -109,15 +114,13 @@ def test_the_model_step_reads_the_whole_conversation_and_the_tool_step_its_turn(
         (call("refund", cents="many"), "do not satisfy"),
     ],
 )
-def test_a_call_that_cannot_be_executed_is_an_error_for_the_model_and_nobody_is_asked(
-    block: Any, expected: str
-) -> None:
+def test_a_call_that_cannot_be_executed_is_an_error_for_the_model_and_nobody_is_asked(block: Any, error: str) -> None:
     run = Driver(add, look_up, refund).start().model([block])
     assert run.status == "running"
     answer = run.messages[-1]
     assert answer["role"] == "toolResult"
     assert answer["isError"]
-    assert expected in text_of(answer)
+    assert error in text_of(check(answer, Message))
     assert not {"tool_execution_start", "tool_decision_pending"} & set(run.shape())
     run.model("sorry").check()
     assert run.status == "completed"
@@ -125,12 +128,12 @@ def test_a_call_that_cannot_be_executed_is_an_error_for_the_model_and_nobody_is_
 
 def test_raw_arguments_stand_in_the_message_as_the_model_wrote_them() -> None:
     run = Driver(add).start().model([{**call("add"), "rawArguments": "{a: 1"}]).check()
-    assert run.messages[1]["content"][0]["rawArguments"] == "{a: 1"  # type: ignore[index]
+    assert run.messages[1]["content"][0]["rawArguments"] == "{a: 1"
 
 
 def test_an_agent_without_tools_says_so_to_a_model_that_calls_one() -> None:
     run = Driver().start().model([call("add")])
-    assert text_of(run.messages[-1]).endswith("the tools are: none")
+    assert texts_of(run.messages)[-1].endswith("the tools are: none")
 
 
 # -- several calls ---------------------------------------------------------------------------------
@@ -157,6 +160,87 @@ def test_sequential_calls_are_opened_one_after_the_other() -> None:
     assert ends == ["one", "one", "two", "two", "three", "three"]
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(["one", "two", "three"])), ids="-".join)
+def test_calls_that_end_beside_others_leave_the_same_log_as_by_transitions(order: Sequence[str]) -> None:
+    def started() -> Driver:
+        run = Driver(look_up).start().model([call("look", "one"), call("look", "two"), call("look", "three")])
+        for call_id in ("one", "two", "three"):
+            run.claim("tool", call_id)
+        return run
+
+    beside, whole = started(), started()
+    for call_id in order[:-1]:
+        assert beside.tool_beside_others(call_id)
+        beside.check()
+    assert not beside.tool_beside_others(order[-1]), "what follows the last open step is a transition's to say"
+    beside.tool(order[-1]).model("done").check()
+    for call_id in order:
+        whole.tool(call_id)
+    whole.model("done").check()
+    assert beside.shape() == whole.shape()
+    assert beside.messages == whole.messages
+
+
+def test_results_that_were_there_before_a_pending_call_follow_it_in_the_calls_order() -> None:
+    calls = [call("look", "one"), call("refund", "two", cents=1), call("look", "three"), call("look", "four")]
+    run = Driver(look_up, refund).start().model(calls)
+    for call_id in ("one", "three", "four"):
+        run.claim("tool", call_id)
+    assert run.tool_beside_others("four")
+    assert run.tool_beside_others("one")
+    assert texts_of(run.messages, "toolResult") == ["one done"]
+    run.tool("three").check()
+    assert run.status == "paused"
+    run.decide({"approved": True}).tool("two").model("done").check()
+    assert texts_of(run.messages, "toolResult") == [f"{call_id} done" for call_id in ("one", "two", "three", "four")]
+
+
+@pytest.mark.parametrize(("started", "executed"), [(False, False), (False, True), (True, False), (True, True)])
+def test_an_executions_end_is_in_the_log_if_its_start_is(started: bool, executed: bool) -> None:
+    made = Call("c", "look", {}, "ready", started=started)
+    result = ToolResultMessage("c", "look", [TextBlock("x")], False, 5, details={"n": 1})
+    end = call_end(made, result, executed)
+    if not started and not executed:
+        assert end is None
+    else:
+        assert end == ToolExecutionEnd(
+            tool_call_id="c", tool_name="look", result=ToolExecutionResult([TextBlock("x")], {"n": 1}), is_error=False
+        )
+
+
+def test_a_result_is_a_message_of_the_time_at_which_its_call_ended() -> None:
+    run = Driver(look_up).start().model([call("look", "one"), call("look", "two")])
+    ended = run.now = run.now + 1000
+    run.tool("two")
+    run.now += 1000
+    run.tool("one").check()
+    assert [m["timestamp"] for m in run.messages if m["role"] == "toolResult"] == [run.now, ended]
+
+
+def test_a_transition_leaves_the_calls_that_it_does_not_concern_the_same_objects() -> None:
+    run = Driver(look_up).start().model([call("look", name) for name in ("one", "two", "three")])
+    claim, state = run.claim("tool", "two"), run.state
+    change = finish_tool(state, run.agent, claim.lease.step, run.result(claim, "x"), run.now, executed=True)
+    same = [after is before for after, before in zip(change.record.calls, state.record.calls, strict=True)]
+    assert same == [True, False, True]
+
+
+def test_events_refer_to_messages_and_hold_no_copy_of_them() -> None:
+    run = Driver(look_up).start("a secret").model([call("look")])
+    claim, state = run.claim("tool"), run.state
+    change = finish_tool(state, run.agent, claim.lease.step, run.result(claim, "xyzzy"), run.now, executed=True)
+    assert change.before is state.record
+    written = [encode(event) for event in change.events]
+    assert [b"xyzzy" in event for event in written] == [True, *[False] * 3], (
+        "only tool_execution_end may come before it"
+    )
+    assert written[1:] == [
+        b'{"type":"message_start","message":\x012 1\x01}',
+        b'{"type":"message_end","message":\x012 1\x01}',
+        b'{"type":"turn_end","turn":1,"message":\x011 1\x01,"toolResults":[\x012 1\x01]}',
+    ]
+
+
 def test_a_mistaken_call_does_not_hold_up_its_neighbours() -> None:
     run = Driver(look_up).start().model([call("look", "one"), call("nothing"), call("look", "two")])
     run.tool("two").tool("one").model("done").check()
@@ -172,7 +256,7 @@ def test_a_step_that_is_done_cannot_be_done_again() -> None:
     stale = run.lose("tool", "one")
     run.tool("one")
     with pytest.raises(LeaseLostError):
-        run.store.append(stale.lease, [{"type": "x"}], 1)
+        run.store.append(stale.lease, [MessageDiscard(reason="x")], 1)
     run.tool("two").model("done").check()
 
 
@@ -181,7 +265,7 @@ def test_a_step_that_is_done_cannot_be_done_again() -> None:
 
 def test_a_steer_for_a_call_that_has_not_begun_is_seen_by_it() -> None:
     run = Driver().start("one").send("two", "steer")
-    assert [text_of(m) for m in run.claim("model").state.turn] == ["one", "two"]
+    assert [text_of(m) for m in run.claim("model").state.messages] == ["one", "two"]
     run.model("done").check()
     assert run.status == "completed"
 
@@ -191,7 +275,7 @@ def test_a_steer_while_tools_execute_is_seen_by_the_next_call() -> None:
     run.claim("tool")
     run.send("hurry", "steer").check()
     run.tool("look")
-    assert text_of(run.messages[-1]) == "hurry"
+    assert texts_of(run.messages)[-1] == "hurry"
     run.model("done").check()
 
 
@@ -207,10 +291,10 @@ def test_a_steer_that_no_call_would_see_starts_another_turn() -> None:
 def test_follow_ups_start_a_turn_each_when_the_run_would_end() -> None:
     run = Driver(look_up).start().send("second", "followUp").send("third", "followUp")
     run.model([call("look")]).tool("look").model("first done")
-    assert text_of(run.messages[-1]) == "second"
+    assert texts_of(run.messages)[-1] == "second"
     run.model("second done").model("third done").check()
     assert run.status == "completed"
-    assert [text_of(m) for m in run.messages if m["role"] == "user"] == ["go", "second", "third"]
+    assert texts_of(run.messages, "user") == ["go", "second", "third"]
 
 
 def test_messages_to_a_paused_run_wait_for_it() -> None:
@@ -218,14 +302,14 @@ def test_messages_to_a_paused_run_wait_for_it() -> None:
     run.send("steer", "steer").send("later", "followUp").check()
     assert run.status == "paused"
     run.decide({"approved": True}).tool("refund").model("ok").model("later done").check()
-    assert [text_of(m) for m in run.messages if m["role"] == "user"] == ["go", "steer", "later"]
+    assert texts_of(run.messages, "user") == ["go", "steer", "later"]
 
 
-def test_an_ended_run_takes_no_messages() -> None:
+@pytest.mark.parametrize("when", ["steer", "followUp"])
+def test_an_ended_run_takes_no_messages(when: Any) -> None:
     run = Driver().start().model("done")
-    for when in ("steer", "followUp"):
-        with pytest.raises(RunNotPausedError):
-            run.send("more", when)
+    with pytest.raises(RunNotPausedError):
+        run.send("more", when)
 
 
 # -- limits ----------------------------------------------------------------------------------------
@@ -236,7 +320,7 @@ def test_a_run_has_no_more_turns_than_its_limit() -> None:
     run.model([call("look")]).tool("look").model([call("look", "again")]).tool("again").check()
     assert run.status == "failed"
     assert run.record.error is not None
-    assert run.record.error["code"] == "limit_turns"
+    assert run.record.error.code == "limit_turns"
     assert run.record.turn == 2
 
 
@@ -260,7 +344,7 @@ def test_a_run_over_its_limit_executes_no_tool_more(limits: Any, usage: Any, cod
     run = Driver(look_up).start(limits=limits).model([call("look")], usage).check()
     assert run.status == "failed"
     assert run.record.error is not None
-    assert run.record.error["code"] == code
+    assert run.record.error.code == code
     assert "tool_execution_start" not in run.shape()
     assert run.record.usage == usage
 
@@ -283,7 +367,7 @@ def test_the_time_of_a_run_is_limited_without_its_pauses() -> None:
     run.model([call("look")]).check()
     assert run.status == "failed"
     assert run.record.error is not None
-    assert run.record.error["code"] == "limit_time"
+    assert run.record.error.code == "limit_time"
 
 
 @pytest.mark.parametrize("parallel", [True, False])
@@ -299,8 +383,8 @@ def test_a_run_whose_time_is_over_ends_between_tools_and_never_in_one(parallel: 
         run.tool(call_id)
     assert run.check().status == "failed"
     assert run.record.error is not None
-    assert run.record.error["code"] == "limit_time"
-    assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == [f"{c} done" for c in executing]
+    assert run.record.error.code == "limit_time"
+    assert texts_of(run.messages, "toolResult") == [f"{c} done" for c in executing]
 
 
 # -- the table of transitions ----------------------------------------------------------------------

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from agentkit import tool
-from agentkit.core.messages import text_of
+from agentkit.core.events import RunError
+from agentkit.core.record import ItemAnswer, Rejection, Verdict
 from agentkit.errors import (
     DecisionExpiredError,
     DecisionValidationError,
 )
 from agentkit.loop import park
-from tests.loop_driver import APPROVAL, Driver, call
+from tests.loop_driver import APPROVAL, Driver, call, texts_of
 
 YES = {"approved": True}
 
@@ -76,7 +78,7 @@ def test_a_call_in_doubt_asks_for_a_verdict() -> None:
 @pytest.mark.parametrize("verdict", ["retry", "done", "failed"])
 def test_each_verdict_ends_the_call_once(verdict: str) -> None:
     run = in_doubt().decide({"verdict": verdict, "result": "so it was"})
-    assert run.record.calls[0].answer == {"verdict": {"verdict": verdict, "result": "so it was"}}
+    assert run.record.calls[0].answer == ItemAnswer(verdict=Verdict(verdict, "so it was"))
     run.tool("pay", "so it was", is_error=verdict == "failed", executed=verdict == "retry").model("ok").check()
     assert run.status == "completed"
     assert run.shape().count("tool_execution_start") == run.shape().count("tool_execution_end") == 1
@@ -98,7 +100,7 @@ def test_a_retried_call_still_has_its_decision() -> None:
     run = Driver(wire).start().model([call("wire")]).decide(YES)
     run.lose("tool", "wire")
     run.doubt("wire").decide({"verdict": "retry"})
-    assert run.record.calls[0].answer == {"decision": YES, "verdict": {"verdict": "retry"}}
+    assert run.record.calls[0].answer == ItemAnswer(decision=YES, verdict=Verdict("retry"))
     run.tool("wire").model("ok").check()
 
 
@@ -142,7 +144,7 @@ def parked(on_expire: Any) -> Driver:
 def test_a_parked_item_has_its_whole_time_again_and_then_expires() -> None:
     run = parked("reject")
     run.tool("ask", executed=False).model("ok").check()
-    assert text_of(run.messages[2]) == "ask done"
+    assert texts_of(run.messages)[2] == "ask done"
     assert [event["outcome"] for event in run.events if event["type"] == "tool_decision_resolved"] == [
         "decided",
         "expired",
@@ -152,7 +154,7 @@ def test_a_parked_item_has_its_whole_time_again_and_then_expires() -> None:
 def test_a_parked_item_expires_as_its_tool_said() -> None:
     assert parked("abort").check().status == "aborted"
     default = parked({"approved": False})
-    assert default.record.calls[0].answer == {"decision": {"approved": False}}
+    assert default.record.calls[0].answer == ItemAnswer(decision={"approved": False})
     default.park("ask")
     assert default.pending[0]["expiresAt"] == default.now + 60_000
 
@@ -161,7 +163,7 @@ def test_a_parked_item_of_an_older_record_executes_nothing_unasked() -> None:
     run = Driver(expiring({"approved": True})).start().model([call("ask")]).decide(YES)
     step = run.claim("tool", "ask").lease.step
     [asked] = run.record.calls
-    old = replace(run.state, record=replace(run.record, calls=(replace(asked, on_expire=None),)))
+    old = replace(run.state, record=replace(run.record, calls=(msgspec.structs.replace(asked, on_expire=None),)))
     [again] = park(old, step, run.now, "gone").record.calls
     assert again.on_expire == "reject"
 
@@ -182,7 +184,7 @@ def test_a_parked_retry_of_a_call_in_doubt_still_has_its_decision() -> None:
     assert run.pending[0]["kind"] == "in_doubt"
     assert "expiresAt" not in run.pending[0]
     run.decide({"verdict": "retry"})
-    assert run.record.calls[0].answer == {"decision": YES, "verdict": {"verdict": "retry"}}
+    assert run.record.calls[0].answer == ItemAnswer(decision=YES, verdict=Verdict("retry"))
     run.tool("wire").model("ok").check()
 
 
@@ -209,7 +211,7 @@ def test_an_expired_item_is_rejected_by_default() -> None:
     assert run.status == "queued"
     resolved = run.events[-1]
     assert (resolved["outcome"], resolved["reason"]) == ("expired", "nobody answered in time")
-    assert run.record.calls[0].answer == {"reject": {"reason": "nobody answered in time"}}
+    assert run.record.calls[0].answer == ItemAnswer(reject=Rejection("nobody answered in time"))
     run.tool("ask", "rejected", is_error=True, executed=False).model("ok").check()
     assert not run.expire(60)
 
@@ -218,8 +220,8 @@ def test_an_expired_item_can_abort_the_run() -> None:
     run = Driver(expiring("abort"), look).start().model([call("ask"), call("look")]).tool("look")
     assert run.expire(61)
     assert run.check().status == "aborted"
-    assert run.record.error == {"code": "expired", "message": "nobody answered 'ask' in time"}
-    assert [text_of(m) for m in run.messages if m["role"] == "toolResult"] == ["look done"]
+    assert run.record.error == RunError("expired", "nobody answered 'ask' in time")
+    assert texts_of(run.messages, "toolResult") == ["look done"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_an_expired_item_can_abort_the_run() -> None:
 def test_a_default_decision_is_what_executes(schema: Any, default: Any) -> None:
     run = Driver(expiring(default, decision=schema)).start().model([call("ask")])
     assert run.expire(60)
-    assert run.record.calls[0].answer == {"decision": default}
+    assert run.record.calls[0].answer == ItemAnswer(decision=default)
     run.tool("ask").model("ok").check()
 
 
@@ -251,7 +253,7 @@ def test_a_default_decision_does_not_execute_a_client_side_tool_on_the_server() 
 def test_a_client_that_does_not_execute_in_time_is_an_error_not_the_default_decision() -> None:
     run = Driver(expiring({"approved": True}, runs="client")).start().model([call("ask")]).decide(YES)
     assert run.expire(60)
-    assert run.record.calls[0].answer == {"reject": {"reason": "nobody answered in time"}}
+    assert run.record.calls[0].answer == ItemAnswer(reject=Rejection("nobody answered in time"))
     run.tool("ask", is_error=True, executed=False).model("ok").check()
 
 

@@ -15,18 +15,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agentkit import tool
+from agentkit.core.events import MessageDiscard, MessageStart
 from agentkit.core.messages import Json
-from agentkit.core.record import Lease
+from agentkit.core.record import ItemAnswer, Lease
+from agentkit.core.struct import to_json
 from agentkit.errors import (
     DecisionConflictError,
     DecisionExpiredError,
     InvalidRequestError,
     LeaseLostError,
-    VersionConflictError,
 )
-from agentkit.loop import Answer, abort, doubt, extend, finish_model, finish_tool, resolve
-from agentkit.store.protocol import Claim
-from tests.loop_driver import APPROVAL, LEASE_MS, Driver, call, result
+from agentkit.loop import Answer, abort, client_result, doubt, extend, finish_model, finish_tool, resolve
+from agentkit.store.protocol import Claim, Conflict
+from tests.loop_driver import APPROVAL, LEASE_MS, Driver, call
 
 
 @tool
@@ -70,7 +71,7 @@ class Runs(RuleBasedStateMachine):
         super().__init__()
         self.run: Driver | None = None
         self.hands: list[Claim] = []
-        self.accepted: dict[str, Json] = {}
+        self.accepted: dict[str, ItemAnswer] = {}
         self.turns = 0
 
     @property
@@ -79,9 +80,10 @@ class Runs(RuleBasedStateMachine):
         return self.run
 
     @precondition(lambda self: self.run is None)
-    @rule(parallel=st.booleans(), given=st.sampled_from(["go", [{"role": "user", "content": "x", "timestamp": 1}]]))
-    def start(self, parallel: bool, given: Any) -> None:
-        self.run = Driver(look, refund, drop, photo, pay, parallel_tool_calls=parallel, max_turns=6).start(given)
+    @rule(parallel=st.booleans(), history=st.sampled_from([None, [{"role": "user", "content": "x", "timestamp": 1}]]))
+    def start(self, parallel: bool, history: Any) -> None:
+        run = Driver(look, refund, drop, photo, pay, parallel_tool_calls=parallel, max_turns=6)
+        self.run = run.start(history=history)
 
     # -- workers
 
@@ -98,7 +100,7 @@ class Runs(RuleBasedStateMachine):
     @precondition(lambda self: self.hands)
     @rule(data=st.data(), names=st.lists(st.sampled_from(NAMES), max_size=3))
     def finish(self, data: st.DataObject, names: list[str]) -> None:
-        """A worker ends its step, whether it still holds it or not; it may have been enqueued long ago."""
+        """A worker ends its step, whether it still holds it or not; its claim may be long ago."""
         claim = data.draw(st.sampled_from(self.hands))
         self.hands.remove(claim)
         self._finish(claim, names)
@@ -110,13 +112,13 @@ class Runs(RuleBasedStateMachine):
         held = step is not None and lease.token == self._newest(lease)
         if step is None:
             with pytest.raises(LeaseLostError):
-                run.store.append(lease, [{"type": "x"}], 1)
+                run.store.append(lease, [MessageDiscard(reason="x")], 1)
             return
         with contextlib.nullcontext() if held else pytest.raises(LeaseLostError):
             if step.kind == "model":
                 self._finish_model(lease, names)
             else:
-                self._finish_tool(lease, step.call or 0)
+                self._finish_tool(claim, step.call or 0)
 
     def _newest(self, lease: Lease) -> int:
         """The token that holds the step: that of the last claim of it."""
@@ -126,8 +128,7 @@ class Runs(RuleBasedStateMachine):
         run, state = self.driver, self.driver.state
         if lease.attempt > 1:
             fresh = run.agent.empty_message(run.now)
-            discard = [{"type": "message_discard", "reason": "x"}, {"type": "message_start", "message": fresh}]
-            run.store.append(lease, discard, 1)
+            run.store.append(lease, [MessageDiscard(reason="x"), MessageStart(message=fresh)], 1)
         if state.record.abort is not None:
             change = abort(state, None, run.now, holding=True, message=run.builder().message(stop_reason="aborted"))
             assert change is not None
@@ -138,14 +139,15 @@ class Runs(RuleBasedStateMachine):
         updates, message = run.answer_of(blocks or "an answer")
         run.commit(finish_model(state, run.agent, lease.step, message, run.now).with_events(updates), lease)
 
-    def _finish_tool(self, lease: Lease, index: int) -> None:
-        run, state = self.driver, self.driver.state
+    def _finish_tool(self, claim: Claim, index: int) -> None:
+        run, state, lease = self.driver, self.driver.state, claim.lease
         waiting = state.record.calls[index]
-        answer = waiting.answer or {}
-        verdict = answer.get("verdict", {}).get("verdict", "retry")
-        executed = not ({"reject", "result"} & answer.keys()) and verdict == "retry"
+        answer = waiting.answer or ItemAnswer()
+        verdict = answer.verdict.verdict if answer.verdict else "retry"
+        executed = not answer.reject and not answer.result and verdict == "retry"
+        result = run.result(claim, "done")
         if state.record.abort is not None:
-            finished = (lease.step, result("done"), executed)
+            finished = (lease.step, result, executed)
             change = abort(state, None, run.now, holding=True, finished=finished)
             assert change is not None
             run.commit(change, lease)
@@ -154,7 +156,9 @@ class Runs(RuleBasedStateMachine):
             run.commit(doubt(state, run.agent, lease.step, run.now), lease)
             return
         assert waiting.name != "photo" or not executed, "a client-side tool is not executed here"
-        change = finish_tool(state, run.agent, lease.step, result("done"), run.now, executed=executed)
+        if run.commit_call(claim, result, executed=executed):
+            return
+        change = finish_tool(state, run.agent, lease.step, result, run.now, executed=executed)
         run.commit(change, lease)
 
     # -- people
@@ -167,31 +171,30 @@ class Runs(RuleBasedStateMachine):
     def _answer(self, item: Json, how: str, decision: Any) -> None:
         run = self.driver
         state = run.state
-        index = next(i for i, c in enumerate(state.record.calls) if c.item == item)
-        given = Answer("reject", {"reason": "no"})
+        index = next(i for i, c in enumerate(state.record.calls) if to_json(c.item) == item)
+        answer = Answer("reject", {"reason": "no"})
         if how == "answer":
-            given = {
+            answer = {
                 "decision": Answer("decision", decision),
-                "client_execute": Answer("result", result("from the client")),
+                "client_execute": Answer("result", client_result("from the client")),
                 "in_doubt": Answer("decision", {"verdict": random.choice(["retry", "done", "failed"])}),
             }[item["kind"]]
         tool_ = run.agent.tool(item["toolName"])
         try:
-            change = resolve(state, index, given, tool_, run.agent.agent.parallel_tool_calls, run.now)
+            change = resolve(state, index, answer, tool_, run.agent.agent.parallel_tool_calls, run.now)
         except DecisionExpiredError:
             assert run.now >= item["expiresAt"]
             return
         run.commit(change)
-        self.accepted[item["decisionId"]] = given.stored()
-        with pytest.raises(VersionConflictError):
-            run.commit(change, version=state.version)
+        self.accepted[item["decisionId"]] = answer.stored()
+        assert isinstance(run.store.commit(change, state.version), Conflict), "it was computed from an older state"
 
     @precondition(lambda self: self.run is not None and self.run.pending)
     @rule(data=st.data(), seconds=st.sampled_from([30, 600]))
     def extend(self, data: st.DataObject, seconds: int) -> None:
         item = data.draw(st.sampled_from(self.driver.pending))
         state = self.driver.state
-        index = next(i for i, c in enumerate(state.record.calls) if c.item == item)
+        index = next(i for i, c in enumerate(state.record.calls) if to_json(c.item) == item)
         expires = item.get("expiresAt")
         try:
             self.driver.commit(extend(state, index, seconds, self.driver.now))
@@ -206,11 +209,11 @@ class Runs(RuleBasedStateMachine):
     @precondition(lambda self: self.accepted)
     @rule(data=st.data())
     def answer_again(self, data: st.DataObject) -> None:
-        """An accepted answer is known for good, and distinguished from any other."""
+        """An accepted answer is known for good, and told from any other."""
         decision_id = data.draw(st.sampled_from(sorted(self.accepted)))
         known = self.driver.store.resolution(self.driver.run_id, decision_id=decision_id, tool_call_id=None)
         assert known is not None
-        assert known.answer == self.accepted[decision_id]
+        assert to_json(known.answer) == to_json(self.accepted[decision_id])
         assert decision_id not in {item["decisionId"] for item in self.driver.pending}
         assert not Answer("decision", {"approved": "other"}).same_as(known.answer), DecisionConflictError
 

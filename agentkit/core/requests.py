@@ -1,23 +1,161 @@
-"""What a caller may give a run besides its words: metadata, limits and more time, checked."""
+"""What a caller may send: the bodies of the requests, and the parts of them that Python callers give too.
+
+A body is checked here as far as its shape goes. What its content blocks, messages and limits mean is checked where the
+kit takes them, for Python callers too. What is left out is UNSET and not None: null is a value, and a decision may be
+null. Nothing here knows who carries a body: HTTP, a WebSocket or Python.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from msgspec import UNSET, Meta, UnsetType
 
 from agentkit.core import strictjson
 from agentkit.core.messages import Json
-from agentkit.core.struct import encode
+from agentkit.core.record import Rejection
+from agentkit.core.struct import Wire, check, encode
 from agentkit.errors import InvalidRequestError
 
-__all__ = ["MAX_EXTENSION_SECONDS", "check_extension", "check_limits", "check_metadata"]
+__all__ = [
+    "AbortBody",
+    "AbortFrame",
+    "ExtendBody",
+    "Limits",
+    "MessageBody",
+    "MessageFrame",
+    "RequestBody",
+    "ResumeBody",
+    "ResumeFrame",
+    "StartBody",
+    "check_extension",
+    "check_limits",
+    "check_metadata",
+    "or_none",
+]
+
+T = TypeVar("T")
 
 MAX_METADATA_BYTES = 16_384
 MAX_LIMIT = 2**53 - 1  # what every JSON reader takes as a whole number
 MAX_EXTENSION_SECONDS = 1_000_000_000  # 31 years
 
+_Count = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
+_Dollars = Annotated[float, Meta(gt=0, le=MAX_LIMIT, description="US dollars.")]
+_Seconds = Annotated[float, Meta(gt=0, le=MAX_LIMIT, description="Seconds queued or running, pauses not counted.")]
+_Extension = Annotated[float, Meta(gt=0, le=MAX_EXTENSION_SECONDS, description="Seconds.")]
+
+
+class Limits(Wire):
+    """What a run may use up at most. Reaching one ends the run."""
+
+    max_turns: _Count | UnsetType = UNSET
+    max_tokens: _Count | UnsetType = UNSET
+    max_cost: _Dollars | UnsetType = UNSET
+    timeout: _Seconds | UnsetType = UNSET
+
+
+# -- bodies
+
+# Checked in depth by `check_content`, `check_history` and `check_limits`; the OpenAPI document names what they take.
+_Content = Annotated[str | list[Any], Meta(extra_json_schema={"$ref": "#/components/schemas/Content"})]
+_History = Annotated[
+    list[Any],
+    Meta(
+        description="A history whose last message is the user's.",
+        extra_json_schema={"items": {"$ref": "#/components/schemas/Message"}},
+    ),
+]
+_Metadata = Annotated[Json, Meta(description="Up to 16 kB.")]
+_Limits = Annotated[Json, Meta(extra_json_schema={"$ref": "#/components/schemas/Limits"})]
+_Decision = Annotated[Any, Meta(description="Valid against the pending item's schema.")]
+_Result = Annotated[Any, Meta(description="Any JSON, content blocks, or `{content, isError?, details?}`.")]
+_Input = Annotated[Json, Meta(description="Replaces the tool's arguments.")]
+
+
+class RequestBody(Wire, kw_only=True):
+    """The body of a request. Of the fields `exactly_one_of`, where there are any, it must have one and no other."""
+
+    exactly_one_of: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        present = [name for name in self.exactly_one_of if getattr(self, name) is not UNSET]
+        if self.exactly_one_of and len(present) != 1:
+            found = f"not {' and '.join(present)}" if present else "there is none"
+            raise ValueError(f"give exactly one of {', '.join(self.exactly_one_of)}; {found}")
+
+
+class StartBody(RequestBody):
+    """Start a run, by `input`, the content of the user's message, or by `messages`."""
+
+    exactly_one_of = ("input", "messages")
+
+    agent: str
+    input: _Content | UnsetType = UNSET
+    messages: _History | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    metadata: _Metadata | UnsetType = UNSET
+    limits: _Limits | UnsetType = UNSET
+
+
+class ResumeBody(RequestBody):
+    """Answer a pending item: decide, reject, or give the result of a client-side tool.
+
+    The ids may be left out when one item is pending.
+    """
+
+    exactly_one_of = ("decision", "reject", "result")
+
+    decision: _Decision | UnsetType = UNSET
+    reject: Rejection | UnsetType = UNSET
+    result: _Result | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
+    decision_id: str | UnsetType = UNSET
+    input: _Input | UnsetType = UNSET
+
+
+class AbortBody(RequestBody):
+    """End a run."""
+
+    reason: str | UnsetType = UNSET
+
+
+class MessageBody(RequestBody):
+    """Send a user message into a run: for its next model call, or for another turn when it would end."""
+
+    message: _Content
+    when: Literal["steer", "followUp"]
+
+
+class ExtendBody(RequestBody):
+    """Give a pending item that expires `by` seconds more."""
+
+    decision_id: str
+    by: _Extension
+
+
+class ResumeFrame(ResumeBody, tag_field="type", tag="resume"):
+    """A `ResumeBody` over a WebSocket."""
+
+
+class AbortFrame(AbortBody, tag_field="type", tag="abort"):
+    """An `AbortBody` over a WebSocket."""
+
+
+class MessageFrame(MessageBody, tag_field="type", tag="message"):
+    """A `MessageBody` over a WebSocket."""
+
+
+def or_none(value: T | UnsetType) -> T | None:
+    """Return None for what a body leaves out."""
+    return None if isinstance(value, UnsetType) else value
+
+
+# -- parts
+
 
 def check_metadata(metadata: Any) -> Json:
+    """Read a run's metadata: a JSON object of up to 16 kB; None means none. Raises InvalidRequestError."""
     if metadata is None:
         return {}
     if not isinstance(metadata, dict):
@@ -32,26 +170,19 @@ def check_metadata(metadata: Any) -> Json:
     return kept
 
 
-_LIMITS: Mapping[str, type[Any]] = {"maxTurns": int, "maxTokens": int, "maxCost": float, "timeout": float}
-
-
 def check_limits(limits: Any) -> Json:
+    """Read a run's limits, the JSON of `Limits`; None means none. Raises InvalidRequestError.
+
+    What is returned is what was given: an idempotency key is bound to it as it was written.
+    """
     if limits is None:
         return {}
-    if not isinstance(limits, dict):
-        raise InvalidRequestError("limits must be an object")
-    for key, value in limits.items():
-        if key not in _LIMITS:
-            raise InvalidRequestError(f"limits has the unknown field {key!r}; the limits are {', '.join(_LIMITS)}")
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-        if not 0 < number <= MAX_LIMIT or (_LIMITS[key] is int and not isinstance(value, int)):
-            kind = "a whole number" if _LIMITS[key] is int else "a number"
-            raise InvalidRequestError(f"limits.{key} must be {kind} over 0, at most {MAX_LIMIT}")
-    return limits
+    check(limits, Limits, "limits")
+    return dict(limits)
 
 
 def check_extension(by: Any) -> float:
-    """Seconds by which an expiry is moved."""
+    """Read the seconds by which an expiry is moved. Raises InvalidRequestError."""
     if not isinstance(by, int | float) or isinstance(by, bool) or not 0 < by <= MAX_EXTENSION_SECONDS:
         raise InvalidRequestError(f"by must be a number of seconds over 0, at most {MAX_EXTENSION_SECONDS}")
     return by

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, overload
 
 import msgspec
+from msgspec import StructMeta
+from msgspec.structs import FieldInfo, fields
 
 from agentkit.errors import InvalidRequestError
 
@@ -68,7 +70,7 @@ def to_json(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-_PATH = re.compile(r"^(?P<text>.*?)(?: - at (?:`(?P<path>\$.*)`|`key.*` in `(?P<keys>\$.*)`))?$", re.DOTALL)
+# -- what comes from outside
 
 
 @overload
@@ -86,9 +88,62 @@ def check(value: Any, type: Any, where: str = "") -> Any:
         match = _PATH.match(str(error))
         assert match is not None
         path = (match["path"] or match["keys"] or "$").removeprefix("$")
-        text = match["text"]
         place = f"{where}{path}".removeprefix(".")
+        text = _explain(match["text"], place, _field(type, path), None if path else type)
         pointer = re.sub(r"\[([^\]]*)\]", r"/\1", place).replace(".", "/")
-        raise InvalidRequestError(
-            f"{place}: {text}" if place else text, errors=[{"path": f"/{pointer}" if pointer else "", "message": text}]
-        ) from error
+        raise InvalidRequestError(text, errors=[{"path": f"/{pointer}" if pointer else "", "message": text}]) from error
+
+
+_PATH = re.compile(r"^(?P<text>.*?)(?: - at (?:`(?P<path>\$.*)`|`key.*` in `(?P<keys>\$.*)`))?$", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(?P<kinds>[a-z| ]+)`(?: (?P<sign>[<>]=?) (?P<bound>\S+))?(?:, got `(?P<kind>\w+)`)?")
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_INVALID = re.compile(r"Invalid (?:enum )?value (?P<value>.*)", re.DOTALL)
+_KINDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "dict": "an object",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list",
+    "null": "null",
+    "object": "an object",
+    "str": "a string",
+}
+_SIGNS = {">=": "from", ">": "over", "<=": "up to", "<": "under"}
+_MAX_NAME = 60
+"""Of what is repeated from the value; it may be as long as a request."""
+
+
+def _explain(text: str, place: str, field: FieldInfo | None, type: Any) -> str:
+    """Say in plain words what msgspec found at `place`: in `field`, or in a whole that should be of `type`."""
+    name = place or "the value"
+    if found := _EXPECTED.fullmatch(text):
+        kinds = " or ".join(_KINDS.get(kind, kind) for kind in found["kinds"].split(" | "))
+        bound = f" {_SIGNS[found['sign']]} {found['bound']}" if found["sign"] else ""
+        instead = f", not {_KINDS.get(found['kind'], found['kind'])}" if found["kind"] else ""
+        hint = ": leave it out where there is none" if found["kind"] == "null" and field and not field.required else ""
+        return f"{name} must be {kinds}{bound}{instead}{hint}"
+    if found := _MISSING.fullmatch(text):
+        return f"{_join(place, found['name'])} is missing"
+    if found := _UNKNOWN.fullmatch(text):
+        names = ", ".join(known.encode_name for known in _fields(type))
+        return f"unknown field {_join(place, found['name'])!r}{f'; the fields are {names}' if names else ''}"
+    if found := _INVALID.fullmatch(text):
+        types = (field.type, *get_args(field.type)) if field else ()
+        values = ", ".join(str(value) for t in types if get_origin(t) is Literal for value in get_args(t))
+        return f"{name} has the unknown value {found['value'][:_MAX_NAME]}{f'; it takes {values}' if values else ''}"
+    return f"{place}: {text}" if place else text
+
+
+def _join(place: str, name: str) -> str:
+    return f"{place}.{name[:_MAX_NAME]}".removeprefix(".")
+
+
+def _fields(type: Any) -> tuple[FieldInfo, ...]:
+    return fields(cast(msgspec.Struct, type)) if isinstance(type, StructMeta) else ()
+
+
+def _field(type: Any, path: str) -> FieldInfo | None:
+    """The field of the structure `type` that `path` names, where it is one of its own."""
+    return next((field for field in _fields(type) if path == f".{field.encode_name}"), None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
+from typing import Any
 
 from flask import Blueprint, Response, request, url_for
+from msgspec import UNSET
 
 from agentkit.core.record import TERMINAL, Status
+from agentkit.core.requests import AbortBody, ExtendBody, MessageBody, ResumeBody, StartBody, or_none
 from agentkit.errors import InvalidLastEventIdError, InvalidRequestError
 from agentkit.runs import RunHandle
 from agentkit.server import access, bodies
@@ -16,7 +18,7 @@ from agentkit.server.state import json_response, state
 from agentkit.server.streams import StreamSlot, sse_response, wants_sse
 from agentkit.store.protocol import EventPage
 
-__all__ = ["blueprint", "known_parameters", "place"]
+__all__ = ["blueprint", "known_parameters", "place", "resume"]
 
 blueprint = Blueprint("agentkit_runs", __name__)
 
@@ -30,18 +32,19 @@ _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @blueprint.post("/runs")
 def start_run() -> Response:
-    given = bodies.new_run(bodies.read())
+    body = bodies.read(StartBody)
+    content: str | list[Any] | None = None if body.input is UNSET else body.input
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
         raise InvalidRequestError(f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
     slot = _slot()
     handle = state().kit.start(
-        given.agent,
-        given.input,
-        given.messages,
-        given.metadata,
-        given.limits,
-        model=given.model,
+        body.agent,
+        content,
+        or_none(body.messages),
+        or_none(body.metadata),
+        or_none(body.limits),
+        model=or_none(body.model),
         idempotency_key=key,
         owner=access.principal(),
     )
@@ -89,29 +92,37 @@ def run_events(run_id: str) -> Response:
 
 @blueprint.post("/runs/<run_id>/resume")
 def resume_run(run_id: str) -> Response:
-    given = bodies.resume(bodies.read())
+    body = bodies.read(ResumeBody)
     slot = _slot()
-    answer = replace(given.answer, decided_by=access.principal())
-    handle = state().kit.answer(run_id, answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
-    return _accepted(handle, slot)
+    return _accepted(resume(run_id, body), slot)
+
+
+def resume(run_id: str, body: ResumeBody) -> RunHandle:
+    """Give a pending item the answer of the current request's caller."""
+    return state().kit.answer(
+        run_id,
+        bodies.answer_of(body),
+        tool_call_id=or_none(body.tool_call_id),
+        decision_id=or_none(body.decision_id),
+    )
 
 
 @blueprint.post("/runs/<run_id>/extend")
 def extend_item(run_id: str) -> Response:
-    given = bodies.extension(bodies.read())
-    return _accepted(state().kit.extend(run_id, given.decision_id, given.by))
+    body = bodies.read(ExtendBody)
+    return _accepted(state().kit.extend(run_id, body.decision_id, body.by))
 
 
 @blueprint.post("/runs/<run_id>/abort")
 def abort_run(run_id: str) -> Response:
-    reason = bodies.abort_reason(bodies.read(optional=True))
-    return _accepted(state().kit.abort(run_id, reason))
+    body = bodies.read(AbortBody, optional=True)
+    return _accepted(state().kit.abort(run_id, or_none(body.reason)))
 
 
 @blueprint.post("/runs/<run_id>/messages")
 def send_message(run_id: str) -> Response:
-    given = bodies.user_input(bodies.read())
-    return _accepted(state().kit.send(run_id, given.message, given.when))
+    body = bodies.read(MessageBody)
+    return _accepted(state().kit.send(run_id, body.message, body.when))
 
 
 @blueprint.delete("/runs/<run_id>")

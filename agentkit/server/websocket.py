@@ -13,21 +13,21 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
 
 from flask import Blueprint, Flask, g, request
 from flask_sock import Sock
 from simple_websocket import Server
 
 from agentkit.core.messages import Json
+from agentkit.core.requests import AbortFrame, MessageFrame, RequestBody, ResumeFrame, or_none
 from agentkit.core.sse import event_type
-from agentkit.core.struct import dumps
+from agentkit.core.struct import check, dumps
 from agentkit.errors import InvalidRequestError, StoreUnavailableError
 from agentkit.runtime.follow import Wakeup
 from agentkit.server import access, bodies, problems
 from agentkit.server.frames import CloseReason, Peer, PeerGoneError
 from agentkit.server.read_watcher import ReadWatcher
-from agentkit.server.runs import known_parameters, place
+from agentkit.server.runs import known_parameters, place, resume
 from agentkit.server.state import state
 from agentkit.server.streams import StreamSlot, forget_wakeup, stopping, wake_on_shutdown
 
@@ -145,30 +145,22 @@ def _reply_to(run_id: str, text: str | None) -> str:
 
 
 def _dispatch(run_id: str, message: Json) -> None:
-    kind = message.pop("type", None)
-    handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
-    if handler is None:
-        raise InvalidRequestError(f"type must be one of {', '.join(_HANDLERS)}")
+    kind = message.get("type")
+    frame_type = _FRAMES.get(kind) if isinstance(kind, str) else None
+    if frame_type is None:
+        raise InvalidRequestError(f"type must be one of {', '.join(_FRAMES)}")
     access.check(run_id, str(kind))
-    handler(run_id, message)
+    match check(message, frame_type):
+        case ResumeFrame() as frame:
+            resume(run_id, frame)
+        case AbortFrame() as frame:
+            state().kit.abort(run_id, or_none(frame.reason))
+        case MessageFrame() as frame:
+            state().kit.send(run_id, frame.message, frame.when)
 
 
-def _resume(run_id: str, body: Json) -> None:
-    given = bodies.resume(body)
-    answer = replace(given.answer, decided_by=access.principal())
-    state().kit.answer(run_id, answer, tool_call_id=given.tool_call_id, decision_id=given.decision_id)
+_FRAMES: Mapping[str, type[RequestBody]] = {"resume": ResumeFrame, "abort": AbortFrame, "message": MessageFrame}
 
-
-def _abort(run_id: str, body: Json) -> None:
-    state().kit.abort(run_id, bodies.abort_reason(body))
-
-
-def _message(run_id: str, body: Json) -> None:
-    given = bodies.user_input(body)
-    state().kit.send(run_id, given.message, given.when)
-
-
-_HANDLERS: Mapping[str, Callable[[str, Json], None]] = {"resume": _resume, "abort": _abort, "message": _message}
 
 # -- one ReadWatcher per process
 

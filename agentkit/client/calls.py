@@ -183,7 +183,7 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
             "GET",
             _path(run_id, "/events"),
             params={"until": "pause"} if until_pause else {},
-            headers={"Accept": "text/event-stream", **({"Last-Json-ID": str(after)} if after else {})},
+            headers={"Accept": "text/event-stream", **({"Last-Event-ID": str(after)} if after else {})},
             timeout=_SILENCE_SECONDS,
             stream=True,
         )

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
-from agentkit.core.messages import text_of
+from tests.wire import text_of
 from agentkit.core.record import SCHEMA_VERSION
 from agentkit.errors import UnsupportedSchemaVersionError
 from agentkit.queue.protocol import InlineQueue

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, DecisionConflictError, ScriptedModel, tool
-from agentkit.core.messages import text_of
-from agentkit.runtime.commit import Committer
+from agentkit.runtime.children import Children
 from tests.apps import App
 from tests.waiting import wait_until
+from tests.wire import text_of
 
 
 @tool(decision={"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]})
@@ -52,7 +52,7 @@ def test_recovery_makes_up_for_a_lost_notification_of_a_parent(
 ) -> None:
     app = parent_app(["helped"])
     with monkeypatch.context() as patch:
-        patch.setattr(Committer, "_tell", lambda *_: None)
+        patch.setattr(Children, "_notify_parent", lambda *_: None)
         run_id = app.run()
     assert app.kit.get(run_id).status == "running"
     if deleted:
@@ -72,7 +72,7 @@ def test_recovery_aborts_a_child_that_nobody_waits_for_though_it_had_let_go_of_i
     [child] = children_of(app, run_id)
     swept(app, lambda: child not in app.store._due, "the paused run to be let go of")
     with monkeypatch.context() as patch:
-        patch.setattr(Committer, "_abort_orphan", lambda *_: None)
+        patch.setattr(Children, "_abort_orphan", lambda *_: None)
         app.kit.abort(run_id)
     swept(app, lambda: app.kit.get(child).ended, "the orphan to be aborted")
     assert app.check(child).status == "aborted"
@@ -81,14 +81,14 @@ def test_recovery_aborts_a_child_that_nobody_waits_for_though_it_had_let_go_of_i
 def test_a_late_notification_of_a_child_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     app = parent_app(ASKS)
     late: list[tuple[Any, ...]] = []
-    notify = Committer._tell
+    notify = Children._notify_parent
 
-    def notify_later(committer: Committer, child: str, parent: str) -> None:
-        late.append((committer, child, parent))
-        notify(committer, child, parent)
+    def notify_later(children: Children, child: str, parent: str) -> None:
+        late.append((children, child, parent))
+        notify(children, child, parent)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Committer, "_tell", notify_later)
+        patch.setattr(Children, "_notify_parent", notify_later)
         run_id = app.run()
     [child] = children_of(app, run_id)
     app.kit.resume(child, {"ok": True})
@@ -115,7 +115,7 @@ def test_a_child_run_of_a_newer_version_holds_up_nobody(monkeypatch: pytest.Monk
     for _ in range(2):  # the model's step, and the first call's
         app.execute_next()
     [child] = children_of(app, run_id)
-    app.store._runs[child].fixed = app.store._runs[child].fixed.replace('"schemaVersion":1', '"schemaVersion":99')
+    app.store._runs[child].fixed = app.store._runs[child].fixed.replace(b'"schemaVersion":2', b'"schemaVersion":99')
     app.queue.enqueued.clear()
     swept(app, lambda: len(children_of(app, run_id)) == 2, "the second call to be enqueued again")
 

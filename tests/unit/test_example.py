@@ -11,7 +11,7 @@ import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, ToolContext
 from agentkit.cli.example import answer, find_orders, get_order, refund
-from agentkit.core.messages import text_of
+from tests.wire import text_of
 
 YES = {"approved": True, "note": "broken"}
 

@@ -10,13 +10,13 @@ import pytest
 
 from agentkit import tool
 from agentkit.core.events import message_start, message_update, open_message
-from agentkit.core.messages import text_of
 from agentkit.core.requests import check_metadata
 from agentkit.core.strictjson import MAX_DEPTH, check, loads
 from agentkit.errors import InvalidRequestError
 from agentkit.tools import ToolContext, ToolResult
 from tests.apps import App, one_call
 from tests.loop_driver import Driver
+from tests.wire import text_of
 
 
 def nested(depth: int) -> Any:

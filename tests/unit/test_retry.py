@@ -9,7 +9,7 @@ import pytest
 
 from agentkit import Agent, AgentKit, ConfigurationError, ProviderError, RetryPolicy, Settings
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import Message, zero_usage
+from agentkit.core.messages import Message, Usage
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
 from agentkit.queue.protocol import InlineQueue
 from agentkit.store.memory import MemoryStore
@@ -39,7 +39,7 @@ class Flaky:
                 yield TextDelta(self._text)
             raise self._error
         yield TextDelta(f"{self.name} answers")
-        yield Finish("stop", zero_usage(), "m")
+        yield Finish("stop", Usage.of(), "m")
 
 
 def kinds(kit: AgentKit, run_id: str) -> list[str]:
@@ -208,7 +208,7 @@ def test_the_model_sees_what_transform_context_makes_of_the_conversation() -> No
         {"role": "user", "content": "two"},
     ]
     run = kit.run("a", messages=history)
-    assert [message["content"] for message in model.calls[0]] == ["two"]
+    assert [message.content for message in model.calls[0]] == ["two"]
     assert seen == [run.id]
     assert run.messages is not None
     assert len(run.messages) == 4

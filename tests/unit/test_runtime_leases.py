@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit import AgentKit
-from agentkit.core import events as ev
+from agentkit.core.events import AssistantMessageEvent, MessageUpdate
 from agentkit.core.record import Lease
 from agentkit.errors import LeaseLostError, StoreUnavailableError
 from agentkit.runtime.event_buffer import EventBuffer
@@ -16,7 +16,7 @@ from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
-from agentkit.store.protocol import Store
+from agentkit.store.protocol import LeaseStatus, Store
 from tests.apps import App
 from tests.store_changes import claimed, new_run
 from tests.waiting import wait_until
@@ -30,7 +30,7 @@ class CountingStore(MemoryStore):
         self.appends: list[list[Any]] = []
         self.down = 0
 
-    def append(self, lease: Lease, events: Any, flush: int) -> int:
+    def append(self, lease: Lease, events: Any, flush: int) -> LeaseStatus:
         if self.down:
             self.down -= 1
             raise StoreUnavailableError
@@ -39,26 +39,22 @@ class CountingStore(MemoryStore):
 
 
 def delta(text: str, at: int = 0) -> Any:
-    return ev.message_update({"type": "text_delta", "contentIndex": at, "delta": text})
+    return MessageUpdate(assistant_message_event=AssistantMessageEvent("text_delta", at, text))
 
 
 def deltas(events: Any) -> list[str]:
-    return [e["assistantMessageEvent"].get("delta", e["assistantMessageEvent"]["type"]) for e in events]
+    updates = [event.assistant_message_event for event in events]
+    return [update.type if update.delta is None else update.delta for update in updates]
 
 
-def sink_on(store: Store, window: float) -> tuple[EventBuffer, Held]:
-    held = Held(*_claim(store))
-    return EventBuffer(store, held, Timer(), window, lambda _held, _version: None), held
-
-
-def _claim(store: Store) -> Any:
-    claim = claimed(store, new_run(store))
-    return claim.lease, claim.state
+def buffer_on(store: Store, window: float) -> tuple[EventBuffer, Held]:
+    held = Held(claimed(store, new_run(store)))
+    return EventBuffer(store, held, Timer(), window), held
 
 
 def test_the_first_token_is_written_at_once_and_the_rest_together() -> None:
     store = CountingStore()
-    buffer, _ = sink_on(store, 3600)
+    buffer, _ = buffer_on(store, 3600)
     for letter in "abcd":
         buffer.emit(delta(letter))
     assert [deltas(events) for events in store.appends] == [["a"]]
@@ -67,7 +63,7 @@ def test_the_first_token_is_written_at_once_and_the_rest_together() -> None:
 
 def test_what_is_collected_is_written_at_the_end_of_the_window_while_the_model_is_silent() -> None:
     store = CountingStore()
-    buffer, _ = sink_on(store, 0.02)
+    buffer, _ = buffer_on(store, 0.02)
     for letter in "abcd":
         buffer.emit(delta(letter))
     wait_until(lambda: len(store.appends) == 2, what="the trailing flush")
@@ -77,16 +73,16 @@ def test_what_is_collected_is_written_at_the_end_of_the_window_while_the_model_i
 
 def test_only_adjacent_deltas_of_one_block_are_merged() -> None:
     store = CountingStore()
-    buffer, _ = sink_on(store, 3600)
+    buffer, _ = buffer_on(store, 3600)
     buffer.emit(delta("first"))
-    start = ev.message_update({"type": "text_start", "contentIndex": 1})
+    start = MessageUpdate(assistant_message_event=AssistantMessageEvent("text_start", 1))
     buffer.emit(delta("a"), delta("b"), start, delta("c", 1), delta("d", 1), delta("e", 0))
     assert deltas(buffer.drain()) == ["ab", "text_start", "cd", "e"]
 
 
-def test_nothing_is_written_after_the_sink_was_drained() -> None:
+def test_nothing_is_written_after_the_buffer_was_drained() -> None:
     store = CountingStore()
-    buffer, _ = sink_on(store, 0)
+    buffer, _ = buffer_on(store, 0)
     buffer.drain()
     buffer.emit(delta("late"))
     assert store.appends == []
@@ -94,7 +90,7 @@ def test_nothing_is_written_after_the_sink_was_drained() -> None:
 
 def test_a_flush_that_met_a_lost_lease_cancels_the_step() -> None:
     store = CountingStore()
-    buffer, held = sink_on(store, 0.02)
+    buffer, held = buffer_on(store, 0.02)
     buffer.emit(delta("a"))
     _steal(store, held)
     buffer.emit(delta("b"))
@@ -111,7 +107,7 @@ def _steal(store: Store, held: Held) -> None:
 
 def test_a_store_that_is_away_costs_the_model_s_answer_nothing() -> None:
     store = CountingStore()
-    buffer, held = sink_on(store, 0)
+    buffer, held = buffer_on(store, 0)
     store.down = 1
     buffer.emit(delta("a"))  # is not taken, and does not raise
     buffer.emit(delta("b"))
@@ -125,7 +121,7 @@ def test_a_store_that_is_away_costs_the_model_s_answer_nothing() -> None:
 
 def test_a_trailing_flush_that_the_store_could_not_take_is_tried_again() -> None:
     store = CountingStore()
-    buffer, held = sink_on(store, 0.02)
+    buffer, held = buffer_on(store, 0.02)
     buffer.emit(delta("a"))
     store.down = 1
     buffer.emit(delta("b"))
@@ -164,15 +160,15 @@ def test_a_keeper_cancels_the_step_of_an_aborted_run() -> None:
     keeper.drop(held)
 
 
-def test_an_abort_that_could_not_be_read_is_read_at_the_next_heartbeat() -> None:
+def test_an_abort_that_a_heartbeat_could_not_learn_of_is_learnt_by_the_next() -> None:
     class Store(MemoryStore):
         fails = 0
 
-        def load(self, run_id: str) -> Any:
+        def renew(self, leases: Any, lease_ms: int) -> list[LeaseStatus]:
             if self.fails:
                 self.fails -= 1
                 raise StoreUnavailableError
-            return super().load(run_id)
+            return super().renew(leases, lease_ms)
 
     store = Store()
     app = App("hello")
@@ -180,14 +176,14 @@ def test_an_abort_that_could_not_be_read_is_read_at_the_next_heartbeat() -> None
     run_id = app.start()
     keeper = LeaseKeeper(store, Timer(), 30)
     held = keeper.hold(claimed(store, run_id))
-    app.kit.abort(run_id)
     store.fails = 1
+    app.kit.abort(run_id)
     wait_until(lambda: held.cancel.reason == "abort", what="the abort to be noticed")
     keeper.drop(held)
 
 
 def test_the_timer_of_a_steps_deadline_does_not_outlive_the_step_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentkit.runtime.deadlines._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("agentkit.runtime.deadlines._CHECK_SECONDS", 0.01)
     app = App("hello")
     handle = app.kit.start("a", "go", limits={"timeout": 1_000_000_000})
     app.work()

@@ -11,13 +11,14 @@ import pytest
 
 from agentkit import ProviderError, RetryPolicy, tool
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import text_of, zero_usage
+from agentkit.core.messages import Usage
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.tools import ToolContext
 from tests.apps import App, Silent, in_background, one_call
 from tests.event_rules import shape
 from tests.waiting import wait_until
+from tests.wire import text_of
 
 
 class Slow:
@@ -35,7 +36,7 @@ class Slow:
         self.reached.set()
         assert self.go_on.wait(10)
         yield TextDelta("yes")
-        yield Finish("stop", zero_usage())
+        yield Finish("stop", Usage.of())
 
 
 class Waiting:

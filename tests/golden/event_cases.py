@@ -9,7 +9,7 @@ from typing import Any
 from agentkit import Agent, ProviderError, RetryPolicy, ScriptedModel, tool
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import zero_usage
+from agentkit.core.messages import Cost, Usage, UserMessage
 from agentkit.loop import expire
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ToolCallDelta
 from agentkit.tools import Tool, ToolContext
@@ -75,10 +75,10 @@ class Case:
         self.app.work()
         return self
 
-    def answer(self, number: int = 0, **given: Any) -> Case:
+    def answer(self, number: int = 0, **answer: Any) -> Case:
         """Answer a pending item, and execute what that makes due."""
         item = self.app.kit.get(self.id).pending[number]
-        self.app.kit.resume(self.id, **{"decision": None, **given}, decision_id=item["decisionId"])
+        self.app.kit.resume(self.id, **{"decision": None, **answer}, decision_id=item["decisionId"])
         return self.work()
 
     def expire(self) -> Case:
@@ -244,7 +244,7 @@ def abort_running_model() -> Case:
 
 
 def abort_running_tool() -> Case:
-    """Aborted while a tool executes that hears nothing, after another of its turn had its result."""
+    """Aborted while a tool executes that does not notice, after another of its turn had its result."""
     reached, release = threading.Event(), threading.Event()
 
     @tool
@@ -290,7 +290,7 @@ class Passing(Failing):
             yield TextDelta("I th")
             raise ProviderError("overloaded", retryable=True, status=529)
         yield TextDelta("I think so.")
-        yield Finish("stop", zero_usage())
+        yield Finish("stop", Usage.of())
 
 
 def model_retry() -> Case:
@@ -347,7 +347,7 @@ def steer_too_late() -> Case:
 
     class Interrupted(ScriptedModel):
         def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
-            if sum(message["role"] == "user" for message in request.messages) == 1:
+            if sum(isinstance(message, UserMessage) for message in request.messages) == 1:
                 run.app.kit.send(run.id, "And order A-2?", "steer")
             return super().stream(request, cancel)
 
@@ -386,10 +386,7 @@ def limit_cost() -> Case:
         def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
             yield TextDelta("I look.")
             yield ToolCallDelta(0, "look", "look", '{"what": "a"}')
-            usage = zero_usage()
-            usage["output"] = usage["totalTokens"] = 10
-            usage["cost"]["output"] = usage["cost"]["total"] = 0.75
-            yield Finish("toolUse", usage)
+            yield Finish("toolUse", Usage.of(output=10, cost=Cost.of(output=0.75)))
 
     return Case(model=Dear(), tools=[look], limits={"maxCost": 0.5}).work()
 

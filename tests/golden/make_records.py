@@ -1,11 +1,13 @@
-"""Makes the frozen corpus of stored records: tests/golden/records/v1/*.json.
+"""Makes the frozen corpus of stored records: tests/golden/records/v2/*.json.
 
     python -m tests.golden.make_records [FOLDER]
     python -m tests.golden.make_records --keys [FOLDER]
 
-Each file is what a store keeps of one run: `fixed`, `state` and `status` as they are written down, and the
-messages. Ids and times are made steady, so that two runs of this script differ in nothing. With `--keys`, it
-is the run's keys as they lie in a Valkey server, byte for byte: v1/keys/*.json.
+Each file is what a store keeps of one run: `fixed`, `state` and `status` as they are written down, the `calls` of the
+open turn and, by the index of their calls, the `results` of those that have ended ("" where the result is among the
+messages), the `abort` that was asked for, and the messages. Ids and times are made steady, so that two runs of this
+script differ in nothing. With `--keys`, it is the run's keys as they lie in a Valkey server, byte for byte:
+v2/keys/*.json. (v1 had the calls and the abort in `state`.)
 
 The files are never made again for a schemaVersion that was released: they stand for records that lie in
 people's stores. A new version gets a folder of its own, made by this script as it is then.
@@ -16,19 +18,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import redis
 
 from agentkit import tool
-from agentkit.core.record import SCHEMA_VERSION
+from agentkit.core.record import SCHEMA_VERSION, Change, RunRecord
+from agentkit.core.struct import to_json
+from agentkit.store.encoding import encode_change
 from agentkit.store.protocol import Store
 from agentkit.store.redis import RedisStore
 from tests.loop_driver import APPROVAL, Driver, call
 from tests.servers import ValkeyServer
 
-__all__ = ["FOLDER", "RUNS", "stored"]
+__all__ = ["FOLDER", "RUNS", "stored", "written"]
 
 FOLDER = Path(__file__).parent / "records" / f"v{SCHEMA_VERSION}"
 
@@ -70,6 +75,16 @@ def running() -> Driver:
     return run
 
 
+def running_beside() -> Driver:
+    """Of three calls, one executes; those beside it have ended, the first with its message, the last without."""
+    run = new().model([call("pay", "one"), call("pay", "two"), call("pay", "three")])
+    for call_id in ("one", "two", "three"):
+        run.claim("tool", call_id)
+    assert run.tool_beside_others("three")
+    assert run.tool_beside_others("one")
+    return run
+
+
 def paused_one_decision() -> Driver:
     return new().model([call("refund", cents=5)])
 
@@ -100,18 +115,29 @@ def aborted() -> Driver:
 
 RUNS: dict[str, Callable[[], Driver]] = {
     make.__name__: make
-    for make in (queued, running, paused_one_decision, paused_two_pending, completed, failed, aborted)
+    for make in (
+        *(queued, running, running_beside, paused_one_decision, paused_two_pending),
+        *(completed, failed, aborted),
+    )
 }
 
 
 def stored(run: Driver) -> dict[str, Any]:
     """The run as the store keeps it, its halves parsed so that a diff can be read."""
-    record = run.record
+    record = replace(run.record, updated_at=run.now)  # a store sets it by its own clock where a call ends by itself
+    return {**written(record), "messages": run.messages}
+
+
+def written(record: RunRecord) -> dict[str, Any]:
+    """A record as it is written down for the first time."""
+    encoded = encode_change(Change(record))
     return {
-        "fixed": json.loads(record.encode_fixed()),
-        "state": json.loads(record.encode_state()),
-        "status": str(record.status),
-        "messages": run.messages,
+        "fixed": json.loads(encoded.fixed),
+        "state": json.loads(encoded.state),
+        "status": encoded.status,
+        "calls": [json.loads(call) for _, call in encoded.calls],
+        "results": {str(index): json.loads(result) if result else "" for index, result in encoded.results},
+        "abort": to_json(record.abort),
     }
 
 
@@ -131,7 +157,7 @@ def steady(text: str, ids: Iterator[str]) -> str:
     """`text` with every id that was made at random replaced by one that counts."""
     body = json.loads(text)
     found = [body["fixed"]["id"]]
-    found += [item["decisionId"] for c in body["state"].get("calls", ()) if (item := c.get("item"))]
+    found += [item["decisionId"] for c in body["calls"] if (item := c.get("item"))]
     for old in found:
         text = text.replace(old, next(ids))
     return text

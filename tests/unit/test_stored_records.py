@@ -8,14 +8,28 @@ from typing import Any
 
 import pytest
 
-from agentkit.core.record import SCHEMA_VERSION, RunRecord, RunState, Status, Step
+from agentkit.core.events import RunError
+from agentkit.core.messages import text_of
+from agentkit.core.record import (
+    SCHEMA_VERSION,
+    AbortRequest,
+    ItemAnswer,
+    QueuedMessage,
+    RunRecord,
+    RunState,
+    Status,
+    Step,
+)
 from agentkit.core.run import Run
+from agentkit.core.struct import encode
 from agentkit.errors import UnsupportedSchemaVersionError
 from agentkit.store.encoding import decode_resolution
 from agentkit.store.protocol import StoredResolution
-from tests.golden.make_records import FOLDER, RUNS, main
+from tests.golden.make_records import FOLDER, RUNS, main, written
 
 FILES = sorted(FOLDER.parent.glob("v*/*.json"))
+FOLDERS = sorted(FOLDER.parent.glob("v*"))
+RUNS_OF_V1 = {"queued", "running", "paused_one_decision", "paused_two_pending", "completed", "failed", "aborted"}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -24,68 +38,128 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def decode(body: dict[str, Any]) -> RunRecord:
-    return RunRecord.decode(json.dumps(body["fixed"]), json.dumps(body["state"]), body["status"])
+    results = body.get("results", {})
+    return RunRecord.decode(
+        encode(body["fixed"]),
+        encode(body["state"]),
+        body["status"],
+        calls=[encode(call) for call in body.get("calls", ())],
+        results={int(index): encode(result) if result else b"" for index, result in results.items()},
+        abort=encode(body["abort"]) if body.get("abort") else None,
+    )
 
 
-def named(name: str) -> RunRecord:
-    return decode(read(FOLDER / f"{name}.json"))
+def named(name: str, folder: Path = FOLDER) -> RunRecord:
+    return decode(read(folder / f"{name}.json"))
 
 
 def test_the_corpus_is_there() -> None:
     assert {path.stem for path in FILES if path.parent == FOLDER} == set(RUNS)
+    assert {path.stem for path in FILES if path.parent.name == "v1"} == RUNS_OF_V1
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_a_stored_record_is_read_and_written_as_it_was(path: Path) -> None:
+def test_a_stored_record_is_read_as_it_was(path: Path) -> None:
     body = read(path)
     record = decode(body)
-    assert {**json.loads(record.encode_state()), **body["state"]} == json.loads(record.encode_state())
+    version = int(path.parent.name.removeprefix("v"))
+    assert record.schema_version == body["fixed"]["schemaVersion"] == version
     assert record.messages == len(body["messages"])
     assert record.status == body["status"]
     shown = Run.of(RunState(record, 1, 1), body["messages"]).to_json()
-    assert shown["pending"] == [c["item"] for c in body["state"].get("calls", ()) if c["state"] == "pending"]
+    calls = body["state"].get("calls", ()) if version == 1 else body["calls"]
+    assert shown["pending"] == [c["item"] for c in calls if c["state"] == "pending"]
 
 
-def test_a_queued_record() -> None:
-    record = named("queued")
+@pytest.mark.parametrize("name", RUNS)
+def test_a_record_of_this_version_is_written_as_it_was(name: str) -> None:
+    body = read(FOLDER / f"{name}.json")
+    del body["messages"]
+    assert written(decode(body)) == body
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "v1"], ids=lambda path: path.stem)
+def test_a_record_of_version_1_is_written_in_the_present_form_and_loses_nothing(path: Path) -> None:
+    body = read(path)
+    now = written(decode(body))
+    calls, abort = body["state"].pop("calls", []), body["state"].pop("abort", None)
+    for state in (now["state"], body["state"]):
+        state["steps"] = [Step(*step) for step in state.get("steps", ())]
+    assert (now["state"], now["status"], now["abort"]) == (body["state"], body["status"], abort)
+    assert now["fixed"] == {**body["fixed"], "schemaVersion": SCHEMA_VERSION}
+    results = {str(index): call.pop("result") for index, call in enumerate(calls) if "result" in call}
+    assert now["calls"] == calls
+    assert now["results"] == {
+        index: {
+            "role": "toolResult",
+            "toolCallId": calls[int(index)]["id"],
+            "toolName": calls[int(index)]["name"],
+            **result,
+            "timestamp": body["state"]["updatedAt"],
+        }
+        for index, result in results.items()
+    }
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_queued_record(folder: Path) -> None:
+    record = named("queued", folder)
     assert (record.status, record.turn, record.steps) == (Status.QUEUED, 1, (Step(1, "model"),))
     assert record.limits == {"maxTokens": 1000}
 
 
-def test_a_running_record() -> None:
-    record = named("running")
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_running_record(folder: Path) -> None:
+    record = named("running", folder)
     assert [call.state for call in record.calls] == ["ready", "done"]
     assert record.steps == (Step(2, "tool", 0),)
-    assert record.steers == ({"content": "hurry"},)
-    assert record.follow_ups == ({"content": [{"type": "text", "text": "and then"}]},)
-    assert record.abort == {"reason": "enough"}
+    assert record.steers == (QueuedMessage("hurry"),)
+    assert record.follow_ups == (QueuedMessage([{"type": "text", "text": "and then"}]),)
+    assert record.abort == AbortRequest("enough")
+    result = record.calls[1].result
+    assert result is not None
+    assert (result.tool_call_id, result.tool_name, result.is_error) == ("unknown", "unknown", True)
+    assert text_of(result) == "there is no tool named 'unknown'; the tools are: locate, pay, refund"
 
 
-def test_a_record_paused_on_one_decision() -> None:
-    record = named("paused_one_decision")
+def test_a_running_record_with_calls_that_ended_beside_another() -> None:
+    record = named("running_beside")
+    assert [call.state for call in record.calls] == ["done", "ready", "done"]
+    assert [step.call for step in record.steps] == [1]
+    assert (record.messages, record.flushed) == (3, 1)
+    assert record.calls[0].result is None, "it is among the messages"
+    assert record.calls[2].result is not None
+    assert text_of(record.calls[2].result) == "three done"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_record_paused_on_one_decision(folder: Path) -> None:
+    record = named("paused_one_decision", folder)
     (item,) = record.pending
-    assert (record.status, item["kind"], item["input"]) == (Status.PAUSED, "decision", {"cents": 5})
+    assert (record.status, item.kind, item.input) == (Status.PAUSED, "decision", {"cents": 5})
     assert record.calls[0].on_expire == {"approved": False}
-    assert item["expiresAt"] == item["createdAt"] + 3_600_000
+    assert item.expires_at == item.created_at + 3_600_000
 
 
-def test_a_record_paused_on_two_items() -> None:
-    record = named("paused_two_pending")
-    assert [item["kind"] for item in record.pending] == ["client_execute", "in_doubt"]
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_record_paused_on_two_items(folder: Path) -> None:
+    record = named("paused_two_pending", folder)
+    assert [item.kind for item in record.pending] == ["client_execute", "in_doubt"]
     answered = record.calls[0]
     assert (answered.state, answered.args) == ("answered", {"cents": 4})
-    assert answered.answer == {"decision": {"approved": True}, "input": {"cents": 4}}
+    assert answered.answer == ItemAnswer(decision={"approved": True}, input={"cents": 4})
     assert record.calls[2].started
 
 
-def test_ended_records() -> None:
-    assert named("completed").error is None
-    assert named("completed").ended_at is not None
-    assert named("failed").error == {"code": "provider_error", "message": "overloaded"}
-    assert named("aborted").error == {"code": "aborted", "message": "enough"}
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_ended_records(folder: Path) -> None:
+    assert named("completed", folder).error is None
+    assert named("completed", folder).ended_at is not None
+    assert named("failed", folder).error == RunError("provider_error", "overloaded")
+    assert named("aborted", folder).error == RunError("aborted", "enough")
     for name in ("completed", "failed", "aborted"):
-        assert named(name).terminal
-        assert named(name).steps == named(name).calls == ()
+        assert named(name, folder).terminal
+        assert named(name, folder).steps == named(name, folder).calls == ()
 
 
 @pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 99])
@@ -109,7 +183,7 @@ def test_a_record_without_a_version_is_refused(version: Any) -> None:
 
 def test_a_resolution_that_says_neither_when_nor_who_is_read() -> None:
     old = decode_resolution("d1", b'7 ["t1","decided",{"decision":true}]')
-    assert old == StoredResolution("d1", "t1", "decided", {"decision": True}, seq=7)
+    assert old == StoredResolution("d1", "t1", "decided", ItemAnswer(decision=True), seq=7)
     assert (old.decided_at, old.decided_by) == (None, None)
 
 
@@ -128,5 +202,5 @@ def test_this_version_still_writes_what_it_wrote(tmp_path: Path) -> None:
     for name in RUNS:
         before, now = read(FOLDER / f"{name}.json"), read(tmp_path / f"{name}.json")
         assert now["messages"] == before["messages"], name
-        for half in ("fixed", "state", "status"):
-            assert holds(now[half], before[half]), (name, half)
+        for part in ("fixed", "state", "status", "calls", "results", "abort"):
+            assert holds(now[part], before[part]), (name, part)

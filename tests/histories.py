@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from agentkit.core.messages import AssistantMessage, Message, ToolResultMessage, image, text, user_message, zero_usage
+from agentkit.core.messages import (
+    AssistantBlock,
+    AssistantMessage,
+    ContentBlock,
+    ImageBlock,
+    Message,
+    StopReason,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    ToolResultMessage,
+    Usage,
+    UserMessage,
+)
 
-__all__ = ["assistant", "call", "histories", "result"]
+__all__ = ["assistant", "call", "histories", "marked", "result"]
 
 
 def assistant(
-    *content: Any, stop: str = "stop", api: str = "", provider: str = "", model: str = ""
+    *content: AssistantBlock, stop: StopReason = "stop", api: str = "", provider: str = "", model: str = ""
 ) -> AssistantMessage:
-    message = {
-        "role": "assistant",
-        "content": list(content),
-        "api": api,
-        "provider": provider,
-        "model": model,
-        "usage": zero_usage(),
-        "stopReason": stop,
-        "timestamp": 0,
-    }
-    return cast(AssistantMessage, message)
+    return AssistantMessage(list(content), api, provider, model, Usage.of(), stop, timestamp=0)
 
 
-def call(call_id: str, **arguments: Any) -> dict[str, Any]:
-    return {"type": "toolCall", "id": call_id, "name": "look", "arguments": arguments}
+def call(call_id: str, **arguments: Any) -> ToolCallBlock:
+    return ToolCallBlock(call_id, "look", arguments)
 
 
-def result(call_id: str, *content: Any) -> ToolResultMessage:
-    return {
-        "role": "toolResult",
-        "toolCallId": call_id,
-        "toolName": "look",
-        "content": list(content),
-        "isError": False,
-        "timestamp": 0,
-    }
+def result(call_id: str, *content: ContentBlock, error: bool = False) -> ToolResultMessage:
+    return ToolResultMessage(call_id, "look", list(content), error, timestamp=0)
 
 
-# -- any conversation ------------------------------------------------------------------------------
+def marked(value: Any, cache: str | None) -> Any:
+    """A block or message with that cache mark."""
+    return replace(value, cache=cache)
+
+
+# -- any conversation
 
 # Few ids, so that they collide; among them such as one vendor makes and another refuses.
 _IDS = ["a", "call_1", "toolu_01", "abcdef123", "functions.look:0", "x" * 70, "ü|ß", "", "0 1"]
@@ -54,30 +56,24 @@ _AUTHORS = [
     ("", "", ""),
 ]
 _words = st.sampled_from(["", " ", "\n\n", "hm", "so be it", "<b>", "Grüße 🏔"])
-_mark = st.sampled_from([{}, {}, {}, {"cache": "short"}, {"cache": "long"}])
-_texts = st.builds(lambda value, mark: {**text(value), **mark}, _words, _mark)
-_images = st.builds(lambda mark: {**image("aGk=", "image/png"), **mark}, _mark)
-_thinking = st.builds(
-    lambda value, signature: {"type": "thinking", "thinking": value, **signature},
-    _words,
-    st.sampled_from([{}, {"signature": "c2lnbmVk"}]),
-)
+_mark = st.sampled_from([None, None, None, "short", "long"])
+_texts = st.builds(TextBlock, _words, _mark)
+_images = st.builds(ImageBlock, st.just("aGk="), st.just("image/png"), _mark)
+_thinking = st.builds(ThinkingBlock, _words, st.sampled_from([None, "c2lnbmVk"]))
 _calls = st.builds(
-    lambda call_id, more, mark: {**call(call_id, x=1), **more, **mark},
+    lambda call_id, raw, mark: ToolCallBlock(call_id, "look", {} if raw else {"x": 1}, raw, mark),
     st.sampled_from(_IDS),
-    st.sampled_from([{}, {}, {"arguments": {}, "rawArguments": '{"x": '}]),
+    st.sampled_from([None, None, '{"x": ']),
     _mark,
 )
-_user_content = st.lists(st.one_of(st.just(text("see")), _images), min_size=1, max_size=3)
-_users = st.builds(
-    lambda content, mark: {**user_message(content, 0), **mark}, st.one_of(st.just("hello"), _user_content), _mark
-)
+_user_content = st.lists(st.one_of(st.just(TextBlock("see")), _images), min_size=1, max_size=3)
+_users = st.builds(UserMessage, st.one_of(st.just("hello"), _user_content), st.just(0), _mark)
 
 
 @st.composite
 def _assistants(draw: st.DrawFn) -> AssistantMessage:
     content = draw(st.lists(st.one_of(_texts, _thinking, _calls), max_size=5))
-    stop = draw(st.sampled_from(["stop", "toolUse", "length", "error", "aborted"]))
+    stop: StopReason = draw(st.sampled_from(["stop", "toolUse", "length", "error", "aborted"]))
     api, provider, model = draw(st.sampled_from(_AUTHORS))
     return assistant(*content, stop=stop, api=api, provider=provider, model=model)
 
@@ -86,10 +82,10 @@ def _assistants(draw: st.DrawFn) -> AssistantMessage:
 def histories(draw: st.DrawFn) -> list[Message]:
     """A conversation in any order: calls without results, results without calls, ids used twice."""
     results = st.builds(
-        lambda call_id, content, mark: {**result(call_id, *content), **mark},
+        lambda call_id, content, mark: marked(result(call_id, *content), mark),
         st.sampled_from(_IDS),
         st.lists(st.one_of(_texts, _images), max_size=2),
         _mark,
     )
     messages = draw(st.lists(st.one_of(_users, _assistants(), _assistants(), results, results), max_size=12))
-    return cast(list[Message], [*messages, user_message("go on", 0)])
+    return [*messages, UserMessage("go on", 0)]

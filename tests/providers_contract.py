@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import AssistantMessage, text_of, user_message
+from agentkit.core.messages import AssistantMessage, TextBlock, ToolCallBlock, UserMessage, text_of, tool_calls_of
 from agentkit.errors import ProviderError
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import Finish, ModelRequest, Part, Provider, TextDelta, ToolCallDelta, ToolSpec
@@ -60,7 +60,7 @@ class ProviderContract:
     def error_body(self, message: str) -> bytes:
         raise NotImplementedError
 
-    # -- fixtures ----------------------------------------------------------------------------------
+    # -- fixtures
 
     @pytest.fixture
     def serve(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Reply], WireServer]]:
@@ -78,7 +78,7 @@ class ProviderContract:
 
     def parts(self, cancel: Cancellation | None = None, **fields: Any) -> Iterator[Part]:
         tools = [ToolSpec("weather", "The weather.", {"type": "object", "properties": {"city": {"type": "string"}}})]
-        request = ModelRequest("some-model", "Be brief.", [user_message("hello", 0)], tools, **fields)
+        request = ModelRequest("some-model", "Be brief.", [UserMessage("hello", 0)], tools, **fields)
         return self.provider().stream(request, cancel or Cancellation())
 
     def failure(self, **fields: Any) -> ProviderError:
@@ -88,7 +88,7 @@ class ProviderContract:
         assert SECRET not in str(caught.getrepr(chain=True))
         return caught.value
 
-    # -- answers -----------------------------------------------------------------------------------
+    # -- answers
 
     def test_a_text_arrives_in_parts_and_ends_with_one_finish(self, serve: Callable[[Reply], WireServer]) -> None:
         serve(self.reply("Grüße aus Zürich, dem schönen 🏔, und 日本語 too."))
@@ -98,7 +98,7 @@ class ProviderContract:
         assert sum(isinstance(part, TextDelta) for part in parts) > 1
         message = build(parts)
         assert text_of(message) == "Grüße aus Zürich, dem schönen 🏔, und 日本語 too."
-        assert message["stopReason"] == "stop"
+        assert message.stop_reason == "stop"
 
     def test_parallel_tool_calls_arrive_with_their_arguments_in_pieces(
         self, serve: Callable[[Reply], WireServer]
@@ -107,11 +107,12 @@ class ProviderContract:
         parts = list(self.parts())
         assert sum(isinstance(part, ToolCallDelta) for part in parts) > 2 or not self.arguments_in_pieces
         message = build(parts)
-        assert message["stopReason"] == "toolUse"
-        assert [block["type"] for block in message["content"]] == ["text", "toolCall", "toolCall"]
-        assert [block["name"] for block in message["content"][1:]] == ["weather", "clock"]
-        assert [block["arguments"] for block in message["content"][1:]] == [TWO_CALLS[1]["arguments"], {}]
-        ids = [block["id"] for block in message["content"][1:]]
+        assert message.stop_reason == "toolUse"
+        assert [type(block) for block in message.content] == [TextBlock, ToolCallBlock, ToolCallBlock]
+        calls = tool_calls_of(message)
+        assert [call.name for call in calls] == ["weather", "clock"]
+        assert [call.arguments for call in calls] == [TWO_CALLS[1]["arguments"], {}]
+        ids = [call.id for call in calls]
         assert all(ids)
         assert len(set(ids)) == 2
 
@@ -120,13 +121,15 @@ class ProviderContract:
         for size in (1, 7, 1000):
             pieces = [body[at : at + size] for at in range(0, len(body), size)]
             serve(Reply(pieces, content_type=self.content_type))
-            assert [b.get("arguments") for b in build(self.parts())["content"]] == [None, TWO_CALLS[1]["arguments"], {}]
+            message = build(self.parts())
+            assert [type(block) for block in message.content] == [TextBlock, ToolCallBlock, ToolCallBlock]
+            assert [call.arguments for call in tool_calls_of(message)] == [TWO_CALLS[1]["arguments"], {}]
 
     def test_usage_counts_cached_tokens_apart_from_new_ones(self, serve: Callable[[Reply], WireServer]) -> None:
         serve(self.reply("hi"))
-        usage = build(self.parts())["usage"]
-        assert (usage["input"], usage["cacheRead"], usage["output"]) == self.counts
-        assert usage["totalTokens"] == 21
+        usage = build(self.parts()).usage
+        assert (usage.input, usage.cache_read, usage.output) == self.counts
+        assert usage.total_tokens == 21
 
     def test_a_connection_serves_one_call_after_the_other(self, serve: Callable[[Reply], WireServer]) -> None:
         server = serve(self.reply("hi"))
@@ -134,7 +137,7 @@ class ProviderContract:
             build(self.parts())
         assert len({request.port for request in server.requests}) < 10
 
-    # -- failures ----------------------------------------------------------------------------------
+    # -- failures
 
     @pytest.mark.parametrize(
         ("status", "retryable"),
@@ -200,7 +203,7 @@ class ProviderContract:
         assert error.retryable
         assert "silent" in error.message
 
-    # -- cancellation ------------------------------------------------------------------------------
+    # -- cancellation
 
     @pytest.mark.parametrize("silence", ["before", "after"])
     def test_cancelling_ends_the_stream_and_the_connection_within_a_second(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import text_of, user_message
+from agentkit.core.messages import UserMessage, text_of
 from agentkit.errors import ProviderError
 from agentkit.providers import resolve
 from agentkit.providers.anthropic import AnthropicProvider
@@ -18,7 +18,7 @@ from tests.misbehaving import MisbehavingServerContract
 from tests.providers_contract import ProviderContract, build
 from tests.wire_server import Reply, WireServer
 
-HELLO = ModelRequest("claude-test", "", [user_message("hello", 0)])
+HELLO = ModelRequest("claude-test", "", [UserMessage("hello", 0)])
 
 
 class TestAnthropicProvider(ProviderContract, MisbehavingServerContract):
@@ -52,7 +52,7 @@ def test_the_key_goes_to_the_messages_of_the_base_url(monkeypatch: pytest.Monkey
 def test_beta_features_are_named_in_a_header_and_not_in_the_body(monkeypatch: pytest.MonkeyPatch, betas: Any) -> None:
     with WireServer(lambda _: Reply(frames("hi"))) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
-        request = ModelRequest("claude-test", "", [user_message("hello", 0)], options={"betas": betas})
+        request = ModelRequest("claude-test", "", [UserMessage("hello", 0)], options={"betas": betas})
         build(AnthropicProvider().stream(request, Cancellation()))
     assert server.requests[0].headers["anthropic-beta"] == "one,two"
     assert "betas" not in server.requests[0].body

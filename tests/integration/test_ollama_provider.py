@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import text_of, user_message
+from agentkit.core.messages import UserMessage, text_of
 from agentkit.providers import resolve
 from agentkit.providers.ollama import OllamaProvider
 from agentkit.providers.protocol import ModelRequest, Provider
@@ -16,7 +16,7 @@ from tests.ollama_server import error_body, lines
 from tests.providers_contract import ProviderContract, build
 from tests.wire_server import Reply, WireServer
 
-HELLO = ModelRequest("llama-test", "", [user_message("hello", 0)])
+HELLO = ModelRequest("llama-test", "", [UserMessage("hello", 0)])
 
 
 class TestOllamaProvider(ProviderContract, MisbehavingServerContract):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import text_of, user_message
+from agentkit.core.messages import UserMessage, text_of
 from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat
 from agentkit.providers.openai import OpenAIProvider
@@ -22,7 +22,7 @@ from tests.openai_server import OpenAIServer, error_body, frames
 from tests.providers_contract import ProviderContract, build
 from tests.wire_server import Reply
 
-HELLO = ModelRequest("gpt-test", "", [user_message("hello", 0)])
+HELLO = ModelRequest("gpt-test", "", [UserMessage("hello", 0)])
 ROOT = Path(__file__).parents[2]
 
 
@@ -130,15 +130,15 @@ def test_the_scripted_server_is_a_process_and_gevent_can_talk_to_it(tmp_path: Pa
 _CLIENT = """
 import threading
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import user_message
+from agentkit.core.messages import UserMessage
 from agentkit.providers import resolve
 from agentkit.providers.protocol import ModelRequest
 provider, model = resolve("openai:m")
-parts = list(provider.stream(ModelRequest(model, "", [user_message("x", 0)]), Cancellation()))
+parts = list(provider.stream(ModelRequest(model, "", [UserMessage("x", 0)]), Cancellation()))
 print(type(parts[-1]).__name__, type(parts[0]).__name__)
 cancel = Cancellation()
 cancel.cancel("late")
-print(cancel.reason, *provider.stream(ModelRequest(model, "", [user_message("x", 0)]), cancel), "hi")
+print(cancel.reason, *provider.stream(ModelRequest(model, "", [UserMessage("x", 0)]), cancel), "hi")
 """
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from agentkit.core.messages import Message, user_message, zero_usage
+from agentkit.core.messages import AssistantBlock, ContentBlock, Message, UserMessage
+from agentkit.core.struct import check, to_json
 from agentkit.errors import ProviderError
 from agentkit.providers import anthropic
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.failures import status_error
 from agentkit.providers.openai import decode
 from agentkit.providers.protocol import Finish, ModelRequest, Part, ToolSpec
+from tests.histories import assistant
 from tests.providers_contract import build
 from tests.sse_cuts import events_of
 
@@ -46,7 +48,7 @@ def test_a_recorded_stream_of_an_openai_compatible_server_decodes_as_expected(na
             parts.extend(decode(events_of(*pieces), "openai"))
         assert expected["error"]["message"] in caught.value.message
         return
-    message = build(decode(events_of(*pieces), "openai"))
+    message = to_json(build(decode(events_of(*pieces), "openai")))
     calls = [block for block in message["content"] if block["type"] == "toolCall"]
     assert joined(message["content"], "text") == (expected["text"] or "") + expected["refusal"]
     assert joined(message["content"], "thinking") == expected["thinking"]
@@ -77,7 +79,7 @@ def test_a_recorded_refusal_keeps_the_vendors_words(name: str) -> None:
         assert "shorten" in error.message
 
 
-# -- Anthropic -------------------------------------------------------------------------------------
+# -- Anthropic
 
 STOPS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "toolUse"}
 FAILS = {"refusal": "refused to answer", None: "before the answer was complete"}
@@ -98,7 +100,7 @@ def test_a_recorded_stream_of_anthropic_decodes_as_expected(name: str, step: int
     except ProviderError as error:
         failure = error
     builder.finish()
-    message = builder.message(stop_reason="error" if failure else None)
+    message = to_json(builder.message(stop_reason="error" if failure else None))
     assert bool(failure) is (expected["stop"] in FAILS)
     if failure:
         assert (expected["error"]["message"] if expected["error"] else FAILS[expected["stop"]]) in failure.message
@@ -147,10 +149,9 @@ def asked(body: dict[str, Any]) -> ModelRequest:
     messages: list[Message] = []
     for turn in body["messages"]:
         if turn["role"] == "user":
-            messages.append(user_message(turn["content"], 0))
+            messages.append(UserMessage(check(turn["content"], str | list[ContentBlock]), 0))
         else:
-            head: Any = {"role": "assistant", "api": "", "provider": "", "model": "", "stopReason": "stop"}
-            messages.append({**head, "content": turn["content"], "usage": zero_usage(), "timestamp": 0})
+            messages.append(assistant(*check(turn["content"], list[AssistantBlock])))
     system = body.get("system", [{"text": ""}])[0]
     ours = [tool for tool in body.get("tools", []) if "input_schema" in tool]
     options = {name: value for name, value in body.items() if name not in ("model", "messages", "system", "stream")}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from httpx_sse import ServerSentEvent
 
-from agentkit.core.messages import zero_usage
+from agentkit.core.messages import Usage
+from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers import ollama, openai
 from agentkit.providers.failures import status_error
@@ -34,11 +35,11 @@ def test_a_recorded_stream_of_ollama_decodes_as_expected(name: str, step: int) -
         with pytest.raises(ProviderError, match=expected["error"]) as caught:
             parts.extend(ollama.decode(lines_of(*pieces)))
         assert caught.value.retryable
-        parts.append(Finish("stop", zero_usage()))
-        assert joined(build(parts)["content"], "text") == expected["text"]
+        parts.append(Finish("stop", Usage.of()))
+        assert joined(to_json(build(parts).content), "text") == expected["text"]
         return
     parts = list(ollama.decode(lines_of(*pieces)))
-    message = build(parts)
+    message = to_json(build(parts))
     calls = [block for block in message["content"] if block["type"] == "toolCall"]
     assert joined(message["content"], "text") == expected["text"]
     assert joined(message["content"], "thinking") == expected["thinking"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentkit.core.messages import Message, user_message
+from agentkit.core.messages import Message, TextBlock, ToolCallBlock, UserMessage
 from agentkit.providers import ollama, openai
 from agentkit.providers.compat import compat_for
 from agentkit.providers.protocol import ModelRequest, ToolSpec
@@ -49,20 +49,15 @@ def asked(body: dict[str, Any]) -> ModelRequest:
         if message["role"] == "system":
             instructions = plain(message["content"])
         elif message["role"] == "user":
-            messages.append(user_message(plain(message["content"]), 0))
+            messages.append(UserMessage(plain(message["content"]), 0))
         elif message["role"] == "tool":
-            messages.append(result(message["tool_call_id"], {"type": "text", "text": plain(message["content"])}))
+            messages.append(result(message["tool_call_id"], TextBlock(plain(message["content"]))))
         else:
             calls = [
-                {
-                    "type": "toolCall",
-                    "id": call["id"],
-                    "name": call["function"]["name"],
-                    "arguments": json.loads(call["function"]["arguments"]),
-                }
+                ToolCallBlock(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"]))
                 for call in message.get("tool_calls", [])
             ]
-            texts = [{"type": "text", "text": plain(message["content"])}] if message.get("content") else []
+            texts = [TextBlock(plain(message["content"]))] if message.get("content") else []
             messages.append(assistant(*texts, *calls))
     functions = [tool["function"] for tool in body.get("tools", [])]
     tools = [ToolSpec(f["name"], f["description"], f["parameters"]) for f in functions]

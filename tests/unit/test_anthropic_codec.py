@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agentkit.core.messages import user_message
+from agentkit.core.messages import UserMessage
+from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic import EventDecoder, build_request, decode
 from agentkit.providers.protocol import Finish, ModelRequest
@@ -18,7 +19,7 @@ from tests.sse_cuts import events_of
 GOLDEN = Path(__file__).parents[1] / "golden" / "anthropic"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
 
-# -- the answer ------------------------------------------------------------------------------------
+# -- the answer
 
 
 def check(name: str, *pieces: bytes) -> None:
@@ -30,11 +31,11 @@ def check(name: str, *pieces: bytes) -> None:
         assert caught.value.vendor == "anthropic"
         return
     message = build(decode(events_of(*pieces), "anthropic"))
-    usage = message["usage"]
-    assert message["content"] == expected["content"]
-    assert message["stopReason"] == expected["stopReason"]
-    assert [usage["input"], usage["cacheRead"], usage["cacheWrite"], usage["output"]] == expected["usage"]
-    assert usage["totalTokens"] == sum(expected["usage"])
+    usage = message.usage
+    assert to_json(message.content) == expected["content"]
+    assert message.stop_reason == expected["stopReason"]
+    assert [usage.input, usage.cache_read, usage.cache_write, usage.output] == expected["usage"]
+    assert usage.total_tokens == sum(expected["usage"])
 
 
 def test_every_golden_transcript_has_an_expectation() -> None:
@@ -63,8 +64,8 @@ def test_a_transcript_that_ends_before_its_stop_reason_is_a_retryable_error() ->
 
 def test_thinking_comes_back_as_it_was_sent() -> None:
     answer = build(decode(events_of((GOLDEN / "thinking_twice_redacted_and_omitted.sse").read_bytes()), "anthropic"))
-    answer["api"], answer["provider"], answer["model"] = "anthropic-messages", "anthropic", "m"
-    sent = build_request(ModelRequest("m", "", [user_message("hi", 0), answer]))["messages"][1]["content"]
+    answer.api, answer.provider, answer.model = "anthropic-messages", "anthropic", "m"
+    sent = build_request(ModelRequest("m", "", [UserMessage("hi", 0), answer]))["messages"][1]["content"]
     assert sent[:-1] == [
         {"type": "thinking", "thinking": "one", "signature": "QQ=="},
         {"type": "redacted_thinking", "data": "UkVE"},

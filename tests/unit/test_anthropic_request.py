@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agentkit.core.messages import (
+    AssistantBlock,
     AssistantMessage,
-    Block,
+    ImageBlock,
     Message,
-    ToolResultMessage,
-    image,
-    text,
-    user_message,
-    zero_usage,
+    StopReason,
+    TextBlock,
+    ThinkingBlock,
+    UserMessage,
 )
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic import build_request
 from agentkit.providers.protocol import ModelRequest, ToolSpec
+from tests import histories
+from tests.histories import call, marked, result
 
 SCHEMA = {"type": "object", "properties": {"cache": {"type": "string"}}}
 LOOK, FIND = ToolSpec("look", "Looks.", SCHEMA), ToolSpec("find", "Finds.", SCHEMA)
@@ -30,44 +33,15 @@ SHORT, LONG = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
 PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
 
 
-def assistant(*content: Block, stop: str = "stop", model: str = "m", provider: str = "anthropic") -> AssistantMessage:
-    return cast(
-        AssistantMessage,
-        {
-            "role": "assistant",
-            "content": list(content),
-            "api": "anthropic-messages",
-            "provider": provider,
-            "model": model,
-            "usage": zero_usage(),
-            "stopReason": stop,
-            "timestamp": 0,
-        },
-    )
+def assistant(
+    *content: AssistantBlock, stop: StopReason = "stop", model: str = "m", provider: str = "anthropic"
+) -> AssistantMessage:
+    return histories.assistant(*content, stop=stop, api="anthropic-messages", provider=provider, model=model)
 
 
-def call(call_id: str, **arguments: Any) -> Block:
-    return {"type": "toolCall", "id": call_id, "name": "look", "arguments": arguments}
-
-
-def result(call_id: str, *content: Block, error: bool = False) -> ToolResultMessage:
-    return {
-        "role": "toolResult",
-        "toolCallId": call_id,
-        "toolName": "look",
-        "content": list(content),
-        "isError": error,
-        "timestamp": 0,
-    }
-
-
-def thinking(value: str, signature: str | None = None) -> Block:
-    block = {"type": "thinking", "thinking": value}
-    return block if signature is None else {**block, "signature": signature}
-
-
-def marked(value: Any, cache: str) -> Any:
-    return {**value, "cache": cache}
+def text(value: str) -> dict[str, Any]:
+    """The vendor's block of a text."""
+    return {"type": "text", "text": value}
 
 
 def built(*messages: Message, model: str = "m", **fields: Any) -> dict[str, Any]:
@@ -78,10 +52,10 @@ def turns(*messages: Message, **fields: Any) -> list[Any]:
     return [(turn["role"], turn["content"]) for turn in built(*messages, **fields)["messages"]]
 
 
-HI = user_message("hi", 0)
+HI = UserMessage("hi", 0)
 
 
-# -- the request -----------------------------------------------------------------------------------
+# -- the request
 
 
 def test_a_request_streams_and_carries_instructions_tools_and_options() -> None:
@@ -193,11 +167,11 @@ def test_an_option_of_a_wrong_shape_is_a_clear_error(options: Any) -> None:
 def test_tool_calls_results_and_the_users_words_take_turns() -> None:
     got = turns(
         HI,
-        user_message([text("see"), text(" "), image("aGk=", "image/png")], 0),
-        assistant(text("ok"), text(""), call("a", x=1), call("b"), stop="toolUse"),
-        result("b", text("no"), error=True),
-        result("a", text("42"), image("aGk=", "image/png")),
-        user_message("hurry", 0),
+        UserMessage([TextBlock("see"), TextBlock(" "), ImageBlock("aGk=", "image/png")], 0),
+        assistant(TextBlock("ok"), TextBlock(""), call("a", x=1), call("b"), stop="toolUse"),
+        result("b", TextBlock("no"), error=True),
+        result("a", TextBlock("42"), ImageBlock("aGk=", "image/png")),
+        UserMessage("hurry", 0),
     )
     assert got == [
         ("user", [text("hi"), text("see"), PICTURE]),
@@ -221,15 +195,15 @@ def test_tool_calls_results_and_the_users_words_take_turns() -> None:
 
 
 def test_a_missing_result_is_made_up_and_an_empty_one_says_so() -> None:
-    results = turns(HI, assistant(call("a"), call("b"), stop="toolUse"), result("b", text(" "), error=True))[2][1]
+    results = turns(HI, assistant(call("a"), call("b"), stop="toolUse"), result("b", TextBlock(" "), error=True))[2][1]
     assert [block["tool_use_id"] for block in results] == ["a", "b"]
     assert [block["is_error"] for block in results] == [True, True]
     assert results[1]["content"] == [text("(no output)")]
 
 
 def test_ids_and_names_that_the_vendor_refuses_are_replaced() -> None:
-    strange = {**call("fc:1|" + "x" * 80), "name": "files.read"}
-    got = turns(HI, assistant(strange, stop="toolUse"), result(strange["id"], text("x")))
+    strange = replace(call("fc:1|" + "x" * 80), name="files.read")
+    got = turns(HI, assistant(strange, stop="toolUse"), result(strange.id, TextBlock("x")))
     call_id = got[1][1][0]["id"]
     assert call_id.replace("_", "").isalnum()
     assert len(call_id) <= 64
@@ -238,13 +212,18 @@ def test_ids_and_names_that_the_vendor_refuses_are_replaced() -> None:
 
 
 @pytest.mark.parametrize("stop", ["error", "aborted"])
-def test_a_failed_answer_is_left_out_with_the_results_of_its_calls(stop: str) -> None:
-    got = turns(HI, assistant(text("so f"), call("a"), stop=stop), result("a"), user_message("?", 0))
+def test_a_failed_answer_is_left_out_with_the_results_of_its_calls(stop: StopReason) -> None:
+    got = turns(HI, assistant(TextBlock("so f"), call("a"), stop=stop), result("a"), UserMessage("?", 0))
     assert got == [("user", [text("hi"), text("?")])]
 
 
 def test_signed_and_redacted_thinking_goes_back_to_its_author() -> None:
-    own = [thinking("hm", "s1"), thinking("", "redacted:abc"), thinking("", "s2"), text("ok")]
+    own: list[AssistantBlock] = [
+        ThinkingBlock("hm", "s1"),
+        ThinkingBlock("", "redacted:abc"),
+        ThinkingBlock("", "s2"),
+        TextBlock("ok"),
+    ]
     assert turns(HI, assistant(*own))[1][1] == [
         {"type": "thinking", "thinking": "hm", "signature": "s1"},
         {"type": "redacted_thinking", "data": "abc"},
@@ -254,38 +233,41 @@ def test_signed_and_redacted_thinking_goes_back_to_its_author() -> None:
 
 
 def test_thinking_of_another_model_becomes_text_and_unsigned_thinking_is_left_out() -> None:
-    content = [thinking("hm", "s1"), thinking("", "redacted:abc"), text("ok")]
+    content: list[AssistantBlock] = [ThinkingBlock("hm", "s1"), ThinkingBlock("", "redacted:abc"), TextBlock("ok")]
     for foreign in (assistant(*content, model="other"), assistant(*content, provider="proxy")):
         assert turns(HI, foreign)[1][1] == [text("<thinking>\nhm\n</thinking>"), text("ok")]
-    assert turns(HI, assistant(thinking("hm"), text("ok")))[1][1] == [text("ok")]
+    assert turns(HI, assistant(ThinkingBlock("hm"), TextBlock("ok")))[1][1] == [text("ok")]
 
 
 def test_thinking_never_comes_last() -> None:
-    assert turns(HI, assistant(text("ok"), thinking("hm", "s1"), stop="length"))[1] == ("assistant", [text("ok")])
-    assert turns(HI, assistant(thinking("hm", "s1"), stop="length"), HI) == [("user", [text("hi"), text("hi")])]
+    assert turns(HI, assistant(TextBlock("ok"), ThinkingBlock("hm", "s1"), stop="length"))[1] == (
+        "assistant",
+        [text("ok")],
+    )
+    assert turns(HI, assistant(ThinkingBlock("hm", "s1"), stop="length"), HI) == [("user", [text("hi"), text("hi")])]
 
 
 def test_thinking_is_not_turned_on_amid_tool_calls_of_an_answer_that_began_without() -> None:
     options = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
-    calls = [assistant(call("a"), stop="toolUse"), result("a", text("x"))]
-    thought = assistant(thinking("hm", "s"), call("b"), stop="toolUse")
+    calls: list[Message] = [assistant(call("a"), stop="toolUse"), result("a", TextBlock("x"))]
+    thought = assistant(ThinkingBlock("hm", "s"), call("b"), stop="toolUse")
     assert "thinking" not in built(HI, *calls, options=options)
-    assert "thinking" in built(HI, *calls, assistant(text("ok")), HI, options=options)
-    assert "thinking" in built(HI, thought, result("b", text("x")), *calls, options=options)
+    assert "thinking" in built(HI, *calls, assistant(TextBlock("ok")), HI, options=options)
+    assert "thinking" in built(HI, thought, result("b", TextBlock("x")), *calls, options=options)
     assert "thinking" in built(HI, *calls, options={"thinking": {"type": "adaptive"}})
 
 
 def test_a_conversation_that_the_assistant_begins_is_given_a_user_turn() -> None:
-    assert [role for role, _ in turns(assistant(text("Welcome!")), HI)] == ["user", "assistant", "user"]
+    assert [role for role, _ in turns(assistant(TextBlock("Welcome!")), HI)] == ["user", "assistant", "user"]
 
 
 def test_images_of_other_types_are_named_instead() -> None:
-    got = turns(user_message([image("aGk=", "image/bmp"), image("aGk=", "image/jpg")], 0))
+    got = turns(UserMessage([ImageBlock("aGk=", "image/bmp"), ImageBlock("aGk=", "image/jpg")], 0))
     assert got[0][1][0] == text("(an image of type image/bmp, not shown)")
     assert got[0][1][1]["source"]["media_type"] == "image/jpeg"
 
 
-# -- cache marks -----------------------------------------------------------------------------------
+# -- cache marks
 
 
 def marks(body: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -300,9 +282,9 @@ def marks(body: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def test_marks_of_tools_instructions_messages_and_blocks_become_cache_control() -> None:
     conversation: list[Message] = [
-        user_message([marked(text("one"), "long"), text("two")], 0),
-        marked(assistant(text("three"), call("a"), stop="toolUse"), "short"),
-        result("a", marked(text("four"), "short"), text("five")),
+        UserMessage([marked(TextBlock("one"), "long"), TextBlock("two")], 0),
+        marked(assistant(TextBlock("three"), call("a"), stop="toolUse"), "short"),
+        result("a", marked(TextBlock("four"), "short"), TextBlock("five")),
     ]
     before = copy.deepcopy(conversation)
     body = built(*conversation, instructions="Be brief.", tools=[LOOK, ToolSpec("find", "", SCHEMA, cache="long")])
@@ -311,14 +293,14 @@ def test_marks_of_tools_instructions_messages_and_blocks_become_cache_control() 
 
 
 def test_only_the_last_four_marks_count() -> None:
-    words = [marked(user_message(word, 0), "short") for word in ("one", "two", "three", "four", "five")]
+    words = [marked(UserMessage(word, 0), "short") for word in ("one", "two", "three", "four", "five")]
     body = built(*words, instructions="x", instructions_cache="long", tools=[ToolSpec("look", "", SCHEMA, "long")])
     assert [place for place, _ in marks(body)] == ["two", "three", "four", "five"]
 
 
 def test_a_long_mark_makes_those_before_it_long() -> None:
     body = built(
-        user_message([marked(text("one"), "long"), marked(text("two"), "short")], 0),
+        UserMessage([marked(TextBlock("one"), "long"), marked(TextBlock("two"), "short")], 0),
         instructions="x",
         instructions_cache="short",
     )
@@ -326,19 +308,21 @@ def test_a_long_mark_makes_those_before_it_long() -> None:
 
 
 def test_auto_marks_the_last_tool_the_instructions_and_the_last_message() -> None:
-    body = built(HI, assistant(text("ok")), user_message("on", 0), instructions="x", tools=[LOOK, FIND], cache="auto")
+    body = built(
+        HI, assistant(TextBlock("ok")), UserMessage("on", 0), instructions="x", tools=[LOOK, FIND], cache="auto"
+    )
     assert marks(body) == [("tool find", SHORT), ("system", SHORT), ("on", SHORT)]
     assert marks(built(marked(HI, "long"), instructions="x", cache="auto")) == [("system", LONG), ("hi", LONG)]
     assert marks(built(cache="auto")) == []
 
 
 def test_thinking_cannot_carry_a_mark() -> None:
-    own = marked(assistant(thinking("hm", "s"), call("a"), stop="toolUse"), "short")
+    own = marked(assistant(ThinkingBlock("hm", "s"), call("a"), stop="toolUse"), "short")
     assert [place for place, _ in marks(built(HI, own))] == ["tool_use"]
-    assert marks(built(HI, assistant(marked(thinking("hm", "s"), "short"), text("ok")))) == []
+    assert marks(built(HI, assistant(marked(ThinkingBlock("hm", "s"), "short"), TextBlock("ok")))) == []
 
 
-# -- any conversation ------------------------------------------------------------------------------
+# -- any conversation
 
 CACHE = st.sampled_from([None, None, "short", "long"])
 IDS = st.sampled_from(["a", "b", "toolu_1", "", "call|1", "x" * 70, "é"])
@@ -346,15 +330,15 @@ WORDS = st.sampled_from(["", " ", "\n", "word", "ü 🏔"])
 
 
 def maybe_marked(value: Any) -> st.SearchStrategy[Any]:
-    return CACHE.map(lambda cache: marked(value, cache) if cache else value)
+    return CACHE.map(lambda cache: marked(value, cache))
 
 
-TEXTS = WORDS.map(text).flatmap(maybe_marked)
-IMAGES = st.sampled_from(["image/png", "image/bmp"]).map(lambda kind: image("aGk=", kind)).flatmap(maybe_marked)
-THOUGHTS = st.builds(thinking, WORDS, st.sampled_from([None, "", "s", "redacted:x"])).flatmap(maybe_marked)
+TEXTS = WORDS.map(TextBlock).flatmap(maybe_marked)
+IMAGES = st.sampled_from(["image/png", "image/bmp"]).map(lambda kind: ImageBlock("aGk=", kind)).flatmap(maybe_marked)
+THOUGHTS = st.builds(ThinkingBlock, WORDS, st.sampled_from([None, "", "s", "redacted:x"])).flatmap(maybe_marked)
 CALLS = st.builds(call, IDS).flatmap(maybe_marked)
 CONTENT = st.lists(TEXTS | IMAGES, max_size=3)
-USERS = (CONTENT | WORDS).map(lambda content: user_message(content, 0))
+USERS = (CONTENT | WORDS).map(lambda content: UserMessage(content, 0))
 ASSISTANTS = st.builds(
     lambda content, stop, model: assistant(*content, stop=stop, model=model),
     st.lists(TEXTS | THOUGHTS | CALLS, max_size=4),

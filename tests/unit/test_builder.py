@@ -8,28 +8,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.core.messages import zero_usage
+from agentkit.core.events import AssistantMessageEvent
+from agentkit.core.messages import AssistantBlock, TextBlock, ThinkingBlock, ToolCallBlock, Usage
+from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
-END = Finish("stop", zero_usage())
+END = Finish("stop", Usage.of())
 
 
-def built(*parts: Part) -> tuple[list[Any], list[Any]]:
+def built(*parts: Part) -> tuple[list[AssistantBlock], list[AssistantMessageEvent]]:
     """The content and the events, those of `finish` last."""
     builder = MessageBuilder(api="a", provider="p", model="m", timestamp=5)
-    events = [event for part in (*parts, END) for event in builder.feed(part)]
+    events: list[AssistantMessageEvent] = []
+    as_returned: list[Any] = []
+    for part in (*parts, END):
+        events += builder.feed(part)
+        as_returned += to_json(events[len(as_returned) :])
     events += builder.finish()
-    return builder.message()["content"], events
+    assert to_json(events)[: len(as_returned)] == as_returned, "an event has changed after it was returned"
+    return builder.message().content, events
 
 
-def folded(events: list[Any]) -> list[Any]:
+def folded(events: list[AssistantMessageEvent]) -> list[Any]:
     """The content that a client folds from the events alone; each start must have one end."""
     blocks: dict[int, Any] = {}
     pieces: dict[int, str] = {}
     ended: set[int] = set()
-    for event in events:
+    for event in to_json(events):
         kind, _, what = event["type"].partition("_")
         at = event["contentIndex"]
         if what == "start":
@@ -49,8 +56,8 @@ def folded(events: list[Any]) -> list[Any]:
 
 def test_blocks_follow_the_kinds_of_the_parts() -> None:
     content, events = built(ThinkingDelta("h"), ThinkingDelta("m", "sig"), TextDelta("a"), TextDelta("b"))
-    assert content == [{"type": "thinking", "thinking": "hm", "signature": "sig"}, {"type": "text", "text": "ab"}]
-    assert [event["type"] for event in events] == [
+    assert content == [ThinkingBlock("hm", "sig"), TextBlock("ab")]
+    assert [event.type for event in events] == [
         "thinking_start",
         "thinking_delta",
         "thinking_delta",
@@ -67,13 +74,13 @@ def test_empty_parts_open_no_block() -> None:
 
 
 def test_a_signature_alone_makes_a_block() -> None:
-    assert built(ThinkingDelta("", "sig"))[0] == [{"type": "thinking", "thinking": "", "signature": "sig"}]
+    assert built(ThinkingDelta("", "sig"))[0] == [ThinkingBlock("", "sig")]
 
 
 def test_thinking_after_a_signature_is_a_block_of_its_own() -> None:
     content, events = built(ThinkingDelta("a"), ThinkingDelta("", "s1"), ThinkingDelta("", "s2"), ThinkingDelta("b"))
-    assert [(block["thinking"], block.get("signature")) for block in content] == [("a", "s1"), ("", "s2"), ("b", None)]
-    assert [event["contentIndex"] for event in events if event["type"] == "thinking_end"] == [0, 1, 2]
+    assert content == [ThinkingBlock("a", "s1"), ThinkingBlock("", "s2"), ThinkingBlock("b")]
+    assert [event.content_index for event in events if event.type == "thinking_end"] == [0, 1, 2]
 
 
 def test_interleaved_tool_calls_keep_their_places() -> None:
@@ -85,38 +92,41 @@ def test_interleaved_tool_calls_keep_their_places() -> None:
         ToolCallDelta(1, "other", "name", ":2}"),
     )
     assert content == [
-        {"type": "toolCall", "id": "a", "name": "f", "arguments": {"x": 1}},
-        {"type": "toolCall", "id": "b", "name": "g", "arguments": {"y": 2}},
-        {"type": "text", "text": "between"},
+        ToolCallBlock("a", "f", {"x": 1}),
+        ToolCallBlock("b", "g", {"y": 2}),
+        TextBlock("between"),
     ]
 
 
 @pytest.mark.parametrize("raw", ["", " ", "null", "{}", " {} "])
 def test_no_arguments_are_an_empty_object(raw: str) -> None:
-    assert built(ToolCallDelta(0, "a", "f", raw))[0] == [{"type": "toolCall", "id": "a", "name": "f", "arguments": {}}]
+    assert built(ToolCallDelta(0, "a", "f", raw))[0] == [ToolCallBlock("a", "f", {})]
 
 
 @pytest.mark.parametrize(
     "raw", ['{"x": "so f', "[1]", '"x"', "5", '{"x": NaN}', '{"x": 1e999}', '{"x": "\\ud800"}', "[" * 100_000]
 )
 def test_arguments_that_are_no_object_are_kept_as_they_came(raw: str) -> None:
-    block = built(ToolCallDelta(0, "a", "f", raw))[0][0]
-    assert block["rawArguments"] == raw
-    assert block["arguments"] == {}
+    assert built(ToolCallDelta(0, "a", "f", raw))[0] == [ToolCallBlock("a", "f", {}, raw_arguments=raw)]
 
 
 def test_calls_get_ids_of_their_own_where_the_vendor_gave_none_or_one_twice() -> None:
     content, _ = built(ToolCallDelta(0, "", "f"), ToolCallDelta(1, "a", "f"), ToolCallDelta(2, "a", "f"))
-    ids = [block["id"] for block in content]
+    ids = [block.id for block in content if isinstance(block, ToolCallBlock)]
     assert ids[1] == "a"
     assert all(ids)
     assert len(set(ids)) == 3
 
 
 def test_half_a_surrogate_pair_never_gets_into_a_text_an_id_or_a_name() -> None:
-    assert built(TextDelta("a\ud83d"), TextDelta("é🏔"))[0] == [{"type": "text", "text": "a�é🏔"}]
-    [call] = built(ToolCallDelta(0, id="c\ud83d", name="n\udc00"))[0]
-    assert (call["id"], call["name"]) == ("c�", "n�")
+    assert built(TextDelta("a\ud83d"), TextDelta("é🏔"))[0] == [TextBlock("a�é🏔")]
+    assert built(ToolCallDelta(0, id="c\ud83d", name="n\udc00"))[0] == [ToolCallBlock("c�", "n�", {})]
+
+
+def test_half_a_surrogate_pair_never_gets_into_arguments() -> None:
+    content, events = built(ToolCallDelta(0, "c", "f", '{"x": "a\ud83d'), ToolCallDelta(0, arguments='\ude00"}'))
+    assert content == [ToolCallBlock("c", "f", {"x": "a��"})]
+    assert [event.delta for event in events if event.type == "toolcall_delta"] == ['{"x": "a�', '�"}']
 
 
 def test_a_message_without_its_finish_is_retryable_unless_it_is_ended_on_purpose() -> None:
@@ -127,8 +137,17 @@ def test_a_message_without_its_finish_is_retryable_unless_it_is_ended_on_purpose
         builder.message()
     assert caught.value.retryable
     message = builder.message(stop_reason="aborted", error="stopped")
-    assert (message["stopReason"], message["errorMessage"]) == ("aborted", "stopped")
-    assert message["content"] == [{"type": "text", "text": "so f"}]
+    assert (message.stop_reason, message.error_message) == ("aborted", "stopped")
+    assert message.content == [TextBlock("so f")]
+
+
+def test_a_message_stays_as_it_is_when_the_builder_goes_on() -> None:
+    builder = MessageBuilder(api="a", provider="p", model="m", timestamp=5)
+    start = builder.start()
+    builder.feed(TextDelta("so f"))
+    cut = builder.message(stop_reason="aborted")
+    builder.feed(TextDelta("ar"))
+    assert (start.content, cut.content) == ([], [TextBlock("so f")])
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -150,4 +169,4 @@ def test_a_message_without_its_finish_is_retryable_unless_it_is_ended_on_purpose
 )
 def test_folding_the_events_gives_the_message(parts: list[Part]) -> None:
     content, events = built(*parts)
-    assert folded(events) == content
+    assert folded(events) == to_json(content)

@@ -9,7 +9,7 @@ import pytest
 
 from agentkit import Agent, AgentKit, ConfigurationError, tool
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import zero_usage
+from agentkit.core.messages import Usage
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
 
 
@@ -24,7 +24,7 @@ class Listening:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         self.requests.append(request)
         yield TextDelta("heard")
-        yield Finish("stop", zero_usage())
+        yield Finish("stop", Usage.of())
 
 
 @tool(cache="long")
@@ -37,11 +37,11 @@ def test_marks_on_instructions_tools_messages_and_the_agent_reach_the_provider()
     model = Listening()
     instructions = {"type": "text", "text": "Be brief.", "cache": "short"}
     kit = AgentKit([Agent("a", model, instructions, [marked], cache="auto")])
-    run = kit.run("a", messages=[{"role": "user", "content": "hi", "cache": "long"}])  # type: ignore[list-item]
+    run = kit.run("a", messages=[{"role": "user", "content": "hi", "cache": "long"}])
     [request] = model.requests
     assert (request.instructions, request.instructions_cache, request.cache) == ("Be brief.", "short", "auto")
     assert [spec.cache for spec in request.tools] == ["long"]
-    assert request.messages[0].get("cache") == "long"
+    assert request.messages[0].cache == "long"
     assert run.status == "completed"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.struct import to_json
 from agentkit.errors import ConfigurationError
 from agentkit.providers import models
 from agentkit.providers.models import Capabilities, capabilities, register_model
@@ -41,7 +42,7 @@ def test_what_is_registered_goes_before_what_is_known() -> None:
     register_model("openai:gpt-4o", reasoning=True)
     register_model("openai:gpt-4o", context_window=1000)
     assert capabilities("openai:gpt-4o") == Capabilities(True, True, True, 1000)
-    assert capabilities("openai:gpt-4o").to_json() == {
+    assert to_json(capabilities("openai:gpt-4o")) == {
         "tools": True,
         "images": True,
         "reasoning": True,

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from agentkit.core.messages import Message, image, text, user_message
+from agentkit.core.messages import (
+    ImageBlock,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    UserMessage,
+    tool_calls_of,
+)
+from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.ollama import LineDecoder, build_request, decode, host_url
 from agentkit.providers.protocol import Finish, ModelRequest, ToolSpec
@@ -24,7 +32,7 @@ def sent(*messages: Message, **fields: Any) -> list[Any]:
     return list(build_request(ModelRequest("m", "", messages, **fields))["messages"])
 
 
-# -- where the server is ---------------------------------------------------------------------------
+# -- where the server is
 
 
 @pytest.mark.parametrize(
@@ -55,7 +63,7 @@ def test_the_host_is_read_as_ollama_reads_it(setting: str, url: str) -> None:
     assert host_url(setting) == url
 
 
-# -- the request -----------------------------------------------------------------------------------
+# -- the request
 
 
 def test_options_go_where_ollama_wants_them() -> None:
@@ -72,7 +80,7 @@ def test_options_go_where_ollama_wants_them() -> None:
         "read_timeout": 5,
     }
     schema = {"type": "object", "properties": {"cache": {"type": "string"}}}
-    request = ModelRequest("m", "Be brief.", [user_message("hi", 0)], [ToolSpec("look", "Looks.", schema)], options)
+    request = ModelRequest("m", "Be brief.", [UserMessage("hi", 0)], [ToolSpec("look", "Looks.", schema)], options)
     assert build_request(request) == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
@@ -86,7 +94,7 @@ def test_options_go_where_ollama_wants_them() -> None:
 
 
 def test_a_plain_request_has_no_keys_to_spare() -> None:
-    request = ModelRequest("m", "", [user_message("hi", 0)])
+    request = ModelRequest("m", "", [UserMessage("hi", 0)])
     assert build_request(request) == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
 
@@ -94,25 +102,26 @@ def test_a_plain_request_has_no_keys_to_spare() -> None:
     ("options", "think"), [({"think": True}, True), ({"reasoning_effort": "none"}, False), ({"think": "high"}, "high")]
 )
 def test_thinking_can_be_asked_for(options: dict[str, Any], think: Any) -> None:
-    assert build_request(ModelRequest("m", "", [user_message("hi", 0)], options=options))["think"] == think
+    assert build_request(ModelRequest("m", "", [UserMessage("hi", 0)], options=options))["think"] == think
 
 
 def test_tools_that_must_not_be_chosen_are_not_sent() -> None:
     tools = [ToolSpec("look", "Looks.", {"type": "object"})]
-    body = build_request(ModelRequest("m", "", [user_message("hi", 0)], tools, {"tool_choice": "none"}))
+    body = build_request(ModelRequest("m", "", [UserMessage("hi", 0)], tools, {"tool_choice": "none"}))
     assert "tools" not in body
 
 
 def test_images_go_beside_the_text_and_cache_marks_nowhere() -> None:
-    message = user_message([{**text("see"), "cache": "long"}, {**image("aGk=", "image/png"), "cache": "short"}], 0)
-    message["cache"] = "short"
+    message = UserMessage([TextBlock("see", "long"), ImageBlock("aGk=", "image/png", "short")], 0, "short")
     assert sent(message) == [{"role": "user", "content": "see", "images": ["aGk="]}]
 
 
 def test_calls_results_and_own_thinking_are_sent_back() -> None:
-    thinking = {"type": "thinking", "thinking": "hm"}
+    thinking = ThinkingBlock("hm")
     own = {"api": "ollama-chat", "provider": "ollama", "model": "m"}
-    got = sent(assistant(thinking, text("ok"), call("a", x=1), stop="toolUse", **own), result("a", text("42")))
+    got = sent(
+        assistant(thinking, TextBlock("ok"), call("a", x=1), stop="toolUse", **own), result("a", TextBlock("42"))
+    )
     assert got == [
         {
             "role": "assistant",
@@ -127,16 +136,16 @@ def test_calls_results_and_own_thinking_are_sent_back() -> None:
 def test_images_of_results_follow_in_a_user_message() -> None:
     got = sent(
         assistant(call("a"), call("b"), stop="toolUse"),
-        result("a", image("aGk=", "image/png")),
+        result("a", ImageBlock("aGk=", "image/png")),
         result("b"),
-        user_message("and?", 0),
+        UserMessage("and?", 0),
     )
     assert [m["role"] for m in got] == ["assistant", "tool", "tool", "user", "user"]
     assert [m["content"] for m in got[1:3]] == ["(see the image below)", "(no output)"]
     assert got[3]["images"] == ["aGk="]
 
 
-# -- the answer ------------------------------------------------------------------------------------
+# -- the answer
 
 
 def check(name: str, *pieces: bytes) -> None:
@@ -148,11 +157,11 @@ def check(name: str, *pieces: bytes) -> None:
         assert caught.value.vendor == "ollama"
         return
     message = build(decode(lines_of(*pieces)))
-    usage = message["usage"]
-    assert message["content"] == expected["content"]
-    assert message["stopReason"] == expected["stopReason"]
-    assert [usage["input"], usage["cacheRead"], usage["output"]] == expected["usage"]
-    assert usage["totalTokens"] == sum(expected["usage"])
+    usage = message.usage
+    assert to_json(message.content) == expected["content"]
+    assert message.stop_reason == expected["stopReason"]
+    assert [usage.input, usage.cache_read, usage.output] == expected["usage"]
+    assert usage.total_tokens == sum(expected["usage"])
 
 
 def test_every_golden_transcript_has_an_expectation() -> None:
@@ -186,6 +195,6 @@ def test_calls_without_an_id_get_one_of_their_own() -> None:
     decoder = LineDecoder()
     function = {"function": {"name": "look", "arguments": {}}}
     parts = decoder.feed({"message": {"tool_calls": [function, function]}, "done": True, "done_reason": "stop"})
-    first, second = build([*parts, *decoder.finish()])["content"]
-    assert first["id"]
-    assert first["id"] != second["id"]
+    first, second = tool_calls_of(build([*parts, *decoder.finish()]))
+    assert first.id
+    assert first.id != second.id

@@ -8,7 +8,17 @@ from typing import Any, cast
 
 import pytest
 
-from agentkit.core.messages import Message, image, text, user_message
+from agentkit.core.messages import (
+    ImageBlock,
+    Message,
+    StopReason,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    UserMessage,
+    tool_calls_of,
+)
+from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.openai import ChunkDecoder, build_request, decode
@@ -26,10 +36,10 @@ def sent(*messages: Message, **fields: Any) -> list[Any]:
     return cast(list[Any], build_request(ModelRequest("m", "", messages, **fields))["messages"])
 
 
-OWN = {"api": "openai-completions", "provider": "openai", "model": "m"}
+OWN: dict[str, Any] = {"api": "openai-completions", "provider": "openai", "model": "m"}
 
 
-# -- the request -----------------------------------------------------------------------------------
+# -- the request
 
 
 def test_a_request_streams_with_usage_and_carries_instructions_tools_and_options() -> None:
@@ -42,7 +52,7 @@ def test_a_request_streams_with_usage_and_carries_instructions_tools_and_options
         "stream": False,
     }
     tools = [ToolSpec("look", "Looks.", schema)]
-    assert build_request(ModelRequest("m", "Be brief.", [user_message("hi", 0)], tools, options)) == {
+    assert build_request(ModelRequest("m", "Be brief.", [UserMessage("hi", 0)], tools, options)) == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}],
         "tools": [{"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": schema}}],
@@ -55,13 +65,12 @@ def test_a_request_streams_with_usage_and_carries_instructions_tools_and_options
 
 
 def test_a_request_without_tools_or_instructions_has_no_such_keys() -> None:
-    body = build_request(ModelRequest("m", "", [user_message("hi", 0)], options={"max_tokens": 3}))
+    body = build_request(ModelRequest("m", "", [UserMessage("hi", 0)], options={"max_tokens": 3}))
     assert sorted(body) == ["max_completion_tokens", "messages", "model", "stream", "stream_options"]
 
 
 def test_images_become_data_urls_and_cache_marks_stay_behind() -> None:
-    message = user_message([{**text("see"), "cache": "long"}, {**image("aGk=", "image/png"), "cache": "short"}], 0)
-    message["cache"] = "short"
+    message = UserMessage([TextBlock("see", "long"), ImageBlock("aGk=", "image/png", "short")], 0, "short")
     assert sent(message) == [
         {
             "role": "user",
@@ -74,8 +83,10 @@ def test_images_become_data_urls_and_cache_marks_stay_behind() -> None:
 
 
 def test_tool_calls_and_results_are_sent_back_and_thinking_is_not() -> None:
-    thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
-    got = sent(assistant(thinking, text("ok"), call("a", x=1), stop="toolUse", **OWN), result("a", text("42")))
+    thinking = ThinkingBlock("hm", "s")
+    got = sent(
+        assistant(thinking, TextBlock("ok"), call("a", x=1), stop="toolUse", **OWN), result("a", TextBlock("42"))
+    )
     function = {"name": "look", "arguments": '{"x": 1}'}
     assert got == [
         {"role": "assistant", "content": "ok", "tool_calls": [{"id": "a", "type": "function", "function": function}]},
@@ -86,9 +97,9 @@ def test_tool_calls_and_results_are_sent_back_and_thinking_is_not() -> None:
 def test_results_follow_their_calls_in_the_calls_order_and_missing_ones_are_made_up() -> None:
     got = sent(
         assistant(call("a"), call("b"), call("c"), stop="toolUse"),
-        result("c", text("3")),
-        user_message("hurry", 0),
-        result("a", text("1")),
+        result("c", TextBlock("3")),
+        UserMessage("hurry", 0),
+        result("a", TextBlock("1")),
     )
     assert [(m["role"], m["content"]) for m in got] == [
         ("assistant", None),
@@ -100,31 +111,35 @@ def test_results_follow_their_calls_in_the_calls_order_and_missing_ones_are_made
 
 
 @pytest.mark.parametrize("stop", ["error", "aborted"])
-def test_a_failed_answer_is_left_out_with_the_results_of_its_calls(stop: str) -> None:
-    got = sent(user_message("hi", 0), assistant(text("so f"), call("a"), stop=stop), result("a"), user_message("?", 0))
+def test_a_failed_answer_is_left_out_with_the_results_of_its_calls(stop: StopReason) -> None:
+    got = sent(
+        UserMessage("hi", 0), assistant(TextBlock("so f"), call("a"), stop=stop), result("a"), UserMessage("?", 0)
+    )
     assert [m["content"] for m in got] == ["hi", "?"]
 
 
 def test_an_answer_with_nothing_to_send_is_left_out() -> None:
-    assert sent(assistant({"type": "thinking", "thinking": "hm"}, **OWN), user_message("hi", 0)) == [
-        {"role": "user", "content": "hi"}
-    ]
+    assert sent(assistant(ThinkingBlock("hm"), **OWN), UserMessage("hi", 0)) == [{"role": "user", "content": "hi"}]
 
 
 def test_images_of_results_follow_in_a_user_message() -> None:
-    got = sent(assistant(call("a"), call("b"), stop="toolUse"), result("a", image("aGk=", "image/png")), result("b"))
+    got = sent(
+        assistant(call("a"), call("b"), stop="toolUse"), result("a", ImageBlock("aGk=", "image/png")), result("b")
+    )
     assert [m["role"] for m in got] == ["assistant", "tool", "tool", "user"]
     assert got[2]["content"] == "(no output)"
     assert got[3]["content"][0]["type"] == "image_url"
 
 
 def test_arguments_are_sent_as_json_also_where_the_model_wrote_none() -> None:
-    got = sent(assistant({**call("a"), "rawArguments": '{"x": "so f'}, stop="length"), user_message("go on", 0))
+    got = sent(
+        assistant(ToolCallBlock("a", "look", {}, raw_arguments='{"x": "so f'), stop="length"), UserMessage("go on", 0)
+    )
     assert got[0]["tool_calls"][0]["function"]["arguments"] == "{}"
 
 
 def compatible(compat: Compat, *messages: Message, **fields: Any) -> Any:
-    return build_request(ModelRequest("m", "", messages or (user_message("hi", 0),), **fields), "openai", compat)
+    return build_request(ModelRequest("m", "", messages or (UserMessage("hi", 0),), **fields), "openai", compat)
 
 
 @pytest.mark.parametrize(
@@ -145,9 +160,8 @@ def test_the_name_of_the_token_limit_is_the_servers(url: str, field: str) -> Non
 
 def test_mistral_gets_ids_of_nine_characters_names_in_results_and_no_unknown_keys() -> None:
     mistral = compat_for("https://api.mistral.ai/v1")
-    marked = user_message("hi", 0)
-    marked["cache"] = "long"
-    body = compatible(mistral, marked, assistant(call("call_1"), stop="toolUse"), result("call_1", text("42")))
+    marked = UserMessage("hi", 0, "long")
+    body = compatible(mistral, marked, assistant(call("call_1"), stop="toolUse"), result("call_1", TextBlock("42")))
     called = body["messages"][1]["tool_calls"][0]["id"]
     assert called.isalnum()
     assert len(called) == 9
@@ -157,11 +171,11 @@ def test_mistral_gets_ids_of_nine_characters_names_in_results_and_no_unknown_key
 
 def test_deepseek_gets_its_reasoning_back_also_where_there_was_none() -> None:
     deepseek = compat_for("https://api.deepseek.com")
-    thinking = {"type": "thinking", "thinking": "hm"}
+    thinking = ThinkingBlock("hm")
     messages = [
         assistant(thinking, call("a"), stop="toolUse", **OWN),
         assistant(call("b"), stop="toolUse", **OWN),
-        assistant(text("done"), **OWN),
+        assistant(TextBlock("done"), **OWN),
     ]
     got = compatible(deepseek, *messages)["messages"]
     assert [m.get("reasoning_content") for m in got if m["role"] == "assistant"] == ["hm", "", None]
@@ -194,7 +208,7 @@ def test_strict_is_sent_where_the_server_takes_it_and_the_schema_allows_it() -> 
 def test_a_server_that_takes_images_in_tool_messages_gets_them_there() -> None:
     messages: list[Message] = [
         assistant(call("a"), stop="toolUse"),
-        result("a", text("see"), image("aGk=", "image/png")),
+        result("a", TextBlock("see"), ImageBlock("aGk=", "image/png")),
     ]
     got = compatible(Compat(tool_result_images=True), *messages)["messages"]
     assert [part["type"] for part in got[-1]["content"]] == ["text", "image_url"]
@@ -202,7 +216,7 @@ def test_a_server_that_takes_images_in_tool_messages_gets_them_there() -> None:
 
 @pytest.mark.parametrize("model", ["gpt-5", "gpt-5.1-codex-max", "gpt-4.1-2025-04-14"])
 def test_a_long_cache_mark_asks_for_a_day_where_the_model_has_that(model: str) -> None:
-    message = user_message([{**text("hi"), "cache": "long"}], 0)
+    message = UserMessage([TextBlock("hi", "long")], 0)
     body = build_request(ModelRequest(model, "", [message]))
     assert body["prompt_cache_retention"] == "24h"
     assert "cache" not in json.dumps(body["messages"])
@@ -213,10 +227,10 @@ def test_a_long_cache_mark_asks_for_a_day_where_the_model_has_that(model: str) -
     "fields", [{"cache": "auto"}, {"instructions_cache": "short"}, {"tools": [ToolSpec("a", "", {}, cache="short")]}]
 )
 def test_a_cache_mark_anywhere_gives_the_conversation_a_key_that_stays(fields: dict[str, Any]) -> None:
-    start = user_message("hi", 0)
+    start = UserMessage("hi", 0)
     one = build_request(ModelRequest("m", "Be brief.", [start], **fields))
-    two = build_request(ModelRequest("m", "Be brief.", [start, assistant(text("yes")), start], **fields))
-    other = build_request(ModelRequest("m", "Be brief.", [user_message("ho", 0)], **fields))
+    two = build_request(ModelRequest("m", "Be brief.", [start, assistant(TextBlock("yes")), start], **fields))
+    other = build_request(ModelRequest("m", "Be brief.", [UserMessage("ho", 0)], **fields))
     assert one["prompt_cache_key"] == two["prompt_cache_key"] != other["prompt_cache_key"]
     assert "prompt_cache_retention" not in one
     assert '"cache"' not in json.dumps(one)
@@ -224,7 +238,7 @@ def test_a_cache_mark_anywhere_gives_the_conversation_a_key_that_stays(fields: d
     assert given["prompt_cache_key"] == "mine"
 
 
-# -- the answer ------------------------------------------------------------------------------------
+# -- the answer
 
 
 def check(name: str, *pieces: bytes) -> None:
@@ -236,11 +250,11 @@ def check(name: str, *pieces: bytes) -> None:
         assert caught.value.vendor == "openai"
         return
     message = build(decode(events_of(*pieces), "openai"))
-    usage = message["usage"]
-    assert message["content"] == expected["content"]
-    assert message["stopReason"] == expected["stopReason"]
-    assert [usage["input"], usage["cacheRead"], usage["output"]] == expected["usage"]
-    assert usage["totalTokens"] == sum(expected["usage"])
+    usage = message.usage
+    assert to_json(message.content) == expected["content"]
+    assert message.stop_reason == expected["stopReason"]
+    assert [usage.input, usage.cache_read, usage.output] == expected["usage"]
+    assert usage.total_tokens == sum(expected["usage"])
 
 
 def test_every_golden_transcript_has_an_expectation() -> None:
@@ -295,16 +309,15 @@ def test_tool_calls_without_index_or_id_are_separated_by_their_names() -> None:
         for part in decoder.feed({"choices": [{"delta": {"tool_calls": [{"function": piece}]}}]})
     ]
     decoder.feed({"choices": [{"delta": {}, "finish_reason": "function_call"}]})
-    content = build([*parts, *decoder.finish()])["content"]
-    assert [(block["name"], block["arguments"]) for block in content] == [("f", {"x": 1}), ("g", {"y": 2})]
+    calls = tool_calls_of(build([*parts, *decoder.finish()]))
+    assert [(call.name, call.arguments) for call in calls] == [("f", {"x": 1}), ("g", {"y": 2})]
 
 
 def test_an_id_that_is_a_number_is_taken_as_text() -> None:
     decoder = ChunkDecoder()
     call = {"index": 0, "id": 7, "function": {"name": "f", "arguments": "{}"}}
     parts = decoder.feed({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]})
-    [block] = build([*parts, *decoder.finish()])["content"]
-    assert (block["id"], block["name"]) == ("7", "f")
+    assert build([*parts, *decoder.finish()]).content == [ToolCallBlock("7", "f", {})]
 
 
 def test_a_fresh_id_with_every_piece_begins_no_new_call() -> None:
@@ -329,5 +342,5 @@ def test_a_fresh_id_with_every_piece_begins_no_new_call() -> None:
         )
     ]
     message = build([*parts, *decoder.finish()])
-    assert message["content"] == [{"type": "toolCall", "id": "1", "name": "f", "arguments": {"x": 1}}]
-    assert message["stopReason"] == "toolUse"
+    assert message.content == [ToolCallBlock("1", "f", {"x": 1})]
+    assert message.stop_reason == "toolUse"

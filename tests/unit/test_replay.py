@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit.core.messages import Message, text, text_of, tool_calls_of, user_message
+from agentkit.core.messages import (
+    AssistantMessage,
+    Message,
+    StopReason,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultMessage,
+    UserMessage,
+    text_of,
+    tool_calls_of,
+)
+from agentkit.core.struct import dumps
 from agentkit.errors import ConfigurationError
 from agentkit.providers import ollama, openai
 from agentkit.providers.compat import Compat, compat_for
@@ -20,10 +31,10 @@ from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.replay import NO_RESULT, prepare
 from tests.histories import assistant, call, histories, result
 
-OWN = {"api": "openai-completions", "provider": "openai", "model": "m"}
+OWN: dict[str, Any] = {"api": "openai-completions", "provider": "openai", "model": "m"}
 MISTRAL = "[a-zA-Z0-9]{9}"
 ANTHROPIC = "[a-zA-Z0-9_-]{1,64}"
-THINKING = {"type": "thinking", "thinking": "hm", "signature": "s"}
+THINKING = ThinkingBlock("hm", "s")
 
 
 def prepared(*messages: Message, id_pattern: str | None = None) -> list[Any]:
@@ -31,62 +42,65 @@ def prepared(*messages: Message, id_pattern: str | None = None) -> list[Any]:
 
 
 def test_own_thinking_stays_signed() -> None:
-    message = assistant(THINKING, text("ok"), **OWN)
+    message = assistant(THINKING, TextBlock("ok"), **OWN)
     assert prepared(message) == [message]
 
 
 @pytest.mark.parametrize("key", ["api", "provider", "model"])
 def test_thinking_of_another_model_becomes_text_without_its_signature(key: str) -> None:
-    (message,) = prepared(assistant(THINKING, text("ok"), **{**OWN, key: "other"}))
-    assert message["content"] == [text("<thinking>\nhm\n</thinking>"), text("ok")]
+    (message,) = prepared(assistant(THINKING, TextBlock("ok"), **{**OWN, key: "other"}))
+    assert message.content == [TextBlock("<thinking>\nhm\n</thinking>"), TextBlock("ok")]
 
 
 def test_empty_thinking_of_another_model_and_blank_text_are_left_out() -> None:
-    hidden = {"type": "thinking", "thinking": "", "signature": "encrypted"}
-    assert prepared(assistant(hidden, text("\n\n"), text("ok")))[0]["content"] == [text("ok")]
-    assert prepared(assistant(hidden, text(" "))) == []
+    hidden = ThinkingBlock("", "encrypted")
+    assert prepared(assistant(hidden, TextBlock("\n\n"), TextBlock("ok")))[0].content == [TextBlock("ok")]
+    assert prepared(assistant(hidden, TextBlock(" "))) == []
 
 
 @pytest.mark.parametrize("stop", ["error", "aborted"])
-def test_failed_messages_are_left_out_with_the_results_of_their_calls(stop: str) -> None:
-    hello = user_message("hi", 0)
-    assert prepared(hello, assistant(call("a"), stop=stop), result("a", text("1")), hello) == [hello, hello]
+def test_failed_messages_are_left_out_with_the_results_of_their_calls(stop: StopReason) -> None:
+    hello = UserMessage("hi", 0)
+    assert prepared(hello, assistant(call("a"), stop=stop), result("a", TextBlock("1")), hello) == [hello, hello]
 
 
 def test_a_result_belongs_to_the_latest_call_of_its_id() -> None:
     got = prepared(
-        assistant(call("a"), stop="toolUse"), result("a", text("1")), assistant(call("a")), result("a", text("2"))
+        assistant(call("a"), stop="toolUse"),
+        result("a", TextBlock("1")),
+        assistant(call("a")),
+        result("a", TextBlock("2")),
     )
-    assert [message["role"] for message in got] == ["assistant", "toolResult"] * 2
+    assert [type(message) for message in got] == [AssistantMessage, ToolResultMessage] * 2
     assert [text_of(message) for message in got[1::2]] == ["1", "2"]
-    assert got[2]["content"][0]["id"] == got[3]["toolCallId"] != "a"
+    assert got[2].content[0].id == got[3].tool_call_id != "a"
 
 
 def test_missing_results_are_made_up_as_errors_and_orphans_left_out() -> None:
     got = prepared(
-        result("z", text("?")),
+        result("z", TextBlock("?")),
         assistant(call("a"), call("b"), stop="toolUse"),
-        user_message("hurry", 0),
-        result("b", text("2")),
-        result("b", text("again")),
+        UserMessage("hurry", 0),
+        result("b", TextBlock("2")),
+        result("b", TextBlock("again")),
     )
-    assert [message["role"] for message in got] == ["assistant", "toolResult", "toolResult", "user"]
-    assert [(text_of(message), message["isError"]) for message in got[1:3]] == [(NO_RESULT, True), ("2", False)]
+    assert [type(message) for message in got] == [AssistantMessage, ToolResultMessage, ToolResultMessage, UserMessage]
+    assert [(text_of(message), message.is_error) for message in got[1:3]] == [(NO_RESULT, True), ("2", False)]
 
 
 def test_ids_that_the_vendor_refuses_are_replaced_alike_in_call_and_result() -> None:
     got = prepared(assistant(call("call_1"), call("abcdef123")), result("call_1"), id_pattern=MISTRAL)
-    first, second = (block["id"] for block in got[0]["content"])
+    first, second = (block.id for block in got[0].content)
     assert re.fullmatch(MISTRAL, first)
     assert second == "abcdef123"
-    assert [message["toolCallId"] for message in got[1:]] == [first, second]
+    assert [message.tool_call_id for message in got[1:]] == [first, second]
     assert got == prepared(assistant(call("call_1"), call("abcdef123")), result("call_1"), id_pattern=MISTRAL)
 
 
 def test_an_id_made_up_never_meets_one_that_comes_later() -> None:
-    (made,) = (block["id"] for block in prepared(assistant(call("call_1")), id_pattern=MISTRAL)[0]["content"])
+    (made,) = (block.id for block in prepared(assistant(call("call_1")), id_pattern=MISTRAL)[0].content)
     got = prepared(assistant(call("call_1")), assistant(call(made)), id_pattern=MISTRAL)
-    assert got[0]["content"][0]["id"] == made != got[2]["content"][0]["id"]
+    assert got[0].content[0].id == made != got[2].content[0].id
 
 
 def test_a_pattern_that_fits_no_id_is_a_clear_error() -> None:
@@ -94,7 +108,7 @@ def test_a_pattern_that_fits_no_id_is_a_clear_error() -> None:
         prepared(assistant(call("a")), id_pattern="[ü]{3}")
 
 
-# -- any conversation ------------------------------------------------------------------------------
+# -- any conversation
 
 
 @settings(max_examples=300, deadline=None)
@@ -103,22 +117,23 @@ def test_any_conversation_becomes_one_that_every_vendor_takes(messages: list[Mes
     before = copy.deepcopy(messages)
     got = prepare(messages, **OWN, id_pattern=pattern)
     assert messages == before
-    users = [message for message in messages if message["role"] == "user"]
-    assert [message for message in got if message["role"] == "user"] == users
+    users = [message for message in messages if isinstance(message, UserMessage)]
+    assert [message for message in got if isinstance(message, UserMessage)] == users
     ids: Counter[str] = Counter()
     waiting: list[str] = []
     for message in got:
-        if message["role"] == "toolResult":
-            assert message["toolCallId"] == waiting.pop(0)
+        if isinstance(message, ToolResultMessage):
+            assert message.tool_call_id == waiting.pop(0)
             continue
         assert not waiting
-        if message["role"] == "assistant":
-            assert message["content"]
-            assert message["stopReason"] not in ("error", "aborted")
-            waiting = [block["id"] for block in tool_calls_of(message)]
+        if isinstance(message, AssistantMessage):
+            assert message.content
+            assert message.stop_reason not in ("error", "aborted")
+            waiting = [block.id for block in tool_calls_of(message)]
             ids.update(waiting)
-            own = [message[key] for key in OWN] == list(OWN.values())  # type: ignore[literal-required]
-            assert own or all("signature" not in block for block in message["content"])
+            own = [getattr(message, key) for key in OWN] == list(OWN.values())
+            assert own or not any(isinstance(block, ThinkingBlock) for block in message.content)
+            assert own or '"signature"' not in dumps(message)
     assert not waiting
     assert set(ids.values()) <= {1}
     assert all(re.fullmatch(pattern or ".+", call_id, re.DOTALL) for call_id in ids)
@@ -131,7 +146,7 @@ def test_what_is_said_later_changes_no_id_before_it(
 ) -> None:
     def ids(messages: list[Message]) -> list[str]:
         got = prepare(messages, **OWN, id_pattern=pattern)
-        return [block["id"] for m in got if m["role"] == "assistant" for block in tool_calls_of(m)]
+        return [block.id for m in got if isinstance(m, AssistantMessage) for block in tool_calls_of(m)]
 
     before = ids(start)
     assert ids([*start, *more])[: len(before)] == before

@@ -15,8 +15,19 @@ from uuid import UUID
 import pydantic
 import pytest
 
+from agentkit.core.messages import ContentBlock, ImageBlock, TextBlock
+from agentkit.core.struct import to_json
 from agentkit.errors import ConfigurationError
-from agentkit.tools import Tool, ToolContext, ToolResult, error_result, to_result, tool
+from agentkit.tools import (
+    CheckedResult,
+    Tool,
+    ToolContext,
+    ToolResult,
+    error_result,
+    invalid_arguments,
+    to_result,
+    tool,
+)
 
 APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
 
@@ -229,22 +240,31 @@ def test_the_context_reaches_its_owner() -> None:
     ],
 )
 def test_what_a_tool_returns_becomes_one_text_block(value: Any, expected: str) -> None:
-    assert to_result(value) == ToolResult([{"type": "text", "text": expected}])
+    assert to_result(value) == CheckedResult([TextBlock(expected)])
 
 
 def test_content_blocks_stay_as_they_are() -> None:
     blocks = [{"type": "text", "text": "a"}, {"type": "image", "data": "aGk=", "mimeType": "image/png"}]
-    assert to_result(blocks).content == blocks
+    content: list[ContentBlock] = [TextBlock("a"), ImageBlock("aGk=", "image/png")]
+    assert to_result(blocks) == to_result(content) == to_result(ToolResult(blocks)) == CheckedResult(content)
+    assert to_json(content) == blocks
+
+
+def test_half_surrogates_in_blocks_are_replaced_and_cache_marks_stay() -> None:
+    assert to_result([{"type": "text", "text": "a\udce9", "cache": "long"}]).content == [TextBlock("a\ufffd", "long")]
 
 
 def test_a_tool_result_is_normalised() -> None:
     made = to_result(ToolResult("no", is_error=True, details={"at": date(2026, 1, 2)}))
-    assert made == ToolResult([{"type": "text", "text": "no"}], True, {"at": "2026-01-02"})
+    assert made == CheckedResult([TextBlock("no")], True, {"at": "2026-01-02"})
     assert to_result(ToolResult([])).content == []
 
 
 def test_an_error_result_says_so() -> None:
-    assert error_result("no") == ToolResult([{"type": "text", "text": "no"}], is_error=True)
+    assert error_result("no") == CheckedResult([TextBlock("no")], is_error=True)
+    assert invalid_arguments([{"path": "/a", "message": "must be an integer"}]) == error_result(
+        "the arguments do not satisfy the tool's parameters: /a: must be an integer"
+    )
 
 
 def circular() -> Any:
@@ -267,6 +287,7 @@ async def coroutine() -> None: ...
         circular,
         coroutine,
         lambda: [{"type": "text"}],
+        lambda: [{"type": "text", "text": "a", "extra": 1}],
         lambda: [{"type": "image", "data": "no base64!", "mimeType": "image/png"}],
         lambda: ToolResult(5),  # type: ignore[arg-type]
         lambda: ToolResult("a", details=object()),

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from agentkit.client import Client
-from agentkit.core.events import fold
 from tests.servers import free_port
 from tests.waiting import wait_until
+from tests.wire import fold
 
 AGENTKIT = [sys.executable, "-c", "from agentkit.cli import main; main()"]
 LOSABLE = ("worker", "web", "store")

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from agentkit.core.events import fold
 from agentkit.errors import ConfigurationError
 from agentkit.server import streams
 from agentkit.server.streams import open_streams
@@ -16,6 +15,7 @@ from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
 from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, frames
+from tests.wire import fold
 
 SSE = {"Accept": "text/event-stream"}
 

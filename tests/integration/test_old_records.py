@@ -6,6 +6,7 @@ The keys are laid down byte for byte as they were frozen (tests/golden/records/*
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,11 @@ def place(redis_url: str) -> Iterator[Place]:
     made.close()
 
 
+def expanded(event: str, messages: list[str]) -> str:
+    """The event with messages in place of its references to them."""
+    return re.sub(r"\x01(\d+) (\d+)\x01", lambda at: ",".join(messages[int(at[1]) :][: int(at[2])]), event)
+
+
 def soon() -> int:
     return time.time_ns() // 1_000_000 + 3_600_000
 
@@ -119,7 +125,7 @@ def test_an_old_run_goes_on_to_its_end(path: Path, place: Place) -> None:
     wanted = {"completed": "completed", "failed": "failed", "aborted": "aborted", "running": "aborted"}
     assert run.status == wanted.get(path.stem, "completed")
     check_log(place.events(), run.messages, str(run.status))
-    old = [json.loads(data) for _, data in frozen["events"]]
+    old = [json.loads(expanded(data, frozen["messages"])) for _, data in frozen["events"]]
     assert place.events()[: len(old)] == old
     listed = place.web.get("/runs").json
     assert [each["id"] for each in listed["runs"]] == [place.run_id]
@@ -271,7 +277,7 @@ def test_what_cannot_be_read_is_refused_and_stays_as_it_is(name: str, version: i
         assert response.content_type == "application/problem+json", (method, path)
         problem = json.loads(response.data)
         assert (response.status_code, problem["code"]) == (500, "unsupported_schema_version"), (method, path)
-        assert "untouched" in problem["detail"]
+        assert re.search("untouched|not changed", problem["detail"])
     assert place.web.get("/runs").json == {"runs": []}
     assert place.kit.recovery().sweep() == 1
     for step in (1, 2):

@@ -6,7 +6,6 @@ stored value by holding on to it.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +22,11 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
 )
 from agentkit.store.encoding import decode_resolution, encode_change, expand, result_events
+from agentkit.store.memory_index import MemoryIndex
 from agentkit.store.protocol import (
     Claim,
     Commit,
     Conflict,
-    DueRun,
     EventPage,
     Health,
     LeaseStatus,
@@ -103,19 +102,14 @@ class MemorySubscription:
         """Nothing is held."""
 
 
-class MemoryStore:
+class MemoryStore(MemoryIndex):
     """See `agentkit.store.protocol.Store` for what each method promises."""
 
     def __init__(self, *, retention_seconds: int = 604_800, max_events: int = 100_000) -> None:
-        self._retention_ms = retention_seconds * 1000
+        super().__init__(retention_seconds)
         self._max_events = max_events
         self._runs: dict[str, _Run] = {}
-        self._listed: set[str] = set()
-        self._due: dict[str, float] = {}
-        self._keys: dict[str, tuple[str, str, int]] = {}
         self._deleted: dict[str, int] = {}
-        self._workers: dict[str, int] = {}
-        self.changed = threading.Condition(threading.RLock())
         self.changes = 0
 
     # -- one run
@@ -342,49 +336,6 @@ class MemoryStore:
             self.unlist(run_id)
             self._notify()
 
-    # -- across runs
-
-    def schedule(self, run_id: str, at: int) -> None:
-        with self.changed:
-            self._due[run_id] = float(int(min(self._due.get(run_id, at), at)))
-
-    def due(self, limit: int, hold_ms: int) -> list[DueRun]:
-        with self.changed:
-            now = now_ms()
-            ready = sorted((at, run_id) for run_id, at in self._due.items() if at <= now)[:limit]
-            mark = now + hold_ms + 0.5
-            for _, run_id in ready:
-                self._due[run_id] = mark
-            return [DueRun(run_id, mark) for _, run_id in ready]
-
-    def reschedule(self, run: DueRun, at: int | None) -> None:
-        with self.changed:
-            if self._due.get(run.run_id) == run.mark:
-                if at is None:
-                    del self._due[run.run_id]
-                else:
-                    self._due[run.run_id] = at
-
-    def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
-        with self.changed:
-            bound = self._keys.get(key)
-            if bound is None or bound[2] <= now_ms():
-                bound = self._keys[key] = (digest, run_id, now_ms() + self._retention_ms)
-            return bound[0], bound[1]
-
-    def index(self, run_id: str) -> None:
-        with self.changed:
-            self._listed.add(run_id)
-
-    def unlist(self, run_id: str) -> None:
-        with self.changed:
-            self._listed.discard(run_id)
-            self._due.pop(run_id, None)
-
-    def listing(self, before: str | None, limit: int) -> list[str]:
-        with self.changed:
-            return sorted((i for i in self._listed if before is None or i < before), reverse=True)[:limit]
-
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         found: list[RunState | UnsupportedSchemaVersionError | None] = []
         with self.changed:
@@ -396,18 +347,6 @@ class MemoryStore:
         return found
 
     # -- the store itself
-
-    def heartbeat(self, worker: str, ttl_ms: int) -> None:
-        with self.changed:
-            self._workers[worker] = now_ms() + ttl_ms
-
-    def workers(self) -> list[str]:
-        with self.changed:
-            return sorted(worker for worker, until in self._workers.items() if until > now_ms())
-
-    def backlog(self) -> tuple[int, int]:
-        with self.changed:
-            return len(self._due), sum(at <= now_ms() for at in self._due.values())
 
     def check(self) -> Health:
         return Health(("the store is this process's memory: its runs end with it",))

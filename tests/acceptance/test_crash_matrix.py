@@ -57,15 +57,17 @@ WORKER_POINTS = [
     *around("commit", 1, 5),
     "before commit 4",
     "before commit 7",
-    "before note 1",
+    "before schedule 1",
     "after renew 1",
     "after step 1",
 ]
-RECOVERY_POINTS = ["after due 1", "after enqueue 1", "after settle 1"]
-CHILD_RUN_POINTS = [*around("create", 1), *around("tell parent", 1), "before tell parent 3"]
+RECOVERY_POINTS = ["after due 1", "after enqueue 1", "after reschedule 1"]
+# Commits: 1 model, 2 the call that ends last, 3 model. The call that ends first needs none.
+SIDE_BY_SIDE_POINTS = [*around("commit_call", 1, 2), *around("commit", 2)]
+CHILD_RUN_POINTS = [*around("create", 1), *around("notify parent", 1), "before notify parent 3"]
 HAND_BACK_POINTS = ["before release 1", *around("enqueue", 1)]
-START_POINTS = ["before remember 1", "after remember 1", "after note 1", "after index 1", "after create 1"]
-ANSWER_POINTS = ["before note 1", *around("commit", 1)]
+START_POINTS = ["before remember 1", "after remember 1", "after schedule 1", "after index 1", "after create 1"]
+ANSWER_POINTS = ["before schedule 1", *around("commit", 1)]
 
 
 class CrashStack(Stack):
@@ -201,8 +203,9 @@ def test_a_worker_dies_and_then_the_one_that_recovers(shared_stack: CrashStack, 
     check_work(shared_stack, do_work(shared_stack, "before claim 2", point))
 
 
-def test_a_worker_dies_with_two_tool_calls_side_by_side(shared_stack: CrashStack) -> None:
-    run = do_work(shared_stack, "before commit 2", message=SIDE_BY_SIDE)
+@pytest.mark.parametrize("point", SIDE_BY_SIDE_POINTS)
+def test_a_worker_dies_with_two_tool_calls_side_by_side(shared_stack: CrashStack, point: str) -> None:
+    run = do_work(shared_stack, point, message=SIDE_BY_SIDE)
     results = [m["content"][0]["text"] for m in run["messages"] if m["role"] == "toolResult"]
     assert results == ["A-1 was delivered", "A-2 was delivered"]
 
@@ -260,7 +263,7 @@ def test_a_web_process_dies_while_it_takes_an_answer(shared_stack: CrashStack, p
     assert len(stack.ledger.entries(run=run_id, tool="approve")) == 1
 
 
-@pytest.mark.parametrize("point", around("tell parent", 1))
+@pytest.mark.parametrize("point", around("notify parent", 1))
 def test_a_web_process_dies_while_it_takes_an_answer_for_a_sub_agent(shared_stack: CrashStack, point: str) -> None:
     stack = shared_stack
     run_id = stack.begin("boss", SUB_AGENT)

@@ -1,0 +1,75 @@
+"""What spans runs in the store in memory: the due index, the list of runs, idempotency keys, workers' heartbeats."""
+
+from __future__ import annotations
+
+import threading
+
+from agentkit.core.ids import now_ms
+from agentkit.store.protocol import DueRun
+
+__all__ = ["MemoryIndex"]
+
+
+class MemoryIndex:
+    """The part of `MemoryStore` that knows no run's record. `changed` guards all of it."""
+
+    def __init__(self, retention_seconds: int) -> None:
+        self._retention_ms = retention_seconds * 1000
+        self._listed: set[str] = set()
+        self._due: dict[str, float] = {}
+        self._keys: dict[str, tuple[str, str, int]] = {}
+        self._workers: dict[str, int] = {}
+        self.changed = threading.Condition(threading.RLock())
+
+    def schedule(self, run_id: str, at: int) -> None:
+        with self.changed:
+            self._due[run_id] = float(int(min(self._due.get(run_id, at), at)))
+
+    def due(self, limit: int, hold_ms: int) -> list[DueRun]:
+        with self.changed:
+            now = now_ms()
+            ready = sorted((at, run_id) for run_id, at in self._due.items() if at <= now)[:limit]
+            mark = now + hold_ms + 0.5
+            for _, run_id in ready:
+                self._due[run_id] = mark
+            return [DueRun(run_id, mark) for _, run_id in ready]
+
+    def reschedule(self, run: DueRun, at: int | None) -> None:
+        with self.changed:
+            if self._due.get(run.run_id) == run.mark:
+                if at is None:
+                    del self._due[run.run_id]
+                else:
+                    self._due[run.run_id] = at
+
+    def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
+        with self.changed:
+            bound = self._keys.get(key)
+            if bound is None or bound[2] <= now_ms():
+                bound = self._keys[key] = (digest, run_id, now_ms() + self._retention_ms)
+            return bound[0], bound[1]
+
+    def index(self, run_id: str) -> None:
+        with self.changed:
+            self._listed.add(run_id)
+
+    def unlist(self, run_id: str) -> None:
+        with self.changed:
+            self._listed.discard(run_id)
+            self._due.pop(run_id, None)
+
+    def listing(self, before: str | None, limit: int) -> list[str]:
+        with self.changed:
+            return sorted((i for i in self._listed if before is None or i < before), reverse=True)[:limit]
+
+    def heartbeat(self, worker: str, ttl_ms: int) -> None:
+        with self.changed:
+            self._workers[worker] = now_ms() + ttl_ms
+
+    def workers(self) -> list[str]:
+        with self.changed:
+            return sorted(worker for worker, until in self._workers.items() if until > now_ms())
+
+    def backlog(self) -> tuple[int, int]:
+        with self.changed:
+            return len(self._due), sum(at <= now_ms() for at in self._due.values())

@@ -1,4 +1,4 @@
-"""What agentkit's streams are measured against: two relays of the same log, as one writes them first.
+"""What agentkit's streams are measured against: two relays of the same log, in their most direct form.
 
 Both subscribe to the run's channel for each client, read the log after the client's seq, follow, drop what they
 had, and read the log again where a seq is missing: the same promise, the same bytes on the wire, the same
@@ -27,18 +27,18 @@ signal.signal(signal.SIGRTMIN, lambda *_: gc.collect())
 
 
 def stream_of(run_id: str) -> str:
-    """The key of a run's events, and the name of its channel (agentkit/store/scripts/common.lua)."""
+    """Return the key of a run's events, which names its channel too (agentkit/store/scripts/common.lua)."""
     return f"agentkit:{{{run_id}}}:e"
 
 
-class Place:
-    """Where one client is in a log; the frames of what is new to it."""
+class Position:
+    """The position of one client in a log; makes the frames of the events after it."""
 
     def __init__(self, after: int) -> None:
         self.after = after
 
     def published(self, data: bytes) -> bytes | None:
-        """The frames of a message; None where one is missing, so that the log must be read."""
+        """Return the frames of a message; None where an event is missing before it, so that the log must be read."""
         first, *rows = data.split(b"\n")
         seq = int(first)
         if seq > self.after + 1:
@@ -73,23 +73,23 @@ def asgi() -> Any:
         return StreamingResponse(body, media_type="text/event-stream", headers=HEADERS)
 
     async def relay(stream: str, after: int) -> AsyncIterator[bytes]:
-        place = Place(after)
+        position = Position(after)
         yield sse.retry(1000)
         async with subscriber.pubsub(ignore_subscribe_messages=True) as pubsub:
             await pubsub.subscribe(stream)
-            look = True
+            is_behind = True
             while True:
-                while look:
-                    entries = await client.xrange(stream, f"{place.after + 1}-0", "+", count=500)
-                    look = len(entries) == 500
+                while is_behind:
+                    entries = await client.xrange(stream, f"{position.after + 1}-0", "+", count=500)
+                    is_behind = len(entries) == 500
                     if entries:
-                        yield place.logged(entries)
+                        yield position.logged(entries)
                 message = await pubsub.get_message(timeout=KEEPALIVE_SECONDS)
                 if message is None:
                     yield sse.KEEPALIVE
                     continue
-                frames = place.published(message["data"])
-                look = frames is None
+                frames = position.published(message["data"])
+                is_behind = frames is None
                 if frames:
                     yield frames
 
@@ -111,23 +111,23 @@ def wsgi() -> Any:
         return Response(relay(stream_of(run_id), after), content_type="text/event-stream", headers=HEADERS)
 
     def relay(stream: str, after: int) -> Iterator[bytes]:
-        place = Place(after)
+        position = Position(after)
         yield sse.retry(1000)
         with subscriber.pubsub(ignore_subscribe_messages=True) as pubsub:
             pubsub.subscribe(stream)
-            look = True
+            is_behind = True
             while True:
-                while look:
-                    entries = client.xrange(stream, f"{place.after + 1}-0", "+", count=500)
-                    look = len(entries) == 500
+                while is_behind:
+                    entries = client.xrange(stream, f"{position.after + 1}-0", "+", count=500)
+                    is_behind = len(entries) == 500
                     if entries:
-                        yield place.logged(entries)
+                        yield position.logged(entries)
                 message = pubsub.get_message(timeout=KEEPALIVE_SECONDS)
                 if message is None:
                     yield sse.KEEPALIVE
                     continue
-                frames = place.published(message["data"])
-                look = frames is None
+                frames = position.published(message["data"])
+                is_behind = frames is None
                 if frames:
                     yield frames
 

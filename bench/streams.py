@@ -75,7 +75,7 @@ ROWS = {
 
 
 class Server:
-    """One of the three, as its own process group's processes."""
+    """One of the three servers, in processes of its own."""
 
     def __init__(self, name: str, url: str) -> None:
         self.port = free_port()
@@ -190,8 +190,8 @@ class Measurement:
         self._server.stop()
         self._store.close()
 
-    def again(self) -> None:
-        """A fresh server and fresh clients."""
+    def restart(self) -> None:
+        """Start a fresh server and fresh clients."""
         self._clients.stop()
         self._server.stop()
         self._server = Server(self._name, self._valkey.url)
@@ -201,7 +201,7 @@ class Measurement:
         return [Run.new(self._store) for _ in range(count)]
 
     def idle(self, watchers: int, settle: float) -> None:
-        """Memory and CPU of watchers of as many runs, in which nothing happens but keepalives."""
+        """Measure memory and CPU of watchers of as many runs, in which nothing happens but keepalives."""
         runs = [run.id for run in self.runs(watchers + WARM)]
         self._clients.open(runs[:WARM])
         before = self._server.memory()
@@ -213,7 +213,7 @@ class Measurement:
         self.figures[f"cpu_{watchers}"] = (self._server.cpu_seconds() - cpu) / (time.monotonic() - began) * 100
         self.figures[f"kb_{watchers}"] = (self._server.memory() - before) / watchers / 1000
         self._tally()
-        self.again()
+        self.restart()
 
     def load(self, seconds: float) -> None:
         runs = self.runs(100)
@@ -231,7 +231,7 @@ class Measurement:
         self.figures["load_cpu"] = (self._server.cpu_seconds() - cpu) / (time.monotonic() - began) * 100
         report = self._tally(FIRST + 1 + int(seconds))
         self.figures["p50_ms"], self.figures["p99_ms"] = report["p50_ms"], report["p99_ms"]
-        self.again()
+        self.restart()
 
     def crowd(self, events: int = 20) -> None:
         [run] = self.runs(1)
@@ -242,10 +242,10 @@ class Measurement:
             run.write()
             took.append((self._tally(FIRST + 1 + number)["last_ns"] - began) / 1e6)
         self.figures["crowd_ms"] = statistics.median(took)
-        self.again()
+        self.restart()
 
     def saturation(self, events: int, at_once: int = 20, times: int = 3) -> None:
-        """One client and a writer that does not wait for it; then the same log, read from its beginning."""
+        """Measure one client with a writer that does not wait for it; then the same log, read from its beginning."""
         live, replay = [], []
         for _ in range(times):
             run, other = self.runs(2)
@@ -254,17 +254,17 @@ class Measurement:
             for _ in range(events // at_once):
                 run.write(at_once)
             live.append(events / (self._tally(FIRST + events)["last_ns"] - began) * 1e9)
-            self.again()
+            self.restart()
             self._clients.open([other.id])  # the first request of a process costs more
             began = time.monotonic_ns()
             self._clients.open([run.id])
             self.figures["lost"] += self._clients.expect(FIRST + events, among=[run.id])
             replay.append(events / (self._tally()["last_ns"] - began) * 1e9)
-            self.again()
+            self.restart()
         self.figures["live_per_s"], self.figures["replay_per_s"] = statistics.median(live), statistics.median(replay)
 
     def message(self) -> None:
-        """A whole run, executed here: the bytes of its deltas, early and late in a long message."""
+        """Execute a whole run here and measure the bytes of its deltas, early and late in a long message."""
         queue = FakeQueue()
         settings = Settings(redis_url=self._valkey.url, flush_seconds=0)
         from bench.relays import kit as served

@@ -2,8 +2,8 @@
 
     python -m bench.watchers PORT
 
-Orders come as JSON lines and are answered so: `open` (clients of each run, from a seq on), `expect` (until every
-client has a seq), `report` (what came since the last report), `quit`. Every client checks that no event is
+Commands come as JSON lines on stdin and are answered on stdout: `open` (clients of each run, from a seq on), `expect`
+(until every client has a seq), `report` (what came since the last report), `quit`. Every client checks that no event is
 missing and none comes twice. An event may carry `"at"`, the monotonic clock's nanoseconds when it was written.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["raise_file_limit"]
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Allow as many open files as the system lets us, at most `wanted`; how many there may be."""
+    """Raise the limit of open files towards `wanted` as far as the system allows; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:
@@ -30,7 +30,7 @@ def raise_file_limit(wanted: int) -> int:
 
 
 class Tally:
-    """What all clients saw since the last report."""
+    """Counts what all clients received since the last report."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -43,7 +43,7 @@ class Tally:
 
     def report(self) -> dict[str, Any]:
         found = sorted(self.latencies)
-        told: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "events": self.events,
             "bytes": self.bytes,
             "lost": self.lost,
@@ -52,13 +52,13 @@ class Tally:
             "last_ns": self.last_ns,
         }
         if found:
-            told["p50_ms"] = found[len(found) // 2] / 1e6
-            told["p99_ms"] = found[min(len(found) - 1, len(found) * 99 // 100)] / 1e6
-        return told
+            figures["p50_ms"] = found[len(found) // 2] / 1e6
+            figures["p99_ms"] = found[min(len(found) - 1, len(found) * 99 // 100)] / 1e6
+        return figures
 
 
 class Watcher(asyncio.Protocol):
-    """One client: as little HTTP and SSE as does it, since a thousand of these share a core."""
+    """One client, with as little HTTP and SSE as possible, since a thousand of them share a core."""
 
     def __init__(self, watchers: Watchers, run_id: str, path: str, after: int) -> None:
         self.run_id = run_id
@@ -137,7 +137,7 @@ class Watchers:
         return {"refusals": [refusal for refusal in refusals if refusal]}
 
     async def expect(self, seq: int, seconds: float, among: list[str] | None) -> dict[str, Any]:
-        """How many watchers, of these runs or of all, have not come to the seq in time."""
+        """Wait until all watchers, or those of the runs `among`, have the seq; return how many are still behind."""
         expected = [w for w in self.all if among is None or w.run_id in among]
         deadline = time.monotonic() + seconds
         while True:
@@ -156,11 +156,11 @@ async def main(port: int) -> None:
     watchers = Watchers(port)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        order = json.loads(line)
-        act = order.pop("act")
+        command = json.loads(line)
+        act = command.pop("act")
         if act == "quit":
             break
-        print(json.dumps(await getattr(watchers, act)(**order)), flush=True)
+        print(json.dumps(await getattr(watchers, act)(**command)), flush=True)
     for watcher in watchers.all:
         watcher.transport.abort()
 

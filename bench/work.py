@@ -2,8 +2,8 @@
 
 W: six tool calls, the last of which needs a decision, and seven model turns of the scripted model, the last
 answering in 20 deltas. That is 13 steps, each a Celery task; the chain is 13 no-op tasks, each of which
-enqueues the next, with the same pool and broker: once with Celery's own settings, once with agentkit's, which do
-without what no nudge needs (`BENCH_CELERY=tuned`).
+enqueues the next, with the same pool and broker: once with Celery's own settings, once with agentkit's, which leave
+out what no message of agentkit needs (`BENCH_CELERY=tuned`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _done = redis.Redis.from_url(_URL)
 
 @app.task(name="bench.hop")
 def hop(chain: str, left: int) -> None:
-    """One no-op hop; the last one tells the client."""
+    """One no-op hop; the last one notifies the client."""
     if left > 1:
         app.send_task("bench.hop", args=(chain, left - 1), ignore_result=True, retry=False)
     else:

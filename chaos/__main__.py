@@ -2,8 +2,8 @@
 
     make chaos MINUTES=10     or     python -m chaos --minutes 10 --seed 7
 
-Exit status 0: everything held. 1: something did not, and the seed, each violated check and the folder of the
-processes' logs are printed. The seed fixes the schedule of faults and what clients do, not the interleaving.
+Exit status 0: all checks passed. 1: some did not, and the seed, each violation and the folder of the processes' logs
+are printed. The seed fixes the schedule of faults and what clients do, not the interleaving.
 """
 
 from __future__ import annotations
@@ -26,31 +26,41 @@ _RESULTS = Path(__file__).parent / "results"
 
 
 def main(argv: list[str] | None = None) -> int:
-    given = _parser().parse_args(argv)
-    seed = given.seed or secrets.token_hex(4)
-    own_broker = given.broker == "other" if given.broker else Random(f"{seed} broker").random() < 0.5
-    folder = given.folder or _RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-seed-{seed}"
+    arguments = _parser().parse_args(argv)
+    seed = arguments.seed or secrets.token_hex(4)
+    separate_broker = arguments.broker == "other" if arguments.broker else Random(f"{seed} broker").random() < 0.5
+    folder = arguments.folder or _RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-seed-{seed}"
     folder.mkdir(parents=True)
     options = Options(
-        seed, given.minutes * 60, folder.absolute(), given.runs, given.workers, given.webs, given.lease, own_broker,
-        given.pool,
-    )  # fmt: skip
-    broker = "other" if own_broker else "same"
-    size = f"{given.runs} runs at once, {given.workers} workers, {given.webs} web processes"
-    print(f"chaos: seed {seed}, {given.minutes:g} min, broker {broker}, lease {given.lease:g} s, {size}", flush=True)
+        seed,
+        arguments.minutes * 60,
+        folder.absolute(),
+        arguments.runs,
+        arguments.workers,
+        arguments.webs,
+        arguments.lease,
+        separate_broker,
+        arguments.pool,
+    )
+    broker = "other" if separate_broker else "same"
+    size = f"{arguments.runs} runs at once, {arguments.workers} workers, {arguments.webs} web processes"
+    print(
+        f"chaos: seed {seed}, {arguments.minutes:g} min, broker {broker}, lease {arguments.lease:g} s, {size}",
+        flush=True,
+    )
     report = play(options, lambda line: print(line, flush=True))
-    print(f"runs: {len(report.runs)} accepted, {report.ended()} seen to their end")
-    print(f"faults: {report.told('fault ')}")
-    print(f"messages: {report.told('message ')}")
+    print(f"runs: {len(report.runs)} accepted, {report.ended()} followed to their end")
+    print(f"faults: {report.summary('fault ')}")
+    print(f"messages: {report.summary('message ')}")
     answers = sum(len(run.answers) for run in report.runs)
-    print(f"clients: {report.told('request ')}; streams {report.counts['stream']}, {report.told('stream ')}")
+    print(f"clients: {report.summary('request ')}; streams {report.counts['stream']}, {report.summary('stream ')}")
     print(f"answers: {answers}; items in doubt {report.counts['item in doubt']}")
     print(f"after the faults: {report.counts['seconds until all had ended']} s until all had ended")
     if report.violations:
         print(f"{len(report.violations)} violations, see above. seed {seed}, --broker {broker}; logs: {folder}")
         return 1
     print("checked: " + "; ".join(CHECKS))
-    if given.folder is None:
+    if arguments.folder is None:
         shutil.rmtree(folder)
     return 0
 
@@ -61,15 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--minutes", type=float, default=1.0, help="how long faults happen (default 1)")
     parser.add_argument("--runs", type=int, default=8, help="runs in flight at once (default 8)")
-    parser.add_argument("--seed", help="of the schedule and the clients; drawn and printed where it is not given")
+    parser.add_argument("--seed", help="seed of the schedule and the clients; drawn and printed by default")
     parser.add_argument("--workers", type=int, default=3, help="worker processes (default 3)")
     parser.add_argument("--webs", type=int, default=2, help="web processes (default 2)")
     parser.add_argument("--lease", type=float, default=2.0, help="AGENTKIT_LEASE_SECONDS (default 2)")
     parser.add_argument(
-        "--broker", choices=("same", "other"), help="is the store the broker? Drawn from the seed where it is not given"
+        "--broker",
+        choices=("same", "other"),
+        help="whether the store is the broker too; drawn from the seed by default",
     )
     parser.add_argument("--pool", default="-P threads -c 8", help='Celery\'s pool (default "-P threads -c 8")')
-    parser.add_argument("--folder", type=Path, help="a new folder for data and logs; kept also where all held")
+    parser.add_argument("--folder", type=Path, help="a new folder for data and logs; kept even where all checks pass")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""The application that chaos drives: W, whose tools write into a ledger what they execute.
+"""The application that chaos drives: W, whose tools record in a ledger what they execute.
 
 W: seven turns of the scripted model, six tool calls (three idempotent, two of effects "once", one that needs a
-decision), and an answer in 20 deltas. Everything takes a moment, so that a kill may fall into it.
+decision), and an answer in 20 deltas. Everything takes a moment, so that a kill may hit it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ APPROVAL = {
     "required": ["approved"],
 }
 TOOL_SECONDS = 0.05
-CHARGE_SECONDS = 0.3  # long enough that kills often put it in doubt
+CHARGE_SECONDS = 0.3  # long enough that kills often leave it in doubt
 DELTA_SECONDS = 0.03
 ANSWER = "0123456789" * 20
 CALLS = ("look_up", "charge", "look_up", "charge", "look_up", "refund")
@@ -29,7 +29,7 @@ CALLS = ("look_up", "charge", "look_up", "charge", "look_up", "refund")
 
 
 def _execute(ctx: ToolContext, seconds: float, **more: Any) -> None:
-    """Write the execution down, before anything else, and take some time."""
+    """Record the execution, before anything else, and take `seconds`."""
     key = ctx.idempotency_key
     Ledger(os.environ["CHAOS_LEDGER"]).add(key=key, run=ctx.run_id, attempt=ctx.attempt, at=_now_ms(), **more)
     time.sleep(seconds)
@@ -48,7 +48,7 @@ def look_up(order_id: str, ctx: ToolContext) -> str:
 
 @tool(effects="once")
 def charge(cents: int, ctx: ToolContext) -> str:
-    """Charge a card, which must not be done again unless somebody says so."""
+    """Charge a card, which must not be done again without a verdict."""
     _execute(ctx, CHARGE_SECONDS, tool="charge")
     return f"charged {cents}"
 
@@ -70,4 +70,4 @@ _MODEL = ScriptedModel(
     chunk_size=10,
     delay=DELTA_SECONDS,
 )
-kit = AgentKit([Agent("chaos", _MODEL, "You live in interesting times.", [look_up, charge, refund])])
+kit = AgentKit([Agent("chaos", _MODEL, "You are the agent of a chaos test.", [look_up, charge, refund])])

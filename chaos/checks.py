@@ -1,6 +1,6 @@
-"""What must hold when the trouble is over, seen from the outside: over HTTP, in the ledger, and in the store's keys.
+"""What must hold when the faults are over, checked from the outside: over HTTP, in the ledger, and in the store's keys.
 
-Each check gives what it found wrong, a sentence each, and goes on with the next run.
+Each check yields its violations, a sentence each, and goes on with the next run.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _KOMBU = re.compile(r"_kombu\.|unacked|agentkit$|.*\.reply\.celery\.pidbox$")
 
 
 def check(stage: Stage, runs: list[Played]) -> Iterator[str]:
-    """All that is wrong."""
-    for name, one in CHECKS.items():
+    """Run all checks and yield the violations."""
+    for name, run_check in CHECKS.items():
         try:
-            for problem in one(stage, runs):
+            for problem in run_check(stage, runs):
                 yield f"{name}: {problem}"
         except (AssertionError, httpx.HTTPError, redis.RedisError) as error:
             yield f"{name}: cannot be checked: {error!r}"
@@ -41,9 +41,9 @@ def check(stage: Stage, runs: list[Played]) -> Iterator[str]:
 def _ended(stage: Stage, runs: list[Played]) -> Iterator[str]:
     web = stage.webs[0]
     for run in runs:
-        now = web.get(run.run_id)
-        if now["status"] != "completed":
-            yield f"run {run.run_id} is {now['status']}: {now.get('error')}, pending {now['pending']}"
+        final = web.get(run.run_id)
+        if final["status"] != "completed":
+            yield f"run {run.run_id} is {final['status']}: {final.get('error')}, pending {final['pending']}"
     accepted = {run.run_id for run in runs}
     listed: set[str] = set()
     cursor: dict[str, str] = {}
@@ -61,16 +61,16 @@ def _logs(stage: Stage, runs: list[Played]) -> Iterator[str]:
     """Contiguous seqs, one agent_end, folds to the messages; the same to all, and as it was seen live."""
     for run in runs:
         try:
-            now = stage.webs[0].get(run.run_id)
-            assert now.get("endedAt"), "it has not ended, so its log has no end to read to"
+            final = stage.webs[0].get(run.run_id)
+            assert final.get("endedAt"), "it has not ended, so its log has no end to read to"
             logs = [events_of(web.sse(run.run_id)) for web in stage.webs]
-            check_log(logs[0], now["messages"], now["status"])
-            assert now["lastSeq"] == len(logs[0]), f"lastSeq {now['lastSeq']}, and {len(logs[0])} events"
-            assert all(log == logs[0] for log in logs), "web processes tell different logs"
+            check_log(logs[0], final["messages"], final["status"])
+            assert final["lastSeq"] == len(logs[0]), f"lastSeq {final['lastSeq']}, and {len(logs[0])} events"
+            assert all(log == logs[0] for log in logs), "web processes return different logs"
             assert run.events == logs[0][: len(run.events)], "the log is not what was seen live"
-            called = [message["toolName"] for message in now["messages"] if message["role"] == "toolResult"]
+            called = [message["toolName"] for message in final["messages"] if message["role"] == "toolResult"]
             assert called == list(CALLS), f"the calls were {called}"
-            assert text_of(now["messages"][-1]) == ANSWER, "the answer is not the model's"
+            assert text_of(final["messages"][-1]) == ANSWER, "the answer is not the model's"
         except (AssertionError, httpx.HTTPError) as error:
             yield f"run {run.run_id}: {error!r}"
 
@@ -94,14 +94,14 @@ def _effects(stage: Stage, runs: list[Played]) -> Iterator[str]:
             ]  # fmt: skip
             for n, at in enumerate(times):
                 if sum(retry <= at for retry in retries) < n:
-                    yield f"{name} of {key} was executed at {times}, and told to retry at {retries}"
+                    yield f"{name} of {key} was executed at {times}, with verdicts to retry at {retries}"
                     break
     for key in begun.keys() - {f"{run.run_id}:{n}:0" for run in runs for n in range(1, len(CALLS) + 1)}:
         yield f"an execution with the unknown key {key}"
 
 
 def _decisions(stage: Stage, runs: list[Played]) -> Iterator[str]:
-    """Each item is consumed once; who said the same got 202, who said something else 409; the tool got what won."""
+    """Each item is consumed once: the same answer got 202, another one 409, and the tool got the accepted one."""
     executed = stage.ledger.entries(tool="refund")
     for run in runs:
         resolved = {event["decisionId"]: event for event in _resolved(run)}
@@ -111,8 +111,10 @@ def _decisions(stage: Stage, runs: list[Played]) -> Iterator[str]:
         if sorted(asked) != sorted(event["decisionId"] for event in _resolved(run)):
             yield f"run {run.run_id} asked {asked}, and resolved {list(resolved)}"
         for answer in run.answers:
-            won = answer.decision_id in resolved and resolved[answer.decision_id].get("decision") == answer.value
-            expected = (202, None) if won else (409, "decision_conflict")
+            is_accepted = (
+                answer.decision_id in resolved and resolved[answer.decision_id].get("decision") == answer.value
+            )
+            expected = (202, None) if is_accepted else (409, "decision_conflict")
             if (answer.status, answer.code) != expected:
                 yield f"run {run.run_id}: {answer}, but resolved was {resolved.get(answer.decision_id)}"
         values = [event["decision"] for event in _resolved(run) if "approved" in event["decision"]]
@@ -140,7 +142,7 @@ def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
 CHECKS: dict[str, Callable[[Stage, list[Played]], Iterator[str]]] = {
     "every accepted run completed, and no other is there": _ended,
     "every log keeps the rules, and is what was seen live": _logs,
-    "no once tool was repeated unasked": _effects,
+    "no once tool was repeated without a verdict": _effects,
     "every decision was consumed once": _decisions,
     "no key is left without a time to live": _keys,
 }

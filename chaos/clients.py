@@ -1,7 +1,7 @@
-"""Outsiders that start runs, watch them and answer, over HTTP and through all trouble. They see the protocol only.
+"""Clients that start runs, follow them and answer, over HTTP and through all faults. They know the HTTP API only.
 
 What they must do themselves: repeat a request that was not answered, with its Idempotency-Key or its
-decisionId; ask another web process; go on after the last event that they have.
+decisionId; use another web process; go on after the last event that they have.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _PENDING = ("tool_decision_pending", "tool_in_doubt")
 
 
 class GiveUpError(Exception):
-    """The time is over."""
+    """The deadline has passed."""
 
 
 def ask(
     http: httpx.Client, random: Random, urls: Sequence[str], deadline: Deadline, report: Report, method: str, path: str,
     **options: Any,
 ) -> httpx.Response:  # fmt: skip
-    """The answer to a request, which is repeated at any web process while none answers or the store is away."""
+    """Send a request until it is answered, to any web process, while none answers or the store is unavailable."""
     while not deadline.passed():
         try:
             response = http.request(method, random.choice(urls) + path, **options)
@@ -40,7 +40,9 @@ def ask(
             if response.status_code == 503:
                 report.count("request answered 503")
                 if "Retry-After" not in response.headers or response.json()["code"] != "store_unavailable":
-                    report.violated(f"{method} {path}: a 503 that is none of ours: {response.text}")
+                    report.violated(
+                        f"{method} {path}: a 503 without Retry-After and the code store_unavailable: {response.text}"
+                    )
             elif response.status_code >= 500:
                 report.violated(f"{method} {path} answered {response.status_code}: {response.text}")
             else:
@@ -59,10 +61,10 @@ class Client:
         self._urls = urls
         self._report = report
         self._deadline = deadline
-        self._answerers: list[threading.Thread] = []
+        self._answer_threads: list[threading.Thread] = []
 
     def play(self) -> None:
-        """Returns at the end of the run, or when the time is over."""
+        """Play the run to its end, or until the deadline."""
         with httpx.Client(timeout=_TIMEOUT) as http:
             try:
                 run = self._start(http)
@@ -71,8 +73,8 @@ class Client:
                     self._follow(http, run)
             except GiveUpError as error:
                 self._report.violated(f"run {self._name}: no end in time ({error})")
-            for answerer in self._answerers:
-                answerer.join()
+            for thread in self._answer_threads:
+                thread.join()
 
     def _ask(self, http: httpx.Client, random: Random, method: str, path: str, **options: Any) -> httpx.Response:
         return ask(http, random, self._urls, self._deadline, self._report, method, path, **options)
@@ -91,29 +93,29 @@ class Client:
         return Played(self._number, ids.pop())
 
     def _follow(self, http: httpx.Client, run: Played) -> None:
-        """One connection: read until it breaks, the run ends, or we feel like hanging up."""
+        """Read one connection until it breaks, the run ends, or at random."""
         if self._deadline.passed():
             raise GiveUpError(f"{run.run_id} after {len(run.events)} events")
         url = f"{self._random.choice(self._urls)}/runs/{run.run_id}/events"
         headers = {"Last-Event-ID": str(len(run.events))} if run.events else {}
-        until = self._random.randint(5, 60) if self._random.random() < 0.3 else 1_000_000
+        events_left = self._random.randint(5, 60) if self._random.random() < 0.3 else 1_000_000
         self._report.count("stream")
         try:
             with http.stream("GET", url, headers=headers) as response:
                 if response.status_code not in (200, 503):
-                    told = f"{response.status_code}: {response.read().decode(errors='replace')}"
-                    self._report.violated(f"events of {run.run_id} after {len(run.events)} answered {told}")
+                    refusal = f"{response.status_code}: {response.read().decode(errors='replace')}"
+                    self._report.violated(f"events of {run.run_id} after {len(run.events)} answered {refusal}")
                 if response.status_code == 200:
                     for event in _frames(response.iter_lines(), self._deadline):
-                        self._take(run, event)
-                        until -= 1
-                        if run.ended or not until:
+                        self._handle(run, event)
+                        events_left -= 1
+                        if run.ended or not events_left:
                             return
         except httpx.TransportError:
             self._report.count("stream broken")
         threading.Event().wait(self._random.uniform(0.02, 0.2))
 
-    def _take(self, run: Played, event: dict[str, Any]) -> None:
+    def _handle(self, run: Played, event: dict[str, Any]) -> None:
         if event.get("seq") != len(run.events) + 1:
             self._report.violated(f"run {run.run_id}: after seq {len(run.events)} came {event}")
             raise GiveUpError("a stream with a gap")
@@ -123,24 +125,27 @@ class Client:
         run.ended = event["type"] == "agent_end"
 
     def _answer(self, run: Played, event: dict[str, Any]) -> None:
-        """Answer an item, at times more than once and not with one voice."""
+        """Answer an item, at times more than once, with the same or with different values."""
         random = self._random
-        agree = random.random() < 0.5
+        same_value = random.random() < 0.5
         wait = random.choice((0.0, 0.0, random.uniform(0, 2)))
         first = self._value(event, 0)
-        for voice in range(random.choice((1, 1, 2, 3))):
-            value = first if agree else self._value(event, voice)
-            words = (run, event["decisionId"], value, wait, Random(random.random()))
-            self._answerers.append(threading.Thread(target=self._give, args=words, daemon=True))
-            self._answerers[-1].start()
+        for variant in range(random.choice((1, 1, 2, 3))):
+            value = first if same_value else self._value(event, variant)
+            arguments = (run, event["decisionId"], value, wait, Random(random.random()))
+            self._answer_threads.append(threading.Thread(target=self._send_answer, args=arguments, daemon=True))
+            self._answer_threads[-1].start()
 
-    def _value(self, event: dict[str, Any], voice: int) -> dict[str, Any]:
+    def _value(self, event: dict[str, Any], variant: int) -> dict[str, Any]:
         if event["type"] == "tool_in_doubt":
             self._report.count("item in doubt")
-            return {"verdict": self._random.choice(("retry", "retry", "done", "failed")), "result": f"voice {voice}"}
-        return {"approved": self._random.random() < 0.5, "note": f"voice {voice}"}
+            return {
+                "verdict": self._random.choice(("retry", "retry", "done", "failed")),
+                "result": f"variant {variant}",
+            }
+        return {"approved": self._random.random() < 0.5, "note": f"variant {variant}"}
 
-    def _give(self, run: Played, decision_id: str, value: dict[str, Any], wait: float, random: Random) -> None:
+    def _send_answer(self, run: Played, decision_id: str, value: dict[str, Any], wait: float, random: Random) -> None:
         threading.Event().wait(wait)
         body = {"decision": value, "decisionId": decision_id}
         with httpx.Client(timeout=_TIMEOUT) as http:
@@ -148,14 +153,14 @@ class Client:
                 try:
                     response = self._ask(http, random, "POST", f"/runs/{run.run_id}/resume", json=body)
                 except GiveUpError as error:
-                    self._report.violated(f"run {run.run_id}: an answer was not taken in time ({error})")
+                    self._report.violated(f"run {run.run_id}: an answer was not accepted in time ({error})")
                     return
                 code = response.json().get("code")
                 run.answers.append(Answer(decision_id, value, response.status_code, code))
 
 
 def _frames(lines: Iterator[str], deadline: Deadline) -> Iterator[dict[str, Any]]:
-    """The events of whole frames, until the deadline; a frame that was cut off is none."""
+    """Yield the events of whole frames, until the deadline; a frame that was cut off is dropped."""
     fields: dict[str, str] = {}
     for line in lines:
         if deadline.passed():  # comments keep a silent stream alive

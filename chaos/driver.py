@@ -1,4 +1,4 @@
-"""Plays runs of W against a stage in trouble, waits until all is over, and has everything checked."""
+"""Plays runs of W while faults are injected, waits until all runs have ended, and checks everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chaos.stage import Stage
 
 __all__ = ["Options", "play"]
 
-_TELL_SECONDS = 5.0
+_PROGRESS_SECONDS = 5.0
 _SETTLE_SECONDS = 90.0
 
 
@@ -34,67 +34,74 @@ class Options:
     workers: int = 3
     webs: int = 2
     lease: float = 2.0
-    own_broker: bool = False
+    separate_broker: bool = False
     pool: str = "-P threads -c 8"
 
 
-def play(options: Options, tell: Callable[[str], None]) -> Report:
-    """Start everything, make trouble, end it, wait for all runs, check. Leaves no process behind."""
-    report = Report(tell)
+def play(options: Options, log_line: Callable[[str], None]) -> Report:
+    """Start the processes, inject the faults, wait for all runs, check. Leaves no process behind.
+
+    `log_line` gets progress and violations, a line each.
+    """
+    report = Report(log_line)
     faults = draw(
-        Random(options.seed), options.seconds, options.lease, options.workers, options.webs, int(options.own_broker)
+        Random(options.seed),
+        options.seconds,
+        options.lease,
+        options.workers,
+        options.webs,
+        int(options.separate_broker),
     )
     stage = Stage(
         options.folder, report, workers=options.workers, webs=options.webs, lease=options.lease,
-        own_broker=options.own_broker, pool=options.pool,
+        separate_broker=options.separate_broker, pool=options.pool,
     )  # fmt: skip
     try:
         stage.start()
-        _play(options, stage, report, faults, tell)
+        _play(options, stage, report, faults, log_line)
         for problem in check(stage, report.runs):
             report.violated(problem)
     finally:
-        stage.over.set()
+        stage.finishing.set()
         stage.end()
     return report
 
 
-def _play(options: Options, stage: Stage, report: Report, faults: list[Fault], tell: Callable[[str], None]) -> None:
-    began = time.monotonic()
+def _play(options: Options, stage: Stage, report: Report, faults: list[Fault], log_line: Callable[[str], None]) -> None:
+    started_at = time.monotonic()
     numbers = itertools.count(1)
     urls = [f"http://127.0.0.1:{web.port}" for web in stage.webs]
     deadline = Deadline(options.seconds + _SETTLE_SECONDS)
 
     def client() -> None:
-        while not stage.over.is_set():
+        while not stage.finishing.is_set():
             Client(options.seed, next(numbers), urls, report, deadline).play()
 
-    def tells() -> None:
-        while not done.wait(_TELL_SECONDS):
-            said = (
-                f"{report.ended()} of {len(report.runs)} runs ended; {report.told('fault ')}; {report.told('message ')}"
-            )
-            tell(f"{time.monotonic() - began:6.1f} s: {said}; {len(report.violations)} violations")
+    def log_progress() -> None:
+        while not done.wait(_PROGRESS_SECONDS):
+            faults_and_messages = f"{report.summary('fault ')}; {report.summary('message ')}"
+            progress = f"{report.ended()} of {len(report.runs)} runs ended; {faults_and_messages}"
+            log_line(f"{time.monotonic() - started_at:6.1f} s: {progress}; {len(report.violations)} violations")
 
     done = threading.Event()
-    teller = threading.Thread(target=tells, daemon=True)
-    teller.start()
-    with ThreadPoolExecutor(options.runs) as clients, ThreadPoolExecutor(32) as hands:
+    progress_thread = threading.Thread(target=log_progress, daemon=True)
+    progress_thread.start()
+    with ThreadPoolExecutor(options.runs) as clients, ThreadPoolExecutor(32) as fault_threads:
         playing = [clients.submit(client) for _ in range(options.runs)]
         doing: list[Future[None]] = []
         try:
             for fault in faults:
-                _pass(stage, began + fault.at)
-                doing.append(hands.submit(stage.do, fault))
-            _pass(stage, began + options.seconds)
-            stage.over.set()  # faults put back what they took away, clients begin nothing new
+                _pass(stage, started_at + fault.at)
+                doing.append(fault_threads.submit(stage.do, fault))
+            _pass(stage, started_at + options.seconds)
+            stage.finishing.set()  # faults restore what they took away, clients start no further run
             for hand in doing:
                 hand.result()
             while not all(each.done() for each in playing):
                 _pass(stage, time.monotonic() + 0.1)
-        except BaseException:  # Ctrl-C and SIGTERM too: nobody waits for runs any more
+        except BaseException:  # Ctrl-C and SIGTERM too: do not wait for the runs
             report.stopped = True
-            stage.over.set()
+            stage.finishing.set()
             deadline.now()
             raise
         for each in playing:
@@ -103,12 +110,12 @@ def _play(options: Options, stage: Stage, report: Report, faults: list[Fault], t
     for process in stage.processes.values():
         process.wait_until_ready()
     done.set()
-    teller.join()
-    report.count("seconds until all had ended", round(time.monotonic() - began - options.seconds))
+    progress_thread.join()
+    report.count("seconds until all had ended", round(time.monotonic() - started_at - options.seconds))
 
 
 def _pass(stage: Stage, until: float) -> None:
-    """Let time pass, with an eye on the processes."""
+    """Wait until the monotonic time `until`, and watch the processes meanwhile."""
     while (left := until - time.monotonic()) > 0:
         stage.watch()
         threading.Event().wait(min(left, 0.2))

@@ -1,4 +1,4 @@
-"""What was done, seen and violated, told by many threads."""
+"""What was done, seen and violated, reported by many threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Answer", "Deadline", "Played", "Report"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody answered to a pending item, and what he got for it in the end."""
+    """An answer to a pending item, and the response that it got."""
 
     decision_id: str
     value: dict[str, Any]
@@ -34,7 +34,7 @@ class Played:
 
 
 class Deadline:
-    """When clients give up: after some seconds, or at once where the driver is told to stop."""
+    """When clients give up: after some seconds, or at once where the driver is stopped."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
@@ -47,12 +47,12 @@ class Deadline:
 
 
 class Report:
-    """`tell` gets each violation as it comes."""
+    """Counts, violations and runs. `log_line` gets each violation at once."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, log_line: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
-        self._tell = tell
-        self.stopped = False  # by Ctrl-C or SIGTERM: what clients could not do after it is no violation
+        self._log_line = log_line
+        self.stopped = False  # by Ctrl-C or SIGTERM: what clients cannot do after it is no violation
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
         self.runs: list[Played] = []
@@ -66,7 +66,7 @@ class Report:
             return
         with self._lock:
             self.violations.append(what)
-        self._tell(f"VIOLATED: {what}")
+        self._log_line(f"VIOLATED: {what}")
 
     def accepted(self, run: Played) -> None:
         with self._lock:
@@ -76,8 +76,8 @@ class Report:
         with self._lock:
             return sum(run.ended for run in self.runs)
 
-    def told(self, prefix: str) -> str:
-        """The counts that begin with `prefix`, in one line."""
+    def summary(self, prefix: str) -> str:
+        """Return the counts whose names begin with `prefix`, in one line."""
         with self._lock:
             found = sorted((what.removeprefix(prefix), n) for what, n in self.counts.items() if what.startswith(prefix))
         return ", ".join(f"{what} {n}" for what, n in found) or "none"

@@ -1,7 +1,7 @@
-"""What goes wrong, when, and to whom: drawn from a seed before anything runs.
+"""The faults, when they happen and what they hit: drawn from a seed before anything runs.
 
 The seed fixes this schedule and what the clients do. It does not fix the interleaving: where in its work a
-process is hit is up to the machine, so a seed that found something is a good start and no replay.
+process is hit is up to the machine, so a seed that found a bug is a good start, and not a replay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PROCESSES = ("kill", "stop", "freeze")
 MESSAGES = ("drop", "double", "delay")
 """What is done to Celery messages in the broker's queue."""
 
-_DECK = (
+_FAULT_KINDS = (
     *[("kill", "worker")] * 3, ("stop", "worker"), *[("freeze", "worker")] * 2,
     *[("kill", "web")] * 2, ("stop", "web"),
     ("kill", "store"), ("stop", "store"),
@@ -31,7 +31,7 @@ _RESTART_SECONDS = 1.5
 class Fault:
     """`at` and `seconds` count from the start of the faults; `target` is `worker-1`, `web-2`, `store`, `queue` ….
 
-    `seconds`: how long a process is away or a message is held. `count`: how many messages.
+    `seconds`: how long a process is down or a message is held. `count`: how many messages.
     """
 
     at: float
@@ -42,33 +42,33 @@ class Fault:
 
 
 def draw(random: Random, seconds: float, lease: float, workers: int, webs: int, brokers: int) -> list[Fault]:
-    """The faults of `seconds` seconds. Each kind comes once in every shuffled deck, so also in a short time.
+    """Draw the faults of `seconds` seconds. Each kind comes once in every shuffled round, so also in a short time.
 
-    `brokers`: 1 where the broker is a server of its own, 0 where the store is the broker. What is hit is left
-    alone for a moment after it came back.
+    `brokers`: 1 where the broker is a server of its own, 0 where the store is the broker. What was hit is left
+    alone for a moment after it is restored.
     """
-    deck = [card for card in _DECK if brokers or card[1] != "broker"]
+    kinds = [kind_and_group for kind_and_group in _FAULT_KINDS if brokers or kind_and_group[1] != "broker"]
     groups = {"worker": workers, "web": webs}
     busy: dict[str, float] = {}
     faults: list[Fault] = []
-    hand: list[tuple[str, str]] = []
+    remaining: list[tuple[str, str]] = []
     at = 0.0
     while True:
         at += random.expovariate(1 / _MEAN_GAP_SECONDS)
-        hand = hand or random.sample(deck, len(deck))
-        kind, group = hand.pop()
-        away = _away(random, kind, group, lease)
+        remaining = remaining or random.sample(kinds, len(kinds))
+        kind, group = remaining.pop()
+        duration = _duration(random, kind, group, lease)
         targets = [f"{group}-{n + 1}" for n in range(groups[group])] if group in groups else [group]
         target = random.choice([each for each in targets if busy.get(each, 0.0) <= at] or targets)
         if group != "queue":
             at = max(at, busy.get(target, 0.0))
-            busy[target] = at + away + _RESTART_SECONDS
+            busy[target] = at + duration + _RESTART_SECONDS
         if at >= seconds:
             return faults
-        faults.append(Fault(round(at, 3), kind, target, round(away, 3), random.randint(1, 3)))
+        faults.append(Fault(round(at, 3), kind, target, round(duration, 3), random.randint(1, 3)))
 
 
-def _away(random: Random, kind: str, group: str, lease: float) -> float:
+def _duration(random: Random, kind: str, group: str, lease: float) -> float:
     if kind == "freeze":
         return random.uniform(1.05, 1.6) * lease  # near the takeover, where two attempts may meet
     if kind == "delay":

@@ -26,19 +26,19 @@ _MESSAGE_SECONDS = 2.0
 
 
 class Stage:
-    """A store that loses nothing it accepted, a broker that loses everything with its life, workers and webs.
+    """A store that keeps what it accepted, a broker that loses everything when killed, workers and web processes.
 
-    Where `own_broker` is false, the store is the broker.
+    Where `separate_broker` is false, the store is the broker.
     """
 
     def __init__(
-        self, folder: Path, report: Report, *, workers: int, webs: int, lease: float, own_broker: bool, pool: str
+        self, folder: Path, report: Report, *, workers: int, webs: int, lease: float, separate_broker: bool, pool: str
     ) -> None:
         self.report = report
         self.ledger = Ledger(folder / "ledger.jsonl")
-        self.over = threading.Event()  # set: faults end what they do at once
+        self.finishing = threading.Event()  # set: faults restore at once what they took away
         self.servers = {"store": ValkeyServer(folder / "store")}
-        if own_broker:
+        if separate_broker:
             self.servers["broker"] = ValkeyServer()
         for server in self.servers.values():
             server.start()
@@ -48,12 +48,12 @@ class Stage:
             AGENTKIT_APP="chaos.app:kit",
             AGENTKIT_REDIS_URL=self.store.url,
             AGENTKIT_LEASE_SECONDS=f"{lease:g}",
-            AGENTKIT_MAX_ATTEMPTS="1000",  # a step is killed as often as the dice say, and its run must still complete
+            AGENTKIT_MAX_ATTEMPTS="1000",  # a step may be killed any number of times, and its run must still complete
             AGENTKIT_KEEPALIVE_SECONDS="1",
             CHAOS_LEDGER=str(self.ledger.path),
             HOME=str(folder),  # gunicorn puts a control socket there
         )
-        if own_broker:
+        if separate_broker:
             env["AGENTKIT_BROKER_URL"] = self.broker.url
         self.workers = [WorkerProcess(f"worker-{n + 1}", env, folder, tuple(pool.split())) for n in range(workers)]
         self.webs = [WebProcess(f"web-{n + 1}", env, folder) for n in range(webs)]
@@ -73,21 +73,22 @@ class Stage:
             server.stop()
 
     def watch(self) -> None:
-        """A process that ended though nobody killed it: a violation, and it is started again."""
+        """Report a process that ended without being killed as a violation, and start it again."""
         for name, process in self.processes.items():
             if not self._locks[name].acquire(blocking=False):
                 continue
             try:
                 if process.process is not None and process.process.poll() is not None:
-                    status, told = process.process.returncode, process.log()[-3000:]
+                    status, log_text = process.process.returncode, process.log()[-3000:]
                     process.kill()
                     process.launch()
-                    if "Address already in use" not in told:  # a client's own port, taken while the web was away
-                        self.report.violated(f"{name} ended by itself with {status}; its log ends:\n{told}")
+                    # a client got this port while the web process was down
+                    if "Address already in use" not in log_text:
+                        self.report.violated(f"{name} ended by itself with {status}; its log ends:\n{log_text}")
             finally:
                 self._locks[name].release()
 
-    # -- faults; each returns when what it took away is back
+    # -- faults; each returns when it has restored what it took away
 
     def do(self, fault: Fault) -> None:
         if fault.target == "queue":
@@ -110,18 +111,18 @@ class Stage:
         process = self.processes.get(fault.target)
         if process is not None:
             process.kill()
-            self.over.wait(fault.seconds)
+            self.finishing.wait(fault.seconds)
             process.launch()
             return
         server = self.servers[fault.target]
         server.kill()
-        self.over.wait(fault.seconds)
-        for patience in range(20, -1, -1):
+        self.finishing.wait(fault.seconds)
+        for attempts_left in range(20, -1, -1):
             try:
                 server.start()
                 return
-            except RuntimeError:  # a client that asks in vain may get this very port as its own
-                if not patience:
+            except RuntimeError:  # a client that tries to connect may have got this very port as its own
+                if not attempts_left:
                     raise
                 time.sleep(0.25)
 
@@ -131,18 +132,18 @@ class Stage:
         send, pid = (os.kill, self.servers[fault.target].pid) if process is None else (os.killpg, process.pid)
         try:
             send(pid, signal.SIGSTOP)
-            self.over.wait(fault.seconds)
+            self.finishing.wait(fault.seconds)
             send(pid, signal.SIGCONT)
         except ProcessLookupError:
-            pass  # it had ended by itself, which `watch` sees
+            pass  # it ended by itself, which `watch` reports
 
     def _message(self, fault: Fault) -> None:
-        """Take messages as a worker would: a blocking read, served in the order of asking."""
+        """Take messages as a worker would: by a blocking read, served in the order of the readers."""
         client = redis.Redis.from_url(self.broker.url, socket_timeout=_MESSAGE_SECONDS + 1)
         try:
             for _ in range(fault.count):
                 taken = client.brpop([QUEUE], timeout=_MESSAGE_SECONDS)
-                if taken is None or self.over.is_set():
+                if taken is None or self.finishing.is_set():
                     if taken is not None:
                         client.lpush(QUEUE, taken[1])
                     return
@@ -150,9 +151,9 @@ class Stage:
                 if fault.kind == "double":
                     client.lpush(QUEUE, taken[1], taken[1])
                 elif fault.kind == "delay":
-                    self.over.wait(fault.seconds)
+                    self.finishing.wait(fault.seconds)
                     client.lpush(QUEUE, taken[1])
         except redis.exceptions.RedisError:
-            pass  # the broker is away, and with it the message: one more that is lost
+            pass  # the broker is down, and the message lost with it
         finally:
             client.close()

@@ -19,16 +19,16 @@ from chaos.stage import Stage
 from tests.acceptance.ledger import Ledger
 
 SECONDS = 12.5
-ONCE = "no once tool was repeated unasked"
+ONCE = "no once tool was repeated without a verdict"
 DECISIONS = "every decision was consumed once"
 KEYS = "no key is left without a time to live"
 
 
 @pytest.mark.timeout(240)
 def test_every_run_ends_right_whatever_is_killed_stopped_lost_and_doubled(tmp_path: Path) -> None:
-    said: list[str] = []
-    report = play(Options("everyday-1", SECONDS, tmp_path, runs=6, workers=2, own_broker=True), said.append)
-    assert not report.violations, "\n".join([*report.violations, *said])
+    lines: list[str] = []
+    report = play(Options("everyday-1", SECONDS, tmp_path, runs=6, workers=2, separate_broker=True), lines.append)
+    assert not report.violations, "\n".join([*report.violations, *lines])
     assert len(report.runs) > 6
     assert report.ended() == len(report.runs)
     done = {what for what in report.counts if what.startswith(("fault ", "message "))}
@@ -82,7 +82,7 @@ def evidence(tmp_path: Path) -> Evidence:
     return evidence
 
 
-def test_a_once_tool_that_was_executed_again_unasked_is_found(evidence: Evidence) -> None:
+def test_a_once_tool_that_was_executed_again_without_a_verdict_is_found(evidence: Evidence) -> None:
     evidence.executed(2, 250, tool="charge")
     [problem] = evidence.problems(ONCE)
     assert "charge of r:2:0 was executed at [200, 250]" in problem

@@ -19,6 +19,6 @@ TestAcmeProvider = page["TestAcmeProvider"]
 
 
 def test_the_providers_of_the_page_are_known_by_their_names() -> None:
-    for name in ("groq", "house", "acme"):
+    for name in ("groq", "example", "acme"):
         assert resolve(f"{name}:large")[0].name == name
     assert page["compat"] != compat_for(page["url"])

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from agentkit.core.backoff import Backoff
 from agentkit.core.messages import AssistantMessage, Cache, Json, TextBlock, Usage
 from agentkit.core.run import Run
-from agentkit.core.struct import check, to_json
+from agentkit.core.struct import Wire, check
 from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderError
-from agentkit.providers.models import capabilities
+from agentkit.providers.models import Capabilities, capabilities
 from agentkit.providers.protocol import Provider, ToolSpec
 from agentkit.tools import Tool, tool
 
-__all__ = ["Agent", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
+__all__ = ["Agent", "AgentDefinition", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -218,6 +218,28 @@ _SUB_AGENT_PARAMETERS: Json = {
 }
 
 
+class ToolDefinition(Wire):
+    """A tool as `GET /agents` shows it. `parameters` and `decision` are JSON Schemas."""
+
+    name: str
+    label: str
+    description: str
+    parameters: Json
+    runs: Literal["server", "client"]
+    effects: Literal["idempotent", "once"]
+    decision: Json | None = None
+
+
+class AgentDefinition(Wire):
+    """An agent as `GET /agents` shows it. `capabilities` are those of `model`; `fallbacks` take its place in order."""
+
+    name: str
+    model: str
+    fallbacks: list[str]
+    capabilities: Capabilities
+    tools: list[ToolDefinition]
+
+
 class BoundAgent:
     """An agent with the providers that answer for it: what a step needs to run.
 
@@ -259,26 +281,18 @@ class BoundAgent:
         """List the tools as a model sees them."""
         return tuple(ToolSpec(t.name, t.description, t.parameters, t.cache) for t in self.agent.tools)
 
-    def definition(self) -> Json:
+    def definition(self) -> AgentDefinition:
         """Describe the agent as `GET /agents` shows it."""
-        return {
-            "name": self.name,
-            "model": self.model_name,
-            "fallbacks": [f"{provider.name}:{model}" for provider, model in self._models[1:]],
-            "capabilities": to_json(capabilities(self.model_name)),
-            "tools": [
-                {
-                    "name": t.name,
-                    "label": t.label,
-                    "description": t.description,
-                    "parameters": t.parameters,
-                    "runs": t.runs,
-                    "effects": t.effects,
-                    **({"decision": t.decision} if t.decision is not None else {}),
-                }
+        return AgentDefinition(
+            name=self.name,
+            model=self.model_name,
+            fallbacks=[f"{provider.name}:{model}" for provider, model in self._models[1:]],
+            capabilities=capabilities(self.model_name),
+            tools=[
+                ToolDefinition(t.name, t.label, t.description, t.parameters, t.runs, t.effects, t.decision)
                 for t in self.agent.tools
             ],
-        }
+        )
 
     def empty_message(self, timestamp: int) -> AssistantMessage:
         """Make the assistant message before any content, as `message_start` shows it. `timestamp`: milliseconds."""

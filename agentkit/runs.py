@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit.core import sse
 from agentkit.core.events import Event
-from agentkit.core.run import Run
-from agentkit.core.struct import dumps
+from agentkit.core.run import Run, StreamReset
+from agentkit.core.struct import encode
 from agentkit.runtime.follow import Wakeup, follow, follow_together
 from agentkit.store.protocol import Store, StoredEvent
 
@@ -121,4 +121,4 @@ class RunHandle:
     def _reset(self) -> StoredEvent:
         """The stream_reset that stands for events which are no longer kept."""
         run = self.run
-        return StoredEvent(run.last_seq, dumps({"type": "stream_reset", "run": run.to_json()}).encode())
+        return StoredEvent(run.last_seq, encode(StreamReset(run)))

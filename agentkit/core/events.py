@@ -8,7 +8,7 @@ copy (`stored_at`); the store puts the message in its place when the event is re
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
@@ -61,7 +61,10 @@ Outcome = Literal["decided", "rejected", "expired"]
 
 
 class RunError(Wire):
-    """Why a run failed or was aborted."""
+    """Why a run failed or was aborted.
+
+    `code`: aborted, limit_turns, limit_tokens, limit_cost, limit_time, provider_error, step_failed or expired.
+    """
 
     code: str
     message: str
@@ -145,7 +148,7 @@ class AgentEnd(_Event, tag="agent_end"):
     """Once, last."""
 
     run_id: str
-    status: str
+    status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["completed", "failed", "aborted"]})]
     usage: Usage
     error: RunError | None = None
 

@@ -59,13 +59,8 @@ class Limits(Wire):
 
 # Checked in depth by `check_content`, `check_history` and `check_limits`; the OpenAPI document names what they take.
 _Content = Annotated[str | list[Any], Meta(extra_json_schema={"$ref": "#/components/schemas/Content"})]
-_History = Annotated[
-    list[Any],
-    Meta(
-        description="A history whose last message is the user's.",
-        extra_json_schema={"items": {"$ref": "#/components/schemas/Message"}},
-    ),
-]
+_Message = Annotated[Any, Meta(extra_json_schema={"$ref": "#/components/schemas/Message"})]
+_History = Annotated[list[_Message], Meta(description="A history whose last message is the user's.")]
 _Metadata = Annotated[Json, Meta(description="Up to 16 kB.")]
 _Limits = Annotated[Json, Meta(extra_json_schema={"$ref": "#/components/schemas/Limits"})]
 _Decision = Annotated[Any, Meta(description="Valid against the pending item's schema.")]

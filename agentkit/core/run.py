@@ -9,31 +9,30 @@ import msgspec
 
 from agentkit.core.messages import Json
 from agentkit.core.record import TERMINAL, RunState, Status
-from agentkit.core.struct import Value, to_json
+from agentkit.core.struct import Value, Wire, to_json
 
-__all__ = ["Run"]
+__all__ = ["Run", "StreamReset"]
 
-# What Python users are given are the wire's dictionaries; the OpenAPI document names the structures they have.
-_Messages = Annotated[list[Json], msgspec.Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/Message"}})]
-_Items = Annotated[list[Json], msgspec.Meta(extra_json_schema={"items": {"$ref": "#/components/schemas/PendingItem"}})]
-_Usage = Annotated[Json, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/Usage"})]
-_Error = Annotated[Json, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/RunError"})]
+
+def _shape(name: str) -> msgspec.Meta:
+    """Name the structure of a dictionary for the OpenAPI document: Python users are given the wire's dictionaries."""
+    return msgspec.Meta(extra_json_schema={"$ref": f"#/components/schemas/{name}"})
 
 
 class Run(Value, frozen=True, kw_only=True):
-    """A run at one moment. Times are milliseconds since the Unix epoch; `messages` is None in listings."""
+    """A run at one moment. Times are milliseconds since the Unix epoch. In a listing it has no `messages`."""
 
     id: str
     agent: str
-    status: str
+    status: Annotated[str, _shape("Status")]
     model: str
     parent_run_id: str | None = None
     owner: str | None = None
-    messages: _Messages | None = None
-    pending: _Items
+    messages: list[Annotated[Json, _shape("Message")]] | None = None
+    pending: list[Annotated[Json, _shape("PendingItem")]]
     turn: int
-    usage: _Usage
-    error: _Error | None = None
+    usage: Annotated[Json, _shape("Usage")]
+    error: Annotated[Json, _shape("RunError")] | None = None
     metadata: Json
     created_at: int
     updated_at: int
@@ -73,3 +72,9 @@ class Run(Value, frozen=True, kw_only=True):
     def to_json(self) -> Json:
         """Turn the run into the object that it is on the wire."""
         return cast(Json, to_json(self))
+
+
+class StreamReset(Wire, tag_field="type", tag="stream_reset"):
+    """Stands for events that are no longer kept: the run as it is now. It is sent, never stored."""
+
+    run: Run

@@ -57,7 +57,7 @@ def _runs() -> Json:
                 {"202": _run("The run is accepted."), "200": _stream("The run's events from seq 1.")},
                 (*_BODY, "forbidden", "agent_not_found", "idempotency_conflict", "too_many_watchers"),
                 parameters=[key],
-                body="NewRun",
+                body="StartBody",
             ),
             "get": _operation(
                 "runs",
@@ -144,7 +144,7 @@ def _one_run() -> Json:
                 "Answer a pending item. The same answer again is harmless; one that is invalid consumes nothing.",
                 {"202": _run("The answer is accepted."), "200": _stream("The events from the answer on.")},
                 answered,
-                body="Answer",
+                body="ResumeBody",
             )
         },
         "/runs/{runId}/extend": {
@@ -154,7 +154,7 @@ def _one_run() -> Json:
                 "Give a pending item that expires more time. The run shows its new `expiresAt`; no event tells of it.",
                 {"202": _run("The item expires later.")},
                 (*_BODY, "forbidden", "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
-                body="Extension",
+                body="ExtendBody",
             )
         },
         "/runs/{runId}/abort": {
@@ -164,7 +164,7 @@ def _one_run() -> Json:
                 "End a run. Repeating it, also after the end, changes nothing.",
                 {"202": _run("The run ends or has ended.")},
                 (*_BODY, "forbidden", "run_not_found"),
-                body="Abort",
+                body="AbortBody",
                 optional_body=True,
             )
         },
@@ -175,7 +175,7 @@ def _one_run() -> Json:
                 "Send a user message into a run: for its next model call, or for another turn when it would end.",
                 {"202": _run("The message is queued.")},
                 (*_BODY, "forbidden", "run_not_found", "run_not_paused"),
-                body="UserInput",
+                body="MessageBody",
             )
         },
     }

@@ -14,16 +14,17 @@ from typing import cast
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
-from agentkit.core.messages import Json
-from agentkit.core.struct import dumps
+from agentkit.core.struct import encode
 from agentkit.errors import (
     AgentKitError,
+    InvalidRequestError,
     SchemaProblem,
     StoreUnavailableError,
     TooManyWatchersError,
     UnauthenticatedError,
     ValidationError,
 )
+from agentkit.server.answers import Problem
 from agentkit.server.state import state
 
 __all__ = ["STATUSES", "from_error", "install", "problem"]
@@ -76,22 +77,14 @@ def problem(
     code: str,
     detail: str,
     *,
-    errors: Sequence[SchemaProblem] | None = None,
+    errors: Sequence[SchemaProblem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Make a response of a problem document. `detail` may quote the request; it is cut at MAX_DETAIL characters."""
     if len(detail) > MAX_DETAIL:
         detail = detail[: MAX_DETAIL - 1] + "…"
-    body: Json = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-    }
-    if errors is not None:
-        body["errors"] = list(errors)
-    return Response(dumps(body), status, dict(headers or {}), content_type="application/problem+json")
+    body = Problem(HTTPStatus(status).phrase, status, detail, code, list(errors) or None)
+    return Response(encode(body), status, dict(headers or {}), content_type="application/problem+json")
 
 
 def from_error(error: Exception) -> Response:
@@ -99,7 +92,7 @@ def from_error(error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _from_http(error)
     if isinstance(error, AgentKitError) and error.code in STATUSES and error.code != "internal_error":
-        errors = error.errors if isinstance(error, ValidationError) else None
+        errors = error.errors if isinstance(error, ValidationError | InvalidRequestError) else ()
         return problem(STATUSES[error.code], error.code, error.message, errors=errors, headers=_headers(error))
     log.error("%s %s answered 500: unexpected error", request.method, request.path, exc_info=error)
     return problem(500, "internal_error", "unexpected error in the server: its log has the traceback")

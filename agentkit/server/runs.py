@@ -14,6 +14,7 @@ from agentkit.core.requests import AbortBody, ExtendBody, MessageBody, ResumeBod
 from agentkit.errors import InvalidLastEventIdError, InvalidRequestError
 from agentkit.runs import RunHandle
 from agentkit.server import access, bodies
+from agentkit.server.answers import RunPage, StreamToken
 from agentkit.server.state import json_response, state
 from agentkit.server.streams import StreamSlot, sse_response, wants_sse
 from agentkit.store.protocol import EventPage
@@ -67,15 +68,12 @@ def list_runs() -> Response:
         cursor=cursor,
         where=lambda run: access.allows("read", run),
     )
-    body: dict[str, object] = {"runs": [run.to_json() for run in page]}
-    if following is not None:
-        body["nextCursor"] = following
-    return json_response(body)
+    return json_response(RunPage(list(page), following))
 
 
 @blueprint.get("/runs/<run_id>")
 def get_run(run_id: str) -> Response:
-    return json_response(state().kit.get(run_id).to_json())
+    return json_response(state().kit.get(run_id))
 
 
 @blueprint.get("/runs/<run_id>/events")
@@ -133,8 +131,7 @@ def delete_run(run_id: str) -> Response:
 
 @blueprint.post("/runs/<run_id>/stream-token")
 def new_stream_token(run_id: str) -> Response:
-    token, expires_at = access.stream_token(run_id)
-    return json_response({"token": token, "expiresAt": expires_at}, Cache_Control="no-store")
+    return json_response(StreamToken(*access.stream_token(run_id)), Cache_Control="no-store")
 
 
 def place(run_id: str) -> tuple[int, EventPage]:
@@ -162,7 +159,7 @@ def _slot() -> StreamSlot | None:
 
 def _accepted(handle: RunHandle, slot: StreamSlot | None = None) -> Response:
     """202 and the run, or with a slot 200 and its events from what the call wrote to the next pause or end."""
-    response = sse_response(handle, slot=slot) if slot else json_response(handle.run.to_json(), 202)
+    response = sse_response(handle, slot=slot) if slot else json_response(handle.written or handle.run, 202)
     response.headers["Location"] = url_for("agentkit_runs.get_run", run_id=handle.id)
     return response
 

@@ -1,356 +1,166 @@
-"""JSON Schemas of what the protocol sends and takes, for the OpenAPI document.
+"""The components of the OpenAPI document, made from the structures that are on the wire.
 
-They describe; they do not check: requests are read by agentkit/server/bodies.py. Objects stay open to fields of
-later versions.
+msgspec describes each structure. What a structure does not say about what is sent is added here:
+
+1. An optional field that has its default is left out, and never null.
+2. What the server sends stays open to fields of later versions; only requests refuse unknown ones.
+3. Unions that have a name are components too.
+4. A stored event has its `seq` and `timestamp`, a run alone its messages, a listed run none, and an update the fields
+   of its type.
+
+The TypeScript types of clients/react are made from the same components (clients/make_types.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
-from agentkit.core.messages import Json
-from agentkit.core.record import Status
-from agentkit.core.requests import MAX_EXTENSION_SECONDS
+import msgspec
+
+from agentkit.core.events import AssistantMessageEvent, Event
+from agentkit.core.messages import AssistantBlock, ContentBlock, Json, Message
+from agentkit.core.record import Rejection, Status
+from agentkit.core.requests import (
+    AbortBody,
+    AbortFrame,
+    ExtendBody,
+    Limits,
+    MessageBody,
+    MessageFrame,
+    RequestBody,
+    ResumeBody,
+    ResumeFrame,
+    StartBody,
+)
+from agentkit.core.run import Run, StreamReset
+from agentkit.providers.models import Capabilities
+from agentkit.server.answers import AgentList, Health, Problem, Readiness, RunPage, SocketError, SocketOk, StreamToken
 from agentkit.server.problems import STATUSES
 
-__all__ = ["obj", "ref", "schemas"]
+__all__ = ["ref", "schemas"]
 
-STRING: Json = {"type": "string"}
-COUNT: Json = {"type": "integer", "minimum": 0}
-NUMBER: Json = {"type": "number"}
-BOOLEAN: Json = {"type": "boolean"}
-OBJECT: Json = {"type": "object"}
-ANY: Json = {}
-TIME: Json = {"type": "integer", "description": "Milliseconds since the Unix epoch."}
+_UNIONS: Mapping[str, Any] = {
+    "ContentBlock": ContentBlock,
+    "AssistantBlock": AssistantBlock,
+    "Content": str | list[ContentBlock],
+    "Message": Message,
+    "Event": Event | StreamReset,
+    "SocketFrame": ResumeFrame | AbortFrame | MessageFrame,
+    "SocketAnswer": SocketOk | SocketError,
+}
+"""Unions with a name of their own, each after those that it holds."""
+
+_REQUESTS = (StartBody, ResumeBody, AbortBody, MessageBody, ExtendBody, ResumeFrame, AbortFrame, MessageFrame)
+_CLOSED = {cls.__name__ for cls in (*_REQUESTS, Limits, Rejection)}
+_WITH_DEFAULTS = {Capabilities.__name__}
+"""Structures that are sent with the fields that have their defaults."""
+_ALL = (*_UNIONS.values(), Status, Run, *_REQUESTS, Limits, RunPage, StreamToken, AgentList, Health, Readiness, Problem)
+
+_UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"(text|thinking)_(start|end)", ()),
+    (r"(text|thinking|toolcall)_delta", ("delta",)),
+    (r"toolcall_(start|end)", ("toolCall",)),
+)
+"""Which types of an AssistantMessageEvent have which fields."""
 
 
 def ref(name: str) -> Json:
+    """Refer to a component."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def obj(properties: Mapping[str, Json], optional: Mapping[str, Json] | None = None, **more: Any) -> Json:
-    """An object schema: all of `properties` are required, none of `optional`."""
-    return {
-        "type": "object",
-        "properties": {**properties, **(optional or {})},
-        "required": list(properties),
-        **more,
-    }
-
-
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
-def _enum(*values: str) -> Json:
-    return {"type": "string", "enum": list(values)}
-
-
-def _union(tag: str, members: Mapping[str, str]) -> Json:
-    """One of the named schemas, told apart by the property `tag`."""
-    return {
-        "oneOf": [ref(name) for name in members.values()],
-        "discriminator": {
-            "propertyName": tag,
-            "mapping": {value: f"#/components/schemas/{name}" for value, name in members.items()},
-        },
-    }
-
-
 def schemas() -> Json:
-    """Every schema by its name."""
-    return {**_messages(), **_runs(), **_agents(), **_requests(), **_problems(), **_socket(), **_events()}
+    """Make every component, by name."""
+    tops, structures = msgspec.json.schema_components(_ALL, ref_template="#/components/schemas/{name}")
+    named: list[tuple[Json, Json]] = []
+    components: Json = {}
+    for name, union in zip(_UNIONS, tops, strict=False):
+        components[name] = _described(_with_names(union, named))
+        named.append((components[name], ref(name)))
+    for name, schema in structures.items():
+        components[name] = _structure(name, _with_names(schema, named))
+    for event in get_args(Event):
+        components[event.__name__]["required"] += ["seq", "timestamp"]
+    for request in _REQUESTS:
+        components[request.__name__] |= _exactly_one(request)
+    components["AssistantMessageEvent"] = _updates(components[AssistantMessageEvent.__name__])
+    components["Problem"]["properties"]["code"]["description"] = f"One of {', '.join(STATUSES)}."
+    run = components["Run"]
+    listed = {name: schema for name, schema in run["properties"].items() if name != "messages"}
+    components["RunSummary"] = {**run, "properties": listed, "description": "A run without its messages."}
+    components["Run"] = {**run, "required": [*run["required"], "messages"]}
+    components["RunPage"]["properties"]["runs"]["items"] = ref("RunSummary")
+    return components
 
 
-# -- messages
+def _structure(name: str, schema: Json) -> Json:
+    schema = _described(schema)
+    if name in _WITH_DEFAULTS:
+        schema["required"] = list(schema["properties"])
+    for key, field in schema.get("properties", {}).items():
+        optional = key not in schema["required"]
+        field = _described(_optional(field) if optional else {k: v for k, v in field.items() if k != "default"})
+        if field.get("type") == "integer" and (key == "timestamp" or key.endswith("At")):
+            field.setdefault("description", "Milliseconds since the Unix epoch.")
+        schema["properties"][key] = field
+    if name not in _CLOSED:
+        schema.pop("additionalProperties", None)
+    return schema
 
 
-def _messages() -> Json:
-    cache = {"cache": _enum("short", "long")}
-    four = ("input", "output", "cacheRead", "cacheWrite")
-    content = _list(ref("UserBlock"))
+def _optional(field: Json) -> Json:
+    """Describe a field that is left out where it has its default, None above all."""
+    field = {key: value for key, value in field.items() if key != "default" or value is not None}
+    if "anyOf" in field:
+        kinds = [kind for kind in field["anyOf"] if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            return {**{key: value for key, value in field.items() if key != "anyOf"}, **kinds[0]}
+        field["anyOf"] = kinds
+    return field
+
+
+def _with_names(node: Any, named: list[tuple[Json, Json]]) -> Any:
+    """Refer to unions that have a name, and to what stands for a structure, wherever `node` holds them."""
+    if isinstance(node, list):
+        return [_with_names(item, named) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: _with_names(value, named) for key, value in node.items()}
+    if "$ref" in node:  # the type is that of the Python value, which is not checked any further there
+        return {key: value for key, value in node.items() if key not in ("type", "anyOf")}
+    return next((name for union, name in named if union == node), node)
+
+
+def _described(schema: Json) -> Json:
+    """Leave out the title, which is the name, and make a docstring a text about the wire."""
+    schema = {key: value for key, value in schema.items() if key != "title"}
+    if "description" in schema:
+        text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(schema["description"]))
+        schema["description"] = re.sub(r"`[a-z_]+`", lambda name: _camel(name[0]), text.replace("None", "null"))
+    return schema
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name)
+
+
+def _exactly_one(request: type[RequestBody]) -> Json:
+    names = [_camel(name) for name in request.exactly_one_of]
+    return {"oneOf": [{"required": [name]} for name in names]} if names else {}
+
+
+def _updates(schema: Json) -> Json:
+    properties: Json = schema["properties"]
+
+    def update(is_kind: Callable[[str], Any], more: tuple[str, ...]) -> Json:
+        names = ["type", "contentIndex", *more]
+        kinds = {"enum": [kind for kind in properties["type"]["enum"] if is_kind(kind)]}
+        return {"type": "object", "properties": {**{n: properties[n] for n in names}, "type": kinds}, "required": names}
+
     return {
-        "Text": obj({"type": _enum("text"), "text": STRING}, cache),
-        "Image": obj(
-            {"type": _enum("image"), "data": {**STRING, "contentEncoding": "base64"}, "mimeType": STRING}, cache
-        ),
-        "Thinking": obj({"type": _enum("thinking"), "thinking": STRING}, {"signature": STRING, **cache}),
-        "ToolCall": obj(
-            {"type": _enum("toolCall"), "id": STRING, "name": STRING, "arguments": OBJECT},
-            {"rawArguments": STRING, **cache},
-        ),
-        "UserBlock": _union("type", {"text": "Text", "image": "Image"}),
-        "AssistantBlock": _union("type", {"text": "Text", "thinking": "Thinking", "toolCall": "ToolCall"}),
-        "Content": {"description": "A user message's content.", "oneOf": [{**STRING, "minLength": 1}, content]},
-        "Usage": obj(
-            {
-                **dict.fromkeys(four, COUNT),
-                "totalTokens": COUNT,
-                "cost": obj({**dict.fromkeys(four, NUMBER), "total": NUMBER}, description="US dollars."),
-            },
-            description="Tokens. `input` excludes cached ones.",
-        ),
-        "UserMessage": obj({"role": _enum("user"), "content": ref("Content"), "timestamp": TIME}, cache),
-        "AssistantMessage": obj(
-            {
-                "role": _enum("assistant"),
-                "content": _list(ref("AssistantBlock")),
-                "api": STRING,
-                "provider": STRING,
-                "model": STRING,
-                "usage": ref("Usage"),
-                "stopReason": _enum("stop", "length", "toolUse", "error", "aborted"),
-                "timestamp": TIME,
-            },
-            {"errorMessage": STRING, **cache},
-        ),
-        "ToolResultMessage": obj(
-            {
-                "role": _enum("toolResult"),
-                "toolCallId": STRING,
-                "toolName": STRING,
-                "content": content,
-                "isError": BOOLEAN,
-                "timestamp": TIME,
-            },
-            {"details": ANY, **cache},
-        ),
-        "Message": _union(
-            "role", {"user": "UserMessage", "assistant": "AssistantMessage", "toolResult": "ToolResultMessage"}
-        ),
+        "description": schema["description"],
+        "oneOf": [update(re.compile(pattern).fullmatch, more) for pattern, more in _UPDATES],
     }
-
-
-# -- runs and agents
-
-
-def _runs() -> Json:
-    summary = {
-        "id": STRING,
-        "agent": STRING,
-        "status": ref("Status"),
-        "model": STRING,
-        "pending": _list(ref("PendingItem")),
-        "turn": COUNT,
-        "usage": ref("Usage"),
-        "metadata": OBJECT,
-        "createdAt": TIME,
-        "updatedAt": TIME,
-        "lastSeq": COUNT,
-        "schemaVersion": COUNT,
-    }
-    owner = {**STRING, "description": "The principal that started it."}
-    late = {"error": ref("RunError"), "endedAt": TIME, "parentRunId": STRING, "owner": owner}
-    codes = "aborted limit_turns limit_tokens limit_cost limit_time provider_error step_failed expired"
-    return {
-        "Status": _enum(*Status),
-        "RunError": obj({"code": {**STRING, "description": f"One of {codes}."}, "message": STRING}),
-        "PendingItem": obj(
-            {
-                "decisionId": STRING,
-                "toolCallId": STRING,
-                "toolName": STRING,
-                "kind": _enum("decision", "client_execute", "in_doubt"),
-                "input": OBJECT,
-                "schema": {**OBJECT, "description": "The JSON Schema that a decision must satisfy."},
-                "createdAt": TIME,
-            },
-            {"expiresAt": TIME, "runId": {**STRING, "description": "The sub-agent's run that waits for it."}},
-        ),
-        "Run": obj({**summary, "messages": _list(ref("Message"))}, late),
-        "RunSummary": obj(summary, late, description="A run without its messages."),
-        "StreamToken": obj({"token": STRING, "expiresAt": TIME}),
-        "RunPage": obj({"runs": _list(ref("RunSummary"))}, {"nextCursor": STRING}),
-    }
-
-
-def _agents() -> Json:
-    tool = obj(
-        {
-            "name": STRING,
-            "label": STRING,
-            "description": STRING,
-            "parameters": OBJECT,
-            "runs": _enum("server", "client"),
-            "effects": _enum("idempotent", "once"),
-        },
-        {"decision": OBJECT},
-    )
-    return {
-        "Tool": tool,
-        "Capabilities": obj(
-            {"tools": BOOLEAN, "images": BOOLEAN, "reasoning": BOOLEAN, "contextWindow": {"type": ["integer", "null"]}},
-            description="What the model can do. The context window is in tokens; null: unknown.",
-        ),
-        "Agent": obj(
-            {
-                "name": STRING,
-                "model": STRING,
-                "fallbacks": _list(STRING),
-                "capabilities": ref("Capabilities"),
-                "tools": _list(ref("Tool")),
-            }
-        ),
-        "AgentList": obj({"agents": _list(ref("Agent"))}),
-        "Health": obj({"status": _enum("ok")}),
-        "Readiness": obj(
-            {
-                "status": _enum("ready", "unavailable"),
-                "checks": obj({"store": BOOLEAN, "broker": BOOLEAN, "worker": BOOLEAN}),
-                "warnings": _list(STRING),
-            }
-        ),
-    }
-
-
-# -- requests
-
-
-def _requests() -> Json:
-    above_zero = {"exclusiveMinimum": 0, "maximum": 2**53 - 1}
-    limits = obj(
-        {},
-        {
-            "maxTurns": {"type": "integer", **above_zero},
-            "maxTokens": {"type": "integer", **above_zero},
-            "maxCost": {**NUMBER, **above_zero, "description": "US dollars."},
-            "timeout": {**NUMBER, **above_zero, "description": "Seconds, pauses not counted."},
-        },
-        additionalProperties=False,
-    )
-    history = {**_list(ref("Message")), "description": "A history whose last message is the user's."}
-    new_run = {"agent": STRING, "input": ref("Content"), "messages": history, "model": STRING}
-    new_run |= {"metadata": {**OBJECT, "description": "Up to 16 kB."}, "limits": ref("Limits")}
-    answer = {
-        "decision": {"description": "Valid against the pending item's schema."},
-        "reject": obj({"reason": STRING}, additionalProperties=False),
-        "result": {"description": "What a client-side tool came to: any JSON, or {content, isError?, details?}."},
-        "toolCallId": STRING,
-        "decisionId": STRING,
-        "input": {**OBJECT, "description": "Replaces the tool's arguments."},
-    }
-    return {
-        "Limits": limits,
-        "NewRun": {
-            "type": "object",
-            "properties": new_run,
-            "required": ["agent"],
-            "additionalProperties": False,
-            "oneOf": [{"required": ["input"]}, {"required": ["messages"]}],
-        },
-        "Answer": {
-            "type": "object",
-            "properties": answer,
-            "additionalProperties": False,
-            "oneOf": [{"required": [name]} for name in ("decision", "reject", "result")],
-        },
-        "Extension": obj(
-            {
-                "decisionId": STRING,
-                "by": {**NUMBER, "exclusiveMinimum": 0, "maximum": MAX_EXTENSION_SECONDS, "description": "Seconds."},
-            },
-            additionalProperties=False,
-        ),
-        "Abort": obj({}, {"reason": STRING}, additionalProperties=False),
-        "UserInput": obj(
-            {"message": ref("Content"), "when": _enum("steer", "followUp")},
-            additionalProperties=False,
-        ),
-    }
-
-
-def _problems() -> Json:
-    miss = obj({"path": {**STRING, "description": "A JSON Pointer."}, "message": STRING})
-    return {
-        "Problem": obj(
-            {
-                "type": {**STRING, "format": "uri-reference"},
-                "title": STRING,
-                "status": {"type": "integer"},
-                "detail": STRING,
-                "code": {**STRING, "description": f"One of {', '.join(STATUSES)}."},
-            },
-            {"errors": _list(miss)},
-            description="RFC 9457.",
-        )
-    }
-
-
-def _socket() -> Json:
-    """What a WebSocket takes: the bodies of the HTTP calls, told apart by `type`; and how it answers."""
-    frames: Json = {}
-    requests = _requests()
-    for kind, name in (("resume", "Answer"), ("abort", "Abort"), ("message", "UserInput")):
-        body = requests[name]
-        frames[f"{kind.capitalize()}Frame"] = {
-            **body,
-            "properties": {"type": _enum(kind), **body["properties"]},
-            "required": ["type", *body.get("required", ())],
-        }
-    problem = _problems()["Problem"]
-    failed = obj({**{name: problem["properties"][name] for name in problem["required"]}, "type": _enum("error")})
-    failed["properties"]["errors"] = problem["properties"]["errors"]
-    return {
-        **frames,
-        "SocketFrame": _union("type", {name.removesuffix("Frame").lower(): name for name in frames}),
-        "SocketOk": obj({"type": _enum("ok")}),
-        "SocketError": {**failed, "description": "A problem whose `type` says that it is one."},
-        "SocketAnswer": _union("type", {"ok": "SocketOk", "error": "SocketError"}),
-    }
-
-
-# -- events
-
-
-def _events() -> Json:
-    call = {"toolCallId": STRING, "toolName": STRING}
-    item = {"runId": STRING, **call, "input": OBJECT, "decisionId": STRING}
-    kinds = [f"{block}_{phase}" for block in ("text", "thinking", "toolcall") for phase in ("start", "delta", "end")]
-    update = obj(
-        {"type": _enum(*kinds), "contentIndex": COUNT},
-        {"delta": STRING, "content": STRING, "toolCall": ref("ToolCall")},
-    )
-    result = obj({"content": _list(ref("UserBlock"))}, {"details": ANY})
-    resolved = {"decision": ANY, "reason": STRING, "input": OBJECT, "decidedBy": STRING}
-    fields: dict[str, tuple[Json, Json]] = {
-        "agent_start": ({"runId": STRING, "agent": STRING, "messages": _list(ref("Message"))}, {}),
-        "agent_resume": ({"runId": STRING, "toolCallIds": _list(STRING)}, {}),
-        "agent_pause": ({"runId": STRING, "pending": _list(ref("PendingItem"))}, {"reason": STRING}),
-        "agent_end": (
-            {"runId": STRING, "status": _enum("completed", "failed", "aborted"), "usage": ref("Usage")},
-            {"error": ref("RunError")},
-        ),
-        "turn_start": ({"turn": COUNT}, {}),
-        "turn_end": ({"turn": COUNT, "message": ref("Message"), "toolResults": _list(ref("ToolResultMessage"))}, {}),
-        "message_start": ({"message": ref("Message")}, {}),
-        "message_update": ({"assistantMessageEvent": update}, {}),
-        "message_end": ({"message": ref("Message")}, {}),
-        "message_discard": ({"reason": STRING}, {}),
-        "model_retry": ({"attempt": COUNT, "maxAttempts": COUNT, "delayMs": COUNT, "error": STRING}, {}),
-        "tool_execution_start": ({**call, "args": OBJECT}, {}),
-        "tool_execution_update": ({**call, "args": OBJECT, "partialResult": ANY}, {}),
-        "tool_execution_end": ({**call, "result": result, "isError": BOOLEAN}, {}),
-        "tool_decision_pending": ({**item, "schema": OBJECT}, {"expiresAt": TIME, "reason": STRING}),
-        "tool_client_execute_pending": (item, {"expiresAt": TIME}),
-        "tool_in_doubt": ({**item, "schema": OBJECT}, {"reason": STRING}),
-        "tool_decision_resolved": (
-            {"toolCallId": STRING, "decisionId": STRING, "outcome": _enum("decided", "rejected", "expired")},
-            resolved,
-        ),
-    }
-    events = {kind: _title(kind) for kind in [*fields, "stream_reset"]}
-    stored = {"seq": {"type": "integer", "minimum": 1}, "timestamp": TIME}
-    return {
-        **{
-            events[kind]: obj({"type": _enum(kind), **stored, **required}, optional)
-            for kind, (required, optional) in fields.items()
-        },
-        events["stream_reset"]: obj({"type": _enum("stream_reset"), "run": ref("Run")}),
-        "Event": _union("type", events),
-    }
-
-
-def _title(kind: str) -> str:
-    """agent_start → AgentStartEvent."""
-    return "".join(word.capitalize() for word in kind.split("_")) + "Event"

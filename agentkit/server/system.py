@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 
 from agentkit.core.struct import dumps
 from agentkit.errors import StoreUnavailableError
+from agentkit.server.answers import AgentList, Checks, Health, Readiness
 from agentkit.server.openapi import document
 from agentkit.server.state import json_response, package_version, state
 from agentkit.server.streams import open_streams
@@ -20,27 +21,27 @@ blueprint = Blueprint("agentkit_system", __name__)
 
 @blueprint.get("/agents")
 def list_agents() -> Response:
-    return json_response({"agents": [agent.definition() for agent in state().kit.agents]})
+    return json_response(AgentList([agent.definition() for agent in state().kit.agents]))
 
 
 @blueprint.get("/healthz")
 def alive() -> Response:
-    return json_response({"status": "ok"})
+    return json_response(Health("ok"))
 
 
 @blueprint.get("/readyz")
 def ready() -> Response:
     """Report whether runs would be executed: the store and the broker are reachable, and a worker is alive."""
     kit = state().kit
-    checks = {"store": True, "broker": kit.broker_reachable(), "worker": False}
+    checks = Checks(store=True, broker=kit.broker_reachable(), worker=False)
     warnings: tuple[str, ...] = ()
     try:
         warnings = kit.store.check().warnings
-        checks["worker"] = bool(kit.store.workers())
+        checks.worker = bool(kit.store.workers())
     except StoreUnavailableError:
-        checks["store"] = False
-    is_ready = all(checks.values())
-    body = {"status": "ready" if is_ready else "unavailable", "checks": checks, "warnings": list(warnings)}
+        checks.store = False
+    is_ready = checks == Checks(store=True, broker=True, worker=True)
+    body = Readiness("ready" if is_ready else "unavailable", checks, list(warnings))
     return json_response(body, 200 if is_ready else 503)
 
 

@@ -6,7 +6,6 @@ with a frame, in the order of the messages.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -16,15 +15,17 @@ from contextlib import closing
 
 from flask import Blueprint, Flask, g, request
 from flask_sock import Sock
+from msgspec.structs import asdict
 from simple_websocket import Server
 
 from agentkit.core.messages import Json
 from agentkit.core.requests import AbortFrame, MessageFrame, RequestBody, ResumeFrame, or_none
 from agentkit.core.sse import event_type
-from agentkit.core.struct import check, dumps
+from agentkit.core.struct import check, decode, dumps
 from agentkit.errors import InvalidRequestError, StoreUnavailableError
 from agentkit.runtime.follow import Wakeup
 from agentkit.server import access, bodies, problems
+from agentkit.server.answers import Problem, SocketError, SocketOk
 from agentkit.server.frames import CloseReason, Peer, PeerGoneError
 from agentkit.server.read_watcher import ReadWatcher
 from agentkit.server.runs import known_parameters, place, resume
@@ -140,8 +141,9 @@ def _reply_to(run_id: str, text: str | None) -> str:
             raise InvalidRequestError("this frame is binary: send text frames")
         _dispatch(run_id, bodies.parse(text.encode()))
     except Exception as error:
-        return dumps({**json.loads(problems.from_error(error).data), "type": "error"})
-    return '{"type":"ok"}'
+        problem = decode(problems.from_error(error).data, Problem)
+        return dumps(SocketError(**asdict(problem)))
+    return dumps(SocketOk())
 
 
 def _dispatch(run_id: str, message: Json) -> None:

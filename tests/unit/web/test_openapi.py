@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from agentkit.server.schemas import schemas
 from tests.unit.web.conftest import Web, frames
+
+FOLDER = Path(__file__).parents[2] / "golden" / "events"
+
+
+@pytest.fixture(scope="module")
+def components() -> dict[str, Any]:
+    return schemas()
 
 
 def _document(web: Web) -> dict[str, Any]:
@@ -66,7 +77,7 @@ def test_what_is_sent_is_what_is_described(web: Web) -> None:
         run_id = web.start(agent)
         _validator(document, "Run").validate(web.client.get(f"/runs/{run_id}").json)
         if answer is not None:
-            _validator(document, "Answer").validate(answer)
+            _validator(document, "ResumeBody").validate(answer)
             web.resume(run_id, answer)
             web.kit.handle(run_id).wait(10)
         _validator(document, "Run").validate(web.client.get(f"/runs/{run_id}").json)
@@ -86,6 +97,35 @@ def test_what_is_sent_is_what_is_described(web: Web) -> None:
     ):
         _validator(document, name).validate(web.client.get(path).json)
     _validator(document, "Problem").validate(web.client.get("/nothing").json)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_a_golden_log_is_what_is_described(path: Path, components: dict[str, Any]) -> None:
+    log = json.loads(path.read_text())
+    for event in log["events"]:
+        _validator({"components": {"schemas": components}}, "Event").validate(event)
+        name = components["Event"]["discriminator"]["mapping"][event["type"]].rpartition("/")[2]
+        assert event.keys() <= components[name]["properties"].keys()
+    for message in log["messages"]:
+        _validator({"components": {"schemas": components}}, "Message").validate(message)
+
+
+def test_what_is_left_out_is_never_null_and_what_is_sent_may_grow(components: dict[str, Any]) -> None:
+    structures = {name: component for name, component in components.items() if "properties" in component}
+    for name, component in structures.items():
+        closed = name.endswith(("Body", "Frame")) or name in ("Limits", "Rejection")
+        assert component.get("additionalProperties", True) is not closed, name
+        optional = component["properties"].keys() - set(component.get("required", ()))
+        for field in optional:
+            assert "null" not in json.dumps(component["properties"][field]), (name, field)
+    assert components["Capabilities"]["properties"]["contextWindow"]["anyOf"] == [{"type": "integer"}, {"type": "null"}]
+
+
+def test_every_component_is_referred_to(web: Web) -> None:
+    document = _document(web)
+    text = json.dumps(document)
+    for name in document["components"]["schemas"]:
+        assert f'"#/components/schemas/{name}"' in text, name
 
 
 def test_every_event_of_the_protocol_is_described(web: Web) -> None:

@@ -81,6 +81,18 @@ def test_a_malformed_answer_is_refused_and_consumes_nothing(web: Web, body: Any,
     assert web.client.get(f"/runs/{run_id}").json["status"] == "paused"
 
 
+def test_a_malformed_body_is_told_the_place(web: Web) -> None:
+    body = {"agent": "hello", "messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}
+    problem = assert_problem(web.client.post("/runs", json=body), 400, "invalid_request")
+    assert [error["path"] for error in problem["errors"]] == ["/messages/0/content/0/text"]
+    problem = assert_problem(
+        web.client.post("/runs", json={"agent": "hello", "input": "x", "y" * 500: 1}), 400, "invalid_request"
+    )
+    assert len(problem["detail"]) < 200
+    assert problem["errors"] == [{"path": "", "message": problem["detail"]}]
+    assert "errors" not in assert_problem(web.client.get("/runs?limit=x"), 400, "invalid_request")
+
+
 def test_a_decision_of_null_is_a_decision(web: Web) -> None:
     assert_problem(web.resume(web.start("shop"), {"decision": None}), 422, "decision_invalid")
 
@@ -283,7 +295,7 @@ def test_a_store_that_is_down_asks_to_come_again(web: Web, monkeypatch: pytest.M
     def down(*_: Any, **__: Any) -> Any:
         raise StoreUnavailableError(retry_after=3)
 
-    for name in ("load", "messages", "events", "listing", "note", "delete", "check", "backlog", "remember"):
+    for name in ("load", "messages", "events", "listing", "schedule", "delete", "check", "backlog", "remember"):
         monkeypatch.setattr(web.store, name, down)
     before = open_streams()
     for response in (

@@ -1,0 +1,83 @@
+"""What the server answers with beside runs, events and agents: problems, pages, health, stream tokens, frames."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from agentkit.agents import AgentDefinition
+from agentkit.core.run import Run
+from agentkit.core.struct import Wire
+from agentkit.errors import SchemaProblem
+
+__all__ = [
+    "AgentList",
+    "Checks",
+    "Health",
+    "Problem",
+    "Readiness",
+    "RunPage",
+    "SocketError",
+    "SocketOk",
+    "StreamToken",
+]
+
+
+class Problem(Wire, tag_field="type", tag="about:blank"):
+    """An RFC 9457 problem. `title` is the status's phrase; `code` says what happened, `detail` explains it.
+
+    `errors`: where a value is wrong, by JSON Pointer.
+    """
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[SchemaProblem] | None = None
+
+
+class SocketError(Problem, tag="error"):
+    """A problem, as the answer to a frame."""
+
+
+class SocketOk(Wire, tag_field="type", tag="ok"):
+    """A frame was carried out."""
+
+
+class RunPage(Wire):
+    """A page of runs, newest first, without their messages. `next_cursor` is there where more follow."""
+
+    runs: list[Run]
+    next_cursor: str | None = None
+
+
+class StreamToken(Wire):
+    """A token for the query of `/events` and `/ws`, and when it expires (milliseconds since the Unix epoch)."""
+
+    token: str
+    expires_at: int
+
+
+class AgentList(Wire):
+    agents: list[AgentDefinition]
+
+
+class Health(Wire):
+    """The process is alive."""
+
+    status: Literal["ok"]
+
+
+class Checks(Wire):
+    """What can be reached: the store, the broker, and a worker whose heartbeat is recent."""
+
+    store: bool
+    broker: bool
+    worker: bool
+
+
+class Readiness(Wire):
+    """Whether runs would be executed. `warnings`: where the store may lose runs."""
+
+    status: Literal["ready", "unavailable"]
+    checks: Checks
+    warnings: list[str]

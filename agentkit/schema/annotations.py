@@ -1,13 +1,12 @@
 """Reads type annotations: the JSON Schema of each, and the conversion from JSON to the Python value.
 
-Knows types only: functions and their docstrings are `agentkit.schema.signatures`'s. pydantic is served
-where the application has imported it, and is never imported from here.
+Knows types only: functions and their docstrings are the business of `agentkit.schema.signatures`. pydantic's models are
+read where the application has imported it, which is never imported from here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import types
 import typing
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, NotRequired, Required, Union
 
+from agentkit.core import strictjson
 from agentkit.core.messages import Json
 from agentkit.schema.check import Schema, compile_schema
 
@@ -54,7 +54,10 @@ _DICTS = (dict, abc.Mapping, abc.MutableMapping)
 
 
 class Types:
-    """Reads annotations. `defs` collects the `$defs` of types that contain themselves, and pydantic's."""
+    """Reads annotations. `defs` collects the `$defs` of types that contain themselves, and of pydantic's models.
+
+    `scope`: the names that annotations in strings may use.
+    """
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.defs: Json = {}
@@ -64,7 +67,10 @@ class Types:
         self._done: dict[type, Kind] = {}
 
     def resolve(self, annotation: Any) -> Any:
-        """`annotation` with its strings evaluated, one at a time: `ctx` and the result may be unresolvable."""
+        """Evaluate the strings in one annotation; not all of a function at once: `ctx` and the result may fail.
+
+        Raises UnsupportedError.
+        """
         return self._hints(types.SimpleNamespace(__annotations__={"it": annotation}))["it"]
 
     def _hints(self, owner: Any) -> dict[str, Any]:
@@ -79,6 +85,7 @@ class Types:
             raise UnsupportedError(f"its annotation cannot be evaluated: {error}{hint}") from error
 
     def kind(self, t: Any) -> Kind:
+        """Find the schema and the conversion of a type. Raises UnsupportedError where it has no JSON Schema."""
         origin, args = typing.get_origin(t), typing.get_args(t)
         if origin is Annotated:
             return self._annotated(args)
@@ -117,6 +124,7 @@ class Types:
         return Kind(schema, kind.convert)
 
     def choice(self, kinds: list[Kind]) -> Kind:
+        """Join alternatives."""
         if any(kind.schema == {} for kind in kinds):
             return Kind({})
         convert = _Choice(kinds, self.defs) if any(kind.convert for kind in kinds) else None
@@ -176,7 +184,7 @@ class Types:
         raise UnsupportedError(f"{_name(cls)} is not supported")
 
     def _record(self, cls: type, make: Callable[..., Any], members: Callable[[type], dict[str, _Member]]) -> Kind:
-        """A class with named, typed members. One that contains itself goes to `$defs`; the others stand inline."""
+        """Read a class with named, typed members. One that contains itself goes to `$defs`; the others are inline."""
         if cls in self._open:
             self._recursive.add(cls)
             name, record = self._open[cls]
@@ -222,7 +230,7 @@ class Types:
     def _keys(self, cls: Any) -> dict[str, _Member]:
         members = {}
         for key, hint in self._hints(cls).items():
-            # Under `from __future__ import annotations` only the hint itself tells NotRequired.
+            # Under `from __future__ import annotations` only the hint itself shows NotRequired.
             required, origin = key in cls.__required_keys__, typing.get_origin(hint)
             if origin is Required or origin is NotRequired:
                 required, hint = origin is Required, typing.get_args(hint)[0]
@@ -241,21 +249,20 @@ class Types:
         self.defs.update(defs)
         return Kind(schema, cls.model_validate)
 
-    def _free_name(self, wanted: str) -> str:
+    def _free_name(self, name: str) -> str:
         taken = {*self.defs, *(name for name, _ in self._open.values())}
-        return next(n for i in range(1, len(taken) + 3) if (n := wanted if i == 1 else f"{wanted}{i}") not in taken)
+        return next(n for i in range(1, len(taken) + 3) if (n := name if i == 1 else f"{name}{i}") not in taken)
 
 
 def json_default(value: Any) -> Json:
-    """`{"default": value}`, or nothing where `value` is no JSON."""
+    """Return `{"default": value}`, or nothing where `value` is no JSON."""
     try:
-        text = json.dumps(value.value if isinstance(value, Enum) else value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
+        return {"default": strictjson.plain(value.value if isinstance(value, Enum) else value)}
+    except (TypeError, ValueError):
         return {}
-    return {"default": json.loads(text)}
 
 
-# -- conversions -----------------------------------------------------------------------------------
+# -- conversions
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +331,7 @@ def _constants(values: list[Any]) -> Json:
 
 
 def _back_to(choices: tuple[Any, ...]) -> Convert:
-    """From the JSON constant to the declared one: an Enum member, or 1 where JSON said 1.0."""
+    """Make the conversion of a JSON constant to the declared one: an Enum member, or 1 where the JSON has 1.0."""
 
     def convert(value: Any) -> Any:
         for choice in choices:

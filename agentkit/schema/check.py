@@ -1,9 +1,9 @@
 """JSON Schema, draft 2020-12: checks schemas when they are declared and values when they arrive.
 
-With `agentkit.schema.keywords`, which bounds what a check may cost, the one place that knows the `jsonschema`
-library. It knows neither tools nor runs, and it never touches the network or a file: a `$ref` resolves
-inside its own schema or not at all. As the draft has it, an integer is a number without a fraction (`1.0`
-is one, `true` is not), and `format` only annotates.
+With `agentkit.schema.keywords`, which bounds what a check may cost, the one place that knows the `jsonschema` library.
+It knows neither tools nor runs, and it never touches the network or a file: a `$ref` resolves inside its own schema or
+not at all. As the draft has it, an integer is a number without a fraction (`1.0` is one, `true` is not), and `format`
+only annotates.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ class Schema:
         self._validator = validator
 
     def problems(self, value: Any) -> list[SchemaProblem]:
-        """What is wrong with `value`, at most 20 entries; empty if it satisfies the schema. Never raises."""
-        found: list[SchemaProblem] = []
+        """List what is wrong with `value`, at most 20 entries; empty if it satisfies the schema. Never raises."""
+        problems: list[SchemaProblem] = []
         try:
             with bounded():
                 for problem in _problems(self._validator.iter_errors(value)):
-                    if problem not in found:
-                        found.append(problem)
-                    if len(found) == MAX_PROBLEMS:
+                    if problem not in problems:
+                        problems.append(problem)
+                    if len(problems) == MAX_PROBLEMS:
                         break
         except TooMuchWorkError as error:
-            found.append(_problem("", f"cannot be checked: {error}"))
+            problems.append(_problem("", f"cannot be checked: {error}"))
         except RecursionError:
-            found.append(_problem("", "is nested too deeply to be checked"))
+            problems.append(_problem("", "is nested too deeply to be checked"))
         except Unresolvable as error:
-            found.append(_problem("", f"cannot be checked: the schema's $ref {_show(error.ref)} leads nowhere"))
+            problems.append(_problem("", f"cannot be checked: the schema's $ref {_show(error.ref)} leads nowhere"))
         except (ArithmeticError, ValueError) as error:
             # Numbers beyond what Python divides or prints, say multipleOf 0.1 of a 400-digit integer.
-            found.append(_problem("", f"cannot be checked: {error}"))
-        return found
+            problems.append(_problem("", f"cannot be checked: {error}"))
+        return problems
 
 
 def compile_schema(schema: Json, what: str) -> Schema:
-    """`schema`, checked and compiled; equal schemas share one result.
+    """Check and compile a schema; equal schemas share one result. `what` names it in errors.
 
-    Raises ConfigurationError, which calls the schema `what` and says where in it the mistake is.
+    Raises ConfigurationError that names the place of the mistake.
     """
     if not isinstance(schema, dict):
         raise ConfigurationError(f"{what} must be a JSON Schema (a dict), not {type(schema).__name__}")
@@ -78,7 +78,7 @@ def compile_schema(schema: Json, what: str) -> Schema:
         raise ConfigurationError(f"{what} is not JSON: {error}") from error
 
 
-# -- schemas ---------------------------------------------------------------------------------------
+# -- schemas
 
 
 class _BadSchemaError(Exception):
@@ -109,9 +109,10 @@ def _metaschema() -> Any:
 
 
 def _check_refs(resource: Resource[Any], resolver: Any, keywords: set[str], seen: set[int]) -> None:
-    """Look every `$ref` up, and what it leads to: a place of no meaning may hold what is no schema.
+    """Follow every `$ref`, and check what it leads to, which need not stand where schemas do.
 
-    `keywords` gets those that are used, `seen` is where this was.
+    The keywords that are used are added to `keywords`, the ids of the contents that were visited to `seen`. Raises
+    _BadSchemaError.
     """
     if id(resource.contents) in seen:
         return
@@ -123,18 +124,18 @@ def _check_refs(resource: Resource[Any], resolver: Any, keywords: set[str], seen
             if not isinstance(ref, str):
                 continue
             try:
-                found = resolver.lookup(ref)
+                target = resolver.lookup(ref)
             except (Unresolvable, LookupError, TypeError, ValueError) as error:
                 raise _BadSchemaError(
                     f"the {keyword} {_show(ref)} leads nowhere (only references within the schema are followed)"
                 ) from error
-            _check_form(found.contents)
-            _check_refs(DRAFT202012.create_resource(found.contents), found.resolver, keywords, seen)
+            _check_form(target.contents)
+            _check_refs(DRAFT202012.create_resource(target.contents), target.resolver, keywords, seen)
     for child in resource.subresources():
         _check_refs(child, resolver.in_subresource(child), keywords, seen)
 
 
-# -- values ----------------------------------------------------------------------------------------
+# -- values
 
 
 def _problems(errors: Iterable[Mismatch]) -> Iterator[SchemaProblem]:
@@ -155,16 +156,16 @@ def _problem(path: str, message: str) -> SchemaProblem:
 
 
 def _pointer(path: Iterable[str | int]) -> str:
-    """RFC 6901."""
+    """Write a path as a JSON Pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _of_branches(error: Mismatch) -> Iterator[SchemaProblem]:
-    """The problems of the branch that the value comes closest to.
+    """Yield the problems of the branch that the value comes closest to.
 
-    Closest: of the right type first, then with the right tag (a `const` or `enum` on a property),
-    then with the fewest properties missing, then with the fewest problems. Where no branch has the
-    right type, or tag, one problem names them all.
+    Closest: of the right type first, then with the right tag (a `const` or `enum` on a property), then with the fewest
+    properties missing, then with the fewest problems. Where no branch has the right type, or tag, one problem names
+    them all.
     """
     branches: dict[int, list[Mismatch]] = {}
     for child in error.context:
@@ -180,9 +181,9 @@ def _of_branches(error: Mismatch) -> Iterator[SchemaProblem]:
                 misfits = [e for e in misfits if not _distance(branches[e.relative_schema_path[0]])[0]]
             paths = {_pointer(e.absolute_path) for e in misfits}
             if len(paths) == 1:
-                wanted = dict.fromkeys(text for e in misfits for text in _wanted(e))
+                expected = dict.fromkeys(text for e in misfits for text in _expected(e))
                 show = _kind if all(e.validator == "type" for e in misfits) else _show
-                yield _problem(paths.pop(), f"must be {_either(list(wanted))}, not {show(misfits[0].instance)}")
+                yield _problem(paths.pop(), f"must be {_either(list(expected))}, not {show(misfits[0].instance)}")
                 return
             break
     yield from _problems(ranked[0])
@@ -198,12 +199,12 @@ def _distance(errors: Sequence[Mismatch]) -> tuple[int, int, int, int]:
 
 
 def _misfits(error: Mismatch, depth: int) -> bool:
-    """Whether `error` shows that another branch was meant: the type or constant of the value or of its tag."""
+    """Tell whether `error` shows that another branch was meant: the type or constant of the value or of its tag."""
     keywords = ("type", "const", "enum") if depth == 0 else ("const", "enum")
     return len(error.relative_path) == depth and error.validator in keywords
 
 
-# -- words -----------------------------------------------------------------------------------------
+# -- messages
 
 _ARTICLES = {"array": "an array", "integer": "an integer", "object": "an object", "null": "null"}
 
@@ -241,7 +242,7 @@ def _message(error: Mismatch) -> str:
         return f"the value {_show(error.instance)} is not allowed here"  # jsonschema loses the path of these
     if keyword in ("type", "const", "enum"):
         shown = _kind(error.instance) if keyword == "type" else _show(error.instance)
-        return f"must be {_either(_wanted(error))}, not {shown}"
+        return f"must be {_either(_expected(error))}, not {shown}"
     if keyword not in _MESSAGES:
         return str(error.message)
     extra = _extra(error) if keyword == "additionalProperties" else ""
@@ -249,7 +250,7 @@ def _message(error: Mismatch) -> str:
 
 
 def _subject(error: Mismatch) -> str:
-    """Names what a message is about where the path cannot: the name of a property is no value."""
+    """Name what a message is about where the path cannot: the name of a property is no value."""
     place = list(error.absolute_schema_path)[-3:-1]
     named = place[-1:] == ["propertyNames"] and place[:1] != ["properties"]
     return f"the property name {_show(error.instance)} " if named else ""
@@ -263,7 +264,7 @@ def _extra(error: Mismatch) -> str:
     return ", ".join(names[:MAX_CHOICES])
 
 
-def _wanted(error: Mismatch) -> list[str]:
+def _expected(error: Mismatch) -> list[str]:
     value = error.validator_value
     if error.validator == "const":
         return [_cut(json.dumps(value, ensure_ascii=False))]
@@ -279,7 +280,7 @@ def _either(choices: list[str]) -> str:
 
 
 def _kind(value: Any) -> str:
-    """The JSON type of a value, in words."""
+    """Name the JSON type of a value, with its article."""
     if value is None:
         return "null"
     names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
@@ -288,7 +289,7 @@ def _kind(value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value, short: scalars as JSON, cut where long; containers by their type."""
+    """Write a value in short: scalars as JSON, cut where long; containers by their type."""
     if isinstance(value, str):
         value = _cut(value)
     elif isinstance(value, list | dict | tuple):

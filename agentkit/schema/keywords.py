@@ -1,10 +1,10 @@
 """The keywords of JSON Schema with bounds on their work: a value from outside must not cost more than a moment.
 
-Schemas are the application's own, values are a model's or a client's. Some schemas let a short value cost
-hours: a `pattern` that backtracks, a `$ref` that doubles, `uniqueItems` of a long list. So one check of a value
-has `MAX_SECONDS` of this thread's processor time, asked at every keyword and inside every pattern.
+Schemas are the application's, values are a model's or a client's. Some schemas let a short value cost hours: a
+`pattern` that backtracks, a `$ref` that doubles, `uniqueItems` of a long list. So one check of a value has
+`MAX_SECONDS` of this thread's processor time, which is checked at every keyword and inside every pattern.
 
-Patterns are those of the `regex` library, which can be told to stop; `re` cannot.
+Patterns are those of the `regex` library, which can be stopped; `re` cannot.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TooMuchWorkError(Exception):
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Give what is checked inside `MAX_SECONDS`; beyond them it raises TooMuchWorkError."""
+    """Limit what is checked inside to `MAX_SECONDS`; beyond them it raises TooMuchWorkError."""
     before = getattr(_clock, "end", None)
     _clock.end = time.thread_time() + MAX_SECONDS
     try:
@@ -48,19 +48,22 @@ def bounded() -> Iterator[None]:
         _clock.end = before
 
 
-def _left() -> float:
-    """Seconds left. Schemas themselves are checked without a bound: they come from nobody outside."""
+def _seconds_left() -> float:
+    """Return the seconds that are left. Raises TooMuchWorkError where none are.
+
+    Schemas themselves are checked without a bound: they come from nobody outside.
+    """
     end: float | None = getattr(_clock, "end", None)
-    left = MAX_SECONDS if end is None else end - time.thread_time()
-    if left <= 0:
+    seconds = MAX_SECONDS if end is None else end - time.thread_time()
+    if seconds <= 0:
         raise TooMuchWorkError(f"it takes more than {MAX_SECONDS:g} seconds")
-    return left
+    return seconds
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `pattern` is found in `text`."""
+    """Tell whether `pattern` is found in `text`. Raises TooMuchWorkError."""
     try:
-        return regex.search(pattern, text, timeout=_left(), concurrent=True) is not None
+        return regex.search(pattern, text, timeout=_seconds_left(), concurrent=True) is not None
     except TimeoutError as error:
         raise TooMuchWorkError(f"the pattern {pattern[:60]!r} takes too long") from error
 
@@ -96,7 +99,7 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
 def _unique_items(validator: Any, unique: bool, instance: Any, _schema: Any) -> Iterator[Mismatch]:
     seen: set[Any] = set()
     for item in instance if unique and validator.is_type(instance, "array") else ():
-        _left()
+        _seconds_left()
         if (key := _key(item)) in seen:
             yield Mismatch("has an item twice")
             return
@@ -104,7 +107,7 @@ def _unique_items(validator: Any, unique: bool, instance: Any, _schema: Any) -> 
 
 
 def _key(value: Any) -> Any:
-    """What is the same for two values exactly if JSON Schema calls them equal: 1 is 1.0, and true is no 1."""
+    """Make a key that is the same for two values exactly if JSON Schema calls them equal: 1 is 1.0, true is no 1."""
     if isinstance(value, dict):
         return dict, frozenset((name, _key(member)) for name, member in value.items())
     if isinstance(value, list):
@@ -113,18 +116,22 @@ def _key(value: Any) -> Any:
 
 
 def _few(keyword: Keyword) -> Keyword:
-    def check(validator: Any, given: Any, instance: Any, schema: Any) -> Iterable[Mismatch] | None:
+    """Refuse values with over `MAX_UNEVALUATED` members before `keyword` compares them."""
+
+    def check(validator: Any, limit: Any, instance: Any, schema: Any) -> Iterable[Mismatch] | None:
         if isinstance(instance, dict | list) and len(instance) > MAX_UNEVALUATED:
-            raise TooMuchWorkError(f"it has over {MAX_UNEVALUATED} members, too many for unevaluated… to look through")
-        return keyword(validator, given, instance, schema)
+            raise TooMuchWorkError(f"it has over {MAX_UNEVALUATED} members, too many for unevaluated… to compare")
+        return keyword(validator, limit, instance, schema)
 
     return check
 
 
 def _timed(keyword: Keyword) -> Keyword:
-    def check(validator: Any, given: Any, instance: Any, schema: Any) -> Iterable[Mismatch] | None:
-        _left()
-        return keyword(validator, given, instance, schema)
+    """Check the time that is left before `keyword` applies."""
+
+    def check(validator: Any, limit: Any, instance: Any, schema: Any) -> Iterable[Mismatch] | None:
+        _seconds_left()
+        return keyword(validator, limit, instance, schema)
 
     return check
 

@@ -1,4 +1,4 @@
-"""Messages for tests, in few words, and a strategy that makes conversations out of them."""
+"""Short ways to make messages for tests, and a strategy that makes conversations out of them."""
 
 from __future__ import annotations
 

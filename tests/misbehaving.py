@@ -52,11 +52,11 @@ class MisbehavingServerContract:
                 assert isinstance(got[-1], Finish)  # all that matters had come: then the cut does no harm
                 assert text_of(build(got)) == "a text that is cut"
 
-    @pytest.mark.parametrize(("given", "seconds"), [(None, None), ("12", 12.0), ("0.5", 0.5), ("soon", None)])
+    @pytest.mark.parametrize(("header", "seconds"), [(None, None), ("12", 12.0), ("0.5", 0.5), ("soon", None)])
     def test_too_many_requests_are_retryable_and_say_when(
-        self, serve: Callable[[Reply], WireServer], given: str | None, seconds: float | None
+        self, serve: Callable[[Reply], WireServer], header: str | None, seconds: float | None
     ) -> None:
-        headers = {} if given is None else {"retry-after": given}
+        headers = {} if header is None else {"retry-after": header}
         serve(Reply([self.error_body("slow down")], 429, "application/json", headers))
         error = self.failure()
         assert (error.status, error.retryable, error.retry_after) == (429, True, seconds)

@@ -143,7 +143,7 @@ class ProviderContract:
         ("status", "retryable"),
         [(400, False), (401, False), (403, False), (404, False), (408, True), (429, True), (500, True), (503, True)],
     )
-    def test_a_refusing_status_is_an_error_in_the_vendors_words(
+    def test_a_refusing_status_is_an_error_with_the_vendors_message(
         self, serve: Callable[[Reply], WireServer], status: int, retryable: bool
     ) -> None:
         serve(

@@ -86,8 +86,8 @@ def test_a_wrong_setting_is_named_and_not_retried(
 
 def test_an_error_inside_the_stream_hides_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     error = {"type": "authentication_error", "message": "bad key sk-99"}
-    said = [*frames("hi")[:3], frame("error", error=error, request_id="req_9")]
-    with WireServer(lambda _: Reply(said)) as server:
+    pieces = [*frames("hi")[:3], frame("error", error=error, request_id="req_9")]
+    with WireServer(lambda _: Reply(pieces)) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-99")
         with pytest.raises(ProviderError, match=r"bad key \*\*\*") as caught:

@@ -98,8 +98,8 @@ def test_a_wrong_setting_is_named_and_not_retried(
 
 
 def test_an_error_inside_the_stream_hides_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = b'event: error\ndata: {"error": {"message": "bad key sk-99", "code": 401}}\n\n'
-    with OpenAIServer(lambda _: Reply([*frames("hi")[:2], said])) as server:
+    failure = b'event: error\ndata: {"error": {"message": "bad key sk-99", "code": 401}}\n\n'
+    with OpenAIServer(lambda _: Reply([*frames("hi")[:2], failure])) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-99")
         with pytest.raises(ProviderError, match=r"bad key \*\*\*"):

@@ -57,14 +57,14 @@ def test_a_recorded_stream_of_an_openai_compatible_server_decodes_as_expected(na
     ]
     whole = "toolUse" if calls else "stop"
     assert message["stopReason"] == ("length" if expected["stop"] == "length" else whole)
-    usage, given = message["usage"], expected["usage"] or {}
-    assert usage["input"] + usage["cacheRead"] == given.get("prompt_tokens", 0)
-    assert usage["cacheRead"] == (given.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    assert usage["output"] == given.get("completion_tokens", 0)
+    usage, counts = message["usage"], expected["usage"] or {}
+    assert usage["input"] + usage["cacheRead"] == counts.get("prompt_tokens", 0)
+    assert usage["cacheRead"] == (counts.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    assert usage["output"] == counts.get("completion_tokens", 0)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in OPENAI if "_error_" in name and name.endswith(".json")))
-def test_a_recorded_refusal_keeps_the_vendors_words(name: str) -> None:
+def test_a_recorded_refusal_keeps_the_vendors_message(name: str) -> None:
     expected = OPENAI[name]
     body, status = expected["body"], expected["status"]
     error = status_error(
@@ -115,17 +115,17 @@ def test_a_recorded_stream_of_anthropic_decodes_as_expected(name: str, step: int
     assert [len(value) for value in signatures if not value.startswith("redacted:")] == expected["signature_lengths"]
     assert sum(value.startswith("redacted:") for value in signatures) == expected["blocks"].count("redacted_thinking")
     if not failure:
-        usage, given = message["usage"], expected["usage"]
+        usage, counts = message["usage"], expected["usage"]
         assert message["stopReason"] == STOPS[expected["stop"]]
-        assert [usage["input"], usage["output"]] == [given["input_tokens"], given["output_tokens"]]
-        assert usage["cacheRead"] == given["cache_read_input_tokens"]
-        assert usage["cacheWrite"] == given["cache_creation_input_tokens"]
+        assert [usage["input"], usage["output"]] == [counts["input_tokens"], counts["output_tokens"]]
+        assert usage["cacheRead"] == counts["cache_read_input_tokens"]
+        assert usage["cacheWrite"] == counts["cache_creation_input_tokens"]
         assert isinstance(parts[-1], Finish)
         assert parts[-1].model == expected["model"]
 
 
 @pytest.mark.parametrize("name", sorted(name for name in ANTHROPIC if "_error_" in name and name.endswith(".json")))
-def test_a_recorded_refusal_of_anthropic_keeps_its_words(name: str) -> None:
+def test_a_recorded_refusal_of_anthropic_keeps_its_message(name: str) -> None:
     body, status, headers = (ANTHROPIC[name][key] for key in ("body", "status", "headers"))
     error = status_error("anthropic", status, headers, json.dumps(body), key_setting="THE_KEY", url_setting="THE_URL")
     assert body["error"]["message"] in error.message

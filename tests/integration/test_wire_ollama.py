@@ -54,7 +54,7 @@ def test_a_recorded_stream_of_ollama_decodes_as_expected(name: str, step: int) -
 
 
 @pytest.mark.parametrize("name", sorted(name for name in OLLAMA if name.endswith(".json")))
-def test_a_recorded_refusal_of_ollama_keeps_its_words(name: str) -> None:
+def test_a_recorded_refusal_of_ollama_keeps_its_message(name: str) -> None:
     body, status = OLLAMA[name]["body"], OLLAMA[name]["status"]
     error = status_error("ollama", status, {}, json.dumps(body), key_setting="", url_setting="OLLAMA_HOST")
     assert body["error"] in error.message

@@ -79,7 +79,7 @@ def test_a_request_without_tools_or_instructions_has_no_such_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("choice", "sent"),
     [
         ("auto", {"type": "auto"}),
         ("none", {"type": "none"}),
@@ -88,8 +88,8 @@ def test_a_request_without_tools_or_instructions_has_no_such_keys() -> None:
         ({"type": "any", "disable_parallel_tool_use": True}, {"type": "any", "disable_parallel_tool_use": True}),
     ],
 )
-def test_a_choice_of_tool_may_be_spelled_as_either_vendor_does(given: Any, sent: Any) -> None:
-    assert built(HI, tools=[LOOK], options={"tool_choice": given})["tool_choice"] == sent
+def test_a_choice_of_tool_may_be_spelled_as_either_vendor_does(choice: Any, sent: Any) -> None:
+    assert built(HI, tools=[LOOK], options={"tool_choice": choice})["tool_choice"] == sent
 
 
 def test_the_vendors_own_tools_join_ours() -> None:
@@ -111,7 +111,7 @@ def test_the_vendors_own_tools_join_ours() -> None:
         ("some-other-model", 8192),
     ],
 )
-def test_max_tokens_is_always_given(model: str, tokens: int) -> None:
+def test_max_tokens_is_always_sent(model: str, tokens: int) -> None:
     assert built(HI, model=model)["max_tokens"] == tokens
     assert built(HI, model=model, options={"max_tokens": 7})["max_tokens"] == 7
 
@@ -164,7 +164,7 @@ def test_an_option_of_a_wrong_shape_is_a_clear_error(options: Any) -> None:
     assert not caught.value.retryable
 
 
-def test_tool_calls_results_and_the_users_words_take_turns() -> None:
+def test_tool_calls_results_and_the_users_messages_take_turns() -> None:
     got = turns(
         HI,
         UserMessage([TextBlock("see"), TextBlock(" "), ImageBlock("aGk=", "image/png")], 0),
@@ -257,7 +257,7 @@ def test_thinking_is_not_turned_on_amid_tool_calls_of_an_answer_that_began_witho
     assert "thinking" in built(HI, *calls, options={"thinking": {"type": "adaptive"}})
 
 
-def test_a_conversation_that_the_assistant_begins_is_given_a_user_turn() -> None:
+def test_a_conversation_that_the_assistant_begins_gets_a_user_turn_before_it() -> None:
     assert [role for role, _ in turns(assistant(TextBlock("Welcome!")), HI)] == ["user", "assistant", "user"]
 
 
@@ -293,8 +293,8 @@ def test_marks_of_tools_instructions_messages_and_blocks_become_cache_control() 
 
 
 def test_only_the_last_four_marks_count() -> None:
-    words = [marked(UserMessage(word, 0), "short") for word in ("one", "two", "three", "four", "five")]
-    body = built(*words, instructions="x", instructions_cache="long", tools=[ToolSpec("look", "", SCHEMA, "long")])
+    messages = [marked(UserMessage(word, 0), "short") for word in ("one", "two", "three", "four", "five")]
+    body = built(*messages, instructions="x", instructions_cache="long", tools=[ToolSpec("look", "", SCHEMA, "long")])
     assert [place for place, _ in marks(body)] == ["two", "three", "four", "five"]
 
 

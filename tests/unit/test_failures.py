@@ -14,13 +14,13 @@ from agentkit.providers.failures import retry_after, status_error, stream_error,
 
 
 def status(code: int, body: Any, **headers: str) -> ProviderError:
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
-    said = body if isinstance(body, str) else json.dumps(body)
-    return status_error("openai", code, given, said, key_setting="THE_KEY", url_setting="THE_URL")
+    in_lower_case = {name.replace("_", "-"): value for name, value in headers.items()}
+    body_text = body if isinstance(body, str) else json.dumps(body)
+    return status_error("openai", code, in_lower_case, body_text, key_setting="THE_KEY", url_setting="THE_URL")
 
 
 @pytest.mark.parametrize(
-    ("code", "body", "words"),
+    ("code", "body", "parts"),
     [
         (401, {"error": {"message": "bad key", "code": "invalid_api_key"}}, ["401", "bad key", "check THE_KEY"]),
         (401, {"detail": "Unauthorized"}, ["Unauthorized", "THE_KEY"]),
@@ -36,9 +36,9 @@ def status(code: int, body: Any, **headers: str) -> ProviderError:
         (307, "", ["redirects are not followed", "THE_URL"]),
     ],
 )
-def test_a_status_error_says_what_happened_and_what_to_do(code: int, body: Any, words: list[str]) -> None:
+def test_a_status_error_says_what_happened_and_what_to_do(code: int, body: Any, parts: list[str]) -> None:
     message = status(code, body).message
-    assert all(word in message for word in words), message
+    assert all(part in message for part in parts), message
     assert len(message) < 700
 
 
@@ -90,6 +90,6 @@ def test_an_error_inside_a_stream_is_retryable_unless_the_request_is_at_fault(pr
     assert stream_error("openai", problem).retryable is retryable
 
 
-def test_a_vendors_words_may_come_in_any_shape() -> None:
+def test_a_vendors_message_may_have_any_shape() -> None:
     assert vendor_message({"error": {"message": "a\n  b"}}) == "a b"
     assert vendor_message(["a", {"msg": "b"}, None, 3]) == "a; b; ; 3"

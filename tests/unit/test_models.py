@@ -51,7 +51,7 @@ def test_what_is_registered_goes_before_what_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "words"),
+    ("name", "known", "message"),
     [
         ("large", {}, "provider:model"),
         ("acme:", {}, "provider:model"),
@@ -61,6 +61,6 @@ def test_what_is_registered_goes_before_what_is_known() -> None:
         ("acme:large", {"context_window": True}, "context_window"),
     ],
 )
-def test_a_wrong_registration_is_a_clear_error(name: str, known: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+def test_a_wrong_registration_is_a_clear_error(name: str, known: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         register_model(name, **known)

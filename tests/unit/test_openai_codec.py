@@ -234,8 +234,8 @@ def test_a_cache_mark_anywhere_gives_the_conversation_a_key_that_stays(fields: d
     assert one["prompt_cache_key"] == two["prompt_cache_key"] != other["prompt_cache_key"]
     assert "prompt_cache_retention" not in one
     assert '"cache"' not in json.dumps(one)
-    given = build_request(ModelRequest("m", "", [start], options={"prompt_cache_key": "mine"}, **fields))
-    assert given["prompt_cache_key"] == "mine"
+    explicit = build_request(ModelRequest("m", "", [start], options={"prompt_cache_key": "mine"}, **fields))
+    assert explicit["prompt_cache_key"] == "mine"
 
 
 # -- the answer

@@ -30,18 +30,18 @@ def test_a_price_of_ones_own_is_in_dollars_per_million_tokens() -> None:
     assert cost == Cost(1.0, 2.0, 0.01, 0.02, 3.03)
 
 
-def test_cached_tokens_cost_as_much_as_new_ones_where_nothing_else_is_said() -> None:
+def test_cached_tokens_cost_as_much_as_new_ones_by_default() -> None:
     set_price("acme:large", input=1, output=4)
     assert priced(usage(0, 0, 500_000, 500_000), "acme", "large").cost.total == 1.0
 
 
 def test_a_known_model_has_the_lists_price_and_a_price_of_ones_own_goes_before_it() -> None:
-    given = usage(1_000_000, 1_000_000)
-    cost = priced(given, "openai", "gpt-4o").cost
+    tokens = usage(1_000_000, 1_000_000)
+    cost = priced(tokens, "openai", "gpt-4o").cost
     assert (cost.input, cost.output, cost.total) == (2.5, 10.0, 12.5)
-    assert given.cost.total == 0
+    assert tokens.cost.total == 0
     set_price("openai:gpt-4o", input=0, output=1)
-    assert priced(given, "openai", "gpt-4o").cost.total == 1.0
+    assert priced(tokens, "openai", "gpt-4o").cost.total == 1.0
 
 
 def test_cached_tokens_of_a_known_model_cost_less_to_read_and_more_to_write() -> None:
@@ -54,9 +54,9 @@ def test_cached_tokens_of_a_known_model_cost_less_to_read_and_more_to_write() ->
     ("provider", "model"), [("openai", "my-own"), ("acme", "gpt-4o"), ("ollama", "qwen3:4b"), ("scripted", "echo")]
 )
 def test_an_unknown_model_costs_nothing(provider: str, model: str) -> None:
-    given = usage(10, 10, 10, 10)
-    assert priced(given, provider, model) == given
-    assert priced(given, provider, model, "unheard-of") == given
+    tokens = usage(10, 10, 10, 10)
+    assert priced(tokens, provider, model) == tokens
+    assert priced(tokens, provider, model, "unheard-of") == tokens
 
 
 def test_a_deployment_is_priced_by_the_model_that_answered() -> None:

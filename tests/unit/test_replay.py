@@ -141,7 +141,7 @@ def test_any_conversation_becomes_one_that_every_vendor_takes(messages: list[Mes
 
 @settings(max_examples=200, deadline=None)
 @given(histories(), histories(), st.sampled_from([None, MISTRAL, ANTHROPIC]))
-def test_what_is_said_later_changes_no_id_before_it(
+def test_later_messages_change_no_id_before_them(
     start: list[Message], more: list[Message], pattern: str | None
 ) -> None:
     def ids(messages: list[Message]) -> list[str]:

@@ -58,7 +58,7 @@ def test_values_are_judged_by_draft_2020_12(schema: dict[str, Any], good: list[A
 
 
 @pytest.mark.parametrize(
-    ("schema", "value", "path", "words"),
+    ("schema", "value", "path", "message"),
     [
         ({"type": "integer"}, "1", "", "must be an integer, not a string"),
         ({"properties": {"a/b": {"properties": {"c~": {"type": "null"}}}}}, {"a/b": {"c~": 1}}, "/a~1b/c~0", "null"),
@@ -87,11 +87,11 @@ def test_values_are_judged_by_draft_2020_12(schema: dict[str, Any], good: list[A
         ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "", "'b'"),
     ],
 )
-def test_a_problem_says_where_and_what(schema: dict[str, Any], value: Any, path: str, words: str) -> None:
+def test_a_problem_says_where_and_what(schema: dict[str, Any], value: Any, path: str, message: str) -> None:
     found = problems(schema, value)
     assert len(found) == 1
     assert found[0][0] == path
-    assert words in found[0][1]
+    assert message in found[0][1]
 
 
 def test_every_missing_property_is_a_problem_of_its_own() -> None:
@@ -128,7 +128,7 @@ def test_a_number_beyond_arithmetic_is_a_problem_and_no_crash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "words"),
+    ("schema", "message"),
     [
         ({"type": "strng"}, "at /type"),
         ({"properties": {"a": {"required": "b"}}}, "at /properties/a/required: must be an array"),
@@ -140,11 +140,11 @@ def test_a_number_beyond_arithmetic_is_a_problem_and_no_crash() -> None:
         (None, "must be a JSON Schema"),
     ],
 )
-def test_a_bad_schema_is_refused_by_name_and_place(schema: Any, words: str) -> None:
+def test_a_bad_schema_is_refused_by_name_and_place(schema: Any, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         compile_schema(schema, "the decision of tool 'pay'")
     assert "the decision of tool 'pay'" in caught.value.message
-    assert words in caught.value.message
+    assert message in caught.value.message
 
 
 def test_a_reference_behind_a_place_of_no_meaning_is_resolved_too() -> None:

@@ -146,7 +146,7 @@ def test_an_annotation_has_a_schema(annotation: Any, schema: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("annotation", "given", "expected"),
+    ("annotation", "value", "expected"),
     [
         (int, 2.0, 2),
         (float, 2, 2.0),
@@ -180,16 +180,16 @@ def test_an_annotation_has_a_schema(annotation: Any, schema: dict[str, Any]) -> 
         (Any, {"a": [1]}, {"a": [1]}),
     ],
 )
-def test_valid_json_becomes_what_the_annotation_says(annotation: Any, given: Any, expected: Any) -> None:
+def test_valid_json_becomes_what_the_annotation_says(annotation: Any, value: Any, expected: Any) -> None:
     signature = of(annotation)
-    assert compile_schema(signature.parameters, "the parameters").problems({"x": given}) == []
-    bound = signature.bind({"x": given})["x"]
+    assert compile_schema(signature.parameters, "the parameters").problems({"x": value}) == []
+    bound = signature.bind({"x": value})["x"]
     assert bound == expected
     assert type(bound) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("annotation", "given", "path"),
+    ("annotation", "value", "path"),
     [
         (Point, {"x": "1"}, "/x/x"),
         (Node, {"name": "a", "children": [{"name": 1}]}, "/x/children/0/name"),
@@ -201,8 +201,8 @@ def test_valid_json_becomes_what_the_annotation_says(annotation: Any, given: Any
         (int, True, "/x"),
     ],
 )
-def test_invalid_json_is_found_by_the_derived_schema(annotation: Any, given: Any, path: str) -> None:
-    found = compile_schema(of(annotation).parameters, "the parameters").problems({"x": given})
+def test_invalid_json_is_found_by_the_derived_schema(annotation: Any, value: Any, path: str) -> None:
+    found = compile_schema(of(annotation).parameters, "the parameters").problems({"x": value})
     assert [problem["path"] for problem in found] == [path]
 
 
@@ -301,10 +301,10 @@ def _star(*x: int) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("fn", "words"), [(_positional, "x cannot be passed by name"), (_star, r"\*x cannot be passed by name")]
+    ("fn", "message"), [(_positional, "x cannot be passed by name"), (_star, r"\*x cannot be passed by name")]
 )
-def test_what_cannot_be_passed_by_name_is_refused(fn: Callable[..., Any], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+def test_what_cannot_be_passed_by_name_is_refused(fn: Callable[..., Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         read(fn)
 
 
@@ -324,8 +324,8 @@ def test_what_cannot_be_passed_by_name_is_refused(fn: Callable[..., Any], words:
 def test_an_unsupported_annotation_is_a_clear_error(annotation: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         of(annotation)
-    for words in ("of.<locals>.f", "'x'", "give parameters="):
-        assert words in caught.value.message
+    for part in ("of.<locals>.f", "'x'", "give parameters="):
+        assert part in caught.value.message
 
 
 @dataclass
@@ -349,17 +349,17 @@ def test_given_parameters_replace_the_derived_ones_and_annotations_still_convert
 
 
 @pytest.mark.parametrize(
-    ("properties", "words"),
+    ("properties", "message"),
     [
         ({"x": {}, "z": {}}, "lists 'z', which the function does not take"),
         ({}, "does not list 'x', which the function needs"),
         ({"x": {}, "ctx": {}}, "lists 'ctx', which agentkit passes itself"),
     ],
 )
-def test_given_parameters_must_fit_the_function(properties: dict[str, Any], words: str) -> None:
+def test_explicit_parameters_must_fit_the_function(properties: dict[str, Any], message: str) -> None:
     def f(x: int, y: int = 0, ctx: Any = None) -> None: ...
 
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(ConfigurationError, match=message):
         read(f, parameters={"type": "object", "properties": properties})
 
 
@@ -373,7 +373,7 @@ def _google(a: int, b: int, c: Annotated[int, "own"]) -> None:
         a (int): The first,
             which goes on.
         b: The second.
-        c: Not told.
+        c: Not described.
 
     Returns:
         b: nothing.

@@ -162,7 +162,7 @@ async def yields_async(a: int) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"name": "has space"}, "name="),
         ({"name": ""}, "name="),
@@ -186,14 +186,14 @@ async def yields_async(a: int) -> AsyncIterator[int]:
         ({"parameters": {"type": "objct"}}, "the parameters of tool 'plain'"),
     ],
 )
-def test_a_wrong_declaration_is_a_clear_error(options: dict[str, Any], words: str) -> None:
+def test_a_wrong_declaration_is_a_clear_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         tool(**options)(plain)
-    assert words in caught.value.message
+    assert message in caught.value.message
 
 
 @pytest.mark.parametrize(
-    ("fn", "words"),
+    ("fn", "message"),
     [
         (lambda a: a, "name="),
         (yields, "yields"),
@@ -203,10 +203,10 @@ def test_a_wrong_declaration_is_a_clear_error(options: dict[str, Any], words: st
         (tool(plain), "a tool already"),
     ],
 )
-def test_what_is_no_function_is_refused(fn: Any, words: str) -> None:
+def test_what_is_no_function_is_refused(fn: Any, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         tool(fn)
-    assert words in caught.value.message
+    assert message in caught.value.message
 
 
 def test_the_context_reaches_its_owner() -> None:

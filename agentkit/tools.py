@@ -28,6 +28,7 @@ import msgspec
 
 from agentkit.core import strictjson
 from agentkit.core.messages import Cache, ContentBlock, Json, TextBlock, check_tool_content
+from agentkit.core.strictjson import without_half_surrogates
 from agentkit.errors import ConfigurationError, InvalidRequestError, SchemaProblem
 from agentkit.schema.check import Schema, compile_schema
 from agentkit.schema.signatures import Signature, read_signature, summary_of
@@ -335,7 +336,7 @@ def _check_on_expire(name: str, value: Any, decision_schema: Schema | None) -> A
 
 def error_result(message: str) -> CheckedResult:
     """Make the result of a call that failed; the model reads `message`."""
-    return CheckedResult([TextBlock(_clean(message))], is_error=True)
+    return CheckedResult([TextBlock(without_half_surrogates(message))], is_error=True)
 
 
 def invalid_arguments(problems: Sequence[SchemaProblem]) -> CheckedResult:
@@ -368,12 +369,12 @@ def _looks_like_block(item: Any) -> bool:
 
 def _content(content: Any) -> list[ContentBlock]:
     if isinstance(content, str):
-        return [TextBlock(_clean(content))]
+        return [TextBlock(without_half_surrogates(content))]
     try:
         blocks = check_tool_content(content, "the tool's content")
     except InvalidRequestError as error:
         raise TypeError(str(error)) from error
-    return [TextBlock(_clean(b.text), b.cache) if isinstance(b, TextBlock) else b for b in blocks]
+    return [TextBlock(without_half_surrogates(b.text), b.cache) if isinstance(b, TextBlock) else b for b in blocks]
 
 
 def to_json_value(value: Any) -> Any:
@@ -386,7 +387,7 @@ def to_json_value(value: Any) -> Any:
 
 def _json(value: Any) -> str:
     try:
-        return _clean(json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain))
+        return without_half_surrogates(json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain))
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the tool returned a {type(value).__name__} that is no JSON: {error}") from error
 
@@ -417,8 +418,3 @@ def _plain(value: Any) -> Any:
         value.close()
         raise TypeError("a coroutine: declare the tool with async def")
     raise TypeError(f"{type(value).__name__} has no JSON form: return text, JSON or content blocks")
-
-
-def _clean(value: str) -> str:
-    """Replace lone surrogates (file names that are no UTF-8): no wire could carry them."""
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

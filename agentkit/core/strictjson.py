@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "check", "loads", "plain"]
+__all__ = ["MAX_DEPTH", "check", "loads", "plain", "without_half_surrogates"]
 
 MAX_DEPTH = 100
 """How deep JSON may nest: far below what Python, Lua and JSON libraries of clients can take."""
@@ -63,6 +63,11 @@ def check(value: Any) -> None:
         if not below:
             return
         level = below
+
+
+def without_half_surrogates(text: str) -> str:
+    """Replace halves of surrogate pairs, say of file names that are no UTF-8: no wire and no store could carry them."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _check_text(text: str) -> None:

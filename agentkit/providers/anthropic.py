@@ -17,7 +17,7 @@ from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic_request import API, REDACTED, build_request
 from agentkit.providers.counts import token_count
-from agentkit.providers.failures import stream_error
+from agentkit.providers.failures import stream_error, vendor_message
 from agentkit.providers.http import HttpRequest, api_key, stream_sse
 from agentkit.providers.json_events import json_events
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
@@ -155,7 +155,7 @@ class EventDecoder:
             message = f"{self._vendor}: the stream ended before the answer was complete"
             raise ProviderError(message, retryable=True, vendor=self._vendor)
         if self._reason == "refusal":  # the vendor asks that the refused answer not stay in the conversation
-            explanation = self._details.get("explanation") or self._details.get("category")
+            explanation = vendor_message(self._details.get("explanation") or self._details.get("category"))
             message = f"{self._vendor}: the model refused to answer" + (f": {explanation}" if explanation else "")
             raise ProviderError(f"{message} (change the request or use another model)", vendor=self._vendor)
         # As with other vendors, tool calls count more than the reason.

@@ -20,6 +20,7 @@ from agentkit.core.messages import (
     ToolCallBlock,
     Usage,
 )
+from agentkit.core.strictjson import without_half_surrogates
 from agentkit.errors import ProviderError
 from agentkit.providers.prices import priced
 from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
@@ -59,9 +60,9 @@ class MessageBuilder:
         """Add a part; return the events that announce it."""
         match part:
             case TextDelta(text):
-                return self._text(_without_half_surrogates(text))
+                return self._text(without_half_surrogates(text))
             case ThinkingDelta(thinking, signature):
-                return self._thinking(_without_half_surrogates(thinking), signature)
+                return self._thinking(without_half_surrogates(thinking), signature)
             case ToolCallDelta():
                 return self._tool_call(part)
             case Finish():
@@ -96,7 +97,7 @@ class MessageBuilder:
         if stop_reason is not None:
             message.stop_reason = stop_reason
         message.content = [copy.copy(block) for block in self._blocks]
-        message.error_message = error
+        message.error_message = None if error is None else without_half_surrogates(error)
         return message
 
     def start(self) -> AssistantMessage:
@@ -132,7 +133,7 @@ class MessageBuilder:
             block.thinking += delta
             events.append(self._event("thinking_delta", delta))
         if signature is not None:
-            block.signature = signature
+            block.signature = without_half_surrogates(signature)
         return events
 
     def _open_block(self) -> AssistantBlock | None:
@@ -160,7 +161,7 @@ class MessageBuilder:
 
     def _tool_call(self, part: ToolCallDelta) -> list[AssistantMessageEvent]:
         events: list[AssistantMessageEvent] = []
-        arguments = _without_half_surrogates(part.arguments)
+        arguments = without_half_surrogates(part.arguments)
         call = self._calls.get(part.index)
         if call is None:
             events = self._close()
@@ -185,8 +186,8 @@ class _OpenCall:
 
     def add(self, id: str, name: str, arguments: str) -> None:
         """Add what a part brings: the first id and name that are not empty count."""
-        self.block.id = self.block.id or _without_half_surrogates(id)
-        self.block.name = self.block.name or _without_half_surrogates(name)
+        self.block.id = self.block.id or without_half_surrogates(id)
+        self.block.name = self.block.name or without_half_surrogates(name)
         self._arguments += arguments
 
     def settle(self) -> None:
@@ -196,11 +197,6 @@ class _OpenCall:
             self.block.arguments = arguments
         else:
             self.block.raw_arguments = self._arguments
-
-
-def _without_half_surrogates(text: str) -> str:
-    """Replace halves of surrogate pairs, which could be neither stored nor sent."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _parsed(arguments: str) -> Any:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from agentkit.core.strictjson import without_half_surrogates
 from agentkit.errors import ProviderError
 
 __all__ = ["retry_after", "status_error", "stream_error", "vendor_message"]
@@ -155,5 +156,5 @@ def _parsed(body: str) -> Any:
 
 
 def _shortened(value: str) -> str:
-    line = " ".join(value.split())
+    line = " ".join(without_half_surrogates(value).split())
     return line if len(line) <= _MAX_MESSAGE_LENGTH else line[: _MAX_MESSAGE_LENGTH - 1] + "…"

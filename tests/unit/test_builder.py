@@ -141,6 +141,13 @@ def test_a_message_without_its_finish_is_retryable_unless_it_is_ended_on_purpose
     assert message.content == [TextBlock("so f")]
 
 
+def test_half_a_surrogate_pair_never_gets_into_a_signature_or_an_error() -> None:
+    builder = MessageBuilder(api="a", provider="p", model="m", timestamp=5)
+    builder.feed(ThinkingDelta("hm", "s\ud83d"))
+    message = builder.message(stop_reason="error", error="no\udc00")
+    assert (message.content, message.error_message) == ([ThinkingBlock("hm", "s\ufffd")], "no\ufffd")
+
+
 def test_a_message_stays_as_it_is_when_the_builder_goes_on() -> None:
     builder = MessageBuilder(api="a", provider="p", model="m", timestamp=5)
     start = builder.start()

@@ -90,6 +90,10 @@ def test_an_error_inside_a_stream_is_retryable_unless_the_request_is_at_fault(pr
     assert stream_error("openai", problem).retryable is retryable
 
 
+def test_half_a_surrogate_pair_in_a_vendors_message_is_replaced() -> None:
+    assert vendor_message({"error": {"message": "caf\ud83d"}}) == "caf\ufffd"
+
+
 def test_a_vendors_message_may_have_any_shape() -> None:
     assert vendor_message({"error": {"message": "a\n  b"}}) == "a b"
     assert vendor_message(["a", {"msg": "b"}, None, 3]) == "a; b; ; 3"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pydantic
 import pytest
 
@@ -40,6 +41,10 @@ class Color(str, Enum):  # noqa: UP042  # the older spelling is what people have
 class Point:
     x: int
     when: Any = None
+
+
+class Place(msgspec.Struct):
+    x: int
 
 
 class Model(pydantic.BaseModel):
@@ -233,6 +238,7 @@ def test_the_context_reaches_its_owner() -> None:
         ({"ä": [1, None]}, '{"ä": [1, null]}'),
         ([{"type": "other"}], '[{"type": "other"}]'),
         (Point(1, date(2026, 1, 2)), '{"x": 1, "when": "2026-01-02"}'),
+        (Place(1), '{"x": 1}'),
         ([Point(1)], '[{"x": 1, "when": null}]'),
         (Model(at=datetime(2026, 1, 2, tzinfo=UTC)), '{"at": "2026-01-02T00:00:00Z"}'),
         ({"d": Decimal("1.50"), "p": Path("a/b"), "s": {2, 1}}, '{"d": "1.50", "p": "a/b", "s": [1, 2]}'),

@@ -62,8 +62,8 @@ WORKER_POINTS = [
     "after step 1",
 ]
 RECOVERY_POINTS = ["after due 1", "after enqueue 1", "after reschedule 1"]
-# Commits: 1 model, 2 the call that ends last, 3 model. The call that ends first needs none.
-SIDE_BY_SIDE_POINTS = [*around("commit_call", 1, 2), *around("commit", 2)]
+# Commits: 1 model, 2 the call that ends last, 3 model. One that ends beside another has its own act.
+SIDE_BY_SIDE_POINTS = [*around("commit_call", 1), *around("commit", 2)]
 CHILD_RUN_POINTS = [*around("create", 1), *around("notify parent", 1), "before notify parent 3"]
 HAND_BACK_POINTS = ["before release 1", *around("enqueue", 1)]
 START_POINTS = ["before remember 1", "after remember 1", "after schedule 1", "after index 1", "after create 1"]

@@ -13,6 +13,7 @@ import redis
 from agentkit import Agent, AgentKit, ScriptedModel, tool
 from agentkit.queue.protocol import InlineQueue
 from agentkit.settings import Settings
+from agentkit.store.protocol import LeaseStatus
 from agentkit.store.redis import RedisStore
 from tests.event_rules import check_log
 from tests.redis_contract import ttls_of
@@ -126,7 +127,7 @@ def test_a_run_aborted_while_its_tool_executes_leaves_no_key_no_lease_and_no_ite
     state = app.store.load(run_id)
     assert (state.record.status, state.record.pending, state.record.steps) == ("aborted", [], ())
     assert (state.live, state.claimed) == ({}, frozenset())
-    assert app.store.renew([claim.lease], 1000) == [None]
+    assert app.store.renew([claim.lease], 1000) == [LeaseStatus.LOST]
     check_keys(app)
 
 

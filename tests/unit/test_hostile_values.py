@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from agentkit import tool
-from agentkit.core.events import message_start, message_update, open_message
+from agentkit.core.events import AssistantMessageEvent, Event, MessageStart, MessageUpdate, open_message
+from agentkit.core.messages import AssistantMessage, ToolCallBlock, Usage
 from agentkit.core.requests import check_metadata
 from agentkit.core.strictjson import MAX_DEPTH, check, loads
+from agentkit.core.struct import encode
 from agentkit.errors import InvalidRequestError
 from agentkit.tools import ToolContext, ToolResult
 from tests.apps import App, one_call
@@ -145,17 +147,18 @@ def test_a_call_of_a_tool_that_cannot_be_is_an_error_for_the_model(name: str) ->
 
 @pytest.mark.parametrize("raw", ['{"n": NaN}', '{"n": 1e400}', '{"n": "\\ud800"}', "[" * 5000, "{", "[1]"])
 def test_a_message_cut_in_the_middle_of_bad_arguments_can_be_kept(raw: str) -> None:
-    call = {"type": "toolCall", "id": "c", "name": "take", "arguments": {}}
-    log = [
-        message_start({"role": "assistant", "content": []}),  # type: ignore[typeddict-item]
-        message_update({"type": "toolcall_start", "contentIndex": 0, "toolCall": call}),
-        message_update({"type": "toolcall_delta", "contentIndex": 0, "delta": raw}),
+    log: list[Event] = [
+        MessageStart(message=AssistantMessage([], "", "", "", Usage.of(), "stop", 0)),
+        MessageUpdate(
+            assistant_message_event=AssistantMessageEvent("toolcall_start", 0, tool_call=ToolCallBlock("c", "take", {}))
+        ),
+        MessageUpdate(assistant_message_event=AssistantMessageEvent("toolcall_delta", 0, raw)),
     ]
     found = open_message(log)
     assert found is not None
     message, ends = found
-    assert message["content"] == [{**call, "rawArguments": raw}]
-    json.dumps([message, ends], allow_nan=False).encode()
+    assert message.content == [ToolCallBlock("c", "take", {}, raw)]
+    encode([message, ends])
 
 
 # -- what tools return
@@ -195,7 +198,7 @@ def test_a_result_that_cannot_be_kept_is_an_error_for_the_model(returned: Any) -
     assert "TypeError" in text_of(message)
 
 
-@pytest.mark.parametrize("partial", [nested(500), nested(10_000), float("nan"), b"x", circle(), "\ud800"])
+@pytest.mark.parametrize("partial", [nested(500), nested(10_000), float("nan"), b"x", circle()])
 def test_an_update_that_cannot_be_shown_fails_in_the_tool_that_gave_it(partial: Any) -> None:
     @tool
     def report(ctx: ToolContext) -> str:
@@ -207,6 +210,21 @@ def test_an_update_that_cannot_be_shown_fails_in_the_tool_that_gave_it(partial: 
     run = app.check(app.run())
     [message] = [m for m in run.messages if m["role"] == "toolResult"]
     assert message["isError"]
+
+
+def test_half_a_surrogate_pair_in_an_update_is_replaced_as_in_a_result() -> None:
+    @tool
+    def report(ctx: ToolContext) -> str:
+        """Report."""
+        ctx.update("caf\udce9")
+        return "caf\udce9"
+
+    app = App(one_call("report"), "ok", tools=[report])
+    run_id = app.run()
+    app.check(run_id)
+    [update] = [e for e in app.log(run_id) if e["type"] == "tool_execution_update"]
+    [end] = [e for e in app.log(run_id) if e["type"] == "tool_execution_end"]
+    assert (update["partialResult"], end["result"]["content"][0]["text"]) == ("caf\ufffd", "caf\ufffd")
 
 
 @pytest.mark.parametrize(

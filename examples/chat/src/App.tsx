@@ -9,7 +9,7 @@ import { type Agent, type Run, useServer } from "./server"
 export function App() {
   const { place, go, stay } = usePlace()
   const agents = useServer<{ agents: Agent[] }>("/agents")
-  const [chosen, choose] = useState<string>()
+  const [chosen, setChosen] = useState<string>()
   const [drawer, setDrawer] = useState(false)
   const opener = useRef<HTMLButtonElement>(null)
   const close = useCallback(() => setDrawer(false), [])
@@ -24,7 +24,7 @@ export function App() {
   }, [close])
   useEffect(() => {
     if (!drawer) return
-    const phone = matchMedia("(max-width: 47rem)") // as in layout.css: where it is no more, the side is no drawer
+    const phone = matchMedia("(max-width: 47rem)") // as in layout.css: above that width the side is not a drawer
     phone.addEventListener("change", close)
     return () => {
       phone.removeEventListener("change", close)
@@ -32,7 +32,7 @@ export function App() {
     }
   }, [drawer, close])
 
-  const known = agents.data?.agents
+  const agentList = agents.data?.agents
   return (
     <div className="page">
       <Sidebar isOpen={drawer} runId={place.runId} onVisit={visit} onClose={close} />
@@ -49,19 +49,19 @@ export function App() {
             <span className="hidden">New chat</span>
           </button>
         </header>
-        {known ? (
-          <Room
+        {agentList ? (
+          <ConversationLoader
             key={place.visit}
             runId={place.runId}
-            agents={known}
+            agents={agentList}
             chosen={chosen}
-            onChoose={choose}
+            onChoose={setChosen}
             onRun={stay}
             onNew={() => visit()}
           />
         ) : (
           <p className="notice" role="status">
-            {agents.trouble === undefined ? "One moment …" : trouble(agents.trouble)}
+            {agents.failure === undefined ? "One moment …" : failureText(agents.failure)}
           </p>
         )}
       </main>
@@ -69,7 +69,7 @@ export function App() {
   )
 }
 
-interface RoomProps {
+interface ConversationLoaderProps {
   runId: string | undefined
   agents: Agent[]
   chosen: string | undefined
@@ -78,11 +78,13 @@ interface RoomProps {
   onNew: () => void
 }
 
-/** Finds out whose run it is before the conversation opens. */
-function Room({ runId, agents, chosen, onChoose, onRun, onNew }: RoomProps) {
-  const [first] = useState(runId) // the conversation's later runs are its own business
-  const { data: run, trouble: status } = useServer<Run>(first && `/runs/${encodeURIComponent(first)}`)
-  if (first && !run) {
+/** Loads the run, and with it its agent, before the conversation opens. */
+function ConversationLoader({ runId, agents, chosen, onChoose, onRun, onNew }: ConversationLoaderProps) {
+  const [initialRunId] = useState(runId) // the conversation itself follows its later runs
+  const { data: run, failure: status } = useServer<Run>(
+    initialRunId && `/runs/${encodeURIComponent(initialRunId)}`,
+  )
+  if (initialRunId && !run) {
     return (
       <div className="notice" role="status">
         <p>
@@ -90,7 +92,7 @@ function Room({ runId, agents, chosen, onChoose, onRun, onNew }: RoomProps) {
             ? "Opening the run …"
             : status === 404
               ? "There is no such run (any more)."
-              : trouble(status)}
+              : failureText(status)}
         </p>
         {status === 404 && (
           <button type="button" className="primary" onClick={onNew}>
@@ -102,13 +104,13 @@ function Room({ runId, agents, chosen, onChoose, onRun, onNew }: RoomProps) {
   }
   const agent = agents.find((one) => one.name === (run?.agent ?? chosen)) ?? agents[0]
   if (!agent) return <p className="notice">This application has no agents.</p>
-  // Of a run whose agent is gone, all can be read; what is said next goes to another.
+  // A run whose agent no longer exists can be read; a new message goes to another agent.
   return <Conversation key={run ? "" : agent.name} {...{ agent, agents, run, onChoose, onRun }} />
 }
 
-function trouble(status: number): string {
+function failureText(status: number): string {
   if (status === 401 || status === 403)
-    return "This server wants to know who you are, and this page cannot tell it."
+    return "This server needs authentication, which this page does not support."
   return status
     ? `The server cannot answer at the moment (${status}). Trying again …`
     : "The server does not answer. Trying again …"

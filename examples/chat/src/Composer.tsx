@@ -1,4 +1,4 @@
-/** Where one types. Enter sends, Shift+Enter begins a new line; while a run is going on, what is sent steers it. */
+/** The message field. Enter sends, Shift+Enter begins a new line; while a run is going on, what is sent steers it. */
 import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from "react"
 import { HAS_KEYBOARD, passesFocusOn } from "./focus"
 import { Icon } from "./icons"
@@ -6,12 +6,12 @@ import { Icon } from "./icons"
 interface Props {
   isBusy: boolean
   isPaused: boolean
-  /** Resolves to whether it was taken; what was not stays in the field. */
-  onSay: (text: string) => Promise<boolean>
+  /** Resolves to whether the text was accepted; otherwise it stays in the field. */
+  onSubmitText: (text: string) => Promise<boolean>
   onStop: () => void
 }
 
-export function Composer({ isBusy, isPaused, onSay, onStop }: Props) {
+export function Composer({ isBusy, isPaused, onSubmitText, onStop }: Props) {
   const [text, setText] = useState("")
   const field = useRef<HTMLTextAreaElement>(null)
   useEffect(() => {
@@ -25,24 +25,24 @@ export function Composer({ isBusy, isPaused, onSay, onStop }: Props) {
     area.style.height = `${area.scrollHeight}px`
   }, [text])
 
-  const say = async () => {
-    const said = text.trim()
-    if (!said) return
+  const submit = async () => {
+    const trimmed = text.trim()
+    if (!trimmed) return
     setText("")
-    if (!(await onSay(said))) setText((now) => now || said)
+    if (!(await onSubmitText(trimmed))) setText((now) => now || trimmed)
   }
   const key = (event: KeyboardEvent) => {
     const { isComposing, keyCode } = event.nativeEvent
     if (event.key !== "Enter" || event.shiftKey || isComposing || keyCode === 229) return // 229: Safari composes
     event.preventDefault()
-    void say()
+    void submit()
   }
   return (
     <form
       className="composer"
       onSubmit={(event) => {
         event.preventDefault()
-        void say()
+        void submit()
       }}
     >
       <textarea

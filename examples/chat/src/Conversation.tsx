@@ -1,4 +1,4 @@
-/** One conversation: a chat of @agentkit/react, shown, and what a person can do with it. */
+/** One conversation: a chat of @agentkit/react, its messages and its controls. */
 import { useChat } from "@agentkit/react"
 import { useEffect, useRef, useState } from "react"
 import { createPortal } from "react-dom"
@@ -18,25 +18,25 @@ interface Props {
   onRun: (runId: string) => void
 }
 
-/** Something that was said while the agent works, and that it has not seen yet. */
-interface Told {
+/** A message that was sent while the agent works. */
+interface SteeredMessage {
   text: string
-  /** How many messages there were. */
+  /** The number of messages when it was sent. */
   at: number
 }
 
 export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
-  // With these the list of runs shows conversations: each message starts a run of its own.
-  const about = useRef<Record<string, unknown>>({
+  // By these the list of runs shows conversations: each message starts a run of its own.
+  const metadata = useRef<Record<string, unknown>>({
     chat: run?.metadata.chat ?? newId(),
     title: run?.metadata.title,
   })
-  const [told, setTold] = useState<Told[]>([])
+  const [steered, setSteered] = useState<SteeredMessage[]>([])
   const chat = useChat({
     api: API,
     agent: agent.name,
     runId: run?.id,
-    body: () => ({ metadata: about.current }),
+    body: () => ({ metadata: metadata.current }),
   })
   const { messages, runId, status, isStreaming, error, usage } = chat
   useEffect(() => {
@@ -44,18 +44,18 @@ export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
   }, [runId, onRun])
 
   const isBusy = isStreaming || status === "paused"
-  const say = async (text: string) => {
+  const submit = async (text: string) => {
     if (!isBusy) {
-      about.current.title ??= short(text, 60)
-      setTold([])
+      metadata.current.title ??= short(text, 60)
+      setSteered([])
       void chat.send(text)
       return true
     }
-    const taken = await chat.steer(text)
-    if (taken) setTold((before) => [...before, { text, at: messages.length }])
-    return taken
+    const isAccepted = await chat.steer(text)
+    if (isAccepted) setSteered((before) => [...before, { text, at: messages.length }])
+    return isAccepted
   }
-  const unseen = told.filter(
+  const unseen = steered.filter(
     ({ text, at }) => !messages.slice(at).some((one) => one.role === "user" && textOf(one.content) === text),
   )
   const agentChoice = agents.length > 1 && !messages.length && !run
@@ -81,12 +81,12 @@ export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
       {messages.length || run ? (
         <Thread chat={chat} agent={agent} unseen={isBusy ? unseen.map(({ text }) => text) : []} />
       ) : (
-        <Empty agent={agent} onPick={say} />
+        <Empty agent={agent} onPick={submit} />
       )}
       <div className="foot">
         {chat.isReconnecting && (
           <p className="trouble" role="status">
-            The connection is lost. The run goes on without it; trying to reach the server again …
+            The connection is lost. The run goes on without it; reconnecting …
           </p>
         )}
         {error && (
@@ -110,7 +110,7 @@ export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
         <Composer
           isBusy={isBusy}
           isPaused={status === "paused"}
-          onSay={say}
+          onSubmitText={submit}
           onStop={() => void chat.abort()}
         />
         <p className="usage">
@@ -126,7 +126,7 @@ export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
   )
 }
 
-/** Into the page's header. */
+/** Renders its children in the page's header. */
 function Bar({ children }: { children: React.ReactNode }) {
   const slot = document.getElementById("bar")
   return slot && createPortal(children, slot)

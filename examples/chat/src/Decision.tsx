@@ -3,7 +3,7 @@ import type { JsonObject, PendingItem, UseChatResult } from "@agentkit/react"
 import { Suspense, useId, useRef, useState } from "react"
 import { passesFocusOn } from "./focus"
 import { AnyForm } from "./form/AnyForm"
-import type { Filled } from "./form/AnyJson"
+import type { FormHandle } from "./form/AnyJson"
 import { Icon } from "./icons"
 import type { Tool } from "./server"
 import { show } from "./text"
@@ -14,11 +14,11 @@ interface Props {
   chat: UseChatResult
 }
 
-const WORDS: Record<PendingItem["kind"], { title: string; text: string }> = {
+const TEXTS: Record<PendingItem["kind"], { title: string; text: string }> = {
   decision: { title: "Your decision, please", text: "" },
   client_execute: {
     title: "To be done outside of the server",
-    text: "The agent asks its client to carry this out and to report the result, as text or JSON.",
+    text: "The agent asks its client to execute this and to report the result, as text or JSON.",
   },
   in_doubt: {
     title: "What became of this?",
@@ -33,37 +33,37 @@ export function Decision({ item, tool, chat }: Props) {
   const [isEditing, setEditing] = useState(false)
   const [isSending, setSending] = useState(false)
   const [reason, setReason] = useState("")
-  const answer = useRef<Filled>(null)
-  const edited = useRef<Filled>(null)
-  const words = WORDS[kind]
+  const answer = useRef<FormHandle>(null)
+  const edited = useRef<FormHandle>(null)
+  const texts = TEXTS[kind]
   const mayEdit = kind === "decision" && Object.keys((tool?.parameters.properties as object) ?? {}).length > 0
 
   const submit = async () => {
     const changed = isEditing ? edited.current?.read() : undefined
-    const given = mode === "answer" ? answer.current?.read() : undefined
-    if (isSending || (isEditing && mode === "answer" && !changed) || (mode === "answer" && !given)) return
+    const value = mode === "answer" ? answer.current?.read() : undefined
+    if (isSending || (isEditing && mode === "answer" && !changed) || (mode === "answer" && !value)) return
     setSending(true)
     const { respondWithDecision, reject } = chat
-    const isTaken = await (given
-      ? respondWithDecision(given.value, {
+    const isAccepted = await (value
+      ? respondWithDecision(value.value, {
           toolCallId,
           ...(changed && { input: changed.value as JsonObject }),
         })
       : reject(reason.trim() || "no reason was given", { toolCallId }))
-    if (!isTaken) setSending(false)
+    if (!isAccepted) setSending(false)
   }
   return (
     <section className="decision" aria-labelledby={`${id}-title`} tabIndex={-1} ref={passesFocusOn}>
       <header>
         <Icon name="hand" />
-        <h3 id={`${id}-title`}>{words.title}</h3>
+        <h3 id={`${id}-title`}>{texts.title}</h3>
         {item.expiresAt && <span className="faint">until {clock(item.expiresAt)}</span>}
       </header>
       <p>
         <b>{tool?.label || item.toolName}</b>
         {tool?.description && `: ${tool.description}`}
       </p>
-      {words.text && <p className="faint">{words.text}</p>}
+      {texts.text && <p className="faint">{texts.text}</p>}
       <Suspense fallback={<p className="faint">…</p>}>
         <form
           noValidate
@@ -85,9 +85,9 @@ export function Decision({ item, tool, chat }: Props) {
           </div>
           {mode === "reject" && (
             <label className="reason">
-              Why not? The agent is told.
+              Why not? The agent gets the reason.
               <input
-                // biome-ignore lint/a11y/noAutofocus: it comes where the person has just pressed the button for it
+                // biome-ignore lint/a11y/noAutofocus: it appears because the person has just pressed its button
                 autoFocus
                 value={reason}
                 onChange={(event) => setReason(event.target.value)}

@@ -1,7 +1,7 @@
-/** Before the first message: who is here, and what one can say. */
+/** The page before the first message: the agent, and suggestions. */
 import type { Agent } from "./server"
 
-/** Of the support desk that `agentkit dev` serves where no other application is named (agentkit/cli/example.py). */
+/** The tools of the example application that `agentkit dev` serves by default (agentkit/cli/example.py). */
 const DESK = ["find_orders", "get_order", "refund"]
 const PROMPTS = [
   ["Please refund order A-1001", "It waits for your decision before it pays"],

@@ -1,7 +1,7 @@
 /**
- * A model's text as Markdown. It comes from outside and is trusted with nothing: react-markdown builds elements and
- * no HTML, links open without a way back, and pictures stay links, so that no text makes the browser ask a stranger.
- * What cannot be parsed is shown as it is, and what grows is not parsed for more than a part of the time.
+ * A model's text as Markdown. It is untrusted: react-markdown builds elements and no HTML, links have no opener, and
+ * pictures become links, so that no text makes the browser call another server. Text that cannot be parsed is shown as it
+ * is, and growing text is parsed for a bounded part of the time.
  */
 import { Component, memo, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from "react"
 import ReactMarkdown, { type Components } from "react-markdown"
@@ -36,9 +36,9 @@ export const Markdown = memo(function Markdown({ text, grows }: Props) {
   const shown = usePaced(text, grows)
   return (
     <div className="markdown">
-      <Careful text={text}>
+      <ParserBoundary text={text}>
         <Parsed text={shown} />
-      </Careful>
+      </ParserBoundary>
     </div>
   )
 })
@@ -51,8 +51,8 @@ const Parsed = memo(function Parsed({ text }: { text: string }) {
   )
 })
 
-/** Deep nesting overflows the parser's stack. The page around the text is not to fall with it. */
-class Careful extends Component<{ text: string; children: ReactNode }, { hasFailed: boolean }> {
+/** Shows the plain text where deep nesting overflows the parser's stack, so that the page stays. */
+class ParserBoundary extends Component<{ text: string; children: ReactNode }, { hasFailed: boolean }> {
   override state = { hasFailed: false }
 
   static getDerivedStateFromError() {
@@ -64,12 +64,12 @@ class Careful extends Component<{ text: string; children: ReactNode }, { hasFail
   }
 }
 
-/** Each piece of a growing text means parsing all of it again: between two times it rests so much longer than that takes. */
-const REST = 4
+/** A growing text is parsed anew as a whole: after each time it waits so many times as long as that took. */
+const PAUSE_FACTOR = 4
 
-/** The text to be shown now: all of one that has ended, and of one that grows what there was when it was parsed last. */
+/** Returns the text to show: all of one that has ended, and of a growing one what was there at the last parse. */
 function usePaced(text: string, grows: boolean): string {
-  const began = performance.now()
+  const startedAt = performance.now()
   const [last, show] = useState(text)
   const latest = useRef(text)
   const due = useRef(0)
@@ -78,7 +78,7 @@ function usePaced(text: string, grows: boolean): string {
   // biome-ignore lint/correctness/useExhaustiveDependencies: what was parsed just now is a new `shown`
   useLayoutEffect(() => {
     const now = performance.now()
-    due.current = now + (now - began) * REST
+    due.current = now + (now - startedAt) * PAUSE_FACTOR
   }, [shown])
   useEffect(() => {
     latest.current = text

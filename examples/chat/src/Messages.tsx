@@ -1,34 +1,34 @@
-/** What was said: by a person as it was typed, by the agent as Markdown, thinking and tool calls. */
+/** The messages: the user's as text, the agent's as Markdown, thinking and tool calls. */
 import type { AssistantMessage, ToolCallBlock, ToolExecution, ToolResultMessage } from "@agentkit/react"
 import { Fragment, memo, type ReactNode, useState } from "react"
 import { Icon, type IconName } from "./icons"
 import { Markdown } from "./Markdown"
 import { pretty, short, show, textOf } from "./text"
 
-export const Said = memo(function Said({ text, note }: { text: string; note?: string }) {
+export const UserText = memo(function UserText({ text, note }: { text: string; note?: string }) {
   return (
-    <div className="said">
+    <div className="user-text">
       <div className={note ? "bubble unseen" : "bubble"}>{text}</div>
       {note && <span className="faint">{note}</span>}
     </div>
   )
 })
 
-/** What is known of a tool call beside its block. */
+/** The state of a tool call beside its block. */
 export interface Call {
   result: ToolResultMessage | undefined
   execution: ToolExecution | undefined
   isPending: boolean
-  /** The run is going on, and may come to it yet. */
+  /** The run is going on, and may still execute it. */
   isBusy: boolean
 }
 
 interface AnswerProps {
   message: AssistantMessage
   call: (id: string) => Call
-  /** It grows still. */
+  /** It still grows. */
   isOpen: boolean
-  /** What stands below a tool call. */
+  /** What is shown below a tool call. */
   children: (toolCallId: string) => ReactNode
 }
 
@@ -80,7 +80,7 @@ function Thinking({ text, grows }: { text: string; grows: boolean }) {
 
 type CallState = "writing" | "next" | "waiting" | "running" | "done" | "failed" | "refused" | "left"
 
-const LOOKS: Record<CallState, [label: string, icon: IconName | undefined]> = {
+const CALL_STATES: Record<CallState, [label: string, icon: IconName | undefined]> = {
   writing: ["preparing", undefined],
   next: ["up next", undefined],
   waiting: ["needs you", "hand"],
@@ -105,22 +105,22 @@ function stateOf({ result, execution, isPending, isBusy }: Call, grows: boolean)
 
 function ToolCall({ block, grows, ...call }: { block: ToolCallBlock; grows: boolean } & Call) {
   const state = stateOf(call, grows)
-  const [label, icon] = LOOKS[state]
+  const [label, icon] = CALL_STATES[state]
   const result = call.result?.content ?? call.execution?.result?.content
   const partial = result ? undefined : call.execution?.partialResult
-  const given = Object.values(block.arguments)
+  const argumentValues = Object.values(block.arguments)
   return (
     <details className={`tool ${state}`} data-tool={block.name} data-state={state}>
       <summary>
         <span className="tool-icon">{icon ? <Icon name={icon} /> : <i className="spinner" />}</span>
         <b>{block.name}</b>
-        <span className="tool-given">{short(given.map(show).join(", "), 80)}</span>
+        <span className="tool-arguments">{short(argumentValues.map(show).join(", "), 80)}</span>
         <span className="tool-state">{label}</span>
         <Icon name="chevron" />
       </summary>
       <div className="tool-more">
         <h4>Arguments</h4>
-        <pre>{given.length ? show(block.arguments) : (block.rawArguments ?? "none")}</pre>
+        <pre>{argumentValues.length ? show(block.arguments) : (block.rawArguments ?? "none")}</pre>
         {partial !== undefined && (
           <>
             <h4>So far</h4>

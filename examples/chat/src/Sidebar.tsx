@@ -1,4 +1,4 @@
-/** Recent runs, newest first, one line per conversation; and where else to look. */
+/** Recent runs, newest first, one line per conversation; the server's health, and links. */
 import { useEffect, useRef } from "react"
 import { Icon } from "./icons"
 import { url } from "./place"
@@ -14,7 +14,7 @@ interface Props {
 
 export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
   const { data } = useServer<{ runs: ListedRun[] }>("/runs?limit=50", 4000, runId)
-  const { data: ready, trouble } = useServer<Readiness>("/readyz", 8000)
+  const { data: ready, failure } = useServer<Readiness>("/readyz", 8000)
   const runs = latest(data?.runs ?? [])
   const closer = useRef<HTMLButtonElement>(null)
   useEffect(() => {
@@ -66,7 +66,7 @@ export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
         <footer className="links">
           <span className="health">
             <span
-              className={`dot ${trouble === 0 && !ready ? "failed" : lacks(ready) ? "paused" : "completed"}`}
+              className={`dot ${failure === 0 && !ready ? "failed" : lacks(ready) ? "paused" : "completed"}`}
             />
             {ready ? lacks(ready) || "Ready" : "…"}
           </span>
@@ -85,7 +85,7 @@ function titleOf(run: ListedRun): string {
   return typeof run.metadata.title === "string" ? run.metadata.title : `${run.agent} · ${run.id.slice(-6)}`
 }
 
-/** The newest run of each conversation. Sub-agents' runs are seen in those that asked them. */
+/** The newest run of each conversation. Sub-agents' runs are shown in those that started them. */
 function latest(runs: ListedRun[]): ListedRun[] {
   const seen = new Set<unknown>()
   return runs.filter((run) => {
@@ -97,6 +97,6 @@ function latest(runs: ListedRun[]): ListedRun[] {
 }
 
 function lacks(ready: Readiness | undefined): string {
-  const missing = Object.entries(ready?.checks ?? {}).filter(([, fine]) => !fine)
+  const missing = Object.entries(ready?.checks ?? {}).filter(([, isUp]) => !isUp)
   return missing.length ? `Not ready: no ${missing.map(([name]) => name).join(", no ")}` : ""
 }

@@ -1,9 +1,9 @@
-/** The conversation's messages, and below them what is going on. */
+/** The conversation's messages, and below them the state of the run. */
 import type { AssistantMessage, Message, ToolResultMessage, UseChatResult } from "@agentkit/react"
 import { Fragment } from "react"
 import { Decision } from "./Decision"
 import { Icon } from "./icons"
-import { Answer, type Call, Said } from "./Messages"
+import { Answer, type Call, UserText } from "./Messages"
 import type { Agent } from "./server"
 import { textOf } from "./text"
 import { useBottom } from "./useBottom"
@@ -11,16 +11,16 @@ import { useBottom } from "./useBottom"
 interface Props {
   chat: UseChatResult
   agent: Agent
-  /** What was said meanwhile and the agent has not seen yet. */
+  /** Messages that the agent has not seen yet. */
   unseen: string[]
 }
 
 export function Thread({ chat, agent, unseen }: Props) {
   const { messages, status, isStreaming, pendingDecisions: pending, retry } = chat
   const { box, isAway, toBottom } = useBottom()
-  const rounds = roundsOf(messages)
+  const exchanges = exchangesOf(messages)
   const calls =
-    rounds.at(-1)?.answer?.content.flatMap((block) => (block.type === "toolCall" ? [block.id] : [])) ?? []
+    exchanges.at(-1)?.answer?.content.flatMap((block) => (block.type === "toolCall" ? [block.id] : [])) ?? []
   const elsewhere = pending.filter((item) => !calls.includes(item.toolCallId))
   const decision = (item: (typeof pending)[number]) => (
     <Decision
@@ -34,8 +34,8 @@ export function Thread({ chat, agent, unseen }: Props) {
     <>
       <div className="thread" ref={box}>
         <div className="column" tabIndex={-1}>
-          {rounds.map(({ key, said, answer, results }, at) => {
-            const isLast = at === rounds.length - 1
+          {exchanges.map(({ key, userText, answer, results }, at) => {
+            const isLast = at === exchanges.length - 1
             const call = (id: string): Call => ({
               result: results.find((result) => result.toolCallId === id),
               execution: isLast ? chat.tools[id] : undefined,
@@ -44,7 +44,7 @@ export function Thread({ chat, agent, unseen }: Props) {
             })
             return (
               <Fragment key={key}>
-                {said !== undefined && <Said text={said} />}
+                {userText !== undefined && <UserText text={userText} />}
                 {answer && (
                   <Answer
                     message={answer}
@@ -59,8 +59,8 @@ export function Thread({ chat, agent, unseen }: Props) {
           })}
           {elsewhere.map(decision)}
           {unseen.map((text, at) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: the same may be said twice
-            <Said key={at} text={text} note="It sees this at its next step" />
+            // biome-ignore lint/suspicious/noArrayIndexKey: two messages may have the same text
+            <UserText key={at} text={text} note="It sees this at its next step" />
           ))}
           {isStreaming && (
             <p className="going">
@@ -85,14 +85,14 @@ export function Thread({ chat, agent, unseen }: Props) {
         </button>
       )}
       <p className="hidden" role="status">
-        {news(chat)}
+        {announcement(chat)}
       </p>
     </>
   )
 }
 
-/** For those who hear the page: not every token, but every turn of events. */
-function news({ status, messages, pendingDecisions: items }: UseChatResult): string {
+/** The status for screen readers: it changes with the state of the run, and not with every token. */
+function announcement({ status, messages, pendingDecisions: items }: UseChatResult): string {
   const place = items.length > 1 ? ` (1 of ${items.length})` : ""
   if (items[0]) return `${items[0].toolName} waits for your answer${place}.`
   if (status === "streaming" || status === "submitted") return "The agent is answering."
@@ -100,23 +100,23 @@ function news({ status, messages, pendingDecisions: items }: UseChatResult): str
   return last?.role === "assistant" ? `The agent said: ${textOf(last.content)}` : ""
 }
 
-interface Round {
+interface Exchange {
   key: string
   /** A person's message … */
-  said?: string
+  userText?: string
   /** … or the agent's, with the results of its calls. */
   answer?: AssistantMessage
   results: ToolResultMessage[]
 }
 
 /** Call ids are unique only within a message, so that a result belongs to the answer before it. */
-function roundsOf(messages: readonly Message[]): Round[] {
-  const rounds: Round[] = []
+function exchangesOf(messages: readonly Message[]): Exchange[] {
+  const exchanges: Exchange[] = []
   messages.forEach((message, at) => {
-    if (message.role === "toolResult") rounds.at(-1)?.results.push(message)
+    if (message.role === "toolResult") exchanges.at(-1)?.results.push(message)
     else if (message.role === "user")
-      rounds.push({ key: `${at}`, said: textOf(message.content), results: [] })
-    else rounds.push({ key: `${at}`, answer: message, results: [] })
+      exchanges.push({ key: `${at}`, userText: textOf(message.content), results: [] })
+    else exchanges.push({ key: `${at}`, answer: message, results: [] })
   })
-  return rounds
+  return exchanges
 }

@@ -1,7 +1,7 @@
-/** Errors in words for people who did not build the server. */
+/** Explains errors to people who did not build the server. */
 import type { AgentKitError } from "@agentkit/react"
 
-const WORDS: Record<string, string> = {
+const TEXTS: Record<string, string> = {
   unreachable: "The server does not answer.",
   not_agentkit: "Something other than agentkit answered.",
   decision_conflict: "Somebody else has answered this already, and differently.",
@@ -10,12 +10,12 @@ const WORDS: Record<string, string> = {
   run_not_paused: "Nobody waits for this answer any more.",
   run_active: "A run is going on already.",
   no_run: "No run is going on any more.",
-  client_error: "This page made a mistake.",
+  client_error: "An error in this page.",
   run_not_found: "There is no such run (any more).",
   decision_invalid: "The answer is not complete yet.",
   input_invalid: "The changed input does not fit the tool.",
   store_unavailable: "The server cannot reach its store at the moment.",
-  unauthenticated: "This server wants to know who you are, and this page cannot tell it.",
+  unauthenticated: "This server needs authentication, which this page does not support.",
   forbidden: "You may not do this.",
   expired: "Nobody answered in time, so the run has ended.",
   limit_turns: "The run reached its limit of turns.",
@@ -25,10 +25,10 @@ const WORDS: Record<string, string> = {
 }
 
 export function explain(error: AgentKitError): string {
-  const known = WORDS[error.code]
+  const explanation = TEXTS[error.code]
   if (error.errors.length) {
     const problems = error.errors.map(({ path, message }) => `${path.slice(1) || "the answer"} ${message}`)
-    return `${known ?? error.message} ${problems.join("; ")}.`
+    return `${explanation ?? error.message} ${problems.join("; ")}.`
   }
-  return known ?? (error.status ? error.message : `The run failed: ${error.message}`) // a run's own error has no status
+  return explanation ?? (error.status ? error.message : `The run failed: ${error.message}`) // a run's own error has no status
 }

@@ -1,11 +1,11 @@
-/** The focus of those who work by keyboard or ear: it must not fall into nothing when what holds it goes away. */
+/** Keyboard focus: it must not get lost when the element that has it is removed. */
 import type { RefCallback } from "react"
 
-/** Where a pointer hovers there is a keyboard at hand. On a phone the field's own would jump up. */
+/** Devices with a hovering pointer have a keyboard. On a phone, focus would open the one on the screen. */
 export const HAS_KEYBOARD = "(hover: hover)"
 
 /**
- * A `ref` for what goes away once it was used: the focus in it moves on to the next decision, or to the composer,
+ * A `ref` for an element that is removed once it was used: the focus in it moves on to the next decision, or to the composer,
  * and on a phone to the conversation.
  */
 export const passesFocusOn: RefCallback<HTMLElement> = (element) => () => {
@@ -13,8 +13,8 @@ export const passesFocusOn: RefCallback<HTMLElement> = (element) => () => {
 }
 
 function moveOn(): void {
-  const otherwise = matchMedia(HAS_KEYBOARD).matches ? ".composer textarea" : ".column"
+  const fallback = matchMedia(HAS_KEYBOARD).matches ? ".composer textarea" : ".column"
   const next =
-    document.querySelector<HTMLElement>(".decision") ?? document.querySelector<HTMLElement>(otherwise)
+    document.querySelector<HTMLElement>(".decision") ?? document.querySelector<HTMLElement>(fallback)
   next?.focus()
 }

@@ -1,4 +1,4 @@
-/** The page's few pictures, drawn with the text's colour. */
+/** The page's icons, in the colour of the text. */
 const PATHS = {
   menu: "M4 7h16M4 12h16M4 17h10",
   plus: "M12 5v14M5 12h14",

@@ -1,17 +1,17 @@
-/** Where the page is: a run, or none. It stands in the URL as `?run=`, so that a reload or a link comes back to it. */
+/** Which run the page shows, if any. It is in the URL as `?run=`, so that a reload or a link leads back to it. */
 import { useCallback, useEffect, useState } from "react"
 
 export interface Place {
   runId: string | undefined
-  /** Another number is another conversation. */
+  /** Changes with the conversation. */
   visit: number
 }
 
 export interface Places {
   place: Place
-  /** To another conversation; without an id to a new one. */
+  /** Opens another conversation; without an id a new one. */
   go: (runId?: string) => void
-  /** The conversation here is in this run now. */
+  /** Notes that the open conversation has gone on to this run. */
   stay: (runId: string) => void
 }
 

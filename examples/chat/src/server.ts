@@ -1,4 +1,4 @@
-/** What the page asks the server beside the chat: agents, runs, readiness. The chat itself is @agentkit/react. */
+/** The page's requests beside the chat: agents, runs, readiness. The chat itself is @agentkit/react. */
 import type { JsonObject, PendingItem, Run, RunStatus } from "@agentkit/react"
 import { useEffect, useState } from "react"
 
@@ -18,7 +18,7 @@ export interface Agent {
   tools: Tool[]
 }
 
-/** A run as lists show it. `metadata.title` and `metadata.chat` are this page's own. */
+/** A run in a list. `metadata.title` and `metadata.chat` are set by this page. */
 export interface ListedRun {
   id: string
   agent: string
@@ -35,31 +35,31 @@ export interface Readiness {
 
 export type { Run }
 
-/** An answer of the server, or what stands in its way: the HTTP status, or 0 where there was no answer. */
+/** A response of the server. `failure`: the HTTP status of an error, or 0 where there was no response. */
 export interface Loaded<T> {
   data?: T
-  trouble?: number
+  failure?: number
 }
 
 /**
- * GETs a path, again after `every` milliseconds (while somebody looks), and sooner after a failure that may pass.
- * A changed `fresh` asks at once.
+ * GETs a path, again every `every` milliseconds while the page is visible, and sooner after a temporary failure.
+ * A changed `fresh` requests it at once.
  */
 export function useServer<T>(path: string | undefined, every?: number, fresh?: unknown): Loaded<T> {
   const [loaded, setLoaded] = useState<Loaded<T>>({})
-  // biome-ignore lint/correctness/useExhaustiveDependencies: `fresh` is there to ask again
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a change of `fresh` requests again
   useEffect(() => {
     if (path === undefined) return
     const life = new AbortController()
     let timer: ReturnType<typeof setTimeout> | undefined
     const ask = async () => {
-      // A poll rests while nobody looks; what is asked for once is asked for, also by a tab in the background.
+      // A hidden page does not poll; a single request is made in a hidden page too.
       const next = every && document.hidden ? {} : await get<T>(path, life.signal)
       if (life.signal.aborted) return
-      setLoaded((before) => ({ ...before, ...("data" in next ? { trouble: 0, ...next } : next) }))
-      const mayPass =
-        next.trouble !== undefined && (next.trouble === 0 || next.trouble === 429 || next.trouble >= 500)
-      const wait = mayPass ? 2000 : every
+      setLoaded((before) => ({ ...before, ...("data" in next ? { failure: 0, ...next } : next) }))
+      const isTemporary =
+        next.failure !== undefined && (next.failure === 0 || next.failure === 429 || next.failure >= 500)
+      const wait = isTemporary ? 2000 : every
       if (wait) timer = setTimeout(ask, wait)
     }
     void ask()
@@ -75,8 +75,8 @@ async function get<T>(path: string, signal: AbortSignal): Promise<Loaded<T>> {
   try {
     const response = await fetch(API + path, { headers: { Accept: "application/json" }, signal })
     const isAnswer = response.ok || (path === "/readyz" && response.status === 503)
-    return isAnswer ? { data: await response.json() } : { trouble: response.status }
+    return isAnswer ? { data: await response.json() } : { failure: response.status }
   } catch {
-    return { trouble: 0 }
+    return { failure: 0 }
   }
 }

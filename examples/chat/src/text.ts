@@ -1,4 +1,4 @@
-/** Values as people read them. */
+/** Formats values for people. */
 import type { Message, RunStatus, TextBlock, UserContent } from "@agentkit/react"
 
 export function textOf(content: UserContent | Message["content"]): string {

@@ -10,20 +10,20 @@ export function useBottom() {
     const inner = outer?.firstElementChild
     if (!outer || !inner) return
     let follows = true
-    const look = () => {
+    const updatePosition = () => {
       follows = outer.scrollHeight - outer.scrollTop - outer.clientHeight < 60
       setAway(!follows)
     }
     const grown = new ResizeObserver(() => {
       if (follows) toBottom()
-      else look()
+      else updatePosition()
     })
     grown.observe(inner)
     grown.observe(outer)
-    outer.addEventListener("scroll", look, { passive: true })
+    outer.addEventListener("scroll", updatePosition, { passive: true })
     return () => {
       grown.disconnect()
-      outer.removeEventListener("scroll", look)
+      outer.removeEventListener("scroll", updatePosition)
     }
   }, [toBottom])
   return { box, isAway, toBottom }

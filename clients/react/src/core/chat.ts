@@ -1,80 +1,80 @@
 /**
- * A conversation with an agent as a store: a sequence of runs, of which the last one is shown and followed while
- * somebody subscribes. It must not know React, nor touch `window` or `document`.
+ * A conversation with an agent as a store: a sequence of runs, of which the last one is shown, and followed while there
+ * are subscribers. It must not know React, nor touch `window` or `document`.
  *
  * The rules that this file alone knows:
  *
  * 1. agentkit keeps runs and no conversations: each run is started with the messages so far.
- * 2. Every answer of the server belongs to the session it was asked for. If that is not the current one any more,
- *    or was aborted here, the answer changes nothing.
+ * 2. Every response of the server belongs to the session that requested it. If that is not the current one any more,
+ *    or was aborted here, the response changes nothing.
  * 3. State first, then listeners, then callbacks. Methods never reject: what went wrong is `error` and `onError`.
- * 4. Without subscribers nothing is read and nothing is told; the next subscriber goes on where it stopped.
+ * 4. Without subscribers no event is read and no callback is called; the next subscriber goes on from there.
  */
 import { type Answer, Client } from "./client"
-import { AgentKitError, known, textOf } from "./errors"
+import { AgentKitError, textOf, toAgentKitError } from "./errors"
 import { follow } from "./follow"
 import type { AnswerOptions, ChatOptions, ChatSnapshot, ClientTool } from "./options"
 import { Session } from "./session"
-import { look, toolOf } from "./snapshot"
+import { snapshotOf, toolOf } from "./snapshot"
 import type { AgentEvent, Message, PendingItem, RunStatus, UserContent } from "./types"
 
-/** Codes that say that an item is not pending any more. */
-const GONE = ["decision_conflict", "decision_expired", "decision_not_found", "run_not_paused"]
+/** Error codes that mean that an item is not pending any more. */
+const RESOLVED_CODES = ["decision_conflict", "decision_expired", "decision_not_found", "run_not_paused"]
 
 type Callback = "onMessage" | "onEvent" | "onFinish" | "onDecisionPending" | "onError"
-type News<Name extends Callback> = Parameters<NonNullable<ChatOptions[Name]>>[0]
+type Argument<Name extends Callback> = Parameters<NonNullable<ChatOptions[Name]>>[0]
 
 export class Chat {
   #options: ChatOptions
   readonly #client: Client
   #session: Session
-  /** What was refused last, while the run itself is well. */
-  #refused: AgentKitError | undefined
+  /** The error of the last call, which does not affect the run itself. */
+  #callError: AgentKitError | undefined
   readonly #listeners = new Set<() => void>()
-  /** Decision ids that a person was told of … */
-  readonly #told = new Set<string>()
-  /** … or that a tool of this page took on. */
+  /** Decision ids that `onDecisionPending` was called for … */
+  readonly #notified = new Set<string>()
+  /** … or that a client tool executes. */
   readonly #executed = new Set<string>()
   readonly #answering = new Set<string>()
   readonly #initial: ChatSnapshot
   #snapshot: ChatSnapshot
 
-  /** Makes no request: that begins with the first subscriber, or a call. */
+  /** Makes no request: the first subscriber or the first call does. */
   constructor(options: ChatOptions) {
     this.#options = options
     this.#client = new Client(() => this.#options)
     this.#session = new Session(options.initialMessages ?? [], options.runId)
-    this.#snapshot = this.#initial = look(this.#session, options)
+    this.#snapshot = this.#initial = snapshotOf(this.#session, options)
   }
 
-  /** New options: for the next requests and callbacks; a new client tool executes what waits for it already. */
+  /** Replaces the options, for further requests and callbacks; a new client tool executes what waits for it already. */
   configure(options: ChatOptions): void {
     this.#options = options
-    if (this.#listeners.size) this.#offer(this.#session)
+    if (this.#listeners.size) this.#dispatch(this.#session)
   }
 
   // -- the store
 
   readonly getSnapshot = (): ChatSnapshot => this.#snapshot
 
-  /** What a server renders, and a browser for as long as it hydrates that. */
+  /** The snapshot that a server renders, and a browser while it hydrates that. */
   readonly getServerSnapshot = (): ChatSnapshot => this.#initial
 
-  /** While there are subscribers, the run is followed. Returns what ends the subscription. */
+  /** Follows the run while there are subscribers. Returns the function that ends the subscription. */
   readonly subscribe = (listener: () => void): (() => void) => {
-    const own = () => listener()
-    this.#listeners.add(own)
-    if (this.#listeners.size === 1) this.#goOn()
-    this.#offer(this.#session)
+    const entry = () => listener()
+    this.#listeners.add(entry)
+    if (this.#listeners.size === 1) this.#connect()
+    this.#dispatch(this.#session)
     return () => {
-      this.#listeners.delete(own)
+      this.#listeners.delete(entry)
       if (this.#listeners.size === 0) this.#session.reading?.abort()
     }
   }
 
-  // -- what a person does; each resolves to whether the server took it
+  // -- calls of the page; each resolves to whether the server accepted it
 
-  /** Starts a run with the conversation so far and a new message of the user. Not while a run is going on. */
+  /** Starts a run with the conversation so far and a new user message. Fails with `run_active` while a run goes on. */
   readonly send = (content: UserContent): Promise<boolean> => {
     return this.#start([...this.#snapshot.messages, { role: "user", content, timestamp: Date.now() }])
   }
@@ -96,26 +96,26 @@ export class Chat {
     )
   }
 
-  /** Refuses a pending item: the model is told the reason. */
+  /** Rejects a pending item: the model gets the reason. */
   readonly reject = (reason: string, options: Pick<AnswerOptions, "toolCallId"> = {}): Promise<boolean> => {
     return this.#respond(options, () => ({ reject: { reason } }))
   }
 
   /**
-   * Ends the run, also one that the server does not show any more. From this moment on nothing changes here by
-   * itself, whatever is still under way. The server is told until it has heard it.
+   * Aborts the run, also one that the server does not show any more. From this moment on the snapshot changes by calls
+   * only, whatever is still under way. The request is repeated until the server has accepted it.
    */
   readonly abort = async (reason?: string): Promise<boolean> => {
     const session = this.#session
     if (session.ended || !(session.isBusy || session.runId)) return false
     session.stop(true)
-    this.#refused = session.lost = undefined
+    this.#callError = session.error = undefined
     this.#emit()
     this.#finish(session)
     await session.started // a start that is under way is aborted when it has an id
     const { runId } = session
-    const untilHeard = new AbortController().signal
-    return !!runId && this.#try(session, () => this.#client.abort(runId, reason, untilHeard))
+    const neverAborted = new AbortController().signal
+    return !!runId && this.#try(session, () => this.#client.abort(runId, reason, neverAborted))
   }
 
   /** A message for the run that is going on: its next model call sees it. */
@@ -126,16 +126,16 @@ export class Chat {
 
   /** Follows the run again, after an error or (with `followDecisions: false`) a pause. */
   readonly rejoin = (): void => {
-    const { runId, lost } = this.#session
+    const { runId, error } = this.#session
     if (!runId) return
-    if (lost?.code === "invalid_last_event_id") {
-      // The server has forgotten what was seen last: the run is joined as after a reload.
+    if (error?.code === "invalid_last_event_id") {
+      // The server does not have the last event that was seen: join the run as after a reload.
       this.#session.stop(false)
       this.#executed.clear()
       this.#session = new Session(this.#snapshot.messages, runId)
     }
-    this.#session.lost = this.#refused = undefined
-    this.#goOn(true)
+    this.#session.error = this.#callError = undefined
+    this.#connect(true)
     this.#emit()
   }
 
@@ -147,46 +147,46 @@ export class Chat {
     this.#session.stop(false)
     const session = new Session(messages)
     this.#session = session
-    this.#refused = undefined
+    this.#callError = undefined
     const request = async () => {
       const more = typeof body === "function" ? body() : body
       const run = await this.#client.start({ ...more, agent, messages }, session.key)
       session.runId = run.id
     }
-    session.started = request().catch((error) => this.#lose(session, error))
+    session.started = request().catch((error) => this.#fail(session, error))
     this.#emit()
     await session.started
     if (!session.runId || !this.#isCurrent(session)) return false
     this.#emit()
-    this.#goOn()
+    this.#connect()
     return true
   }
 
-  /** Reads events if there is somebody to read them for, and some to come. */
-  #goOn(always = false): void {
+  /** Reads events if there are subscribers, and events to come. */
+  #connect(always = false): void {
     const session = this.#session
     const { runId, isBusy, reading } = session
     if (
       runId &&
       isBusy &&
       this.#listeners.size &&
-      (always || !this.#rests(session)) &&
+      (always || !this.#staysPaused(session)) &&
       (!reading || reading.signal.aborted)
     ) {
-      const next = new AbortController()
-      session.reading = next
-      this.#read(session, runId, next.signal)
+      const controller = new AbortController()
+      session.reading = controller
+      this.#read(session, runId, controller.signal)
         .catch((error) => {
-          if (next.signal.aborted) return
-          next.abort() // who is told of it may want to go on at once
-          this.#lose(session, error)
+          if (controller.signal.aborted) return
+          controller.abort() // before `onError`, which may call `rejoin` at once
+          this.#fail(session, error)
         })
-        .finally(() => next.abort())
+        .finally(() => controller.abort())
     }
   }
 
-  /** At a pause past which nobody wants to read. */
-  #rests(session: Session): boolean {
+  /** Whether the run is at a pause past which it is not followed. */
+  #staysPaused(session: Session): boolean {
     return (
       this.#options.followDecisions === false &&
       session.seq >= session.view.seq &&
@@ -207,58 +207,58 @@ export class Chat {
       if (signal.aborted) return
       session.join(run)
       this.#emit()
-      this.#offer(session)
+      this.#dispatch(session)
       if (session.ended) return
     }
     await follow(this.#client, runId, {
       after: session.seq,
       signal,
-      onEvents: (events) => this.#take(session, events),
+      onEvents: (events) => this.#apply(session, events),
       onConnection,
     })
   }
 
-  #take(session: Session, events: readonly AgentEvent[]): void {
-    const news = session.take(events)
-    if (session.ended || this.#rests(session)) session.reading?.abort()
+  #apply(session: Session, events: readonly AgentEvent[]): void {
+    const newEvents = session.apply(events)
+    if (session.ended || this.#staysPaused(session)) session.reading?.abort()
     this.#emit()
-    for (const event of news) {
+    for (const event of newEvents) {
       if (session.stopped) return // by a callback
-      this.#tell(session, "onEvent", event)
-      if (event.type === "message_end") this.#tell(session, "onMessage", event.message)
+      this.#notify(session, "onEvent", event)
+      if (event.type === "message_end") this.#notify(session, "onMessage", event.message)
     }
-    this.#offer(session)
+    this.#dispatch(session)
     if (session.ended && !session.stopped) {
       const { failure } = session
-      if (failure) this.#tell(session, "onError", failure)
+      if (failure) this.#notify(session, "onError", failure)
       this.#finish(session)
     }
   }
 
   // -- pending items
 
-  /** Tells of items that are new, or executes them. */
-  #offer(session: Session): void {
+  /** Executes new pending items by client tools, and calls `onDecisionPending` for the others. */
+  #dispatch(session: Session): void {
     for (const item of session.pending) {
       const { decisionId } = item
       const tool = toolOf(item, this.#options)
-      const seen = tool ? this.#executed : this.#told
+      const seen = tool ? this.#executed : this.#notified
       if (session.stopped || seen.has(decisionId)) continue
       seen.add(decisionId)
-      this.#told.add(decisionId) // who executes it does not ask a person later
+      this.#notified.add(decisionId) // executed here: no person is to answer it later
       if (tool) void this.#execute(session, item, tool)
-      else this.#tell(session, "onDecisionPending", item)
+      else this.#notify(session, "onDecisionPending", item)
     }
   }
 
   async #execute(session: Session, item: PendingItem, tool: ClientTool): Promise<void> {
     const { toolCallId, input } = item
-    const context = { runId: item.runId ?? session.runId ?? "", toolCallId, signal: session.life.signal }
+    const context = { runId: item.runId ?? session.runId ?? "", toolCallId, signal: session.lifetime.signal }
     let result: unknown
-    this.#emit() // a person may have been asked for it until now
+    this.#emit() // it may have been shown to a person until now
     try {
-      const given = (await tool(input, context)) ?? null
-      result = JSON.parse(JSON.stringify(given)) // what JSON has no word for is the tool's mistake
+      const value = (await tool(input, context)) ?? null
+      result = JSON.parse(JSON.stringify(value)) // throws where the value has no JSON form
     } catch (error) {
       result = { content: textOf(error), isError: true }
     }
@@ -276,25 +276,30 @@ export class Chat {
     return this.#answer(this.#session, item, { ...answer(item), ...(input && { input }) })
   }
 
-  /** `life`: of a result that nobody waits to see. It is sent until that aborts, and being late with it is no error. */
-  async #answer(session: Session, item: PendingItem, answer: Answer, life?: AbortSignal): Promise<boolean> {
+  /** `lifetime`: for a client tool's result, which is sent until that aborts; to be late with it is no error. */
+  async #answer(
+    session: Session,
+    item: PendingItem,
+    answer: Answer,
+    lifetime?: AbortSignal,
+  ): Promise<boolean> {
     const { decisionId, toolCallId } = item
     const runId = session.runId
     if (!runId || this.#answering.has(decisionId)) return false // a second click
     this.#answering.add(decisionId)
-    const taken = await this.#try(session, async () => {
+    const isAccepted = await this.#try(session, async () => {
       try {
-        await this.#client.answer(runId, { ...answer, decisionId, toolCallId }, life)
+        await this.#client.answer(runId, { ...answer, decisionId, toolCallId }, lifetime)
         session.answered.add(decisionId)
       } catch (error) {
-        if (life?.aborted) return
-        if (!GONE.includes((error as AgentKitError).code)) throw error
-        session.answered.add(decisionId) // by somebody else, or nobody needs it any more
-        if (!life) throw error
+        if (lifetime?.aborted) return
+        if (!RESOLVED_CODES.includes((error as AgentKitError).code)) throw error
+        session.answered.add(decisionId) // it was answered elsewhere, or is not needed any more
+        if (!lifetime) throw error
       }
     })
     this.#answering.delete(decisionId)
-    return taken
+    return isAccepted
   }
 
   // -- requests beside the stream
@@ -309,65 +314,65 @@ export class Chat {
     })
   }
 
-  /** What fails after an abort that came meanwhile is told to nobody. */
+  /** Runs a request; what fails after an abort that came meanwhile is not reported. */
   async #try(session: Session, request: () => Promise<unknown>): Promise<boolean> {
     const { stopped } = session
-    this.#refused = undefined
+    this.#callError = undefined
     try {
       await request()
       if (this.#isCurrent(session)) this.#emit()
       return true
     } catch (error) {
-      if (session === this.#session && session.stopped === stopped) this.#complain(known(error))
+      if (session === this.#session && session.stopped === stopped) this.#report(toAgentKitError(error))
       return false
     }
   }
 
-  /** Refused here, without a request. */
+  /** Fails a call without a request. */
   #refuse(code: string, message: string): false {
-    this.#complain(new AgentKitError(code, message))
+    this.#report(new AgentKitError(code, message))
     return false
   }
 
-  #complain(error: AgentKitError): void {
-    this.#refused = error
+  #report(error: AgentKitError): void {
+    this.#callError = error
     this.#emit()
-    this.#tell(this.#session, "onError", error)
+    this.#notify(this.#session, "onError", error)
   }
 
-  /** The server refuses to start or to show the session's run. */
-  #lose(session: Session, caught: unknown): void {
+  /** Records that the server refuses to start or to show the session's run. */
+  #fail(session: Session, caught: unknown): void {
     if (!this.#isCurrent(session)) return
-    session.lost = known(caught)
-    this.#complain(session.lost)
+    session.error = toAgentKitError(caught)
+    this.#report(session.error)
   }
 
   #isCurrent(session: Session): boolean {
     return session === this.#session && !session.ended
   }
 
-  // -- telling
+  // -- callbacks
 
-  /** Of a session that has ended. */
+  /** Calls `onFinish` for a session that has ended. */
   #finish(session: Session): void {
     const { messages, usage, runId } = this.#snapshot
     const status = session.view.status as RunStatus
-    this.#tell(session, "onFinish", { runId, status, messages, usage, error: session.failure })
+    this.#notify(session, "onFinish", { runId, status, messages, usage, error: session.failure })
   }
 
-  #tell<Name extends Callback>(session: Session, name: Name, news: News<Name>): void {
+  #notify<Name extends Callback>(session: Session, name: Name, argument: Argument<Name>): void {
     if (session !== this.#session || !this.#listeners.size) return
     try {
-      ;(this.#options[name] as ((news: News<Name>) => void) | undefined)?.(news)
+      ;(this.#options[name] as ((argument: Argument<Name>) => void) | undefined)?.(argument)
     } catch (error) {
       setTimeout(() => {
-        throw error // the page's own mistake: seen in its console, and no harm to the chat
+        throw error // an error of the page's callback: shown in the console, without effect on the chat
       })
     }
   }
 
   #emit(): void {
-    this.#snapshot = look(this.#session, this.#options, this.#refused)
+    this.#snapshot = snapshotOf(this.#session, this.#options, this.#callError)
     for (const listener of [...this.#listeners]) listener()
   }
 }

@@ -1,18 +1,18 @@
 /**
- * The HTTP calls of the protocol. A call is sent again only where that cannot do anything twice. It knows
- * nothing of pages: no state is kept between calls.
+ * The HTTP calls of the protocol. A call is sent again only where that cannot take effect twice. It keeps no
+ * state between calls.
  */
-import { away, errorOf, known, notAgentKit } from "./errors"
+import { errorOf, notAgentKit, toAgentKitError, unreachable } from "./errors"
 import type { JsonObject, Limits, Message, Run, UserContent } from "./types"
 import { Backoff, type RetryOptions, sleep } from "./wait"
 
 type HeaderFields = Record<string, string>
 
-/** Where the server is, and how to speak to it. All of it is looked up anew for every request. */
+/** Where the server is, and how to call it. The options are read for every request. */
 export interface ConnectionOptions {
   /** The URL below which `/runs` is: absolute, or of the page's origin. By default the origin itself. */
   api?: string
-  /** Sent with every request; a function is called for each, for tokens that age. */
+  /** Sent with every request; a function is called for each, for tokens that expire. */
   headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>)
   /** As in `fetch`: "include" sends cookies to another origin. */
   credentials?: RequestCredentials
@@ -39,15 +39,15 @@ export type Answer = ({ decision: unknown } | { reject: { reason: string } } | {
 interface Call {
   body?: object
   headers?: Record<string, string>
-  /** Doing it twice does it twice: it is not sent again where the answer got lost. */
+  /** It must not take effect twice: it is not sent again after a lost answer. */
   once?: boolean
-  /** Where it is given, the call is sent until it aborts, however often that is. */
+  /** With a signal, the call is repeated until the signal aborts, without a limit of attempts. */
   signal?: AbortSignal | undefined
-  /** Told each time before the call waits to be sent again. */
-  onAway?: (() => void) | undefined
+  /** Called each time before the call waits to be sent again. */
+  onRetry?: (() => void) | undefined
 }
 
-/** What is given a signal is sent until that aborts; all else a few times (`retry.attempts`). */
+/** The calls. With a signal they are repeated until it aborts, without one `retry.attempts` times. */
 export class Client {
   readonly #options: () => ConnectionOptions
 
@@ -64,19 +64,19 @@ export class Client {
     return this.#json("POST", "/runs", { body, headers: { "idempotency-key": key } })
   }
 
-  /** `onAway`: told as often as the server does not answer, and is about to be asked again. */
-  get(runId: string, signal?: AbortSignal, onAway?: () => void): Promise<Run> {
-    return this.#json("GET", path(runId), { signal, onAway })
+  /** `onRetry`: called each time the server does not answer and the request is about to be repeated. */
+  get(runId: string, signal?: AbortSignal, onRetry?: () => void): Promise<Run> {
+    return this.#json("GET", path(runId), { signal, onRetry })
   }
 
-  /** With `decisionId` the same answer may come twice. */
+  /** With `decisionId`, the same answer may be sent twice. */
   answer(
     runId: string,
     answer: Answer & { decisionId: string; toolCallId: string },
     signal?: AbortSignal,
   ): Promise<Run> {
-    const other = this.#options().resumeApi
-    const url = typeof other === "function" ? other(runId) : other
+    const resumeApi = this.#options().resumeApi
+    const url = typeof resumeApi === "function" ? resumeApi(runId) : resumeApi
     return this.#json("POST", path(runId, "/resume"), { body: answer, signal }, url)
   }
 
@@ -106,36 +106,38 @@ export class Client {
   async #json(method: string, at: string, call: Call, url?: string): Promise<Run> {
     const { attempts = 5 } = this.retry
     const backoff = new Backoff(this.retry)
-    for (let sent = 1; ; sent++) {
+    for (let attempt = 1; ; attempt++) {
       try {
         const response = await this.#fetch(method, at, call, url)
         return await response.json().catch((cause: unknown) => {
-          throw cause instanceof SyntaxError ? notAgentKit({ status: response.status, cause }) : away(cause)
+          throw cause instanceof SyntaxError
+            ? notAgentKit({ status: response.status, cause })
+            : unreachable(cause)
         })
       } catch (caught) {
-        const error = known(caught)
-        // What the server refused as a whole (503) was not done; of what got lost nobody knows.
-        const again = error.isTemporary && (!call.once || [429, 503].includes(error.status))
-        if (!again || (call.signal?.aborted ?? sent >= attempts)) throw error
-        call.onAway?.()
+        const error = toAgentKitError(caught)
+        // A request that was refused as a whole (503) had no effect; a lost one may have had.
+        const isRetryable = error.isTemporary && (!call.once || [429, 503].includes(error.status))
+        if (!isRetryable || (call.signal?.aborted ?? attempt >= attempts)) throw error
+        call.onRetry?.()
         await sleep(backoff.next(error.retryAfter), call.signal)
       }
     }
   }
 
-  /** One request. What it throws is an AgentKitError, or the page's own mistake. */
+  /** Sends one request. Throws an AgentKitError, or what an option of the page throws. */
   async #fetch(method: string, at: string, { body, headers, signal }: Call, url?: string): Promise<Response> {
     const options = this.#options()
     const send = options.fetch ?? fetch
     const text = body ? JSON.stringify(body) : null
     let response: Response
     try {
-      // A token that could not be had is like a server that could not: it is tried again.
-      const given = typeof options.headers === "function" ? await options.headers() : options.headers
+      // Headers that cannot be had count as a server that does not answer: the call is repeated.
+      const pageHeaders = typeof options.headers === "function" ? await options.headers() : options.headers
       response = await send(url ?? (options.api ?? "").replace(/\/+$/, "") + at, {
         method,
         headers: {
-          ...Object.fromEntries(new Headers(given)), // in lower case, so that none is sent twice
+          ...Object.fromEntries(new Headers(pageHeaders)), // in lower case, so that none is sent twice
           ...headers,
           ...(body && { "content-type": "application/json" }),
         },
@@ -145,7 +147,7 @@ export class Client {
         signal: signal ?? null,
       })
     } catch (cause) {
-      throw away(cause)
+      throw unreachable(cause)
     }
     if (!response.ok) throw await errorOf(response)
     return response

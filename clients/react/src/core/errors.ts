@@ -1,8 +1,8 @@
 /**
- * The one error of this package. It knows the protocol's problem documents, and nothing of who makes requests.
+ * The one error of this package. It knows the protocol's problem documents, and makes no requests.
  */
 
-/** Where a value misses its schema; `path` is a JSON Pointer. */
+/** A violation of a JSON Schema; `path` is a JSON Pointer to the value. */
 export interface SchemaProblem {
   path: string
   message: string
@@ -16,7 +16,7 @@ export interface ErrorDetails {
 }
 
 /**
- * What went wrong, told apart by `code`: the protocol's codes of HTTP errors and of failed runs, and
+ * What went wrong, by `code`: the protocol's codes of HTTP errors and of failed runs, and
  * `unreachable` (no answer), `not_agentkit` (an answer that is not the protocol's), `run_active` and
  * `no_run` (refused here, nothing was sent), `client_error` (an option of yours threw).
  */
@@ -37,29 +37,29 @@ export class AgentKitError extends Error {
     this.retryAfter = more.retryAfter
   }
 
-  /** The server is away for a while, and the same request may do better later. */
+  /** The server is unavailable for a while, and the same request may succeed later. */
   get isTemporary(): boolean {
     return this.code === "unreachable" || this.status === 429 || this.status > 501
   }
 }
 
-/** The error that a refusing response stands for, whoever sent it: the server or a proxy before it. */
+/** Makes the error of a response that is not a success, of the server or of a proxy before it. */
 export async function errorOf(response: Response): Promise<AgentKitError> {
   const { status } = response
-  const retryAfter = Number(response.headers.get("Retry-After")) * 1000 || undefined // a date is not looked at
+  const retryAfter = Number(response.headers.get("Retry-After")) * 1000 || undefined // its other form, a date, is ignored
   try {
     const { code, detail, title, errors } = await response.json()
     if (typeof code === "string") {
       return new AgentKitError(code, detail || title || code, { status, errors, retryAfter })
     }
   } catch {
-    // no problem document: told below
+    // no problem document: handled below
   }
   return notAgentKit({ status, retryAfter })
 }
 
-/** Of whatever was thrown: what is no AgentKitError is the page's own mistake. */
-export function known(error: unknown): AgentKitError {
+/** Makes an AgentKitError of whatever was thrown: anything else comes from an option of the page. */
+export function toAgentKitError(error: unknown): AgentKitError {
   return error instanceof AgentKitError
     ? error
     : new AgentKitError("client_error", textOf(error), { cause: error })
@@ -70,11 +70,11 @@ export function textOf(error: unknown): string {
 }
 
 /** No answer came, or not all of it. */
-export function away(cause: unknown): AgentKitError {
+export function unreachable(cause: unknown): AgentKitError {
   return new AgentKitError("unreachable", "no server answers", { cause })
 }
 
-/** An answer of something that does not speak the protocol. */
+/** The answer does not follow the protocol. */
 export function notAgentKit(more: ErrorDetails): AgentKitError {
-  return new AgentKitError("not_agentkit", "this is not agentkit", more)
+  return new AgentKitError("not_agentkit", "not an agentkit server", more)
 }

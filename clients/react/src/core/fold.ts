@@ -32,7 +32,7 @@ export interface RunState {
   readonly status?: RunStatus | undefined
   /** Complete messages. */
   readonly messages: readonly Message[]
-  /** The assistant message that streams now, as far as it has come. */
+  /** The assistant message that streams now, so far. */
   readonly open?: AssistantMessage | undefined
   readonly pending: readonly PendingItem[]
   /** By tool call id. */
@@ -54,15 +54,15 @@ export interface Retry {
 }
 
 const COST = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, total: 0 }
-const NOTHING: Usage = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, totalTokens: 0, cost: COST }
+const NO_USAGE: Usage = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, totalTokens: 0, cost: COST }
 
-export const EMPTY: RunState = { seq: 0, messages: [], pending: [], tools: {}, turn: 0, usage: NOTHING }
+export const EMPTY: RunState = { seq: 0, messages: [], pending: [], tools: {}, turn: 0, usage: NO_USAGE }
 
 export function isTerminal(status: RunStatus | undefined): boolean {
   return ["completed", "failed", "aborted"].includes(status as RunStatus)
 }
 
-/** What GET /runs/{id} tells of a run. Its open message is not in it: that only the log has. */
+/** Makes the state of a run from GET /runs/{id}. That has no open message: only the log has it. */
 export function stateOf(run: Run): RunState {
   const { id, lastSeq, status, messages, pending, turn, error } = run
   return { ...EMPTY, ...conversation(messages), seq: lastSeq, runId: id, status, pending, turn, error }
@@ -81,7 +81,7 @@ function change(state: RunState, event: StoredEvent): Changed {
       return { runId: event.runId, status: "queued", ...conversation(event.messages) }
     case "agent_pause":
       return { status: "paused", pending: event.pending }
-    case "agent_resume": // a sub-agent's items are listed anew by the next pause
+    case "agent_resume": // the next pause lists a sub-agent's items again
       return { status: "running", pending: state.pending.filter((item) => !item.runId) }
     case "agent_end":
       return { status: event.status, pending: [], open: undefined, retry: undefined, error: event.error }
@@ -92,11 +92,11 @@ function change(state: RunState, event: StoredEvent): Changed {
     case "message_start":
       return event.message.role === "assistant" ? { open: event.message, retry: undefined } : {}
     case "message_update":
-      return state.open ? { open: grown(state.open, event.assistantMessageEvent) } : {}
+      return state.open ? { open: withUpdate(state.open, event.assistantMessageEvent) } : {}
     case "message_end":
       return {
         messages: [...state.messages, event.message],
-        usage: used(state.usage, event.message),
+        usage: addUsage(state.usage, event.message),
         open: undefined,
       }
     case "message_discard":
@@ -110,11 +110,11 @@ function change(state: RunState, event: StoredEvent): Changed {
     case "tool_execution_end":
       return withTool(state, event, { status: "done", result: event.result, isError: event.isError })
     case "tool_decision_pending":
-      return asked(state, event, "decision")
+      return withPending(state, event, "decision")
     case "tool_in_doubt":
-      return asked(state, event, "in_doubt")
+      return withPending(state, event, "in_doubt")
     case "tool_client_execute_pending":
-      return asked(state, event, "client_execute")
+      return withPending(state, event, "client_execute")
     case "tool_decision_resolved": {
       const pending = state.pending.filter((item) => item.decisionId !== event.decisionId)
       return state.status === "paused" && !pending.length ? { pending, status: "queued" } : { pending }
@@ -132,41 +132,41 @@ function withTool(
   return { tools: { ...state.tools, [event.toolCallId]: { toolName: event.toolName, ...execution } } }
 }
 
-type Asking = Extract<StoredEvent, { decisionId: string; input: unknown }>
+type PendingEvent = Extract<StoredEvent, { decisionId: string; input: unknown }>
 
-function asked(state: RunState, event: Asking, kind: PendingItem["kind"]): Changed {
+function withPending(state: RunState, event: PendingEvent, kind: PendingItem["kind"]): Changed {
   const { type: _, seq: __, runId: ___, timestamp: createdAt, ...asking } = event
   const others = state.pending.filter((item) => item.decisionId !== event.decisionId)
   return { pending: [...others, { schema: {}, ...asking, kind, createdAt }] }
 }
 
-function grown(message: AssistantMessage, update: AssistantMessageEvent): AssistantMessage {
+function withUpdate(message: AssistantMessage, update: AssistantMessageEvent): AssistantMessage {
   const content = [...message.content]
   const at = update.contentIndex
   const block = content[at]
   if (update.type === "text_start") content[at] = { type: "text", text: "" }
   else if (update.type === "thinking_start") content[at] = { type: "thinking", thinking: "" }
   else if ("toolCall" in update) content[at] = update.toolCall
-  else if ("delta" in update && block) content[at] = longer(block, update.delta)
+  else if ("delta" in update && block) content[at] = withDelta(block, update.delta)
   else return message
   return { ...message, content }
 }
 
-function longer(block: AssistantBlock, delta: string): AssistantBlock {
+function withDelta(block: AssistantBlock, delta: string): AssistantBlock {
   if (block.type === "text") return { ...block, text: block.text + delta }
   if (block.type === "thinking") return { ...block, thinking: block.thinking + delta }
   return { ...block, rawArguments: (block.rawArguments ?? "") + delta }
 }
 
-// -- what follows from messages
+// -- derived from messages
 
 /** All messages, the open one at the end. */
 export function messagesOf(state: RunState): readonly Message[] {
   return state.open ? [...state.messages, state.open] : state.messages
 }
 
-/** The run as it stands when nobody reads on: aborted, with as much of the open message as there was. */
-export function cutShort(state: RunState): RunState {
+/** Makes the state of a run that is aborted here: with as much of the open message as there is. */
+export function abortedState(state: RunState): RunState {
   const { open, retry: _, ...rest } = state
   const kept: Message[] = open?.content.length ? [{ ...open, stopReason: "aborted" }] : []
   return { ...rest, status: "aborted", messages: [...state.messages, ...kept], pending: [] }
@@ -174,28 +174,28 @@ export function cutShort(state: RunState): RunState {
 
 /**
  * What a conversation has used: the sum over its assistant messages, and over the runs of sub-agents, whose
- * usage stands in the result of the call that asked them.
+ * usage is in the result of the call that started them.
  */
 export function usageOf(messages: readonly Message[]): Usage {
-  return messages.reduce(used, NOTHING)
+  return messages.reduce(addUsage, NO_USAGE)
 }
 
-/** What a state has of a conversation that was there before it. */
+/** Makes the part of a state that comes from an earlier conversation. */
 export function conversation(messages: readonly Message[]): Pick<RunState, "messages" | "usage"> {
   return { messages, usage: usageOf(messages) }
 }
 
-function used(sum: Usage, message: Message): Usage {
-  if (message.role === "assistant") return plus(sum, message.usage)
+function addUsage(sum: Usage, message: Message): Usage {
+  if (message.role === "assistant") return addCounts(sum, message.usage)
   const { details } = message as { details?: { runId?: string; usage?: Usage } }
-  return details?.runId ? plus(sum, details.usage) : sum
+  return details?.runId ? addCounts(sum, details.usage) : sum
 }
 
-/** `more` may lack counts, where a page made up a message. */
-function plus<T extends object>(sum: T, more: Partial<T> | undefined): T {
+/** `more` may lack counts, in a message that the page made. */
+function addCounts<T extends object>(sum: T, more: Partial<T> | undefined): T {
   const entries = Object.entries(sum).map(([key, value]) => {
     const other = more?.[key as keyof T]
-    return [key, typeof value === "number" ? value + Number(other ?? 0) : plus(value, other as object)]
+    return [key, typeof value === "number" ? value + Number(other ?? 0) : addCounts(value, other as object)]
   })
   return Object.fromEntries(entries)
 }

@@ -1,6 +1,6 @@
 /**
- * A run's events, each once and in order, whatever becomes of the connection. It knows seqs and which event is
- * the last; what events mean for a page it must not know.
+ * A run's events, each once and in order, however often the connection breaks. It knows seqs and which event is the
+ * last; it must not know what events mean for a page.
  */
 import type { Client } from "./client"
 import { AgentKitError, notAgentKit } from "./errors"
@@ -9,19 +9,19 @@ import { readSse } from "./sse"
 import type { AgentEvent } from "./types"
 import { Backoff, sleep } from "./wait"
 
-/** A server sends at least a comment every 15 s: a stream that is silent for longer than this is dead. */
+/** A server sends at least a comment every 15 s: a stream that is silent for longer, in milliseconds, is reconnected. */
 const SILENCE = 40_000
 
 export interface Following {
-  /** The seq that the reader has already. */
+  /** The last seq that the reader has. */
   after: number
-  /** Ends the reading: nothing is told any more, from this moment on. */
+  /** Ends the reading: from this moment on no callback is called. */
   signal: AbortSignal
-  /** What came together, in order. */
+  /** The events of one chunk, in order. */
   onEvents(events: AgentEvent[]): void
   /** Whether the server answers. */
   onConnection?(connected: boolean): void
-  /** Milliseconds without a byte after which a stream is dead (40,000). */
+  /** Milliseconds without a byte after which a stream is reconnected (40,000). */
   silence?: number
 }
 
@@ -32,23 +32,23 @@ export async function follow(client: Client, runId: string, following: Following
   let last = following.after
   let ended = false
 
-  const take = (got: AgentEvent[]): boolean => {
+  const accept = (received: AgentEvent[]): boolean => {
     if (signal.aborted) return true
-    const fresh: AgentEvent[] = []
+    const newEvents: AgentEvent[] = []
     let gap = false
-    for (const event of got) {
+    for (const event of received) {
       const isReset = event.type === "stream_reset"
       const seq = isReset ? event.run.lastSeq : event.seq
       if (!isReset && seq <= last) continue
       gap = !isReset && seq > last + 1
-      if (gap) break // a broken stream: what is missing is in the log
+      if (gap) break // a broken stream: the missing events are in the log
       last = seq
-      fresh.push(event)
+      newEvents.push(event)
       ended = isReset ? isTerminal(event.run.status) : event.type === "agent_end"
     }
-    if (fresh.length) {
+    if (newEvents.length) {
       backoff.reset()
-      onEvents(fresh)
+      onEvents(newEvents)
     }
     return gap || ended || signal.aborted
   }
@@ -64,17 +64,17 @@ export async function follow(client: Client, runId: string, following: Following
       onConnection?.(true)
       await readSse<AgentEvent>(body, {
         onRetry: (ms) => {
-          backoff.base = ms || backoff.base // a server that asks for no wait is not called without one
+          backoff.base = ms || backoff.base // a server's `retry: 0` does not remove the delay
         },
         onChunk: (events) => {
           clearTimeout(watchdog)
           watchdog = setTimeout(close, silence)
-          return take(events)
+          return accept(events)
         },
       })
     } catch (cause) {
       if (signal.aborted) return
-      // A stream that cannot be read is not the protocol's.
+      // A stream that cannot be parsed is not agentkit's.
       const error = cause instanceof AgentKitError ? cause : notAgentKit({ cause })
       if (!error.isTemporary) throw error
       wait = error.retryAfter

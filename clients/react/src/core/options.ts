@@ -6,8 +6,8 @@ import type { AgentEvent, JsonObject, Message, PendingItem, RunStatus, ToolExecu
 
 /**
  * - `ready`: nothing is going on; `send` starts a run.
- * - `submitted`: the run is accepted, or about to be, and no worker has it yet.
- * - `streaming`: a worker is at it.
+ * - `submitted`: the run is accepted, or about to be, and no worker has claimed it yet.
+ * - `streaming`: a worker executes it.
  * - `paused`: the run waits for an answer.
  * - `error`: the run failed, or the server refused to start it or to show it.
  */
@@ -22,7 +22,7 @@ export interface ClientToolContext {
 
 /**
  * Executes a tool of `runs="client"` in this page. What it returns or resolves to is the result: any JSON, content
- * blocks, or `{content, isError?, details?}`. What it throws becomes an error result, as does what is no JSON.
+ * blocks, or `{content, isError?, details?}`. What it throws becomes an error result, as does a value without a JSON form.
  */
 // biome-ignore lint/suspicious/noExplicitAny: the tool's own parameters, which only its author knows
 export type ClientTool = (input: any, context: ClientToolContext) => unknown
@@ -45,10 +45,10 @@ export interface ChatOptions extends ConnectionOptions {
   initialMessages?: readonly Message[]
   /** By name, for tools of `runs="client"`. */
   clientTools?: Readonly<Record<string, ClientTool>>
-  /** Whether a run is followed past a pause (true). Otherwise `rejoin()` shows what became of an answer. */
+  /** Whether a run is followed past a pause (true). Otherwise `rejoin()` shows the effect of an answer. */
   followDecisions?: boolean
 
-  // Callbacks tell what is new since the chat watches, each thing once. A log that is only replayed is no news.
+  // Callbacks report what is new since the chat watches, each thing once; a replayed log is not reported.
   onMessage?: (message: Message) => void
   onEvent?: (event: AgentEvent) => void
   onFinish?: (finish: Finish) => void
@@ -70,15 +70,15 @@ export interface ChatSnapshot {
   readonly pendingDecisions: readonly PendingItem[]
   /** The first of them that a person is to answer. */
   readonly pendingDecision: PendingItem | undefined
-  /** What went wrong last. `errors` says where an answer misses its schema; the run then still waits for one. */
+  /** The last error. With `errors`, an answer does not satisfy its schema, and the run still waits for one. */
   readonly error: AgentKitError | undefined
-  /** Keep it (in the URL, say) to join again after a reload. */
+  /** Keep it, for instance in the URL, to join again after a reload. */
   readonly runId: string | undefined
   /** What the conversation has used, history included. */
   readonly usage: Usage
-  /** How executions of tools stand, by tool call id. */
+  /** The state of tool executions, by tool call id. */
   readonly tools: Readonly<Record<string, ToolExecution>>
-  /** The model failed and is about to be asked again. */
+  /** The model call failed and is about to be repeated. */
   readonly retry: RunState["retry"]
 }
 

@@ -1,14 +1,18 @@
-/** What a session looks like to a page. Pure: it asks nobody and tells nobody. */
+/** Makes the snapshot that a page shows of a session. Pure. */
 import type { AgentKitError } from "./errors"
 import { messagesOf } from "./fold"
 import type { ChatOptions, ChatSnapshot, ChatStatus, ClientTool } from "./options"
 import type { Session } from "./session"
 import type { PendingItem } from "./types"
 
-type Looks = Pick<ChatOptions, "clientTools" | "followDecisions">
+type SnapshotOptions = Pick<ChatOptions, "clientTools" | "followDecisions">
 
-/** `refused`: what was refused last, while the run is well. */
-export function look(session: Session, options: Looks, refused?: AgentKitError): ChatSnapshot {
+/** `callError`: the error of the last call, which does not affect the run. */
+export function snapshotOf(
+  session: Session,
+  options: SnapshotOptions,
+  callError?: AgentKitError,
+): ChatSnapshot {
   const { view, pending } = session
   const status = statusOf(session, options)
   return {
@@ -18,7 +22,7 @@ export function look(session: Session, options: Looks, refused?: AgentKitError):
     isReconnecting: session.reconnecting && session.isBusy,
     pendingDecisions: pending,
     pendingDecision: pending.find((item) => !toolOf(item, options)),
-    error: refused ?? session.lost ?? session.failure,
+    error: callError ?? session.error ?? session.failure,
     runId: session.runId,
     usage: view.usage,
     tools: view.tools,
@@ -26,15 +30,15 @@ export function look(session: Session, options: Looks, refused?: AgentKitError):
   }
 }
 
-/** The function that executes a pending item in this page. Where there is none, a person is to answer. */
-export function toolOf(item: PendingItem, { clientTools = {} }: Looks): ClientTool | undefined {
+/** Returns the client tool that executes a pending item. Where there is none, a person is to answer. */
+export function toolOf(item: PendingItem, { clientTools = {} }: SnapshotOptions): ClientTool | undefined {
   const isHere = item.kind === "client_execute" && Object.hasOwn(clientTools, item.toolName)
   return isHere ? clientTools[item.toolName] : undefined
 }
 
-function statusOf(session: Session, { followDecisions = true }: Looks): ChatStatus {
-  const { lost, failure, isBusy, view, pending } = session
-  if (lost || failure) return "error"
+function statusOf(session: Session, { followDecisions = true }: SnapshotOptions): ChatStatus {
+  const { error, failure, isBusy, view, pending } = session
+  if (error || failure) return "error"
   if (!isBusy) return "ready"
   if (view.status === "running") return "streaming"
   const isAnswered = !pending.length && followDecisions

@@ -1,20 +1,20 @@
-/** Bytes of a response into the JSON of server-sent events. It knows no event by name, and no run. */
+/** Parses the bytes of a response as server-sent events with JSON data. It knows nothing of runs. */
 import { createParser } from "eventsource-parser"
 
-/** What a stream tells its reader. */
+/** The callbacks of a reader of a stream. */
 export interface SseReader<T> {
-  /** What one chunk of bytes brought, in order; perhaps nothing. Return true to stop reading. */
+  /** The events of one chunk of bytes, in order; perhaps none. Return true to stop reading. */
   onChunk(events: T[]): boolean
   /** The server's `retry:` line, in milliseconds. */
   onRetry(ms: number): void
 }
 
-/** Reads until the body ends or breaks off, or the reader has enough. Rejects where an event is no JSON. */
+/** Reads until the body ends or breaks off, or `onChunk` returns true. Rejects where an event is not JSON. */
 export async function readSse<T>(body: ReadableStream<Uint8Array>, reader: SseReader<T>): Promise<void> {
-  let got: T[] = []
-  let held = ""
+  let received: T[] = []
+  let unparsed = ""
   const parser = createParser({
-    onEvent: ({ data }) => got.push(JSON.parse(data)),
+    onEvent: ({ data }) => received.push(JSON.parse(data)),
     onRetry: reader.onRetry,
   })
   const decoder = new TextDecoder()
@@ -23,15 +23,15 @@ export async function readSse<T>(body: ReadableStream<Uint8Array>, reader: SseRe
     for (;;) {
       const { done, value } = await bytes.read().catch(() => ({ done: true, value: undefined }))
       if (done) return
-      got = []
+      received = []
       const text = decoder.decode(value, { stream: true })
-      held += text
-      // The parser goes through an unfinished line again with all that it is fed.
+      unparsed += text
+      // The parser scans an unfinished line again with each feed.
       if (text.includes("\n")) {
-        parser.feed(held)
-        held = ""
+        parser.feed(unparsed)
+        unparsed = ""
       }
-      if (reader.onChunk(got)) return
+      if (reader.onChunk(received)) return
     }
   } finally {
     bytes.cancel().catch(() => {})

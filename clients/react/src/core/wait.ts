@@ -1,11 +1,11 @@
-/** Waiting for a server that is away: longer and longer, at random, and never past an abort. */
+/** Delays between retries while the server is unavailable: exponential, with jitter, and ended by an abort. */
 
 export interface RetryOptions {
-  /** The first wait, in milliseconds (500). A stream's own `retry:` line wins. */
+  /** The first delay, in milliseconds (500). A stream's `retry:` line replaces it. */
   base?: number
-  /** The longest wait, in milliseconds (10,000). A `Retry-After` beyond it is honoured. */
+  /** The longest delay, in milliseconds (10,000). A longer `Retry-After` is honoured. */
   cap?: number
-  /** How often a request is sent at most (5). Joining a run, its stream and its abort are tried for ever. */
+  /** How often a request is sent at most (5). Joining a run, its stream and its abort are retried without limit. */
   attempts?: number
 }
 
@@ -19,15 +19,15 @@ export class Backoff {
     this.#cap = cap
   }
 
-  /** All is well again. */
+  /** Starts again from the shortest delay. */
   reset(): void {
     this.#times = 0
   }
 
-  /** Milliseconds to wait now; half of it is chance, so that a thousand pages do not come back at once. */
-  next(asked = 0): number {
-    const longest = Math.min(this.#cap, this.base * 2 ** this.#times++)
-    return Math.max(asked, longest * (0.5 + Math.random() / 2))
+  /** Returns the milliseconds to wait now; half of them random, so that a thousand pages do not reconnect at once. */
+  next(retryAfter = 0): number {
+    const limit = Math.min(this.#cap, this.base * 2 ** this.#times++)
+    return Math.max(retryAfter, limit * (0.5 + Math.random() / 2))
   }
 }
 
@@ -39,7 +39,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", done)
       resolve()
     }
-    const timer = setTimeout(done, Math.min(ms, 2e9)) // a timer for longer than 24 days goes off at once
+    const timer = setTimeout(done, Math.min(ms, 2e9)) // a timer of more than 24 days fires at once
     signal?.addEventListener("abort", done)
     if (signal?.aborted) done()
   })

@@ -1,7 +1,7 @@
 /**
- * The hook: a chat of the core, read through `useSyncExternalStore`. All that a chat does is the core's; this file
- * knows only when a component lives. Subscribing is what makes a chat follow its run, so that StrictMode's second
- * mount goes on where the first was cut, and a server, which never subscribes, makes no request.
+ * The hook: a chat of the core, read through `useSyncExternalStore`. The core does the work; this file
+ * knows only when a component is mounted. Subscribing makes a chat follow its run, so that StrictMode's second mount goes
+ * on where the first ended, and a server, which never subscribes, makes no request.
  */
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react"
 import { Chat } from "../core/chat"

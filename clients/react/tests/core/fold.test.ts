@@ -1,6 +1,6 @@
 /** The folding law and its neighbours, on the golden logs. */
 import { describe, expect, it } from "vitest"
-import { cutShort, EMPTY, fold, messagesOf, type RunState, stateOf, usageOf } from "../../src/core/fold"
+import { abortedState, EMPTY, fold, messagesOf, type RunState, stateOf, usageOf } from "../../src/core/fold"
 import type { AssistantMessage, Run, StoredEvent } from "../../src/core/types"
 import { CASES, golden } from "../golden"
 
@@ -137,7 +137,7 @@ it("shows how executions of tools stand", () => {
 it("cut short, keeps the open message as aborted", () => {
   const { events } = golden("abort_running_model")
   const at = events.findIndex((event) => event.type === "message_end" && event.message.role === "assistant")
-  const cut = cutShort(events.slice(0, at).reduce(fold, EMPTY))
+  const cut = abortedState(events.slice(0, at).reduce(fold, EMPTY))
   const message = cut.messages.at(-1) as AssistantMessage
   expect(message).toMatchObject({ content: [{ type: "text", text: "well" }], stopReason: "aborted" })
   expect(cut).toMatchObject({ status: "aborted", pending: [] })

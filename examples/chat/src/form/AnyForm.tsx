@@ -1,6 +1,6 @@
 /**
- * The form of a schema, whatever the schema: its code comes with the first that is asked for, and where it does not
- * come, or cannot show this schema, the answer is asked for as JSON. The page around it is not to fall with it.
+ * The form of any schema. Its code is loaded with the first form; where that fails, or it cannot render the schema, a
+ * field for JSON takes its place, so that the page stays.
  */
 import { Component, lazy, type ReactNode } from "react"
 import { AnyJson } from "./AnyJson"
@@ -16,7 +16,7 @@ export class AnyForm extends Component<Props, { hasFailed: boolean }> {
   }
 
   override render(): ReactNode {
-    const { schema, ...asked } = this.props
-    return this.state.hasFailed ? <AnyJson {...asked} /> : <SchemaForm schema={schema} {...asked} />
+    const { schema, ...props } = this.props
+    return this.state.hasFailed ? <AnyJson {...props} /> : <SchemaForm schema={schema} {...props} />
   }
 }

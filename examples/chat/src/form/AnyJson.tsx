@@ -1,19 +1,19 @@
-/** A value asked for as text or JSON: where a schema says too little for a form, or no form can be shown. */
+/** A field for text or JSON: where a schema says too little for a form, or the form cannot be rendered. */
 import { type Ref, useImperativeHandle, useState } from "react"
 
-export interface Filled {
-  /** The value, or undefined while it misses the schema, which the form then shows. */
+export interface FormHandle {
+  /** Returns the value, or undefined while it does not satisfy the schema, which the form then shows. */
   read: () => { value: unknown } | undefined
 }
 
-export interface Asked {
+export interface FieldProps {
   id: string
-  /** What it is filled with. */
+  /** The initial value. */
   first?: unknown
-  handle: Ref<Filled>
+  handle: Ref<FormHandle>
 }
 
-export function AnyJson({ id, first, handle }: Asked) {
+export function AnyJson({ id, first, handle }: FieldProps) {
   const [text, setText] = useState(first === undefined ? "" : JSON.stringify(first, null, 2))
   useImperativeHandle(handle, () => ({ read: () => ({ value: parsed(text) }) }))
   return (

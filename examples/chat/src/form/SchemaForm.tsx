@@ -1,5 +1,5 @@
-/** A form from a JSON Schema, by @rjsf/core. What no form can show is asked for as JSON. */
-// Not the package itself, whose index asks for a validator that evaluates code.
+/** A form from a JSON Schema, by @rjsf/core. A schema that says too little gets a field for JSON. */
+// Not the package itself, whose index imports a validator that evaluates code.
 import Form from "@rjsf/core/lib/components/Form.js"
 import type {
   Experimental_DefaultFormStateBehavior,
@@ -8,21 +8,21 @@ import type {
   UiSchema,
 } from "@rjsf/utils"
 import { useImperativeHandle, useMemo, useRef, useState } from "react"
-import { AnyJson, type Asked } from "./AnyJson"
+import { AnyJson, type FieldProps } from "./AnyJson"
 import { validator } from "./validator"
 
-export interface Props extends Asked {
+export interface Props extends FieldProps {
   schema: object
 }
 
 const DEFAULTS: Experimental_DefaultFormStateBehavior = {
-  requiredBooleanDefault: "skip", // nobody says no by saying nothing
-  arrayMinItems: { populate: "requiredOnly" }, // what may be left out is left out
+  requiredBooleanDefault: "skip", // an untouched field is not an answer of no
+  arrayMinItems: { populate: "requiredOnly" }, // optional items are left out
 }
 
 const TEMPLATES = { MultiSchemaFieldTemplate: Choice }
 
-/** One schema of several. rjsf's own leaves the chooser without a name. */
+/** A choice among schemas. rjsf's template leaves the select without a label. */
 function Choice({ selector, optionSchemaField }: MultiSchemaFieldTemplateProps) {
   return (
     <div>
@@ -36,30 +36,31 @@ function Choice({ selector, optionSchemaField }: MultiSchemaFieldTemplateProps) 
   )
 }
 
-export default function SchemaForm({ schema, ...asked }: Props) {
-  return hasForm(schema) ? <Fields schema={schema} {...asked} /> : <AnyJson {...asked} />
+export default function SchemaForm({ schema, ...props }: Props) {
+  return hasForm(schema) ? <Fields schema={schema} {...props} /> : <AnyJson {...props} />
 }
 
 function Fields({ id, schema, first, handle }: Props) {
   const form = useRef<Form>(null)
   const [data, setData] = useState(first)
-  const shown = useMemo(() => named(schema), [schema])
-  const uiSchema = useMemo(() => looks(schema), [schema])
+  const titledSchema = useMemo(() => withTitles(schema), [schema])
+  const uiSchema = useMemo(() => uiSchemaOf(schema), [schema])
   useImperativeHandle(handle, () => ({
-    read: () => (form.current?.validateForm() ? { value: plain(form.current.state.formData) } : undefined),
+    read: () =>
+      form.current?.validateForm() ? { value: withoutUndefined(form.current.state.formData) } : undefined,
   }))
   return (
     <Form
       ref={form}
-      tagName="div" // the form around it holds two of them
+      tagName="div" // the surrounding form contains two of them
       idPrefix={id}
-      schema={shown}
+      schema={titledSchema}
       uiSchema={uiSchema}
       validator={validator}
       formData={data}
       onChange={(event) => setData(event.formData)}
       showErrorList={false}
-      useFallbackUiForUnsupportedType // what may be anything is asked for with its type
+      useFallbackUiForUnsupportedType // a field of any type gets a select of types
       experimental_defaultFormStateBehavior={DEFAULTS}
       templates={TEMPLATES}
       noHtml5Validate
@@ -67,8 +68,8 @@ function Fields({ id, schema, first, handle }: Props) {
   )
 }
 
-/** Without what was emptied again: rjsf leaves `undefined` there. */
-function plain(value: unknown): unknown {
+/** Removes fields that were emptied again: rjsf leaves `undefined` there. */
+function withoutUndefined(value: unknown): unknown {
   return value === undefined ? null : JSON.parse(JSON.stringify(value))
 }
 
@@ -78,12 +79,12 @@ function hasForm(schema: object): boolean {
   return KINDS.some((key) => key in schema)
 }
 
-/** rjsf passes over fields that may be anything. With a title they are asked for. */
-function named(schema: RJSFSchema): RJSFSchema {
+/** Adds titles: without one, rjsf leaves out fields of any type. */
+function withTitles(schema: RJSFSchema): RJSFSchema {
   if (!schema.properties) return schema
   const fields = Object.entries(schema.properties).map(([name, field]) => {
     if (typeof field !== "object") return [name, field ? { title: name } : field]
-    return [name, Object.keys(field).length ? named(field) : { title: name }]
+    return [name, Object.keys(field).length ? withTitles(field) : { title: name }]
   })
   return { ...schema, properties: Object.fromEntries(fields) }
 }
@@ -91,14 +92,14 @@ function named(schema: RJSFSchema): RJSFSchema {
 const VERDICTS: Record<string, string> = {
   retry: "It did not happen: execute it again",
   done: "It happened",
-  failed: "It failed: tell the agent so",
+  failed: "It failed: report that to the agent",
 }
 
-/** Few choices stand side by side, long texts get room. */
-function looks(schema: RJSFSchema): UiSchema {
+/** Makes the uiSchema: few choices as radio buttons, long texts as a textarea. */
+function uiSchemaOf(schema: RJSFSchema): UiSchema {
   const ui: UiSchema = { "ui:submitButtonOptions": { norender: true } }
   for (const [name, field] of Object.entries(schema.properties ?? {})) {
-    if (typeof field === "object") ui[name] = looks(field as RJSFSchema)
+    if (typeof field === "object") ui[name] = uiSchemaOf(field as RJSFSchema)
   }
   const choices = Array.isArray(schema.enum) ? schema.enum : []
   if (schema.type === "boolean" || (choices.length > 0 && choices.length <= 4)) ui["ui:widget"] = "radio"

@@ -1,6 +1,6 @@
 /**
- * The validator that @rjsf asks, over @cfworker/json-schema, which interprets a schema. The usual one (Ajv) writes
- * code and evaluates it, and the page's policy forbids that. The server validates again, and has the last word.
+ * The validator that @rjsf asks, over @cfworker/json-schema, which interprets a schema. The usual one (Ajv)
+ * generates code and evaluates it, which the page's policy forbids. The server validates again, and decides.
  */
 import { type OutputUnit, Validator } from "@cfworker/json-schema"
 import {
@@ -11,10 +11,10 @@ import {
   type ValidatorType,
 } from "@rjsf/utils"
 
-// biome-ignore lint/suspicious/noExplicitAny: rjsf's own default, a form of whatever the schema says
+// biome-ignore lint/suspicious/noExplicitAny: rjsf's default, for a form of any schema
 type Any = any
 
-/** They only say that something below them is wrong, which has its own entry. */
+/** Keywords whose errors only say that something below is wrong, which has an entry of its own. */
 const OUTER = ["properties", "items", "prefixItems", "$ref", "allOf", "dependentSchemas"]
 
 function problems(schema: RJSFSchema, data: unknown): RJSFValidationError[] {
@@ -45,7 +45,7 @@ export const validator: ValidatorType = {
       const errors = problems(schema, data)
       return { errors, errorSchema: toErrorSchema(errors) }
     } catch {
-      return { errors: [], errorSchema: {} } // a pattern that only the server's language knows, for one
+      return { errors: [], errorSchema: {} } // for instance a pattern that only the server's regex dialect has
     }
   },
   isValid(schema: RJSFSchema, data: Any, root: RJSFSchema): boolean {

@@ -1,7 +1,7 @@
 """The kit: an application's agents, and what can be done with their runs.
 
-Start, resume, abort and look at runs, from any process that has the same agents and reaches the same store.
-It knows neither Celery nor Flask: nudges go out through a `StepQueue`, and the web layer calls this.
+Start, resume, abort and read runs, from any process that has the same agents and reaches the same store.
+It knows neither Celery nor Flask: due steps are enqueued by a `StepQueue`, and the web layer calls this.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Authenticate = Callable[[Any], str | None]
 """The principal, a string, that a Flask request comes from; None where it says nobody that is known."""
 
 May = Callable[[str, str, Run], bool]
-"""Whether a principal may "read", "resume", "extend", "abort", "message" or "delete" a run (given without messages)."""
+"""Whether a principal may "read", "resume", "extend", "abort", "message" or "delete" a run (shown without messages)."""
 
 
 class AgentKit:
@@ -162,7 +162,7 @@ class AgentKit:
     ) -> Run:
         """Execute a run here and now, in memory, until it ends or pauses: for scripts and tests.
 
-        It can be resumed and looked at through this kit object as long as that lives.
+        It can be resumed and read through this kit object as long as that lives.
         """
         if self._inline is None:
             self._inline = Engine(MemoryStore(), InlineQueue(), self, self.settings)
@@ -311,12 +311,12 @@ class AgentKit:
     def stop(self, *, at_once: bool = False) -> None:
         """Have this worker's unfinished model calls handed to others, after the grace or `at_once`; begin no more.
 
-        For signal handlers: it takes no lock, and processes forked since the kit was made are told too.
+        For signal handlers: it takes no lock, and processes forked since the kit was made are reached too.
         """
         self._stop.request(at_once=at_once)
 
     def broker_reachable(self) -> bool:
-        """Whether nudges reach the queue."""
+        """Whether messages reach the queue."""
         return self._engine.queue.reachable()
 
     @property

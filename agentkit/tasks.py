@@ -79,7 +79,7 @@ _stopping = threading.Event()
 
 @signals.worker_init.connect
 def _load(**_: Any) -> None:
-    """A worker without its application must not start: it would take nudges and drop them."""
+    """A worker without its application must not start: it would take steps' messages and drop them."""
     try:
         _kit()
     except AgentKitError as error:
@@ -103,8 +103,8 @@ def _start(**_: Any) -> None:
 @signals.worker_shutting_down.connect
 def _stop(how: str = "Warm", **_: Any) -> None:
     """Hand unfinished model calls to other workers instead of making the deploy wait for them."""
-    room = app.conf.worker_soft_shutdown_timeout if how == "Cold" else float("inf")
-    _kit().stop(at_once=room <= _kit().settings.stop_grace_seconds)
+    grace = app.conf.worker_soft_shutdown_timeout if how == "Cold" else float("inf")
+    _kit().stop(at_once=grace <= _kit().settings.stop_grace_seconds)
     for recovery in _recovery:
         recovery.stop()
     _stopping.set()
@@ -112,7 +112,7 @@ def _stop(how: str = "Warm", **_: Any) -> None:
 
 
 def _listen() -> None:
-    """Hear of a cold shutdown when it begins: Celery sends its signal when the steps were waited for and ended.
+    """Learn of a cold shutdown when it begins: Celery sends its signal when the steps were waited for and ended.
 
     Called again after each signal, since Celery's first handlers put others into their place.
     """

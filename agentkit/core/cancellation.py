@@ -1,4 +1,4 @@
-"""A one-way switch that tells work to stop, and wakes whoever sleeps on it."""
+"""A one-way switch that makes work stop, and wakes whoever sleeps on it."""
 
 from __future__ import annotations
 

@@ -397,9 +397,9 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """An answered item, kept as long as its run so that the same answer can be told from another.
+    """An answered item, kept as long as its run so that the same answer is known from another.
 
-    `answer` is what was given, `event` the index of its tool_decision_resolved among the change's events.
+    `answer`: as it was accepted. `event`: the index of its tool_decision_resolved among the change's events.
     `decided_at` is in milliseconds; `decided_by` is None where nobody was named.
     """
 

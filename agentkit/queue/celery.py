@@ -1,4 +1,4 @@
-"""The way to Celery: the application object, and nudges as its messages.
+"""The queue on Celery: the application object, and due steps as its messages.
 
 What stands beside agentkit/tasks.py and imports Celery: the tasks execute, this sends. Messages carry a run
 id and a step number, never a prompt, and may be lost, late or doubled: the store decides (docs/how-it-works.md).
@@ -35,7 +35,7 @@ _TIMEOUT = 2.0
 
 @functools.cache
 def celery_app(broker_url: str) -> Celery:
-    """The Celery application for a broker: JSON only, no results, nothing that a nudge does not need.
+    """The Celery application for a broker: JSON only, no results, nothing that a step's message does not need.
 
     A message is acknowledged when its step begins, since the store and not the broker delivers again. It is
     acknowledged at all because only then does the broker keep to the prefetch count, and spread messages.
@@ -122,7 +122,7 @@ def _is_amqp(url: str) -> bool:
 
 
 class CeleryQueue:
-    """Sends nudges. A broker that is down is asked again after a moment; the store's sweep makes up for it."""
+    """Enqueues steps. A broker that is down is tried again after a moment; recovery makes up for what it missed."""
 
     def __init__(self, settings: Settings) -> None:
         self.app = celery_app(settings.broker_url)
@@ -141,11 +141,16 @@ class CeleryQueue:
             return
         try:
             send(self.app, run_id, step, kind)
-        except Exception as error:  # each broker's driver has errors of its own, and a nudge must not fail for any
+        except Exception as error:  # each broker's driver has errors of its own, and enqueueing must not fail for any
             with self._lock:
                 self._down = True
                 self._down_until = time.monotonic() + _QUIET_SECONDS
-            log.warning("the broker took no nudge (%s); the store's sweep makes up for it", type(error).__name__)
+            log.warning(
+                "step %s of run %s was not enqueued, and recovery will do it: the broker failed with %s",
+                step,
+                run_id,
+                type(error).__name__,
+            )
         else:
             self._down = False
 
@@ -161,13 +166,13 @@ class CeleryQueue:
             return True
 
     def queued(self) -> int:
-        """How many nudges wait in the queue; 0 also where there is no queue yet or the broker is away."""
+        """Count the messages that wait in the queue; 0 also where there is no queue yet or the broker is away."""
         if self._down:
             return 0
         try:
             with self.app.pool.acquire(block=True, timeout=1.0) as connection, connection.channel() as channel:
                 return int(channel.queue_declare(QUEUE, passive=True).message_count)
-        except Exception:  # as in `nudge`; a queue that does not exist is one of the errors
+        except Exception:  # as in `enqueue`; a queue that does not exist is one of the errors
             return 0
 
     def reachable(self) -> bool:
@@ -182,7 +187,7 @@ class CeleryQueue:
 
 
 def send(app: Celery, run_id: str, step: int, kind: StepKind, **options: Any) -> None:
-    """Send one nudge by Celery's own means."""
+    """Send a step's message by Celery's own means."""
     app.send_task(
         TASKS[kind],
         args=(run_id, step),
@@ -200,9 +205,9 @@ def _argsrepr(run_id: str, step: int) -> str:
 
 
 class MessageTemplate:
-    """Nudges as Celery and kombu write them on Redis, rendered once by their own code and then filled in.
+    """Messages as Celery and kombu write them on Redis, rendered once by their own code and then filled in.
 
-    With it the commit that makes a step due puts its nudge into the queue as well: one round trip less,
+    With it the commit that makes a step due puts its message into the queue as well: one round trip less,
     about 0.6 ms of CPU less than `send_task`, and no moment between the two in which a crash loses it.
     """
 
@@ -234,7 +239,7 @@ class MessageTemplate:
         return json.dumps({**message, "body": body, "headers": headers, "properties": properties})
 
     def _make(self, kind: StepKind) -> dict[str, Any]:
-        """What kombu's virtual transports, of which Redis is one, put into a queue for a nudge."""
+        """What kombu's virtual transports, of which Redis is one, put into a queue for a step."""
         in_memory = Connection("memory://")  # type: ignore[no-untyped-call]  # untyped in kombu
         with in_memory as connection, self._app.amqp.Producer(connection) as producer:
             send(self._app, "", 0, kind, producer=producer)

@@ -1,4 +1,4 @@
-"""The part of a Celery worker that listens to the broker, without what no nudge needs.
+"""The part of a Celery worker that consumes from the broker, without what no step needs.
 
 Stands beside agentkit/queue/celery.py, and is named by it instead of imported: a web process loads no worker.
 """

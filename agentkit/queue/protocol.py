@@ -1,4 +1,4 @@
-"""How a due step is made known. The store holds the truth; a nudge only saves waiting for the next sweep."""
+"""How a due step reaches a worker. The store holds the truth; a message only saves waiting for recovery."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["InlineQueue", "StepQueue"]
 
 class StepQueue(Protocol):
     def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
-        """Tell some worker that `step` is due. Never raises: a nudge may be lost, late or doubled."""
+        """Have some worker execute `step`. Never raises: a message may be lost, late or doubled."""
         ...
 
     def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
-        """The nudge as a message that the store can put into the queue, in the very act that makes the step due.
+        """Render the message for the store to put into the queue, in the very act that makes the step due.
 
-        None where the queue is not on the store's server: `nudge` is called after that act then.
+        None where the queue is not on the store's server: `enqueue` is called after that act then.
         """
         ...
 
     def queued(self) -> int:
-        """How many nudges wait in the queue; 0 where that cannot be told. Never raises."""
+        """Count the messages that wait in the queue; 0 where that is not known. Never raises."""
         ...
 
     def reachable(self) -> bool:
-        """Whether nudges reach the queue at the moment."""
+        """Whether messages reach the queue at the moment."""
         ...
 
 
 class InlineQueue:
-    """Collects nudges for a caller that executes the steps itself."""
+    """Collects due steps for a caller that executes them itself."""
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[str, int]] = deque()

@@ -158,9 +158,9 @@ def answer(
 
 
 def _answer_in(
-    committer: Committer, run_id: str, given: Answer, tool_call_id: str | None, decision_id: str | None
+    committer: Committer, run_id: str, item_answer: Answer, tool_call_id: str | None, decision_id: str | None
 ) -> None:
-    answer(committer, run_id, given, tool_call_id=tool_call_id, decision_id=decision_id)
+    answer(committer, run_id, item_answer, tool_call_id=tool_call_id, decision_id=decision_id)
 
 
 def extend(committer: Committer, run_id: str, decision_id: str, by: float) -> int:

@@ -1,6 +1,6 @@
 """Fault points: places at which a test has this process die, to see that nothing is lost there.
 
-Off, which is everywhere but in tests of crashes, a point is a call that looks at one constant. It is on where
+Off, which is everywhere but in tests of crashes, a point is a call that reads one constant. It is on where
 `AGENTKIT_FAILPOINT` names a file when the process starts. The file then says at which point to die: `after commit 3`
 is SIGKILL for the process that is the third to pass `after commit`. The file is emptied first, so that nobody
 else dies of it; an empty or missing file arms nothing.

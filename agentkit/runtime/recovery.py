@@ -154,7 +154,7 @@ class Recovery:
         return []
 
     def _enqueue_again(self, run_id: str, step: Step) -> int:
-        """Enqueue a step again, if the queue has room for it; in how many ms to check it again."""
+        """Enqueue a step again, if the queue is not crowded; in how many ms to check it again."""
         if self._capacity <= 0:
             self._put_off += 1
             return min(self._lease_ms, round(self._period * 1000) + self._put_off * _SPREAD_MS)

@@ -1,8 +1,8 @@
-"""Tells a worker's steps that it is to stop, also those in the processes that it has forked.
+"""Asks a worker's steps to stop, also those in the processes that it has forked.
 
-A signal handler says so, which must take no lock and start no thread, and on a prefork pool it runs in the
-parent, whose children hear of nothing. So it is one byte of memory that they share; who holds steps looks at
-it now and then. A pool that spawns its processes instead shares nothing: its steps are finished.
+A signal handler asks, which must take no lock and start no thread, and on a prefork pool it runs in the
+parent, whose children get no signal. So it is one byte of memory that they share, which the keeper of
+leases reads with each heartbeat. A pool that spawns its processes instead shares nothing: its steps are finished.
 """
 
 from __future__ import annotations

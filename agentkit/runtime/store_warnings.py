@@ -1,4 +1,4 @@
-"""Says once, when a process starts, what of the store's settings loses runs; `/readyz` says it whenever asked."""
+"""Logs once, when a process starts, which of the store's settings lose runs; `/readyz` shows them at any time."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _AGAIN_SECONDS = 5.0
 
 
 def warn_of_store(store: Store) -> threading.Thread:
-    """Look at the store in a thread of its own, so that one that is away stops no process from starting."""
+    """Check the store in a thread of its own, so that one that is away stops no process from starting."""
     thread = threading.Thread(target=_warn, args=(store,), name="agentkit-warnings", daemon=True)
     thread.start()
     return thread
 
 
 def _warn(store: Store) -> None:
-    said = False
+    is_reported = False
     while True:
         try:
             warnings = store.check().warnings
         except StoreUnavailableError as error:
-            if not said:
-                said = True
+            if not is_reported:
+                is_reported = True
                 log.warning("the store is not there yet: %s", error)
         except StoreError as error:
             log.error("%s", error)

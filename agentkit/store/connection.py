@@ -1,7 +1,7 @@
-"""The connection to Redis: a client with the patience that agentkit needs, and what its errors mean to us.
+"""The connection to Redis: a client with agentkit's timeouts and retries, and its errors as ours.
 
-Two kinds of error leave this floor: StoreUnavailableError, after which the same call may be made again, and
-StoreError, which no repetition mends.
+Two kinds of error leave this package: StoreUnavailableError, after which the same call may be made again, and
+StoreError, which no repetition helps.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def connect(url: str) -> redis.Redis:
     }
     sentinel = SentinelUrl.read(url)
     if sentinel is None:
-        # A thousand watchers that look at the log at once wait for a connection, and open no thousand of them.
+        # A thousand watchers that read the log at once wait for a connection, and open no thousand of them.
         pool = redis.BlockingConnectionPool.from_url(
             url, max_connections=_CONNECTIONS, timeout=_SOCKET_SECONDS, **options
         )
@@ -79,11 +79,11 @@ def connect(url: str) -> redis.Redis:
 def own_connection(client: redis.Redis) -> redis.Connection:
     """One more connection to where `client`, made by `connect`, has its own: outside its pool, and not open yet.
 
-    It never mends itself in the middle of a command: what fails is told to its owner.
+    It never reconnects in the middle of a command: its owner gets the error.
     """
     pool = client.connection_pool
     never = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-    options = {**pool.connection_kwargs, "protocol": 2, "retry": never}  # RESP3 would hand news to callbacks
+    options = {**pool.connection_kwargs, "protocol": 2, "retry": never}  # RESP3 would hand messages to callbacks
     return cast(redis.Connection, pool.connection_class(**options))
 
 
@@ -95,13 +95,13 @@ def translated(method: F) -> F:
         try:
             return method(self, *args, **kwargs)
         except redis.exceptions.RedisError as error:
-            said = f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {error}"
             if not _passes(error):
-                raise StoreError(f"the store refused: {said}") from error
+                raise StoreError(f"the store refused: {text}") from error
             if _is_read_only(error):
                 # Our name for the server may lead to another by now, and an open connection would never see it.
                 self._client.connection_pool.disconnect(inuse_connections=False)
-            raise StoreUnavailableError(f"the store cannot be used: {said}") from error
+            raise StoreUnavailableError(f"the store cannot be used: {text}") from error
 
     return cast(F, call)
 

@@ -1,8 +1,8 @@
 """One Redis subscription per process, shared by all who follow runs in it.
 
 A channel is subscribed to when its first follower comes and let go after the last. What a follower cannot
-take in time is dropped and it is told to look at the log: nobody makes the process buffer without bound,
-and nobody slows the others. After a reconnection everybody is told to look at the log, since what was
+take in time is dropped and it is asked to read the log: nobody makes the process buffer without bound,
+and nobody slows the others. After a reconnection everybody is asked to read the log, since what was
 published meanwhile is lost.
 """
 
@@ -37,7 +37,7 @@ _LINGER_SECONDS = 30.0
 class HubSubscription:
     """One follower's end: a bounded queue, and a flag that something did not fit.
 
-    There are thousands of these. One lock, which is free while there is news, costs a third of what a condition
+    There are thousands of these. One lock, which is free while there are events, costs a third of what a condition
     and its waiters cost, in memory and in time.
     """
 
@@ -73,7 +73,7 @@ class HubSubscription:
                 self._ring()
 
     def put(self, events: Sequence[StoredEvent], size: int = 0) -> None:
-        """Hand over events of so many bytes; none at all means that the log must be looked at."""
+        """Hand over events of so many bytes; none at all means that the log must be read."""
         with self._guard:
             self._size += size
             if (
@@ -114,7 +114,7 @@ class Hub:
     """Reads the process's subscription in one daemon thread, which runs while somebody follows, and a little longer.
 
     That thread alone connects and reads. Others only send on its connection, and one who fails to sets it aside:
-    two threads that mend one connection would each make a socket, and lose one.
+    two threads that restore one connection would each make a socket, and lose one.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -134,7 +134,7 @@ class Hub:
         self._closed = False
 
     def subscribe(self, channel: str) -> HubSubscription:
-        """A subscription that holds: what is published from now on reaches it, or it is told to look at the log."""
+        """A subscription that holds: what is published from now on reaches it, or it is asked to read the log."""
         follower = HubSubscription(self, channel)
         holds = False
         with self._lock:
@@ -206,11 +206,11 @@ class Hub:
                 self._dispatch(connection)
                 failures = 0
             except Exception as error:  # redis-py raises even TypeError where its socket is gone; this thread must live
-                log.debug("the store's news broke off: %r", error)
+                log.debug("the subscription broke off, and is made again: %r", error)
                 with self._lock:
                     self._connection = None
                 failures += 1
-                if failures > 1:  # after the first, whoever is subscribed again is told to look
+                if failures > 1:  # after the first, whoever is subscribed again is asked to read the log
                     self._pause(warn=failures == 2)
         if connection is not None:
             connection.disconnect()
@@ -230,25 +230,25 @@ class Hub:
     def _pause(self, *, warn: bool) -> None:
         """The server is away: neither spin nor give up."""
         if warn:
-            log.warning("the store's news cannot be followed at the moment; readers look at the log instead")
+            log.warning("the store's channels cannot be subscribed to at the moment; readers poll the log instead")
         with self._lock:
             channels = list(self._followers)
         for channel in channels:
-            self._tell(channel, [])
+            self._deliver(channel, [])
         threading.Event().wait(_PAUSE_SECONDS)
 
     def _dispatch(self, connection: Any) -> None:
         """Wait for a message, and hand over what has come with it together: a burst wakes each follower once."""
-        news: dict[str, list[StoredEvent]] = {}
+        published: dict[str, list[StoredEvent]] = {}
         reply = self._next(connection)
         for left in reversed(range(_AT_ONCE)):
             if isinstance(reply, list):  # or it is the answer to a PING without any subscription
-                self._take(*reply, news=news)
+                self._take(*reply, published=published)
             if not left or not connection.can_read(0):
                 break
             reply = connection.read_response(disconnect_on_error=False)
-        for channel, events in news.items():
-            self._tell(channel, events)
+        for channel, events in published.items():
+            self._deliver(channel, events)
 
     def _next(self, connection: Any) -> Any:
         """What the server says next. A silent one is asked whether it is still there; raises where it is not."""
@@ -259,7 +259,7 @@ class Hub:
                 self._send("PING")
             return connection.read_response(disconnect_on_error=False)
 
-    def _take(self, kind: bytes, about: bytes, data: Any = None, *, news: dict[str, list[StoredEvent]]) -> None:
+    def _take(self, kind: bytes, about: bytes, data: Any = None, *, published: dict[str, list[StoredEvent]]) -> None:
         channel = about.decode()
         if kind == b"subscribe":
             with self._lock:
@@ -268,12 +268,12 @@ class Hub:
                 follower.confirm()
         elif kind == b"message":
             if events := _parse(data):
-                news.setdefault(channel, []).extend(events)
+                published.setdefault(channel, []).extend(events)
             else:
-                news.pop(channel, None)
-                self._tell(channel, [])
+                published.pop(channel, None)
+                self._deliver(channel, [])
 
-    def _tell(self, channel: str, events: Sequence[StoredEvent]) -> None:
+    def _deliver(self, channel: str, events: Sequence[StoredEvent]) -> None:
         with self._lock:
             followers = list(self._followers.get(channel, ()))
         size = sum(len(event.data) for event in events)

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.core import strictjson
+from agentkit.core.calls import ClientResult
 from agentkit.core.messages import Json, check_content
-from agentkit.core.record import ClientResult
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
 from agentkit.errors import (

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import UserMessage
-from agentkit.core.record import SCHEMA_VERSION, Call, Change, ItemAnswer, Resolution, RunRecord, Status, Step
+from agentkit.core.record import SCHEMA_VERSION, Change, Resolution, RunRecord, Status, Step
 from agentkit.store.protocol import Claim, Store
 
 __all__ = [

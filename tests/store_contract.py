@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import MessageEnd, TurnEnd, stored_at
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import TextBlock, ToolResultMessage
-from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, ItemAnswer, Lease, Resolution, Step
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, Resolution, Step
 from agentkit.core.struct import to_json
 from agentkit.errors import (
     LeaseLostError,

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from msgspec import UNSET, Meta, UnsetType
 
 from agentkit.core import strictjson
+from agentkit.core.calls import Rejection
 from agentkit.core.messages import Json
-from agentkit.core.record import Rejection
 from agentkit.core.struct import Wire, check, encode
 from agentkit.errors import InvalidRequestError
 

@@ -18,18 +18,10 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
+from agentkit.core.calls import ClientResult, ItemAnswer, Rejection, Verdict
 from agentkit.core.events import PendingItem, RunError
 from agentkit.core.messages import Json
-from agentkit.core.record import (
-    Change,
-    ClientResult,
-    ItemAnswer,
-    Rejection,
-    RunRecord,
-    RunState,
-    Status,
-    Verdict,
-)
+from agentkit.core.record import Change, RunRecord, RunState, Status
 from agentkit.core.struct import check, to_json
 from agentkit.errors import (
     DecisionAmbiguousError,

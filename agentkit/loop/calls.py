@@ -5,6 +5,7 @@ Rule that this module alone knows: an execution's end is in the log if its start
 
 from __future__ import annotations
 
+from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import (
     Event,
     PendingItem,
@@ -15,7 +16,6 @@ from agentkit.core.events import (
     ToolInDoubt,
 )
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import Call, ItemAnswer
 from agentkit.tools import CheckedResult, error_result
 
 __all__ = [

@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace as replace_struct
 
+from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import (
     Event,
     ItemKind,
@@ -27,18 +28,7 @@ from agentkit.core.events import (
 )
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, Message, ToolResultMessage
-from agentkit.core.record import (
-    TRANSITIONS,
-    Call,
-    Change,
-    ItemAnswer,
-    Resolution,
-    RunRecord,
-    RunState,
-    Status,
-    Step,
-    StepKind,
-)
+from agentkit.core.record import TRANSITIONS, Change, Resolution, RunRecord, RunState, Status, Step, StepKind
 from agentkit.errors import LeaseLostError
 from agentkit.loop.calls import call_end, item_of, pending_event
 from agentkit.tools import Tool

@@ -14,6 +14,7 @@ from __future__ import annotations
 import msgspec
 
 from agentkit.agents import BoundAgent
+from agentkit.core.calls import Call
 from agentkit.core.events import (
     AgentEnd,
     AgentPause,
@@ -27,7 +28,7 @@ from agentkit.core.events import (
     stored_at,
 )
 from agentkit.core.messages import AssistantMessage, ContentBlock, UserMessage
-from agentkit.core.record import Call, QueuedMessage, Status
+from agentkit.core.record import QueuedMessage, Status
 from agentkit.loop.calls import error_message, execution_end, settles
 from agentkit.loop.draft import Draft
 from agentkit.loop.limits import over_limits, over_turns

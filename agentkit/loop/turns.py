@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
+from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import AgentStart, MessageDiscard, MessageStart, stored_at
 from agentkit.core.ids import new_id
 from agentkit.core.messages import (
@@ -26,17 +27,7 @@ from agentkit.core.messages import (
     add_usage,
     tool_calls_of,
 )
-from agentkit.core.record import (
-    Call,
-    Change,
-    ItemAnswer,
-    ParentCall,
-    QueuedMessage,
-    RunRecord,
-    RunState,
-    Status,
-    Step,
-)
+from agentkit.core.record import Change, ParentCall, QueuedMessage, RunRecord, RunState, Status, Step
 from agentkit.errors import RunNotPausedError
 from agentkit.loop.calls import IN_DOUBT_SCHEMA, error_message, item_of, result_message
 from agentkit.loop.draft import Draft

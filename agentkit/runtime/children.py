@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 
+from agentkit.core.calls import Call
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import AssistantMessage, Message, text_of
-from agentkit.core.record import Call, Change, ParentCall, RunRecord, RunState
+from agentkit.core.record import Change, ParentCall, RunRecord, RunState
 from agentkit.core.struct import check
 from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, UnsupportedSchemaVersionError
 from agentkit.loop import MAX_DEPTH, begin_run, fail_lost_child, update_from_child

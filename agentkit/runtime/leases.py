@@ -12,8 +12,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from agentkit.core.calls import Call
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.record import Call, Lease, RunState, Step
+from agentkit.core.record import Lease, RunState, Step
 from agentkit.errors import StoreError
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.timer import Timer

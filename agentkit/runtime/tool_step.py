@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 
 from agentkit.core import event_loop
+from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, ToolExecutionUpdate
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json
-from agentkit.core.record import Call, Change, ItemAnswer, RunState
+from agentkit.core.record import Change, RunState
 from agentkit.errors import LeaseLostError
 from agentkit.loop import ask_client, call_end, delegate, doubt, fail, finish_tool, park, result_message
 from agentkit.runtime.deadlines import TIME_IS_OVER

@@ -20,9 +20,10 @@ from typing import Any, get_args
 
 import msgspec
 
+from agentkit.core.calls import Rejection
 from agentkit.core.events import AssistantMessageEvent, Event
 from agentkit.core.messages import AssistantBlock, ContentBlock, Json, Message
-from agentkit.core.record import Rejection, Status
+from agentkit.core.record import Status
 from agentkit.core.requests import (
     AbortBody,
     AbortFrame,

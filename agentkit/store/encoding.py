@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Message
-from agentkit.core.record import SCHEMA_VERSION, Call, Change, ItemAnswer, Resolution, RunRecord, RunState
+from agentkit.core.record import SCHEMA_VERSION, Change, Resolution, RunRecord, RunState
 from agentkit.core.struct import decode, encode
 from agentkit.store.protocol import StoredResolution
 

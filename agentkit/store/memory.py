@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json, Message, ToolResultMessage
-from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Call, Change, Lease, RunRecord, RunState
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, RunRecord, RunState
 from agentkit.core.struct import decode, encode
 from agentkit.errors import (
     LeaseLostError,

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import AbortRequest, Call, Change, ItemAnswer, Lease, RunState
+from agentkit.core.record import AbortRequest, Change, Lease, RunState
 from agentkit.errors import UnsupportedSchemaVersionError
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit import tool
-from agentkit.core.record import ClientResult, ItemAnswer, Rejection
+from agentkit.core.calls import ClientResult, ItemAnswer, Rejection
 from agentkit.errors import (
     DecisionAmbiguousError,
     DecisionValidationError,

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from agentkit import tool
+from agentkit.core.calls import Call
 from agentkit.core.events import MessageDiscard, ToolExecutionEnd, ToolExecutionResult
 from agentkit.core.messages import Cost, Message, TextBlock, ToolResultMessage, Usage, UserMessage, text_of
-from agentkit.core.record import TERMINAL, TRANSITIONS, Call, Status
+from agentkit.core.record import TERMINAL, TRANSITIONS, Status
 from agentkit.core.struct import check, encode, to_json
 from agentkit.errors import LeaseLostError, RunNotPausedError
 from agentkit.loop import call_end, finish_tool

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from agentkit import tool
+from agentkit.core.calls import ItemAnswer, Rejection, Verdict
 from agentkit.core.events import RunError
-from agentkit.core.record import ItemAnswer, Rejection, Verdict
 from agentkit.errors import (
     DecisionExpiredError,
     DecisionValidationError,

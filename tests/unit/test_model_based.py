@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agentkit import tool
+from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import MessageDiscard, MessageStart
 from agentkit.core.messages import Json
-from agentkit.core.record import ItemAnswer, Lease
+from agentkit.core.record import Lease
 from agentkit.core.struct import to_json
 from agentkit.errors import (
     DecisionConflictError,

@@ -8,18 +8,10 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import RunError
 from agentkit.core.messages import text_of
-from agentkit.core.record import (
-    SCHEMA_VERSION,
-    AbortRequest,
-    ItemAnswer,
-    QueuedMessage,
-    RunRecord,
-    RunState,
-    Status,
-    Step,
-)
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, QueuedMessage, RunRecord, RunState, Status, Step
 from agentkit.core.run import Run
 from agentkit.core.struct import encode
 from agentkit.errors import UnsupportedSchemaVersionError

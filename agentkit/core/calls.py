@@ -1,0 +1,74 @@
+"""A tool call of a run's open turn, from the model's words to its result, and what outsiders answer for it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from agentkit.core.events import PendingItem
+from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.struct import Value
+
+__all__ = ["Call", "CallState", "ClientResult", "ItemAnswer", "Rejection", "Verdict"]
+
+CallState = Literal["ready", "pending", "answered", "waiting", "done"]
+
+
+class Rejection(Value, frozen=True):
+    """Why a person does not let a tool execute."""
+
+    reason: str
+
+
+class ClientResult(Value, frozen=True):
+    """The result that a client gives for a tool that it executed."""
+
+    content: list[Any]
+    is_error: bool = False
+    details: Any = None
+
+
+class Verdict(Value, frozen=True):
+    """What a person says of a tool call in doubt."""
+
+    verdict: Literal["retry", "done", "failed"]
+    result: str | None = None
+
+
+class ItemAnswer(Value, frozen=True):
+    """What came of a call's pending item: one of the four, `verdict` also beside the `decision` that came before it.
+
+    `input`: the arguments as they were edited.
+    """
+
+    decision: Any = msgspec.UNSET
+    reject: Rejection | None = None
+    result: ClientResult | None = None
+    verdict: Verdict | None = None
+    input: Json | None = None
+
+
+class Call(Value, frozen=True):
+    """A tool call of the open turn.
+
+    ready: to be executed. pending: waits for an answer to `item`. answered: has its `answer`, and waits
+    until no other call is pending. waiting: its sub-agent's run works on it. done: has its `result`, until
+    that is a message of the run.
+    """
+
+    id: str
+    name: str
+    args: Json
+    state: CallState
+    item: PendingItem | None = None
+    on_expire: Any = None
+    answer: ItemAnswer | None = None
+    started: bool = False
+    """Its tool_execution_start is in the log from an earlier step of this call."""
+    child: str | None = None
+    """The id of the run in which a sub-agent answers this call."""
+    child_pending: tuple[PendingItem, ...] = ()
+    """What that run waits for, each item with its `run_id`; none while it works."""
+    result: ToolResultMessage | None = None
+    """Held until the calls before it have their messages too."""

@@ -77,6 +77,7 @@ class _Log:
         self.results: list[Json] = []
         self.executing: set[str] = set()
         self.executed: set[str] = set()
+        self.in_doubt: set[str] = set()
         self.pending: dict[str, tuple[str, str]] = {}
         self.consumed: set[str] = set()
         self.answered: set[str] = set()
@@ -108,7 +109,7 @@ class _Log:
         assert not self.paused, "paused twice"
         assert self.in_turn, "a pause does not end a turn"
         waiting = {call for call, _ in self.pending.values()}
-        executing = self.executing - waiting - self.delegated
+        executing = self.executing - waiting - self.delegated - self.in_doubt
         assert not executing, f"{executing} still execute"
         own = [item for item in event["pending"] if "runId" not in item]  # a sub-agent's item names its run
         assert sorted(item["decisionId"] for item in own) == sorted(self.pending), "agent_pause shows what is pending"
@@ -123,6 +124,7 @@ class _Log:
         assert continued, "agent_resume says which calls were answered"
         assert continued <= self.answered | self.delegated
         assert continued <= self.delegated or not self.pending, "a run continues when its last item is answered"
+        self.in_doubt -= continued
         self.paused = False
 
     def _agent_end(self, event: Json) -> None:
@@ -262,6 +264,7 @@ class _Log:
         assert event["toolCallId"] in self.executing, "an end has its start"
         assert "content" in event["result"]
         self.executing.remove(event["toolCallId"])
+        self.in_doubt.discard(event["toolCallId"])
 
     def _pending(self, event: Json) -> None:
         call, decision = event["toolCallId"], event["decisionId"]
@@ -271,6 +274,8 @@ class _Log:
         assert call not in {pending for pending, _ in self.pending.values()}, "a call waits for one answer at a time"
         assert event["type"] != "tool_in_doubt" or call in self.executing, "in doubt is what was executing"
         self.pending[decision] = (call, event["type"])
+        if event["type"] == "tool_in_doubt":  # also when it is answered, until the run continues
+            self.in_doubt.add(call)
 
     def _tool_decision_resolved(self, event: Json) -> None:
         decision = event["decisionId"]

@@ -158,7 +158,7 @@ class Draft:
     def finish_call(self, index: int, result: ToolResultMessage) -> None:
         """Give a call its result; nothing else of it is needed any more."""
         call = self.calls[index]
-        self.calls[index] = Call(call.id, call.name, {}, "done", started=call.started, result=result)
+        self.calls[index] = Call(call.id, call.name, {}, "done", result=result)
 
     def finish_step(self, step: int, result: ToolResultMessage, *, executed: bool) -> None:
         """Close a tool step with the result of its call. `executed`: its execution start is in the log."""

@@ -149,6 +149,28 @@ def test_a_call_that_ended_beside_others_before_an_abort_keeps_its_result() -> N
     assert run.shape().count("tool_execution_end") == 3
 
 
+def test_an_execution_that_ended_before_an_abort_has_one_end() -> None:
+    run = new().model([call("refund"), call("look", "two"), call("pay")])
+    run.claim("tool", "two")
+    run.lose("tool", "pay")
+    run.doubt("pay").decide({"verdict": "done"}, "pay").tool("two").check()
+    run.decide(YES, "refund").tool("pay", executed=False).check()
+    assert run.abort()
+    assert run.check().shape().count("tool_execution_end") == 2
+
+
+def test_a_retried_execution_that_ended_beside_others_before_an_abort_has_one_end() -> None:
+    run = new().model([call("look", "one"), call("pay"), call("look", "three")])
+    run.claim("tool", "one")
+    run.lose("tool", "pay")
+    run.doubt("pay").decide({"verdict": "retry"}, "pay")
+    assert run.tool_beside_others("pay")
+    run.abort()
+    assert run.abort(holding=True)
+    assert run.check().shape().count("tool_execution_end") == 2
+    assert texts_of(run.messages, "toolResult") == ["pay done"]
+
+
 def test_an_ended_run_is_not_aborted() -> None:
     run = new().model("done")
     before = run.state

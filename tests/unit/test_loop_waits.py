@@ -177,10 +177,17 @@ def test_why_a_call_was_parked_is_in_the_log_also_while_another_executes() -> No
     run.tool("look").check()
 
 
+def test_a_parked_call_in_doubt_that_had_no_decision_has_no_answer() -> None:
+    run = in_doubt().decide({"verdict": "retry"}).park("pay").check()
+    assert run.record.calls[0].answer is None
+    assert run.pending[0]["kind"] == "in_doubt"
+
+
 def test_a_parked_retry_of_a_call_in_doubt_still_has_its_decision() -> None:
     run = Driver(wire).start().model([call("wire")]).decide(YES)
     run.lose("tool", "wire")
     run.doubt("wire").decide({"verdict": "retry"}).park("wire")
+    assert run.record.calls[0].answer == ItemAnswer(decision=YES)
     assert run.pending[0]["kind"] == "in_doubt"
     assert "expiresAt" not in run.pending[0]
     run.decide({"verdict": "retry"})

@@ -17,12 +17,12 @@ from agentkit.client.plans import (
     MAX_DELAY_SECONDS,
     Answer,
     ApiError,
-    Backoff,
     Emit,
     Failure,
     Next,
     Plan,
     Request,
+    Retries,
     Server,
     ServerUnreachableError,
     ask,
@@ -177,7 +177,7 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
     `until_pause`: also end where the run pauses. No event comes twice and none is left out, however often the
     connection breaks. Where old events are no longer kept, a `stream_reset` comes in their place.
     """
-    backoff = Backoff(server)
+    retries = Retries(server)
     while True:
         request = Request(
             "GET",
@@ -187,7 +187,7 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
             timeout=_SILENCE_SECONDS,
             stream=True,
         )
-        opened = yield from ask(server, request, backoff=backoff)
+        opened = yield from ask(server, request, retries=retries)
         if opened.status == 204:
             return
         if not opened.headers.get("content-type", "").startswith("text/event-stream"):
@@ -200,7 +200,7 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
                 break
             event = _event(server, data)
             has_events = True
-            backoff.reset()
+            retries.reset()
             after = _seq(event)
             yield Emit(event)
             if _is_last(event, until_pause):
@@ -209,8 +209,8 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
             if not has_events and until_pause and (yield from get(server, run_id))["status"] == "paused":
                 return
         if not is_silent and time.monotonic() - opened_at > MAX_DELAY_SECONDS:
-            backoff.reset()  # it did serve the stream: that of a paused run has only keepalives
-        yield from backoff.wait(error)
+            retries.reset()  # it did serve the stream: that of a paused run has only keepalives
+        yield from retries.wait(error)
 
 
 # -- inside

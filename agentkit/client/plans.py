@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+from agentkit.core.backoff import Backoff
 from agentkit.core.messages import Json
 from agentkit.errors import AgentKitError
 
@@ -35,7 +36,7 @@ __all__ = [
     "Server",
     "ServerUnreachableError",
     "Sleep",
-    "Backoff",
+    "Retries",
     "ask",
     "checked",
     "problem",
@@ -47,7 +48,8 @@ Headers: TypeAlias = Mapping[str, str] | Callable[[], Any]
 """Headers of every request: a mapping, or a function that returns one and is called for each request."""
 
 _UNAVAILABLE_STATUSES = (502, 503, 504)
-_FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.1, 2.0
+MAX_DELAY_SECONDS = 2.0
+_BACKOFF = Backoff(base=0.2, cap=MAX_DELAY_SECONDS)
 _MAX_RETRY_AFTER_SECONDS = 30.0
 """A longer Retry-After counts as this."""
 
@@ -149,17 +151,17 @@ class Server:
         return ServerUnreachableError(f"no server answers at {self.url} ({failure.reason})")
 
 
-class Backoff:
-    """The doubling delays between retries while a server is unavailable, within the client's `retry_seconds`."""
+class Retries:
+    """The waits between retries while a server is unavailable, within the client's `retry_seconds`."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self.reset()
 
     def reset(self) -> None:
-        """Start again from the shortest delay: the server has answered."""
+        """Start again from the shortest wait: the server has answered."""
         self._since: float | None = None
-        self._delay = _FIRST_DELAY_SECONDS
+        self._attempt = 0
 
     def wait(self, error: ServerUnreachableError, retry_after: float = 0.0) -> Plan[None]:
         """Sleep before the next attempt, `retry_after` seconds at least.
@@ -169,24 +171,24 @@ class Backoff:
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        seconds = max(self._delay, min(retry_after, _MAX_RETRY_AFTER_SECONDS))
+        self._attempt += 1
+        seconds = max(_BACKOFF.delay(self._attempt), min(retry_after, _MAX_RETRY_AFTER_SECONDS))
         if now - self._since + seconds > self._server.retry_seconds:
             raise error
         yield Sleep(seconds)
-        self._delay = min(self._delay * 2, MAX_DELAY_SECONDS)
 
 
 # -- requests, and what their answers mean
 
 
-def ask(server: Server, request: Request, *, repeatable: bool = True, backoff: Backoff | None = None) -> Plan[Answer]:
+def ask(server: Server, request: Request, *, repeatable: bool = True, retries: Retries | None = None) -> Plan[Answer]:
     """Send a request until it succeeds, and return its answer (a status below 300).
 
     `repeatable`: False for a request that must not reach the server twice; it is sent again only where the server
-    certainly did nothing. `backoff`: to share `retry_seconds` with other requests. Raises ApiError where the server
+    certainly did nothing. `retries`: to share `retry_seconds` with other requests. Raises ApiError where the server
     refuses, ServerUnreachableError where it stays unavailable.
     """
-    backoff = backoff or Backoff(server)
+    retries = retries or Retries(server)
     while True:
         reply: Answer | Failure = yield request
         if isinstance(reply, Failure):
@@ -203,7 +205,7 @@ def ask(server: Server, request: Request, *, repeatable: bool = True, backoff: B
             return reply
         if done and not repeatable:
             raise error
-        yield from backoff.wait(error, retry_after)
+        yield from retries.wait(error, retry_after)
 
 
 def checked(server: Server, answer: Answer) -> Any:

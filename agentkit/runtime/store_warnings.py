@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from agentkit.core.backoff import Backoff
 from agentkit.errors import StoreError, StoreUnavailableError
 from agentkit.store.protocol import Store
 
@@ -12,7 +13,7 @@ __all__ = ["warn_of_store"]
 
 log = logging.getLogger(__name__)
 
-_AGAIN_SECONDS = 5.0
+_BACKOFF = Backoff(base=2.0, cap=10.0)
 
 
 def warn_of_store(store: Store) -> threading.Thread:
@@ -23,14 +24,14 @@ def warn_of_store(store: Store) -> threading.Thread:
 
 
 def _warn(store: Store) -> None:
-    is_reported = False
+    attempt = 0
     while True:
+        attempt += 1
         try:
             warnings = store.check().warnings
         except StoreUnavailableError as error:
-            if not is_reported:
-                is_reported = True
-                log.warning("the store is not there yet: %s", error)
+            if attempt == 1:
+                log.warning("the store is not there yet, and is checked again: %s", error)
         except StoreError as error:
             log.error("%s", error)
             return
@@ -38,4 +39,4 @@ def _warn(store: Store) -> None:
             if warnings:
                 log.warning("the store may lose runs: %s", "; ".join(warnings))
             return
-        threading.Event().wait(_AGAIN_SECONDS)
+        threading.Event().wait(_BACKOFF.delay(attempt))

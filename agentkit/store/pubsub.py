@@ -18,6 +18,7 @@ from typing import Any
 import redis
 import redis.exceptions
 
+from agentkit.core.backoff import Backoff
 from agentkit.store.connection import own_connection
 from agentkit.store.protocol import StoredEvent
 
@@ -29,7 +30,7 @@ _MAX_WAITING = 512
 _MAX_WAITING_BYTES = 1_000_000
 _AT_ONCE = 64
 _CONFIRM_SECONDS = 1.0
-_PAUSE_SECONDS = 1.0
+_BACKOFF = Backoff(base=0.5, cap=2.0)
 _LINGER_SECONDS = 30.0
 """How long the connection is kept after the last follower: the next one often comes soon, and connecting costs."""
 
@@ -211,7 +212,7 @@ class Hub:
                     self._connection = None
                 failures += 1
                 if failures > 1:  # after the first, whoever is subscribed again is asked to read the log
-                    self._pause(warn=failures == 2)
+                    self._pause(failures)
         if connection is not None:
             connection.disconnect()
 
@@ -227,15 +228,15 @@ class Hub:
                 self._send("SUBSCRIBE", *self._followers)
         return connection
 
-    def _pause(self, *, warn: bool) -> None:
-        """The server is away: neither spin nor give up."""
-        if warn:
+    def _pause(self, failures: int) -> None:
+        """Wait for a server that is away: neither spin nor give up."""
+        if failures == 2:
             log.warning("the store's channels cannot be subscribed to at the moment; readers poll the log instead")
         with self._lock:
             channels = list(self._followers)
         for channel in channels:
             self._deliver(channel, [])
-        threading.Event().wait(_PAUSE_SECONDS)
+        threading.Event().wait(_BACKOFF.delay(failures))
 
     def _dispatch(self, connection: Any) -> None:
         """Wait for a message, and hand over what has come with it together: a burst wakes each follower once."""

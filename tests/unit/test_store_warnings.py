@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentkit.errors import StoreUnavailableError
+from agentkit.core.backoff import Backoff
 from agentkit.runtime import store_warnings as warnings
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Health
@@ -27,7 +28,7 @@ class Starting(MemoryStore):
 def test_a_process_warns_once_of_its_store_also_where_that_comes_later(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warnings, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(warnings, "_BACKOFF", Backoff(0.0, 0.0))
     warnings.warn_of_store(Starting()).join(5)
     said = [record.getMessage() for record in caplog.records if record.name == warnings.__name__]
     assert len(said) == 2

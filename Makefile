@@ -21,7 +21,7 @@ PAGE := agentkit/server/page/files
 EXTRAS := dev,flower,gevent,test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench bench-streams chaos page lock clean
+.PHONY: help setup dev test check bench bench-streams chaos types page lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-streams: $(STAMP) ## Measure what a watcher costs, beside two relays. BENC
 
 chaos: $(STAMP) ## Runs over processes that are killed and stopped, for MINUTES=5. CHAOS_ARGS="--seed 7"
 	$(BIN)/python -m chaos --minutes $(MINUTES) $(CHAOS_ARGS)
+
+types: $(STAMP) ## Write clients/react/src/core/wire.ts from the structures that are on the wire.
+	@$(BIN)/python -m clients.make_types
 
 page: $(STAMP) $(CHAT_STAMP) ## Build the page that is served at / anew from examples/chat and clients/react. Needs Node.
 	@cd $(CHAT) && npm run --silent build

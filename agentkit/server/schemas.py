@@ -7,6 +7,7 @@ msgspec describes each structure. What a structure does not say about what is se
 3. Unions that have a name are components too.
 4. A stored event has its `seq` and `timestamp`, a run alone its messages, a listed run none, and an update the fields
    of its type.
+5. A user message has its `timestamp`, and who sends one may leave it out.
 
 The TypeScript types of clients/react are made from the same components (clients/make_types.py).
 """
@@ -85,6 +86,7 @@ def schemas() -> Json:
         components[name] = _structure(name, _with_names(schema, named))
     for event in get_args(Event):
         components[event.__name__]["required"] += ["seq", "timestamp"]
+    components["UserMessage"]["required"].remove("timestamp")
     for request in _REQUESTS:
         components[request.__name__] |= _exactly_one(request)
     components["AssistantMessageEvent"] = _updates(components[AssistantMessageEvent.__name__])

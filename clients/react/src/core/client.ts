@@ -3,8 +3,9 @@
  * state between calls.
  */
 import { errorOf, notAgentKit, toAgentKitError, unreachable } from "./errors"
-import type { JsonObject, Limits, Message, Run, UserContent } from "./types"
+import type { JsonObject, Message, Run, UserContent } from "./types"
 import { Backoff, type RetryOptions, sleep } from "./wait"
+import type * as wire from "./wire"
 
 type HeaderFields = Record<string, string>
 
@@ -24,12 +25,7 @@ export interface ConnectionOptions {
 }
 
 /** What a run is started with beside its messages. */
-export interface StartBody {
-  model?: string
-  /** Up to 16 kB of JSON. */
-  metadata?: JsonObject
-  limits?: Limits
-}
+export type StartBody = Pick<wire.StartBody, "model" | "metadata" | "limits">
 
 /** An answer to a pending item. `input` replaces the tool's arguments. */
 export type Answer = ({ decision: unknown } | { reject: { reason: string } } | { result: unknown }) & {

@@ -1,12 +1,9 @@
 /**
  * The one error of this package. It knows the protocol's problem documents, and makes no requests.
  */
+import type { SchemaProblem } from "./wire"
 
-/** A violation of a JSON Schema; `path` is a JSON Pointer to the value. */
-export interface SchemaProblem {
-  path: string
-  message: string
-}
+export type { SchemaProblem }
 
 export interface ErrorDetails {
   status?: number

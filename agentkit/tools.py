@@ -70,7 +70,7 @@ class ToolContext:
     def update(self, partial: Any) -> None:
         """Show a partial result to those who follow the run; the model never sees it.
 
-        Raises TypeError or ValueError where `partial` is no JSON.
+        `partial`: JSON, or what a tool's result may have in its place, say a date. Raises TypeError for anything else.
         """
         self.on_update(partial)
 
@@ -378,11 +378,14 @@ def _content(content: Any) -> list[ContentBlock]:
 
 
 def to_json_value(value: Any) -> Any:
-    """Copy what a tool gave through JSON, dates, paths and models as text. Raises TypeError where it cannot be kept."""
+    """Copy details or an update of a tool through JSON; dates, paths and models are converted as in results.
+
+    Raises TypeError for what cannot be stored and shown.
+    """
     try:
         return strictjson.loads(_json(value))
     except ValueError as error:
-        raise TypeError(f"the tool returned details that cannot be kept: {error}") from error
+        raise TypeError(f"the tool gave JSON that cannot be kept: {error}") from error
 
 
 def _json(value: Any) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentkit.errors import StoreUnavailableError
 from agentkit.core.backoff import Backoff
+from agentkit.errors import StoreUnavailableError
 from agentkit.runtime import store_warnings as warnings
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Health

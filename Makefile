@@ -95,7 +95,7 @@ $(CHAT_STAMP): $(CHAT)/package.json $(CHAT)/package-lock.json
 	@cd $(CHAT) && npm ci --ignore-scripts --silent
 	@touch $@
 
-# The browser's end needs Node; the rest does not. Without it that is said, and with CI=true it is a failure.
+# The browser's end needs Node; the rest does not. Without Node a warning is printed, and with CI=true it is a failure.
 define with_node
 if command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))'; then $(1); \
 else echo "NOT CHECKED: $(REACT) and $(CHAT) need Node 20.19 or newer, and there is none here." >&2; test "$(CI)" != true; fi

@@ -27,6 +27,8 @@
     ├── UnsupportedSchemaVersionError  the record was written by a newer agentkit
     └── ProviderError                  the model's vendor failed or refused
 
+`agentkit.client` adds ApiError (the server refused) and ServerUnreachableError, for callers over HTTP.
+
 A class's docstring is its default message. `code` is the protocol's error code. This module knows
 nothing of HTTP: the web layer maps codes to statuses.
 """

@@ -12,7 +12,7 @@ from agentkit.core import sse
 from agentkit.core.events import Event
 from agentkit.core.run import Run, StreamReset
 from agentkit.core.struct import encode
-from agentkit.runtime.follow import Wakeup, follow, follow_together
+from agentkit.runtime.follow import Opening, Wakeup, follow, follow_together
 from agentkit.store.protocol import Store, StoredEvent
 
 if TYPE_CHECKING:
@@ -61,14 +61,15 @@ class RunHandle:
         keepalive: float = KEEPALIVE_SECONDS,
         stopped: Callable[[], bool] = lambda: False,
         wakeup: Wakeup | None = None,
+        opening: Opening | None = None,
     ) -> Iterator[bytes]:
         """The run's events as server-sent events, from the one that gave this handle unless `after` is given.
 
         `wakeup` rings when `stopped` has become true. Without one it is asked every second, which costs more than
-        all else that an idle stream does.
+        all else that an idle stream does. `opening`: from `open(after)`; the stream closes it.
         """
         start = self.since if after is None else after
-        options = self._options(until_pause, keepalive, stopped, wakeup)
+        options = self._options(until_pause, keepalive, stopped, wakeup, opening)
         yield sse.retry(RETRY_MS)
         with closing(follow_together(self._store, self.id, start, **options)) as batches:
             for batch in batches:
@@ -96,6 +97,13 @@ class RunHandle:
         finally:
             subscription.close()
 
+    def open(self, after: int) -> Opening:
+        """Subscribe to the run's log and read its first page after the seq `after`: what `sse` or `stored` go on from.
+
+        Raises RunNotFoundError and StoreUnavailableError.
+        """
+        return Opening(self._store, self.id, after)
+
     def stored(
         self,
         after: int,
@@ -104,19 +112,26 @@ class RunHandle:
         tick: float = KEEPALIVE_SECONDS,
         stopped: Callable[[], bool] = lambda: False,
         wakeup: Wakeup | None = None,
+        opening: Opening | None = None,
     ) -> Generator[StoredEvent | None, None, None]:
         """The run's events as they are stored, and None every `tick` seconds without one or when the `wakeup` rings.
 
-        The wakeup is as for `sse`.
+        The wakeup and the opening are as for `sse`.
         """
-        return follow(self._store, self.id, after, **self._options(until_pause, tick, stopped, wakeup))
+        return follow(self._store, self.id, after, **self._options(until_pause, tick, stopped, wakeup, opening))
 
     def _options(
-        self, until_pause: bool, tick: float, stopped: Callable[[], bool], wakeup: Wakeup | None
+        self,
+        until_pause: bool,
+        tick: float,
+        stopped: Callable[[], bool],
+        wakeup: Wakeup | None,
+        opening: Opening | None,
     ) -> dict[str, Any]:
         """How this run's log is followed. Where a wakeup rings at the end, nobody needs to ask about it meanwhile."""
         asking = {} if wakeup is None else {"wakeup": wakeup, "asked_every": tick}
-        return {"reset": self._reset, "until_pause": until_pause, "tick": tick, "stopped": stopped, **asking}
+        following = {"until_pause": until_pause, "tick": tick, "stopped": stopped, "opening": opening}
+        return {"reset": self._reset, **following, **asking}
 
     def _reset(self) -> StoredEvent:
         """The stream_reset that stands for events which are no longer kept."""

@@ -15,7 +15,7 @@ from agentkit.core.sse import event_type
 from agentkit.errors import RunNotFoundError, StoreUnavailableError
 from agentkit.store.protocol import EventPage, Store, StoredEvent, Subscription
 
-__all__ = ["Wakeup", "follow", "follow_together"]
+__all__ = ["Opening", "Wakeup", "follow", "follow_together"]
 
 _PAGE = 500
 _PAGE_BYTES = 1_000_000
@@ -43,20 +43,52 @@ class Wakeup:
             self._subscription.wake()
 
 
-class _Log:
-    """One reader's place in a log."""
+class Opening:
+    """A subscription to a run's log, and the first page after the seq `after`, read when the subscription held.
 
-    def __init__(self, store: Store, run_id: str, after: int, reset: Callable[[], StoredEvent]) -> None:
+    A follower can begin with it, and then closes it. So who wants to know something of the log first reads it only
+    once. Raises RunNotFoundError and StoreUnavailableError.
+    """
+
+    def __init__(self, store: Store, run_id: str, after: int) -> None:
+        self.after = after
+        self.subscription = store.subscribe(run_id)
+        try:
+            self.page = _page(store, run_id, after)
+        except BaseException:
+            self.subscription.close()
+            raise
+
+    def close(self) -> None:
+        """Close the subscription. Does nothing twice."""
+        self.subscription.close()
+
+    def __del__(self) -> None:  # of a stream that nobody ever began to read
+        if hasattr(self, "page"):
+            self.close()
+
+
+def _page(store: Store, run_id: str, after: int) -> EventPage:
+    return store.events(run_id, after, _PAGE, size=_PAGE_BYTES)
+
+
+class _Log:
+    """One reader's place in a log. `first`: the page after it, where that has been read already."""
+
+    def __init__(
+        self, store: Store, run_id: str, after: int, reset: Callable[[], StoredEvent], first: EventPage | None
+    ) -> None:
         self._store = store
         self._run_id = run_id
         self._reset = reset
+        self._first = first
         self.after = after
         self.status = ""
 
     def read(self) -> Iterator[Sequence[StoredEvent]]:
-        """Everything that is in the log after this reader's place."""
+        """Read everything that is in the log after this reader's place."""
         while True:
-            page: EventPage = self._store.events(self._run_id, self.after, _PAGE, size=_PAGE_BYTES)
+            page, self._first = self._first or _page(self._store, self._run_id, self.after), None
             if page.first_seq > self.after + 1 and self.after < page.last_seq:
                 snapshot = self._reset()
                 self.after = snapshot.seq
@@ -99,6 +131,7 @@ def follow_together(
     stopped: Callable[[], bool] = lambda: False,
     wakeup: Wakeup | None = None,
     asked_every: float = _WAKE_SECONDS,
+    opening: Opening | None = None,
 ) -> Generator[Sequence[StoredEvent], None, None]:
     """The events of a run after the seq `after`, as they come: those that are there together, together.
 
@@ -107,10 +140,10 @@ def follow_together(
     Ends after agent_end, when the run is deleted, or when `stopped`, which is asked after all that it gives
     and after `asked_every` seconds of silence; with `until_pause` also after
     agent_pause, and where the run is paused with nothing more to tell. `reset` makes the stream_reset that
-    stands for events which are no longer kept.
+    stands for events which are no longer kept. `opening`: what was opened for this follower, after the same seq.
     """
-    log = _Log(store, run_id, after, reset)
-    subscription = store.subscribe(run_id)
+    log = _Log(store, run_id, after, reset, opening.page if opening else None)
+    subscription = opening.subscription if opening else store.subscribe(run_id)
     wakeup = wakeup or Wakeup()
     wakeup.attach(subscription)
     quiet_since = time.monotonic()

@@ -16,7 +16,7 @@ _BODY = ("invalid_request", "payload_too_large", "unsupported_media_type")
 
 
 def document(version: str) -> Json:
-    """The document. `version` is agentkit's."""
+    """Make the document. `version` is agentkit's."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -151,7 +151,7 @@ def _one_run() -> Json:
             "post": _operation(
                 "runs",
                 "extendItem",
-                "Give a pending item that expires more time. The run shows its new `expiresAt`; no event tells of it.",
+                "Give a pending item that expires more time. The run shows its new `expiresAt`; no event shows it.",
                 {"202": _run("The item expires later.")},
                 (*_BODY, "forbidden", "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
                 body="ExtendBody",

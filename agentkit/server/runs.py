@@ -1,4 +1,4 @@
-"""Runs over HTTP: start, look, follow, answer, extend, steer, abort, delete."""
+"""Runs over HTTP: start, list, show, follow, answer, extend, steer, abort, delete."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from agentkit.core.record import TERMINAL, Status
 from agentkit.core.requests import AbortBody, ExtendBody, MessageBody, ResumeBody, StartBody, or_none
 from agentkit.errors import InvalidLastEventIdError, InvalidRequestError
 from agentkit.runs import RunHandle
+from agentkit.runtime.follow import Opening
 from agentkit.server import access, bodies
 from agentkit.server.answers import RunPage, StreamToken
 from agentkit.server.state import json_response, state
 from agentkit.server.streams import StreamSlot, sse_response, wants_sse
-from agentkit.store.protocol import EventPage
 
-__all__ = ["blueprint", "known_parameters", "place", "resume"]
+__all__ = ["blueprint", "known_parameters", "open_log", "resume"]
 
 blueprint = Blueprint("agentkit_runs", __name__)
 
@@ -82,10 +82,13 @@ def run_events(run_id: str) -> Response:
     until = request.args.get("until")
     if until not in (None, "pause"):
         raise InvalidRequestError("until takes one value: pause")
-    after, page = place(run_id)
-    if after == page.last_seq and page.status in TERMINAL:
+    slot = None if request.method == "HEAD" else StreamSlot(state().settings.max_watchers)
+    opening = open_log(run_id)
+    if opening.after == opening.page.last_seq and opening.page.status in TERMINAL:
+        opening.close()
         return _nothing()  # which stops a browser's EventSource
-    return sse_response(state().kit.handle(run_id), after, until_pause=until == "pause")
+    handle = state().kit.handle(run_id)
+    return sse_response(handle, opening.after, until_pause=until == "pause", slot=slot, opening=opening)
 
 
 @blueprint.post("/runs/<run_id>/resume")
@@ -134,31 +137,31 @@ def new_stream_token(run_id: str) -> Response:
     return json_response(StreamToken(*access.stream_token(run_id)), Cache_Control="no-store")
 
 
-def place(run_id: str) -> tuple[int, EventPage]:
-    """Where the request wants to go on in the run's log, and what the log says there.
+def open_log(run_id: str) -> Opening:
+    """Open the run's log where the request wants to go on in it: after `Last-Event-ID`, or else `?after=`.
 
-    Raises RunNotFoundError before anything streams, and InvalidLastEventIdError.
+    Raises RunNotFoundError and InvalidLastEventIdError before anything streams.
     """
     header = request.headers.get("Last-Event-ID")
-    given = request.args.get("after", "0") if header is None else header
-    is_seq = _SEQ.fullmatch(given) is not None
-    after = int(given) if is_seq else 0
-    page = state().kit.store.events(run_id, after, 1)
-    if not is_seq:
-        name = "after" if header is None else "Last-Event-ID"
-        raise InvalidLastEventIdError(f"{name} must be a seq, a whole number such as 17")
-    if after > page.last_seq:
-        raise InvalidLastEventIdError(f"the run's log ends at {page.last_seq}; {after} lies beyond it")
-    return after, page
+    text = request.args.get("after", "0") if header is None else header
+    is_seq = _SEQ.fullmatch(text) is not None
+    opening = state().kit.handle(run_id).open(int(text) if is_seq else 0)
+    last = opening.page.last_seq
+    if is_seq and opening.after <= last:
+        return opening
+    opening.close()
+    if is_seq:
+        raise InvalidLastEventIdError(f"the run's log ends at {last}; {opening.after} lies beyond it")
+    raise InvalidLastEventIdError(f"{'after' if header is None else 'Last-Event-ID'} must be a seq, say 17")
 
 
 def _slot() -> StreamSlot | None:
-    """A watcher's slot where the answer is to be a stream, taken before anything is done."""
+    """Take a slot where the answer is to be a stream, before anything is done; None where it is not."""
     return StreamSlot(state().settings.max_watchers) if wants_sse() else None
 
 
 def _accepted(handle: RunHandle, slot: StreamSlot | None = None) -> Response:
-    """202 and the run, or with a slot 200 and its events from what the call wrote to the next pause or end."""
+    """Answer 202 and the run, or with a slot 200 and its events from what the call wrote to the next pause or end."""
     response = sse_response(handle, slot=slot) if slot else json_response(handle.written or handle.run, 202)
     response.headers["Location"] = url_for("agentkit_runs.get_run", run_id=handle.id)
     return response
@@ -179,7 +182,7 @@ def _limit(text: str | None) -> int:
 
 
 def known_parameters(names: Collection[str]) -> None:
-    """A misspelt filter must not look like one that everything satisfies."""
+    """Refuse other query parameters: a misspelt filter must not look like one that everything satisfies."""
     for name in request.args:
         if name not in names:
             raise InvalidRequestError(f"unknown query parameter {name!r}; there are {', '.join(names)}")

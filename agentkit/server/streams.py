@@ -20,7 +20,7 @@ from flask import Response, current_app, request
 
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
-from agentkit.runtime.follow import Wakeup
+from agentkit.runtime.follow import Opening, Wakeup
 from agentkit.server.frames import STALL_SECONDS
 from agentkit.server.state import EXTENSION
 
@@ -87,20 +87,30 @@ def wants_sse() -> bool:
 
 
 def sse_response(
-    handle: RunHandle, after: int | None = None, until_pause: bool = True, *, slot: StreamSlot | None = None
+    handle: RunHandle,
+    after: int | None = None,
+    until_pause: bool = True,
+    *,
+    slot: StreamSlot | None = None,
+    opening: Opening | None = None,
 ) -> Response:
     """Make a streaming response of the run's events: after the seq `after`, or from where `handle` began.
 
     It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription. `slot`: the
     slot that it takes over; without one it takes a new one, and raises TooManyWatchersError where none is free.
+    `opening`: from `handle.open(after)`; it is taken over too.
     """
     if request.method == "HEAD":
+        if opening:
+            opening.close()
         return Response(headers=HEADERS, content_type="text/event-stream")
     web_state = current_app.extensions.get(EXTENSION)
     slot = slot or StreamSlot(web_state.settings.max_watchers if web_state else None)
     keepalive = web_state.settings.keepalive_seconds if web_state else KEEPALIVE_SECONDS
     wakeup = Wakeup()
-    chunks = handle.sse(after, until_pause=until_pause, keepalive=keepalive, stopped=stopping, wakeup=wakeup)
+    chunks = handle.sse(
+        after, until_pause=until_pause, keepalive=keepalive, stopped=stopping, wakeup=wakeup, opening=opening
+    )
     # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
     return Response(
         _chunks_in_slot(handle.id, chunks, slot, wakeup, request.environ.get("gunicorn.socket")),

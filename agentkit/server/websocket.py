@@ -23,12 +23,12 @@ from agentkit.core.requests import AbortFrame, MessageFrame, RequestBody, Resume
 from agentkit.core.sse import event_type
 from agentkit.core.struct import check, decode, dumps
 from agentkit.errors import InvalidRequestError, StoreUnavailableError
-from agentkit.runtime.follow import Wakeup
+from agentkit.runtime.follow import Opening, Wakeup
 from agentkit.server import access, bodies, problems
 from agentkit.server.answers import Problem, SocketError, SocketOk
 from agentkit.server.frames import CloseReason, Peer, PeerGoneError
 from agentkit.server.read_watcher import ReadWatcher
-from agentkit.server.runs import known_parameters, place, resume
+from agentkit.server.runs import known_parameters, open_log, resume
 from agentkit.server.state import state
 from agentkit.server.streams import StreamSlot, forget_wakeup, stopping, wake_on_shutdown
 
@@ -71,21 +71,21 @@ def _before_handshake() -> None:
         or not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", ""))
     ):
         raise InvalidRequestError("this is not a WebSocket handshake of version 13 (RFC 6455)")
-    after, _ = place((request.view_args or {})["run_id"])
-    g.agentkit_socket = after, StreamSlot(state().settings.max_watchers)
+    slot = StreamSlot(state().settings.max_watchers)
+    g.agentkit_socket = open_log((request.view_args or {})["run_id"]), slot
     # A compressor would cost each watcher some 300 kB, for events that are mostly a few words long.
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
 
 
 @_sock.route("/runs/<run_id>/ws", bp=_blueprint)
 def run_socket(server: Server, run_id: str) -> None:
-    after, slot = g.pop("agentkit_socket")
+    opening, slot = g.pop("agentkit_socket")
     limit = state().settings.max_body_bytes
     peer = Peer(server.sock, server.ws, lambda text: _reply_to(run_id, text), max_bytes=limit, stopping=stopping)
     wakeup = Wakeup()
     wake_on_shutdown(wakeup)
     try:
-        code = _serve(run_id, after, peer, wakeup, server)
+        code = _serve(run_id, opening, peer, wakeup, server)
         peer.close(code)
     except PeerGoneError:
         pass
@@ -96,14 +96,16 @@ def run_socket(server: Server, run_id: str) -> None:
         server.connected = False  # for flask-sock: there is nothing left to close
 
 
-def _serve(run_id: str, after: int, peer: Peer, wakeup: Wakeup, server: Server) -> CloseReason:
+def _serve(run_id: str, opening: Opening, peer: Peer, wakeup: Wakeup, server: Server) -> CloseReason:
     """Send the run's events and answer the client's messages until either ends. Returns the close code."""
     watcher = _read_watcher()
     watcher.watch(server.sock, wakeup.wake)
     tick = state().settings.keepalive_seconds
     ended = False
     try:
-        with closing(state().kit.handle(run_id).stored(after, tick=tick, stopped=stopping, wakeup=wakeup)) as events:
+        handle = state().kit.handle(run_id)
+        events = handle.stored(opening.after, tick=tick, stopped=stopping, wakeup=wakeup, opening=opening)
+        with closing(events):
             for event in events:
                 # In this order: in a process that stops, a wake-up need not mean that the client has sent something.
                 requested, is_stopping = wakeup.requested, stopping()

@@ -47,10 +47,14 @@ class OpenedStep:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChange:
-    """A change as bytes. `fixed` is empty where it is stored already."""
+    """A change as bytes. `fixed` is empty where it is stored already.
+
+    `abort`: the request that a record of schemaVersion 1 has in its state, to be written beside it; else empty.
+    """
 
     schema_version: int
     fixed: bytes
+    abort: bytes
     state: bytes
     status: str
     turn_from: int
@@ -85,6 +89,7 @@ def encode_change(change: Change) -> EncodedChange:
     return EncodedChange(
         schema_version=record.written_version,
         fixed=b"" if current else record.encode_fixed(),
+        abort=b"" if current or before is None or before.abort is None else encode(before.abort),
         state=record.encode_state(),
         status=str(record.status),
         turn_from=record.turn_from,

@@ -95,6 +95,7 @@ class Scripts:
             change.on_claim,
             change.schema_version,
             change.dropped_calls,
+            change.abort,
         ]
         args += [len(change.messages), *change.messages]
         args += [len(change.events), *change.events]

@@ -149,6 +149,7 @@ class MemoryStore(MemoryIndex):
         encoded = encode_change(change)
         before = run.seq
         run.fixed = encoded.fixed or run.fixed
+        run.abort = encoded.abort or run.abort
         run.messages += encoded.messages
         self._append(run, encoded.events)
         for step in encoded.opened:

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
-from agentkit.core.record import SCHEMA_VERSION
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest
 from agentkit.errors import UnsupportedSchemaVersionError
 from agentkit.queue.protocol import InlineQueue
 from agentkit.store.redis import RedisStore
@@ -129,6 +129,15 @@ def test_an_old_run_goes_on_to_its_end(path: Path, place: Place) -> None:
     assert place.events()[: len(old)] == old
     listed = place.web.get("/runs").json
     assert [each["id"] for each in listed["runs"]] == [place.run_id]
+
+
+def test_an_old_abort_that_a_worker_was_asked_for_outlasts_another_change(place: Place) -> None:
+    place.lay(FOLDER / "keys" / "running.json")
+    place.kit.send(place.run_id, "are you there?", "steer")
+    state = place.store.load(place.run_id)
+    assert (state.record.schema_version, state.record.abort) == (SCHEMA_VERSION, AbortRequest("enough"))
+    place.work()
+    assert place.kit.get(place.run_id).status == "aborted"
 
 
 def test_an_old_item_whose_time_is_over_expires_as_its_tool_declared(place: Place) -> None:

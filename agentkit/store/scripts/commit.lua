@@ -2,14 +2,15 @@
 -- messages to push.
 -- ARGV: commit id, version ('new': create), step ('' without lease), token, status, fixed ('' where it is stored),
 --   state, index of the open turn's first message, how many of its calls have messages, ttl ms ('' unless ended),
---   events kept, on_claim lines, schema version, how many calls to forget, then counted lists:
+--   events kept, on_claim lines, schema version, how many calls to forget, abort ('' to leave it as it is), then
+--   counted lists:
 --   messages; events; opened steps (number, from, due ms, call, first-claim lines); closed steps;
 --   resolutions (decision id, tool call id, index among the events, JSON); calls (index, JSON); results (index, JSON);
 --   and the messages to push, one a queue.
 -- Returns 'missing', 'exists', 'lost', {'state', state...} where the version is another, or
 -- {version, seq before the change's events, last seq}.
 local run = KEYS[1]
-local at = 15
+local at = 16
 local function take()
   at = at + 1
   return ARGV[at - 1]
@@ -87,6 +88,9 @@ if ARGV[6] ~= '' then
 end
 if ARGV[12] ~= '' then
   redis.call('HSET', run, 'c', ARGV[12])
+end
+if ARGV[15] ~= '' then
+  redis.call('HSET', run, 'abort', ARGV[15])
 end
 local reply = committed(run, known[2], ARGV[1], before, #bodies)
 if ARGV[10] ~= '' or ARGV[5] == 'paused' then

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import redis
 
-from agentkit.core.messages import text_of
+from agentkit.core.messages import text_of_json
 from chaos.app import ANSWER, CALLS
 from chaos.report import Played
 from chaos.stage import Stage
@@ -70,7 +70,7 @@ def _logs(stage: Stage, runs: list[Played]) -> Iterator[str]:
             assert run.events == logs[0][: len(run.events)], "the log is not what was seen live"
             called = [message["toolName"] for message in final["messages"] if message["role"] == "toolResult"]
             assert called == list(CALLS), f"the calls were {called}"
-            assert text_of(final["messages"][-1]) == ANSWER, "the answer is not the model's"
+            assert text_of_json(final["messages"][-1]) == ANSWER, "the answer is not the model's"
         except (AssertionError, httpx.HTTPError) as error:
             yield f"run {run.run_id}: {error!r}"
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from agentkit.agents import Agent
+from agentkit.core.messages import text_of_json
 from agentkit.core.struct import Json
 from agentkit.kit import AgentKit
 from agentkit.providers.scripted import ScriptedModel, Turn
@@ -135,20 +136,20 @@ _HELP = (
 def answer(messages: list[Json]) -> Turn:
     """Return the support desk's next turn, from the conversation alone, as every script must."""
     at = max(index for index, message in enumerate(messages) if message["role"] == "user")
-    asked = _text_of(messages[at])
+    asked = text_of_json(messages[at])
     results: list[Any] = [message for message in messages[at:] if message["role"] == "toolResult"]
     found = _ORDER_ID.search(asked)
     wants_refund = "refund" in asked.lower() or "money back" in asked.lower()
     if not results:
         return _first(asked, found.group(1).upper() if found else None, wants_refund)
     last = results[-1]
-    if last["isError"] and _text_of(last).startswith("rejected: "):
-        return f"The refund was refused ({_text_of(last).removeprefix('rejected: ')}). Nothing was paid back."
+    if last["isError"] and text_of_json(last).startswith("rejected: "):
+        return f"The refund was refused ({text_of_json(last).removeprefix('rejected: ')}). Nothing was paid back."
     if last["isError"]:
-        return f"That did not work: {_text_of(last).partition(': ')[2] or _text_of(last)}. Nothing was changed."
+        return f"That did not work: {text_of_json(last).partition(': ')[2] or text_of_json(last)}. Nothing was changed."
     if last["toolName"] == "refund":
-        return _after_refund(_text_of(last))
-    value = json.loads(_text_of(last))
+        return _after_refund(text_of_json(last))
+    value = json.loads(text_of_json(last))
     if last["toolName"] == "find_orders":
         return _listing(value)
     if wants_refund:
@@ -198,11 +199,6 @@ def _listing(orders: list[Json]) -> str:
 
 def _text(value: str) -> Json:
     return {"type": "text", "text": value}
-
-
-def _text_of(message: Json) -> str:
-    content = message["content"]
-    return content if isinstance(content, str) else "".join(b["text"] for b in content if b["type"] == "text")
 
 
 def _call(name: str, **arguments: Any) -> Json:

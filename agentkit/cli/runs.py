@@ -15,7 +15,7 @@ import click
 from agentkit.cli.decisions import Answer, ask_for_answer
 from agentkit.cli.terminal import RunView, Terminal, one_line, plain
 from agentkit.client import ApiError, Client
-from agentkit.core.messages import Json, text_of
+from agentkit.core.messages import Json, text_of_json
 
 __all__ = ["extend", "list_runs", "show_how_to_answer", "show_run", "watch"]
 
@@ -186,10 +186,10 @@ def show_run(run: Json, terminal: Terminal) -> None:
 
 def _show_message(message: Any, view: RunView, terminal: Terminal) -> None:
     if message["role"] == "user":
-        terminal.line(terminal.style(f"> {plain(text_of(message))}", bold=True))
+        terminal.line(terminal.style(f"> {plain(text_of_json(message))}", bold=True))
     elif message["role"] == "toolResult":
         style: dict[str, Any] = {"fg": "red"} if message["isError"] else {"dim": True}
-        terminal.line("  " + terminal.style(f"└ {one_line(text_of(message)) or '(nothing)'}", **style))
+        terminal.line("  " + terminal.style(f"└ {one_line(text_of_json(message)) or '(nothing)'}", **style))
     else:
         for block in message["content"]:
             if block["type"] == "toolCall":

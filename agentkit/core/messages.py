@@ -38,6 +38,7 @@ __all__ = [
     "check_messages",
     "check_tool_content",
     "text_of",
+    "text_of_json",
     "tool_calls_of",
 ]
 
@@ -172,6 +173,12 @@ def text_of(message: Message) -> str:
     if isinstance(message.content, str):
         return message.content
     return "".join(block.text for block in message.content if isinstance(block, TextBlock))
+
+
+def text_of_json(message: Json) -> str:
+    """Join all text of a message as it is on the wire. Raises InvalidRequestError for what is no message."""
+    read: Message = check(message, Message)
+    return text_of(read)
 
 
 def tool_calls_of(message: AssistantMessage) -> list[ToolCallBlock]:

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
+from agentkit.core.messages import text_of_json as text_of
 from agentkit.core.record import SCHEMA_VERSION, AbortRequest
 from agentkit.errors import UnsupportedSchemaVersionError
 from agentkit.queue.protocol import InlineQueue
@@ -23,7 +24,6 @@ from agentkit.store.redis import RedisStore
 from agentkit.web import create_app
 from tests.event_rules import check_log
 from tests.golden.make_records import FOLDER, locate, pay, refund
-from tests.wire import text_of
 
 VERSIONS = sorted(FOLDER.parent.glob("v*"))
 FILES = [path for folder in VERSIONS for path in sorted((folder / "keys").glob("*.json"))]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, DecisionConflictError, ScriptedModel, tool
+from agentkit.core.messages import text_of_json as text_of
 from agentkit.runtime.children import Children
 from tests.apps import App
 from tests.waiting import wait_until
-from tests.wire import text_of
 
 
 @tool(decision={"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]})

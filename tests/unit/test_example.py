@@ -11,7 +11,7 @@ import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, ToolContext
 from agentkit.cli.example import answer, find_orders, get_order, refund
-from tests.wire import text_of
+from agentkit.core.messages import text_of_json as text_of
 
 YES = {"approved": True, "note": "broken"}
 

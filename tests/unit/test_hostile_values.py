@@ -11,6 +11,7 @@ import pytest
 from agentkit import tool
 from agentkit.core.events import AssistantMessageEvent, Event, MessageStart, MessageUpdate, open_message
 from agentkit.core.messages import AssistantMessage, ToolCallBlock, Usage
+from agentkit.core.messages import text_of_json as text_of
 from agentkit.core.requests import check_metadata
 from agentkit.core.strictjson import MAX_DEPTH, check, loads
 from agentkit.core.struct import encode
@@ -18,7 +19,6 @@ from agentkit.errors import InvalidRequestError
 from agentkit.tools import ToolContext, ToolResult
 from tests.apps import App, one_call
 from tests.loop_driver import Driver
-from tests.wire import text_of
 
 
 def nested(depth: int) -> Any:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, tool
+from agentkit.core.messages import text_of_json as text_of
 from agentkit.settings import Settings
 from agentkit.tools import ToolContext
 from tests.apps import App, Failing, Silent, die, in_background, one_call
 from tests.event_rules import shape
 from tests.waiting import wait_until
-from tests.wire import text_of
 
 YES = {"approved": True}
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
+from agentkit.core.messages import text_of_json as text_of
 from agentkit.tools import ToolContext
 from tests.apps import App, in_background, one_call
 from tests.waiting import wait_until
-from tests.wire import text_of
 
 
 @pytest.mark.parametrize("is_async", [False, True])

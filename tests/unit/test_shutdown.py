@@ -12,13 +12,13 @@ import pytest
 from agentkit import ProviderError, RetryPolicy, tool
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Usage
+from agentkit.core.messages import text_of_json as text_of
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.tools import ToolContext
 from tests.apps import App, Silent, in_background, one_call
 from tests.event_rules import shape
 from tests.waiting import wait_until
-from tests.wire import text_of
 
 
 class Slow:

@@ -1,4 +1,4 @@
-"""A handle on one run: where it stands, its events as they come, and its stream for a browser."""
+"""A handle on one run: its state, its events as they come, and its stream for a browser."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from agentkit.core import sse
-from agentkit.core.events import Event
 from agentkit.core.run import Run, StreamReset
 from agentkit.core.struct import encode
-from agentkit.runtime.follow import Opening, Wakeup, follow, follow_together
+from agentkit.runtime.follow import Opening, Wakeup, follow, follow_batches
 from agentkit.store.protocol import Store, StoredEvent
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ __all__ = ["Run", "RunHandle"]
 
 RETRY_MS = 1000
 KEEPALIVE_SECONDS = 14.0
-"""The protocol wants a sign of life every 15 seconds at the latest, and each takes a moment."""
-_LOOK_SECONDS = 5.0
+"""Streams promise a comment every 15 seconds at the latest, and each takes a moment."""
+_CHECK_SECONDS = 5.0
 
 
 class RunHandle:
@@ -47,8 +46,8 @@ class RunHandle:
         """The run as it is now."""
         return Run.of(*self._store.messages(self.id))
 
-    def events(self, after: int = 0, *, until_pause: bool = False) -> Iterator[Event]:
-        """The run's events after the seq `after`, as they come, until it ends (or, asked for, pauses)."""
+    def events(self, after: int = 0, *, until_pause: bool = False) -> Iterator[Json]:
+        """Give the run's events after the seq `after`, as they come, until it ends (or, asked for, pauses)."""
         for event in self.stored(after, until_pause=until_pause):
             if event is not None:
                 yield json.loads(event.data)
@@ -63,15 +62,15 @@ class RunHandle:
         wakeup: Wakeup | None = None,
         opening: Opening | None = None,
     ) -> Iterator[bytes]:
-        """The run's events as server-sent events, from the one that gave this handle unless `after` is given.
+        """Give the run's events as server-sent events, from where the call that made this handle began.
 
-        `wakeup` rings when `stopped` has become true. Without one it is asked every second, which costs more than
-        all else that an idle stream does. `opening`: from `open(after)`; the stream closes it.
+        Or after the seq `after`. `wakeup` is requested when `stopped` has become true. Without one it is polled every
+        second, which costs more than all else that an idle stream does. `opening`: from `open(after)`; the stream closes it.
         """
         start = self.since if after is None else after
         options = self._options(until_pause, keepalive, stopped, wakeup, opening)
         yield sse.retry(RETRY_MS)
-        with closing(follow_together(self._store, self.id, start, **options)) as batches:
+        with closing(follow_batches(self._store, self.id, start, **options)) as batches:
             for batch in batches:
                 yield from sse.chunks((e.seq, e.data) for e in batch) if batch else (sse.KEEPALIVE,)
 
@@ -93,7 +92,7 @@ class RunHandle:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError(f"run {self.id} is still {run.status} after {timeout} seconds")
-                subscription.get(min(left, _LOOK_SECONDS))
+                subscription.get(min(left, _CHECK_SECONDS))
         finally:
             subscription.close()
 
@@ -114,7 +113,7 @@ class RunHandle:
         wakeup: Wakeup | None = None,
         opening: Opening | None = None,
     ) -> Generator[StoredEvent | None, None, None]:
-        """The run's events as they are stored, and None every `tick` seconds without one or when the `wakeup` rings.
+        """Give the run's events as they are stored, and None every `tick` seconds without one or at a `wakeup`.
 
         The wakeup and the opening are as for `sse`.
         """
@@ -128,12 +127,12 @@ class RunHandle:
         wakeup: Wakeup | None,
         opening: Opening | None,
     ) -> dict[str, Any]:
-        """How this run's log is followed. Where a wakeup rings at the end, nobody needs to ask about it meanwhile."""
+        """Say how this run's log is followed. Where a wakeup comes at the end, `stopped` is not polled meanwhile."""
         asking = {} if wakeup is None else {"wakeup": wakeup, "asked_every": tick}
         following = {"until_pause": until_pause, "tick": tick, "stopped": stopped, "opening": opening}
         return {"reset": self._reset, **following, **asking}
 
     def _reset(self) -> StoredEvent:
-        """The stream_reset that stands for events which are no longer kept."""
+        """Make the stream_reset that stands for events which are no longer kept."""
         run = self.run
         return StoredEvent(run.last_seq, encode(StreamReset(run)))

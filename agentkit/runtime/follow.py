@@ -1,7 +1,7 @@
-"""Following a run's log: replay what is there, then what comes, with no gap and no duplicate.
+"""Follows a run's log: replays what is there, then gives what comes, with no gap and no duplicate.
 
-Subscribe first, then read the log, then follow; drop what was had already, and read the log again where a
-seq is missing. The log is what is true, published news only saves asking for it.
+Subscribe first, then read the log, then follow; drop what was read already, and read the log again where a
+seq is missing. The log is what is true; what is published only saves reading it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agentkit.core.sse import event_type
 from agentkit.errors import RunNotFoundError, StoreUnavailableError
 from agentkit.store.protocol import EventPage, Store, StoredEvent, Subscription
 
-__all__ = ["Opening", "Wakeup", "follow", "follow_together"]
+__all__ = ["Opening", "Wakeup", "follow", "follow_batches"]
 
 _PAGE = 500
 _PAGE_BYTES = 1_000_000
@@ -24,7 +24,7 @@ _WAKE_SECONDS = 1.0
 
 
 class Wakeup:
-    """Makes a follower that waits for news look up, for what comes from elsewhere.
+    """Wakes a follower that waits for events, for what comes from elsewhere.
 
     `requested` is cleared by whoever follows.
     """
@@ -101,9 +101,9 @@ class _Log:
                 self.status = page.status
                 return
 
-    def take(self, news: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
-        """What is new of published events; the log where they leave a gap."""
-        new = [event for event in news if event.seq > self.after]
+    def take(self, published: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
+        """Give what is new of published events; the log where they leave a gap."""
+        new = [event for event in published if event.seq > self.after]
         if new and new[-1].seq == self.after + len(new):
             self.after = new[-1].seq
             yield new
@@ -112,15 +112,15 @@ class _Log:
 
 
 def follow(store: Store, run_id: str, after: int, **options: Any) -> Generator[StoredEvent | None, None, None]:
-    """`follow_together`, event by event, with None for what is empty there."""
-    with closing(follow_together(store, run_id, after, **options)) as batches:
+    """Follow a log as `follow_batches` does, event by event, with None for what is empty there."""
+    with closing(follow_batches(store, run_id, after, **options)) as batches:
         for batch in batches:
             if not batch:
                 yield None
             yield from batch
 
 
-def follow_together(
+def follow_batches(
     store: Store,
     run_id: str,
     after: int,
@@ -133,13 +133,13 @@ def follow_together(
     asked_every: float = _WAKE_SECONDS,
     opening: Opening | None = None,
 ) -> Generator[Sequence[StoredEvent], None, None]:
-    """The events of a run after the seq `after`, as they come: those that are there together, together.
+    """Give the events of a run after the seq `after`, as they come: those that are there together, together.
 
-    An empty sequence at least every `tick` seconds without any, and as soon as the `wakeup` rings.
+    An empty sequence at least every `tick` seconds without any, and as soon as the `wakeup` is requested.
 
-    Ends after agent_end, when the run is deleted, or when `stopped`, which is asked after all that it gives
+    It ends after agent_end, when the run is deleted, or when `stopped`, which is asked after all that it gives
     and after `asked_every` seconds of silence; with `until_pause` also after
-    agent_pause, and where the run is paused with nothing more to tell. `reset` makes the stream_reset that
+    agent_pause, and where the run is paused with nothing more in its log. `reset` makes the stream_reset that
     stands for events which are no longer kept. `opening`: what was opened for this follower, after the same seq.
     """
     log = _Log(store, run_id, after, reset, opening.page if opening else None)
@@ -147,42 +147,42 @@ def follow_together(
     wakeup = wakeup or Wakeup()
     wakeup.attach(subscription)
     quiet_since = time.monotonic()
-    news: Sequence[StoredEvent] = ()
-    look = True
+    published: Sequence[StoredEvent] = ()
+    read_log = True
     try:
         while not stopped():
             try:
-                for batch in log.read() if look else log.take(news):
+                for batch in log.read() if read_log else log.take(published):
                     last = _last(batch, until_pause)
                     yield batch if last is None else batch[: last + 1]
                     if last is not None or stopped():
                         return
                     quiet_since = time.monotonic()
-                look = False
+                read_log = False
             except StoreUnavailableError:
-                look = True  # the log is still there when the store is
+                read_log = True  # the log is still there when the store is
             except RunNotFoundError:
                 return
             if log.status in ("completed", "failed", "aborted") or (until_pause and log.status == "paused"):
                 return
             # Where the log could not be read, nobody will say that it can be.
-            soon = _WAKE_SECONDS if look else asked_every
+            soon = _WAKE_SECONDS if read_log else asked_every
             timeout = 0.0 if wakeup.requested else min(soon, quiet_since + tick - time.monotonic())
             got = subscription.get(max(0.0, timeout))
-            news = got or ()
-            look = look or got == []
+            published = got or ()
+            read_log = read_log or got == []
             if wakeup.requested:
                 yield ()
             if time.monotonic() - quiet_since >= tick:
                 quiet_since = time.monotonic()
-                look = True  # should news ever be lost, this notices
+                read_log = True  # should a message ever be lost, this notices
                 yield ()
     finally:
         subscription.close()
 
 
 def _last(batch: Sequence[StoredEvent], until_pause: bool) -> int | None:
-    """Where in the batch the stream ends."""
+    """Find where in the batch the stream ends."""
     for place, event in enumerate(batch):
         if b'"agent_' not in event.data[:100]:  # the type stands at the beginning, and almost all are deltas
             continue

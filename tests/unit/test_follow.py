@@ -15,7 +15,7 @@ from agentkit import tool
 from agentkit.core.struct import dumps
 from agentkit.errors import StoreUnavailableError
 from agentkit.runs import RunHandle
-from agentkit.runtime.follow import Wakeup, follow, follow_together
+from agentkit.runtime.follow import Wakeup, follow, follow_batches
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredEvent
 from tests.apps import App, in_background, one_call
@@ -173,7 +173,7 @@ def test_a_log_that_could_not_be_read_is_soon_read_again_without_a_notification(
     store = Away()
     run_id = new_run(store)
     began = time.monotonic()
-    with closing(follow_together(store, run_id, 0, reset=no_reset, tick=14.0, asked_every=14.0)) as batches:
+    with closing(follow_batches(store, run_id, 0, reset=no_reset, tick=14.0, asked_every=14.0)) as batches:
         assert [e.seq for e in next(batches)] == [1, 2]
     assert time.monotonic() - began < 5
 
@@ -184,7 +184,7 @@ def test_a_reader_of_large_events_has_few_of_them_in_hand_at_a_time() -> None:
     claim = claimed(store, run_id)
     large = tuple(event("x", text="y" * 200_000) for _ in range(50))
     store.commit(step_done(claim, events=(*large, event("agent_end"))), claim.state.version, claim.lease)
-    batches = list(follow_together(store, run_id, 0, reset=no_reset))
+    batches = list(follow_batches(store, run_id, 0, reset=no_reset))
     assert [e.seq for batch in batches for e in batch] == list(range(1, store.load(run_id).last_seq + 1))
     assert max(sum(len(e.data) for e in batch) for batch in batches) <= 1_000_000
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from agentkit.core import sse
+from agentkit.core.messages import Json
 from agentkit.core.run import Run, StreamReset
 from agentkit.core.struct import encode
 from agentkit.runtime.follow import Opening, Wakeup, follow, follow_batches
@@ -65,7 +66,8 @@ class RunHandle:
         """Give the run's events as server-sent events, from where the call that made this handle began.
 
         Or after the seq `after`. `wakeup` is requested when `stopped` has become true. Without one it is polled every
-        second, which costs more than all else that an idle stream does. `opening`: from `open(after)`; the stream closes it.
+        second, which costs more than all else that an idle stream does. `opening`: from `open(after)`, which the stream
+        closes.
         """
         start = self.since if after is None else after
         options = self._options(until_pause, keepalive, stopped, wakeup, opening)

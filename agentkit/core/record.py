@@ -159,11 +159,6 @@ class RunRecord:
         return items
 
     @property
-    def asks(self) -> bool:
-        """Whether an item of this very run is pending."""
-        return any(call.state == "pending" for call in self.calls)
-
-    @property
     def written_version(self) -> int:
         """The schema version that the record has once it is written again: an older one is brought up to date."""
         return max(self.schema_version, SCHEMA_VERSION)

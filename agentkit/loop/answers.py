@@ -227,8 +227,8 @@ def _answer_call(draft: Draft, index: int, answer: ItemAnswer, client_tool: Tool
 
 
 def _continue(draft: Draft, parallel: bool) -> None:
-    """Go on once nothing of the run's own is pending any more."""
-    if draft.asks:
+    """Go on once nothing is pending any more, of the run or of its sub-agents' runs."""
+    if draft.waits:
         return
     if draft.record.status is Status.PAUSED:
         unpause(draft, [call.id for call in draft.calls if call.state == "answered"])

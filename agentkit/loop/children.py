@@ -18,7 +18,7 @@ from agentkit.core.struct import to_json
 from agentkit.errors import DecisionAmbiguousError
 from agentkit.loop.calls import execution_end, result_message
 from agentkit.loop.draft import Draft
-from agentkit.loop.flow import advance, continue_without_step, settle
+from agentkit.loop.flow import advance, continue_paused, continue_without_step, settle
 from agentkit.tools import CheckedResult
 
 __all__ = ["MAX_DEPTH", "delegate", "fail_lost_child", "find_child", "update_from_child"]
@@ -98,8 +98,9 @@ def _answered(state: RunState, agent: BoundAgent, index: int, result: CheckedRes
     call = state.record.calls[index]
     message = result_message(call, result, now)
     draft = Draft(state, now)
-    if state.record.status is Status.PAUSED:
-        continue_without_step(draft, [call.id])
+    draft.set_call(index, child_pending=())
+    if state.record.status is Status.PAUSED and not draft.waits:
+        continue_paused(draft, [call.id])
     draft.set(usage=add_usage(state.record.usage, usage))
     draft.emit(execution_end(message))
     draft.finish_call(index, message)
@@ -116,9 +117,12 @@ def _update_pending(state: RunState, index: int, child: RunRecord, parallel: boo
     if items == call.child_pending:
         return None
     draft = Draft(state, now)
-    if state.record.status is Status.PAUSED and not items:
-        continue_without_step(draft, [call.id])
     draft.set_call(index, child_pending=items)
+    if state.record.status is Status.PAUSED:
+        if not draft.waits:
+            continue_paused(draft, [call.id])
+        elif {item.decision_id for item in items} - {item.decision_id for item in call.child_pending}:
+            continue_without_step(draft, [call.id])  # the child went on meanwhile, and has paused with another item
     if draft.record.status is not Status.PAUSED:
         advance(draft, parallel)
     return draft.change()

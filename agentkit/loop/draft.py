@@ -93,9 +93,9 @@ class Draft:
         return self.state.record.messages + len(self._messages)
 
     @property
-    def asks(self) -> bool:
-        """Whether an item of this very run is pending."""
-        return any(call.state == "pending" for call in self.calls)
+    def waits(self) -> bool:
+        """Whether an item is pending, of this run or of a sub-agent's."""
+        return any(call.state == "pending" or call.child_pending for call in self.calls)
 
     def set(self, **values: Any) -> None:
         """Set fields of the record; not its calls, its steps or its number of messages."""

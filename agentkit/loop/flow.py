@@ -33,7 +33,7 @@ from agentkit.loop.calls import error_message, execution_end, settles
 from agentkit.loop.draft import Draft
 from agentkit.loop.limits import over_limits, over_turns
 
-__all__ = ["advance", "continue_without_step", "end", "open_turn", "settle", "unpause"]
+__all__ = ["advance", "continue_paused", "continue_without_step", "end", "open_turn", "settle", "unpause"]
 
 
 def open_turn(draft: Draft, agent: BoundAgent) -> None:
@@ -47,8 +47,10 @@ def open_turn(draft: Draft, agent: BoundAgent) -> None:
 
 
 def settle(draft: Draft, agent: BoundAgent) -> None:
-    """Go as far as the calls of the open turn allow."""
+    """Go as far as the calls of the open turn allow; a paused run stays so."""
     _flush_results(draft)
+    if draft.record.status is Status.PAUSED:
+        return
     if draft.record.flushed == len(draft.calls):
         _finish_turn(draft, agent)
     elif (error := over_limits(draft.record, agent, draft.now)) is not None and not _executing(draft):
@@ -62,7 +64,7 @@ def advance(draft: Draft, parallel: bool, reason: str | None = None) -> None:
 
     `reason`: why the run pauses, where its log is to show that.
     """
-    if not draft.asks:
+    if not draft.waits:
         for index, call in enumerate(draft.calls):
             if call.state == "answered":
                 draft.set_call(index, state="ready")
@@ -108,6 +110,15 @@ def continue_without_step(draft: Draft, call_ids: list[str]) -> None:
     draft.set_status(Status.RUNNING)
     draft.emit(*draft.on_claim)
     draft.on_claim = ()
+
+
+def continue_paused(draft: Draft, call_ids: list[str]) -> None:
+    """Continue a paused run of which nothing is pending any more: its answered calls, and `call_ids`."""
+    answered = [call.id for call in draft.calls if call.state == "answered"]
+    if answered:
+        unpause(draft, answered + call_ids)
+    else:
+        continue_without_step(draft, call_ids)
 
 
 def _flush_results(draft: Draft, *, skip_unfinished: bool = False) -> None:

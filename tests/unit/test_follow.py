@@ -13,12 +13,12 @@ import pytest
 
 from agentkit import tool
 from agentkit.core.struct import dumps
-from agentkit.errors import StoreUnavailableError
 from agentkit.runs import RunHandle
 from agentkit.runtime.follow import Wakeup, follow, follow_batches
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredEvent
 from tests.apps import App, in_background, one_call
+from tests.flaky_store import FlakyStore
 from tests.store_changes import claimed, ended, event, new_run, step_done
 
 
@@ -142,35 +142,18 @@ def test_a_deleted_run_ends_its_streams() -> None:
     assert len(list(stream)) <= 4
 
 
-def test_a_reader_outlasts_a_store_that_is_away_for_a_while() -> None:
-    class Away(MemoryStore):
-        fails = 0
-
-        def events(self, run_id: str, after: int, limit: int, **options: Any) -> Any:
-            if self.fails:
-                self.fails -= 1
-                raise StoreUnavailableError
-            return super().events(run_id, after, 3, **options)
-
-    store = Away()
+def test_a_reader_outlasts_a_store_that_is_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentkit.runtime.follow._PAGE", 3)
+    store = FlakyStore()
     run_id = new_run(store)
     claim = claimed(store, run_id)
     store.commit(step_done(claim, events=(event("agent_end"),)), claim.state.version, claim.lease)
-    store.fails = 2
+    store.fail["events"] = 2
     assert seqs(store, run_id, 0, tick=0.01) == [1, 2, 3, 4, 5]
 
 
 def test_a_log_that_could_not_be_read_is_soon_read_again_without_a_notification() -> None:
-    class Away(MemoryStore):
-        fails = 1
-
-        def events(self, run_id: str, after: int, limit: int, **options: Any) -> Any:
-            if self.fails:
-                self.fails -= 1
-                raise StoreUnavailableError
-            return super().events(run_id, after, limit, **options)
-
-    store = Away()
+    store = FlakyStore(fail={"events": 1})
     run_id = new_run(store)
     began = time.monotonic()
     with closing(follow_batches(store, run_id, 0, reset=no_reset, tick=14.0, asked_every=14.0)) as batches:

@@ -9,33 +9,24 @@ import pytest
 
 from agentkit import AgentKit
 from agentkit.core.events import AssistantMessageEvent, MessageUpdate
-from agentkit.core.record import Lease
-from agentkit.errors import LeaseLostError, StoreUnavailableError
+from agentkit.errors import LeaseLostError
 from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
-from agentkit.store.protocol import LeaseStatus, Store
+from agentkit.store.protocol import Store
 from tests.apps import App
+from tests.flaky_store import FlakyStore
 from tests.store_changes import claimed, new_run
 from tests.waiting import wait_until
 
 # -- streaming -------------------------------------------------------------------------------------
 
 
-class CountingStore(MemoryStore):
-    def __init__(self) -> None:
-        super().__init__()
-        self.appends: list[list[Any]] = []
-        self.down = 0
-
-    def append(self, lease: Lease, events: Any, flush: int) -> LeaseStatus:
-        if self.down:
-            self.down -= 1
-            raise StoreUnavailableError
-        self.appends.append(list(events))
-        return super().append(lease, events, flush)
+def appended(store: FlakyStore) -> list[list[str]]:
+    """The deltas of each append that reached the store."""
+    return [deltas(call.args[1]) for call in store.calls if call.method == "append"]
 
 
 def delta(text: str, at: int = 0) -> Any:
@@ -53,26 +44,26 @@ def buffer_on(store: Store, window: float) -> tuple[EventBuffer, Held]:
 
 
 def test_the_first_token_is_written_at_once_and_the_rest_together() -> None:
-    store = CountingStore()
+    store = FlakyStore()
     buffer, _ = buffer_on(store, 3600)
     for letter in "abcd":
         buffer.emit(delta(letter))
-    assert [deltas(events) for events in store.appends] == [["a"]]
+    assert appended(store) == [["a"]]
     assert deltas(buffer.drain()) == ["bcd"]
 
 
 def test_what_is_collected_is_written_at_the_end_of_the_window_while_the_model_is_silent() -> None:
-    store = CountingStore()
+    store = FlakyStore()
     buffer, _ = buffer_on(store, 0.02)
     for letter in "abcd":
         buffer.emit(delta(letter))
-    wait_until(lambda: len(store.appends) == 2, what="the trailing flush")
-    assert [deltas(events) for events in store.appends] == [["a"], ["bcd"]]
+    wait_until(lambda: len(appended(store)) == 2, what="the trailing flush")
+    assert appended(store) == [["a"], ["bcd"]]
     assert buffer.drain() == ()
 
 
 def test_only_adjacent_deltas_of_one_block_are_merged() -> None:
-    store = CountingStore()
+    store = FlakyStore()
     buffer, _ = buffer_on(store, 3600)
     buffer.emit(delta("first"))
     start = MessageUpdate(assistant_message_event=AssistantMessageEvent("text_start", 1))
@@ -81,15 +72,15 @@ def test_only_adjacent_deltas_of_one_block_are_merged() -> None:
 
 
 def test_nothing_is_written_after_the_buffer_was_drained() -> None:
-    store = CountingStore()
+    store = FlakyStore()
     buffer, _ = buffer_on(store, 0)
     buffer.drain()
     buffer.emit(delta("late"))
-    assert store.appends == []
+    assert appended(store) == []
 
 
 def test_a_flush_that_met_a_lost_lease_cancels_the_step() -> None:
-    store = CountingStore()
+    store = FlakyStore()
     buffer, held = buffer_on(store, 0.02)
     buffer.emit(delta("a"))
     _steal(store, held)
@@ -106,26 +97,26 @@ def _steal(store: Store, held: Held) -> None:
 
 
 def test_a_store_that_is_away_costs_the_model_s_answer_nothing() -> None:
-    store = CountingStore()
+    store = FlakyStore()
     buffer, held = buffer_on(store, 0)
-    store.down = 1
+    store.fail["append"] = 1
     buffer.emit(delta("a"))  # is not taken, and does not raise
     buffer.emit(delta("b"))
-    wait_until(lambda: len(store.appends) == 2, what="the second try")
-    store.down = 1
+    wait_until(lambda: len(appended(store)) == 2, what="the second try")
+    store.fail["append"] = 1
     buffer.emit(delta("c"))
     assert buffer.drain() == ()
-    assert [deltas(events) for events in store.appends] == [["a"], ["b"], ["c"]]
+    assert appended(store) == [["a"], ["b"], ["c"]]
     assert store.load(held.lease.run_id).last_seq == 7
 
 
 def test_a_trailing_flush_that_the_store_could_not_take_is_tried_again() -> None:
-    store = CountingStore()
+    store = FlakyStore()
     buffer, held = buffer_on(store, 0.02)
     buffer.emit(delta("a"))
-    store.down = 1
+    store.fail["append"] = 1
     buffer.emit(delta("b"))
-    wait_until(lambda: len(store.appends) == 2, what="the second try")
+    wait_until(lambda: len(appended(store)) == 2, what="the second try")
     assert buffer.drain() == ()
     assert store.load(held.lease.run_id).last_seq == 6
 
@@ -161,22 +152,13 @@ def test_a_keeper_cancels_the_step_of_an_aborted_run() -> None:
 
 
 def test_an_abort_that_a_heartbeat_could_not_learn_of_is_learnt_by_the_next() -> None:
-    class Store(MemoryStore):
-        fails = 0
-
-        def renew(self, leases: Any, lease_ms: int) -> list[LeaseStatus]:
-            if self.fails:
-                self.fails -= 1
-                raise StoreUnavailableError
-            return super().renew(leases, lease_ms)
-
-    store = Store()
+    store = FlakyStore()
     app = App("hello")
     app.kit = AgentKit([app.agent], settings=Settings(), store=store, queue=app.queue)
     run_id = app.start()
     keeper = LeaseKeeper(store, Timer(), 30)
     held = keeper.hold(claimed(store, run_id))
-    store.fails = 1
+    store.fail["renew"] = 1
     app.kit.abort(run_id)
     wait_until(lambda: held.cancel.reason == "abort", what="the abort to be noticed")
     keeper.drop(held)

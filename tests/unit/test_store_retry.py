@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from agentkit.errors import StoreError, StoreUnavailableError
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
-from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Commit
+from tests.flaky_store import FlakyStore
 from tests.store_changes import LEASE_MS, new_run, step_done
 
 
-class Lossy(MemoryStore):
-    """Does what it is told, and loses each reply once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost: set[str] = set()
-
-    def _lose(self, name: str, result: Any) -> Any:
-        if name not in self.lost:
-            self.lost.add(name)
-            raise StoreUnavailableError
-        return result
-
-    def claim(self, *args: Any, **named: Any) -> Any:
-        return self._lose("claim", super().claim(*args, **named))
-
-    def commit(self, *args: Any, **named: Any) -> Any:
-        return self._lose("commit", super().commit(*args, **named))
-
-
 def test_a_claim_and_a_commit_whose_replies_were_lost_in_an_outage_are_done_once() -> None:
-    lossy = Lossy()
-    store = RetryingStore(lossy, StoreRetry())
+    flaky = FlakyStore(lose={"claim": 1, "commit": 1})
+    store = RetryingStore(flaky, StoreRetry())
     run_id = new_run(store)
     claim = store.claim(run_id, 1, LEASE_MS)
     assert claim is not None
     assert claim.lease.attempt == 1
     commit = store.commit(step_done(claim), claim.state.version, claim.lease)
-    assert lossy.lost == {"claim", "commit"}
+    assert (flaky.count["claim"], flaky.count["commit"]) == (2, 2)
     assert isinstance(commit, Commit)
     assert commit.version == store.load(run_id).version == claim.state.version + 1
 

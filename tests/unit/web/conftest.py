@@ -13,8 +13,8 @@ from werkzeug.test import TestResponse
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
 from agentkit.core.record import StepKind
-from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
+from tests.flaky_store import FlakyStore
 
 APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
 REFUND = {"type": "toolCall", "name": "refund", "arguments": {"cents": 500}}
@@ -73,7 +73,7 @@ class ThreadQueue:
 class Web:
     """The web layer over a kit whose steps are executed by threads of this process."""
 
-    def __init__(self, store: MemoryStore, queue: ThreadQueue) -> None:
+    def __init__(self, store: FlakyStore, queue: ThreadQueue) -> None:
         self.store = store
         self.queue = queue
         self.kit = queue.kit = AgentKit(AGENTS, settings=Settings(max_body_bytes=30_000), store=store, queue=queue)
@@ -100,7 +100,7 @@ class Web:
 @pytest.fixture
 def web() -> Iterator[Web]:
     queue = ThreadQueue()
-    yield Web(MemoryStore(), queue)
+    yield Web(FlakyStore(), queue)
     queue.close()
 
 

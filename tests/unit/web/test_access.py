@@ -11,8 +11,8 @@ from itsdangerous import URLSafeSerializer
 
 from agentkit import Agent, AgentKit, ConfigurationError, Run, ScriptedModel, Settings
 from agentkit.server import access
-from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
+from tests.flaky_store import FlakyStore
 from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, assert_problem, frames
 
 ADA = {"Authorization": "Bearer ada"}
@@ -37,7 +37,7 @@ def build() -> Iterator[Callable[..., Web]]:
 
     def make(agents: list[Agent] = AGENTS, hooks: dict[str, Any] | None = None, **settings: Any) -> Web:
         queues.append(ThreadQueue())
-        web = Web(MemoryStore(), queues[-1])
+        web = Web(FlakyStore(), queues[-1])
         hooks = {"authenticate": by_name} if hooks is None else hooks
         settings = {"secret_key": SECRET, **settings}
         web.kit = AgentKit(agents, settings=Settings(**settings), store=web.store, queue=web.queue, **hooks)

@@ -11,6 +11,7 @@ import pytest
 from agentkit.errors import DecisionExpiredError, StoreUnavailableError, UnsupportedSchemaVersionError
 from agentkit.server.problems import STATUSES
 from agentkit.server.streams import open_streams
+from tests.flaky_store import ALWAYS
 from tests.unit.web.conftest import Web, assert_problem
 
 JSON = {"Content-Type": "application/json"}
@@ -291,12 +292,10 @@ def test_an_invalid_value_is_refused_with_its_path_and_may_be_sent_again(web: We
     assert "7 True" in json.dumps(web.kit.handle(run_id).wait(10).messages)
 
 
-def test_a_store_that_is_down_asks_to_come_again(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(*_: Any, **__: Any) -> Any:
-        raise StoreUnavailableError(retry_after=3)
-
-    for name in ("load", "messages", "events", "listing", "schedule", "delete", "check", "backlog", "remember"):
-        monkeypatch.setattr(web.store, name, down)
+def test_a_store_that_is_down_asks_to_come_again(web: Web) -> None:
+    web.store.error = lambda: StoreUnavailableError(retry_after=3)
+    methods = ("load", "messages", "events", "listing", "schedule", "delete", "check", "backlog", "remember")
+    web.store.fail.update(dict.fromkeys(methods, ALWAYS))
     before = open_streams()
     for response in (
         web.client.get("/runs"),

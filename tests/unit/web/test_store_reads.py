@@ -7,28 +7,28 @@ from typing import Any
 
 import pytest
 
-from agentkit.errors import StoreUnavailableError
-from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import StoredEvent
+from tests.flaky_store import FlakyStore
 from tests.unit.web.conftest import Web, frames
+
+READS = ("load", "loads", "messages", "events", "subscribe")
 
 
 class Watched:
-    """Notes which calls of the store are made, and which subscriptions are closed."""
+    """The reads that the store is asked for from now on, and how many subscriptions are open."""
 
-    def __init__(self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[str] = []
+    def __init__(self, store: FlakyStore, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open = 0
-        for name in ("load", "loads", "messages", "events", "subscribe"):
-            monkeypatch.setattr(store, name, self._noting(name, getattr(store, name)))
+        self._store = store
+        store.calls.clear()
+        subscribe = store.store.subscribe
+        monkeypatch.setattr(
+            store.store, "subscribe", lambda *args, **named: _Subscription(self, subscribe(*args, **named))
+        )
 
-    def _noting(self, name: str, method: Any) -> Any:
-        def noting(*args: Any, **options: Any) -> Any:
-            self.calls.append(name)
-            result = method(*args, **options)
-            return _Subscription(self, result) if name == "subscribe" else result
-
-        return noting
+    @property
+    def calls(self) -> list[str]:
+        return [call.method for call in self._store.calls if call.method in READS]
 
 
 class _Subscription:
@@ -114,11 +114,8 @@ def test_a_start_reads_nothing_back(web: Web, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_store_that_fails_at_the_first_page_leaves_no_subscription(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(*_: Any, **__: Any) -> Any:
-        raise StoreUnavailableError
-
     run_id = web.start("hello")
-    monkeypatch.setattr(web.store, "events", down)
+    web.store.fail["events"] = 1
     watched = Watched(web.store, monkeypatch)
     assert web.client.get(f"/runs/{run_id}/events").status_code == 503
     assert watched.open == 0

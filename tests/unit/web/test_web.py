@@ -14,6 +14,7 @@ from agentkit.server.streams import open_streams
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
+from tests.flaky_store import FlakyStore
 from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, frames
 from tests.wire import fold
 
@@ -184,7 +185,7 @@ def test_a_silent_stream_is_kept_alive(stopped_web: Web) -> None:
 
 def test_who_asks_for_trimmed_events_gets_the_run_in_their_place() -> None:
     queue = ThreadQueue()
-    web = Web(MemoryStore(max_events=5), queue)
+    web = Web(FlakyStore(MemoryStore(max_events=5)), queue)
     run_id = web.start("hello")
     [(seq, event)] = frames(web.client.get(f"/runs/{run_id}/events").data)
     assert (event["type"], event["run"]) == ("stream_reset", web.client.get(f"/runs/{run_id}").json)

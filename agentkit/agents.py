@@ -43,6 +43,22 @@ class Limits:
     max_cost: float | None = None
     timeout: float | None = None
 
+    def check_lowered(self, overrides: Mapping[str, Any]) -> None:
+        """Check that the limits of one run, by their wire names, are at most these.
+
+        Raises InvalidRequestError that names the first which is higher.
+        """
+        limits = {
+            "maxTurns": self.max_turns,
+            "maxTokens": self.max_tokens,
+            "maxCost": self.max_cost,
+            "timeout": self.timeout,
+        }
+        for name, limit in limits.items():
+            if limit is not None and overrides.get(name, limit) > limit:
+                text = f"limits.{name} may only lower the agent's limit, which is {limit:g}"
+                raise InvalidRequestError(text, errors=[{"path": f"/limits/{name}", "message": text}])
+
     def override(self, overrides: Mapping[str, Any]) -> Limits:
         """Return these limits with those of one run, by their wire names (`maxTurns` …), in front."""
         return Limits(
@@ -99,6 +115,7 @@ class Agent:
     `@tool`.
 
     `cache`: "auto" where what stays the same from call to call is to be marked for the vendor's prompt cache.
+    `models`: more names that a start may choose from in place of `model`; it may choose no others.
     `parallel_tool_calls`: whether the tool calls of one turn are executed side by side. `max_turns` (model calls),
     `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run; None: no limit.
     `retry`: when a failed model call is tried again, by default as the kit says. `transform_context`: what the model is
@@ -115,6 +132,7 @@ class Agent:
     instructions_cache: Cache | None = None
     cache: Literal["auto"] | None = None
     tools: tuple[Tool, ...] = ()
+    models: tuple[str, ...] = ()
     parallel_tool_calls: bool = True
     limits: Limits = field(default_factory=Limits)
     retry: RetryPolicy | None = None
@@ -129,6 +147,7 @@ class Agent:
         tools: Iterable[Tool] = (),
         *,
         cache: Literal["auto"] | None = None,
+        models: Iterable[str] = (),
         parallel_tool_calls: bool = True,
         max_turns: int | None = 100,
         max_tokens: int | None = None,
@@ -157,6 +176,9 @@ class Agent:
         if cache not in (None, "auto"):
             raise ConfigurationError(f"agent {name!r}: cache must be 'auto' or left out, not {cache!r}")
         set_field(self, "cache", cache)
+        if isinstance(models, str):
+            raise ConfigurationError(f"agent {name!r}: models must be a list of names, not the text {models!r}")
+        set_field(self, "models", tuple(models))
         set_field(self, "tools", tools)
         set_field(self, "parallel_tool_calls", parallel_tool_calls)
         set_field(self, "limits", Limits(max_turns, max_tokens, max_cost, timeout))
@@ -231,11 +253,15 @@ class ToolDefinition(Wire):
 
 
 class AgentDefinition(Wire):
-    """An agent as `GET /agents` shows it. `capabilities` are those of `model`; `fallbacks` take its place in order."""
+    """An agent as `GET /agents` shows it. `capabilities` are those of `model`; `fallbacks` take its place in order.
+
+    `models`: those that a start may name.
+    """
 
     name: str
     model: str
     fallbacks: list[str]
+    models: list[str]
     capabilities: Capabilities
     tools: list[ToolDefinition]
 
@@ -258,6 +284,12 @@ class BoundAgent:
     def choices(self) -> int:
         """The number of models."""
         return len(self._models)
+
+    @property
+    def allowed_models(self) -> list[str]:
+        """The models that a start may name: the agent's own and those of `Agent(models=…)`."""
+        own = [f"{provider.name}:{model}" for provider, model in self._models]
+        return list(dict.fromkeys([*own, *self.agent.models]))
 
     def choice(self, number: int) -> BoundAgent:
         """Return the agent with its model number `number` (from 0, at most the last) and those after it."""
@@ -287,6 +319,7 @@ class BoundAgent:
             name=self.name,
             model=self.model_name,
             fallbacks=[f"{provider.name}:{model}" for provider, model in self._models[1:]],
+            models=self.allowed_models,
             capabilities=capabilities(self.model_name),
             tools=[
                 ToolDefinition(t.name, t.label, t.description, t.parameters, t.runs, t.effects, t.decision)

@@ -34,6 +34,7 @@ from agentkit.runs import RunHandle
 from agentkit.runtime import commands
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.recovery import Recovery
+from agentkit.runtime.rights import Authenticate, May, Rights
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.steps import StepRunner
 from agentkit.settings import Settings
@@ -41,12 +42,6 @@ from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredResolution
 
 __all__ = ["AgentKit", "Authenticate", "May", "load_kit"]
-
-Authenticate = Callable[[Any], str | None]
-"""The principal, a string, that a Flask request comes from; None where it says nobody that is known."""
-
-May = Callable[[str, str, Run], bool]
-"""Whether a principal may "read", "resume", "extend", "abort", "message" or "delete" a run (shown without messages)."""
 
 
 class AgentKit:
@@ -69,12 +64,12 @@ class AgentKit:
         retry: RetryPolicy | None = None,
         authenticate: Authenticate | None = None,
         may: May | None = None,
+        client_history: bool = False,
     ) -> None:
-        if may is not None and authenticate is None:
-            raise ConfigurationError("may needs authenticate: without it nobody is known, and everything would be open")
         self._retry = retry
         self.authenticate = authenticate
-        self.may = may
+        self.client_history = client_history
+        self._rights = Rights(authenticate, may)
         self.settings = settings or Settings.from_env()
         self._agents: dict[str, BoundAgent] = {}
         for agent in agents:
@@ -108,6 +103,8 @@ class AgentKit:
                 )
 
     def _bound(self, agent: Agent) -> BoundAgent:
+        for name in agent.models:
+            resolve_provider(name)  # one that a start may name is known to exist
         models = list(agent.model) if isinstance(agent.model, list | tuple) else [agent.model]
         if not models:
             raise ConfigurationError(f"agent {agent.name!r} has no model")
@@ -127,6 +124,20 @@ class AgentKit:
             return bound
         return BoundAgent(bound.agent, [resolve_provider(model)], self._retry)
 
+    # -- rights
+
+    def permits(self, principal: str | None, action: str, run: Run, item: Json | None = None) -> bool:
+        """Ask whether a principal may do something to a run, or to its pending item; see `May`."""
+        return self._rights.permit(principal, action, run, item)
+
+    def find_item(
+        self, run_id: str, *, tool_call_id: str | None = None, decision_id: str | None = None
+    ) -> tuple[Run, Json | None]:
+        """Find a pending item and the run that owns it; see `commands.find_item`."""
+        return commands.find_item(
+            self._engine_of(run_id).store, run_id, tool_call_id=tool_call_id, decision_id=decision_id
+        )
+
     # -- runs
 
     def start(
@@ -140,16 +151,18 @@ class AgentKit:
         model: str | None = None,
         idempotency_key: str | None = None,
         owner: str | None = None,
+        permit: Callable[[Run], None] | None = None,
     ) -> RunHandle:
         """Start a run of `agent`: `input` is the user message's content, or `messages` a history ending with one.
 
         `metadata`: a JSON object up to 16 kB. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`. `model`
         takes the place of the agent's. The same `idempotency_key` with the same arguments gives the same run.
-        `owner`: the principal whose run it is; keys are each owner's own.
+        `owner`: the principal whose run it is; keys are each owner's own. `permit` is called with the run that would
+        begin; what it raises is passed on, and nothing begins.
         Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError.
         """
         request = commands.StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner)
-        started = commands.start(self._engine.committer, request)
+        started = commands.start(self._engine.committer, request, permit)
         return RunHandle(self._engine.store, started.run_id, written=started.run)
 
     def run(

@@ -55,7 +55,10 @@ class ToolContext:
     `run_id`, `tool_call_id`: the run and the call of it that the tool answers. `idempotency_key`: the same text in
     every attempt of one tool call, for systems that recognise a repeated request by it. `attempt`: which execution of
     the call this is, from 1. `decision`: the JSON that a person decided, None where the tool asks for none. `metadata`:
-    the run's, JSON. `on_update` and `is_aborted` belong to the runtime: use `update` and `aborted`.
+    the run's, JSON, which its client wrote. `agent`: the run's. `owner`: the principal that started the run, None where
+    the application names nobody. `decided_by` and `decided_at` (ms): who gave the decision that let this call execute,
+    and when; None where there was none or nobody was named. `parent_run_id`: the run whose call this run answers, None
+    where it is no sub-agent's. `on_update` and `is_aborted` belong to the runtime: use `update` and `aborted`.
     """
 
     run_id: str
@@ -64,6 +67,11 @@ class ToolContext:
     attempt: int = 1
     decision: Any = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    agent: str = ""
+    owner: str | None = None
+    decided_by: str | None = None
+    decided_at: int | None = None
+    parent_run_id: str | None = None
     on_update: Callable[[Any], None] = field(default=lambda _partial: None, repr=False)
     is_aborted: Callable[[], bool] = field(default=lambda: False, repr=False)
 

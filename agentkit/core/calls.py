@@ -64,6 +64,10 @@ class Call(Value, frozen=True):
     item: PendingItem | None = None
     on_expire: Any = None
     answer: ItemAnswer | None = None
+    decided_by: str | None = None
+    """Who gave the answer; None where nobody was named, or nobody answered in time."""
+    decided_at: int | None = None
+    """When it was given (ms)."""
     started: bool = False
     """Its tool_execution_start is in the log from an earlier step of this call."""
     child: str | None = None

@@ -142,6 +142,8 @@ class RunRecord:
     follow_ups: tuple[QueuedMessage, ...] = ()
     active_ms: int = 0
     active_since: int | None = None
+    answered: int = 0
+    """How many pending items have been answered or have expired, those of sub-agents' runs among them."""
     # beside the state
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
@@ -256,6 +258,7 @@ class _State(Value, frozen=True):
     follow_ups: tuple[QueuedMessage, ...] = ()
     active_ms: int = 0
     active_since: int | None = None
+    answered: int = 0
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
 

@@ -117,6 +117,8 @@ def _update_pending(state: RunState, index: int, child: RunRecord, parallel: boo
     if items == call.child_pending:
         return None
     draft = Draft(state, now)
+    gone = {item.decision_id for item in call.child_pending} - {item.decision_id for item in items}
+    draft.set(answered=draft.record.answered + len(gone))
     draft.set_call(index, child_pending=items)
     if state.record.status is Status.PAUSED:
         if not draft.waits:

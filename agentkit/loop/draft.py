@@ -218,6 +218,8 @@ class Draft:
         `answer`: what is kept to compare later answers with, None where nobody answered.
         """
         item = item_of(self.calls[index])
+        self.set(answered=self.record.answered + 1)
+        self.set_call(index, decided_by=decided_by, decided_at=self.now)
         self._resolutions.append(
             Resolution(
                 item.decision_id,

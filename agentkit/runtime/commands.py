@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from agentkit import loop
 from agentkit.agents import BoundAgent
@@ -20,7 +21,7 @@ from agentkit.core.requests import check_limits, check_metadata
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
 from agentkit.errors import (
-    ConfigurationError,
+    DecisionAmbiguousError,
     DecisionConflictError,
     DecisionExpiredError,
     IdempotencyConflictError,
@@ -31,7 +32,7 @@ from agentkit.loop import Answer
 from agentkit.runtime.commit import Agents, Committer
 from agentkit.store.protocol import Store, StoredResolution
 
-__all__ = ["StartRequest", "Started", "abort", "answer", "extend", "send", "start"]
+__all__ = ["StartRequest", "Started", "abort", "answer", "extend", "find_item", "send", "start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,10 @@ class Started:
     run: Run | None
 
 
-def start(committer: Committer, request: StartRequest) -> Started:
+def start(committer: Committer, request: StartRequest, permit: Callable[[Run], None] | None = None) -> Started:
     """Make a run, or find the one that the same idempotency key has made.
+
+    `permit` is called with the run that would begin; what it raises is passed on, and nothing begins.
 
     Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, RunNotFoundError where the key's run was
     deleted, StoreUnavailableError.
@@ -68,24 +71,34 @@ def start(committer: Committer, request: StartRequest) -> Started:
     content = None if request.input is None else check_content(request.input)
     history = None if request.messages is None else check_history(request.messages, now_ms())
     agent = _bind(committer.agents, request)
-    run_id = new_id()
-    if request.idempotency_key is not None:
-        run_id = _remember(committer.store, request, metadata, limits, run_id)
-    change = loop.begin_run(
-        agent,
-        run_id,
-        content,
-        history=history,
-        metadata=metadata,
-        limits=limits,
-        now=now_ms(),
-        owner=request.owner,
-    )
-    if committer.create(change):
+    agent.agent.limits.check_lowered(limits)
+
+    def begin(run_id: str) -> tuple[Change, Run]:
+        change = loop.begin_run(
+            agent,
+            run_id,
+            content,
+            history=history,
+            metadata=metadata,
+            limits=limits,
+            now=now_ms(),
+            owner=request.owner,
+        )
         state = RunState(change.record, version=1, last_seq=len(change.events))
-        return Started(run_id, Run.of(state, to_json(change.messages)))
-    _check_there(committer.store, run_id)
-    return Started(run_id, None)
+        return change, Run.of(state, to_json(change.messages))
+
+    run_id = new_id()
+    change, run = begin(run_id)
+    if permit is not None:
+        permit(run)
+    if request.idempotency_key is not None:
+        known_id = _remember(committer.store, request, metadata, limits, run_id)
+        if known_id != run_id:  # made by an earlier request, or bound by one that died before it made the run
+            change, run = begin(known_id)
+    if committer.create(change):
+        return Started(run.id, run)
+    _check_there(committer.store, run.id)
+    return Started(run.id, None)
 
 
 def _check_there(store: Store, run_id: str) -> None:
@@ -98,10 +111,12 @@ def _check_there(store: Store, run_id: str) -> None:
 
 
 def _bind(agents: Agents, request: StartRequest) -> BoundAgent:
-    try:
-        return agents.bind(request.agent, request.model)
-    except ConfigurationError as error:
-        raise InvalidRequestError(f"model: {error.message}") from error
+    """Find the agent with the model that the request names, which must be one that the agent allows."""
+    agent = agents.bind(request.agent)
+    if request.model is not None and request.model not in agent.allowed_models:
+        text = f"agent {agent.name!r} allows {', '.join(agent.allowed_models)}, and not {request.model[:100]!r}"
+        raise InvalidRequestError(f"model: {text}", errors=[{"path": "/model", "message": text}])
+    return agents.bind(request.agent, request.model)
 
 
 def _remember(store: Store, request: StartRequest, metadata: Json, limits: Json, run_id: str) -> str:
@@ -237,6 +252,33 @@ class _Abort:
         return outcome if isinstance(outcome, Change) else None
 
 
+def find_item(
+    store: Store, run_id: str, *, tool_call_id: str | None, decision_id: str | None
+) -> tuple[Run, Json | None]:
+    """Find a pending item, and the run that owns it: `run_id`, or a sub-agent's whose items are listed there.
+
+    The item is None where the ids name no pending item; the run is then the one that owns the item that was answered.
+    Raises RunNotFoundError, and DecisionAmbiguousError where the ids are left out and it is not certain which item is
+    meant: several are pending, or one of the run was answered before.
+    """
+    state = store.load(run_id)
+    items = [] if state.record.abort else state.record.pending
+    if tool_call_id is None and decision_id is None and items and (len(items) > 1 or state.record.answered):
+        raise DecisionAmbiguousError(
+            "which item is meant? Name it by decisionId: "
+            + ", ".join(f"{item.decision_id} ({item.tool_name})" for item in items)
+        )
+    for item in items:
+        if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id):
+            owner = state if item.run_id is None else store.load(item.run_id)
+            return Run.of(owner, None), cast(Json, to_json(item))
+    if decision_id is not None and store.resolution(run_id, decision_id=decision_id, tool_call_id=None) is None:
+        known = _answered_by_child(store, run_id, decision_id)
+        if known is not None:
+            return Run.of(store.load(known[0]), None), None
+    return Run.of(state, None), None
+
+
 def _answered_before(
     store: Store, state: RunState, tool_call_id: str | None, decision_id: str | None
 ) -> tuple[StoredResolution, bool]:
@@ -247,7 +289,8 @@ def _answered_before(
     known = store.resolution(state.record.id, decision_id=decision_id, tool_call_id=tool_call_id)
     own = known is not None
     if known is None and decision_id is not None:
-        known = _answered_by_child(store, state.record.id, decision_id)
+        found = _answered_by_child(store, state.record.id, decision_id)
+        known = found[1] if found else None
     if known is None or tool_call_id not in (None, known.tool_call_id):
         raise loop.not_pending(state.record)
     if known.outcome == "expired":
@@ -255,8 +298,11 @@ def _answered_before(
     return known, own
 
 
-def _answered_by_child(store: Store, run_id: str, decision_id: str) -> StoredResolution | None:
-    """Find how an item of one of the run's sub-agents was answered: the run itself keeps only what still waits."""
+def _answered_by_child(store: Store, run_id: str, decision_id: str) -> tuple[str, StoredResolution] | None:
+    """Find which of the run's sub-agents' runs owned an answered item, and how it was answered.
+
+    The run itself keeps only what still waits.
+    """
     state, messages = store.messages(run_id)
     calls = state.record.calls
     details = [call.result.details for call in calls if call.result]
@@ -273,7 +319,7 @@ def _answered_by_child(store: Store, run_id: str, decision_id: str) -> StoredRes
         if parent is None or parent.run_id != run_id:
             continue  # any tool may write a run's id into its details
         known = store.resolution(child, decision_id=decision_id, tool_call_id=None)
-        known = known or _answered_by_child(store, child, decision_id)
-        if known is not None:
-            return known
+        found = (child, known) if known is not None else _answered_by_child(store, child, decision_id)
+        if found is not None:
+            return found
     return None

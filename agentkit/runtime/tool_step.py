@@ -140,6 +140,7 @@ class _Execution:
     def execute(self, tool: Tool) -> CheckedResult | None:
         """The tool's result; None where the run is to end, or the step was lost, before it had one."""
         call, held = self._call, self._held
+        record = held.state.record
         if held.cancel.reason == "deadline":
             return None
 
@@ -156,7 +157,12 @@ class _Execution:
             idempotency_key=f"{held.lease.run_id}:{self._place}",
             attempt=held.lease.attempt,
             decision=None if decision is msgspec.UNSET else decision,
-            metadata=held.state.record.metadata,
+            metadata=record.metadata,
+            agent=record.agent,
+            owner=record.owner,
+            decided_by=call.decided_by,
+            decided_at=call.decided_at,
+            parent_run_id=record.parent.run_id if record.parent else None,
             on_update=update,
             is_aborted=lambda: held.cancel.cancelled,
         )

@@ -10,11 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import cast
 
+import msgspec
 from flask import Flask, g, request
 from flask_cors import CORS
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from agentkit.core.ids import now_ms
+from agentkit.core.messages import Json
 from agentkit.core.run import Run
 from agentkit.errors import (
     ForbiddenError,
@@ -24,7 +26,7 @@ from agentkit.errors import (
 )
 from agentkit.server.state import state
 
-__all__ = ["ACTIONS", "PUBLIC", "allows", "check", "install", "principal", "stream_token"]
+__all__ = ["ACTIONS", "PUBLIC", "allows", "check", "check_item", "check_start", "install", "principal", "stream_token"]
 
 ACTIONS: Mapping[str, str] = {
     "agentkit_runs.get_run": "read",
@@ -38,6 +40,9 @@ ACTIONS: Mapping[str, str] = {
     "agentkit_ws.run_socket": "read",
 }
 """The action that each endpoint of one run needs. An endpoint that is missing here fails its first request."""
+
+ITEM_ACTIONS = ("resume", "extend")
+"""The actions on a pending item, which is known when the body was read."""
 
 PUBLIC = frozenset(
     {"agentkit_page.index", "agentkit_page.asset"}
@@ -78,19 +83,16 @@ def principal() -> str | None:
     return cast("str | None", g.get("agentkit_principal"))
 
 
-def allows(action: str, run: Run) -> bool:
-    """Return whether the caller may do `action` to the run."""
-    kit = state().kit
-    caller = principal()
-    if kit.authenticate is None or caller is None:
-        return kit.authenticate is None
-    return run.owner == caller if kit.may is None else bool(kit.may(caller, action, run))
+def allows(action: str, run: Run, item: Json | None = None) -> bool:
+    """Return whether the caller may do `action` to the run, or to its pending item."""
+    return state().kit.permits(principal(), action, run, item)
 
 
 def check(run_id: str, action: str) -> None:
     """Check that the caller may do `action` to the run.
 
-    Raises RunNotFoundError where it may not read the run, ForbiddenError where it may read it, but not do that.
+    Raises RunNotFoundError where it may not read the run, ForbiddenError where it may read it, but not do that. What
+    is done to an item is checked by `check_item`, when the body has named it.
     """
     kit = state().kit
     if kit.authenticate is None:
@@ -98,8 +100,37 @@ def check(run_id: str, action: str) -> None:
     run = Run.of(kit.store.load(run_id), None)
     if not allows("read", run):
         raise RunNotFoundError(f"there is no run {run_id}")  # the same text as the store's
-    if action != "read" and not allows(action, run):
+    if action not in ("read", *ITEM_ACTIONS) and not allows(action, run):
         raise ForbiddenError(f"{principal()!r} may read run {run_id}, but not {action} it")
+
+
+def check_item(run_id: str, action: str, *, tool_call_id: str | None, decision_id: str | None) -> str | None:
+    """Check that the caller may do `action` to a pending item; the item's id, None where the ids name none.
+
+    The right to the run that owns the item counts: of an item of a sub-agent's run, that run. Raises ForbiddenError,
+    and DecisionAmbiguousError where it is not certain which item is meant.
+    """
+    run, item = state().kit.find_item(run_id, tool_call_id=tool_call_id, decision_id=decision_id)
+    if not allows(action, run, item):
+        raise ForbiddenError(f"{principal()!r} may read run {run_id}, but not {action} this item of run {run.id}")
+    return decision_id if item is None else str(item["decisionId"])
+
+
+def check_start(run: Run) -> None:
+    """Check that the caller may start the run that would begin, and may write the history that it begins with.
+
+    Raises ForbiddenError.
+    """
+    kit = state().kit
+    if kit.authenticate is None:
+        return
+    if not kit.client_history and any(message["role"] != "user" for message in run.messages or ()):
+        raise ForbiddenError(
+            "messages of the roles assistant and toolResult are not taken from clients here: send the user's alone "
+            "(AgentKit(client_history=True) takes them)"
+        )
+    if not allows("start", msgspec.structs.replace(run, messages=None)):
+        raise ForbiddenError(f"{principal()!r} may not start agent {run.agent!r}")
 
 
 def _authorize() -> None:

@@ -48,6 +48,7 @@ def start_run() -> Response:
         model=or_none(body.model),
         idempotency_key=key,
         owner=access.principal(),
+        permit=access.check_start,
     )
     return _accepted(handle, slot)
 
@@ -100,17 +101,16 @@ def resume_run(run_id: str) -> Response:
 
 def resume(run_id: str, body: ResumeBody) -> RunHandle:
     """Give a pending item the answer of the current request's caller."""
-    return state().kit.answer(
-        run_id,
-        bodies.answer_of(body),
-        tool_call_id=or_none(body.tool_call_id),
-        decision_id=or_none(body.decision_id),
-    )
+    tool_call_id, decision_id = or_none(body.tool_call_id), or_none(body.decision_id)
+    answer = bodies.answer_of(body)
+    decision_id = access.check_item(run_id, "resume", tool_call_id=tool_call_id, decision_id=decision_id)
+    return state().kit.answer(run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
 
 
 @blueprint.post("/runs/<run_id>/extend")
 def extend_item(run_id: str) -> Response:
     body = bodies.read(ExtendBody)
+    access.check_item(run_id, "extend", tool_call_id=None, decision_id=body.decision_id)
     return _accepted(state().kit.extend(run_id, body.decision_id, body.by))
 
 

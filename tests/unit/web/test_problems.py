@@ -277,8 +277,9 @@ def test_an_expired_decision_is_gone(web: Web, monkeypatch: pytest.MonkeyPatch) 
     def expired(*_: Any, **__: Any) -> Any:
         raise DecisionExpiredError
 
+    run_id = web.start("shop")
     monkeypatch.setattr(web.kit, "answer", expired)
-    assert_problem(web.resume("x", {"decision": 1}), 410, "decision_expired")
+    assert_problem(web.resume(run_id, {"decision": 1}), 410, "decision_expired")
 
 
 def test_an_invalid_value_is_refused_with_its_path_and_may_be_sent_again(web: Web) -> None:

@@ -563,11 +563,14 @@ export interface AgentList {
 /**
  * An agent as `GET /agents` shows it. `capabilities` are those of `model`; `fallbacks` take its place in
  * order.
+ *
+ * `models`: those that a start may name.
  */
 export interface AgentDefinition {
   name: string
   model: string
   fallbacks: string[]
+  models: string[]
   capabilities: Capabilities
   tools: ToolDefinition[]
 }

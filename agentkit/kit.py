@@ -19,6 +19,7 @@ from agentkit.core.calls import ClientResult
 from agentkit.core.messages import Json, check_content
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
+from agentkit.core.struct import to_json
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -33,6 +34,7 @@ from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
 from agentkit.runtime import commands
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
+from agentkit.runtime.idempotency import CallKey, Permit, permitted
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.rights import Authenticate, May, Rights
 from agentkit.runtime.shutdown import Shutdown
@@ -195,11 +197,14 @@ class AgentKit:
         tool_call_id: str | None = None,
         decision_id: str | None = None,
         decided_by: str | None = None,
+        idempotency_key: str | None = None,
     ) -> RunHandle:
         """Answer a pending item: by `decision`, by `reject` (the reason), or by the `result` of a client-side tool.
 
         The ids may be left out when one item is pending. `input` replaces the tool's arguments. The same
-        answer again is harmless. Raises RunNotFoundError, RunNotPausedError, DecisionAmbiguousError,
+        answer again is harmless. Under the same `idempotency_key`, each principal's (`decided_by`) own, the same call
+        is answered as the first time and does nothing, and another raises IdempotencyConflictError.
+        Raises RunNotFoundError, RunNotPausedError, DecisionAmbiguousError,
         DecisionNotFoundError, DecisionConflictError, DecisionExpiredError, ToolNotRegisteredError,
         DecisionValidationError and InputValidationError; none of these consumes the item.
         """
@@ -209,31 +214,61 @@ class AgentKit:
             answer = Answer("result", result, input, decided_by)
         else:
             answer = Answer("decision", decision, input, decided_by)
-        return self.answer(run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
+        return self.answer(
+            run_id,
+            answer,
+            tool_call_id=tool_call_id,
+            decision_id=decision_id,
+            idempotency_key=idempotency_key,
+        )
 
     def answer(
-        self, run_id: str, answer: Answer, *, tool_call_id: str | None = None, decision_id: str | None = None
+        self,
+        run_id: str,
+        answer: Answer,
+        *,
+        tool_call_id: str | None = None,
+        decision_id: str | None = None,
+        idempotency_key: str | None = None,
+        permit: Permit | None = None,
     ) -> RunHandle:
-        """`resume` with an Answer."""
+        """`resume` with an Answer. `permit` is asked before, unless the same call was done under the same key."""
         try:
             strictjson.check([answer.value, answer.input])
         except ValueError as error:
             raise InvalidRequestError(f"the answer cannot be kept: {error}") from error
         if answer.kind == "result":
             answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
+        request = ["resume", answer.kind, to_json(answer.value), answer.input, tool_call_id, decision_id]
+        key = CallKey.of(idempotency_key, run_id, answer.decided_by, request)
         engine = self._engine_of(run_id)
-        seq = commands.answer(engine.committer, run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
+        decision_id = permitted(engine.store, run_id, key, decision_id, permit)
+        seq = commands.answer(
+            engine.committer, run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id, key=key
+        )
         self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, seq - 1)
 
-    def extend(self, run_id: str, decision_id: str, by: float) -> RunHandle:
+    def extend(
+        self,
+        run_id: str,
+        decision_id: str,
+        by: float,
+        *,
+        idempotency_key: str | None = None,
+        caller: str | None = None,
+        permit: Permit | None = None,
+    ) -> RunHandle:
         """Give a pending item `by` seconds more: its `expiresAt` moves from where it is.
 
-        Raises RunNotFoundError, RunNotPausedError, DecisionNotFoundError, DecisionExpiredError, and
-        InvalidRequestError where the item never expires.
+        `idempotency_key` as for `resume`; it is that of the principal `caller`. `permit` as for `answer`.
+        Raises IdempotencyConflictError, RunNotFoundError, RunNotPausedError, DecisionNotFoundError,
+        DecisionExpiredError, and InvalidRequestError where the item never expires.
         """
+        key = CallKey.of(idempotency_key, run_id, caller, ["extend", decision_id, check_extension(by)])
         engine = self._engine_of(run_id)
-        seq = commands.extend(engine.committer, run_id, decision_id, check_extension(by))
+        permitted(engine.store, run_id, key, decision_id, permit)
+        seq = commands.extend(engine.committer, run_id, decision_id, by, key=key)
         return RunHandle(engine.store, run_id, seq)
 
     def decisions(self, run_id: str) -> list[StoredResolution]:
@@ -250,14 +285,25 @@ class AgentKit:
         return RunHandle(engine.store, run_id, since)
 
     def send(
-        self, run_id: str, message: str | list[Json], when: Literal["steer", "followUp"] = "followUp"
+        self,
+        run_id: str,
+        message: str | list[Json],
+        when: Literal["steer", "followUp"] = "followUp",
+        *,
+        idempotency_key: str | None = None,
+        caller: str | None = None,
     ) -> RunHandle:
-        """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end."""
+        """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end.
+
+        `idempotency_key` as for `resume`; it is that of the principal `caller`.
+        Raises IdempotencyConflictError, InvalidRequestError, RunNotFoundError, and RunNotPausedError for an ended run.
+        """
         content = check_content(message, "message")
         if when not in ("steer", "followUp"):
             raise InvalidRequestError("when must be 'steer' or 'followUp'")
         engine = self._engine_of(run_id)
-        return RunHandle(engine.store, run_id, commands.send(engine.committer, run_id, content, when))
+        key = CallKey.of(idempotency_key, run_id, caller, ["message", to_json(content), when])
+        return RunHandle(engine.store, run_id, commands.send(engine.committer, run_id, content, when, key=key))
 
     def get(self, run_id: str) -> Run:
         """The run with its messages. Raises RunNotFoundError."""

@@ -16,7 +16,7 @@ from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import MessageEnd, TurnEnd, stored_at
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import TextBlock, ToolResultMessage
-from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, Resolution, Step
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, Receipt, Resolution, Status, Step
 from agentkit.core.struct import to_json
 from agentkit.errors import (
     LeaseLostError,
@@ -440,6 +440,42 @@ class StoreContract(IndexContract, LeaseContract):
         ]
         assert listed == [store.resolution(run_id, decision_id=d, tool_call_id=None) for d in ("d2", "d1")]
         assert store.resolutions(new_id()) == []
+
+    # -- receipts of calls with an idempotency key -----------------------------------------------
+
+    def test_a_receipt_is_kept_with_the_change_and_says_where_its_events_begin(self, store: Store) -> None:
+        run_id = new_run(store)
+        state = store.load(run_id)
+        assert store.receipt(run_id, "n") is None
+        change = Change(state.record, state.record, events=(event("x"),), receipt=Receipt("n", "digest"))
+        commit = committed(store, change, state.version)
+        assert store.receipt(run_id, "n") == Receipt("n", "digest", commit.first_seq - 1)
+        state = store.load(run_id)
+        forwarded = Receipt("m", "", 7, "a child", "an item")
+        committed(store, Change(state.record, state.record, receipt=forwarded), state.version)
+        assert store.receipt(run_id, "m") == forwarded
+        assert store.receipt(run_id, "n") is not None
+        assert store.receipt(run_id, "o") is None
+        assert store.receipt(new_id(), "n") is None
+        assert store.resolutions(run_id) == []
+
+    def test_a_change_that_is_refused_leaves_no_receipt(self, store: Store) -> None:
+        run_id = new_run(store)
+        state = store.load(run_id)
+        change = Change(state.record, state.record, receipt=Receipt("n", "digest"))
+        assert isinstance(store.commit(change, state.version + 1), Conflict)
+        assert store.receipt(run_id, "n") is None
+
+    def test_receipts_go_with_their_run(self, make_store: MakeStore) -> None:
+        store = make_store(retention_seconds=100)
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        ends = replace(step_done(claim, status=Status.COMPLETED, ended_at=now_ms()), receipt=Receipt("n", "digest"))
+        committed(store, ends, claim.state.version, claim.lease)
+        assert store.receipt(run_id, "n") is not None
+        assert all(ttl is not None and 90_000 < ttl <= 100_000 for ttl in self.ttls(store, run_id))
+        store.delete(run_id)
+        assert store.receipt(run_id, "n") is None
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 `Client` and `AsyncClient` have each of them as a method, with the parameters that follow `server` here; the docstrings
 are those of the methods. Every call may raise ApiError, where the server refuses, and ServerUnreachableError, where it
-does not answer within the client's `retry_seconds`.
+does not answer within the client's `retry_seconds`. Each may be sent again after a lost answer: those that would have
+another effect the second time carry an idempotency key.
 """
 
 from __future__ import annotations
@@ -58,8 +59,7 @@ def start(
     that a retry after a lost answer starts no second run.
     """
     body = _without_none(agent=agent, input=input, messages=messages, model=model, metadata=metadata, limits=limits)
-    headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-    return (yield from _json(server, Request("POST", "/runs", body, headers=headers)))
+    return (yield from _post(server, "/runs", body, idempotency_key))
 
 
 def get(server: Server, run_id: str) -> Plan[Json]:
@@ -92,13 +92,15 @@ def resume(
     tool_call_id: str | None = None,
     decision_id: str | None = None,
     input: Json | None = None,
+    idempotency_key: str | None = None,
 ) -> Plan[Json]:
     """Answer a pending item and return the run.
 
     Give one of: `decision`, valid against the item's schema; `reject`, a reason that the model is shown; `result`, of
     a tool that runs at the client. `tool_call_id`, `decision_id`: the item; they may be left out when one is pending.
-    `input`: arguments in place of the model's. With `decision_id`, the call is sent again after a lost answer. Raises
-    ApiError, among others `decision_invalid`, `decision_conflict` and `decision_expired`.
+    `input`: arguments in place of the model's. `idempotency_key`: calls with the same key answer one item once; by
+    default each call makes a key of its own, so that a retry after a lost answer does nothing more. Raises ApiError,
+    among others `decision_invalid`, `decision_conflict` and `decision_expired`.
     """
     body = _without_none(toolCallId=tool_call_id, decisionId=decision_id, input=input)
     if decision is not _ABSENT:
@@ -107,29 +109,33 @@ def resume(
         body["result"] = result
     if reject is not None:
         body["reject"] = {"reason": reject}
-    request = Request("POST", _path(run_id, "/resume"), body)
-    return (yield from _json(server, request, repeatable=decision_id is not None))
+    return (yield from _post(server, _path(run_id, "/resume"), body, idempotency_key))
 
 
-def extend(server: Server, run_id: str, decision_id: str, by: float) -> Plan[Json]:
+def extend(
+    server: Server, run_id: str, decision_id: str, by: float, *, idempotency_key: str | None = None
+) -> Plan[Json]:
     """Move the expiry of a pending item `by` seconds later and return the run.
 
-    It is not sent again after a lost answer: sent twice, it would move the expiry twice.
+    `idempotency_key`: calls with the same key move it once; by default each call makes a key of its own.
     """
-    request = Request("POST", _path(run_id, "/extend"), {"decisionId": decision_id, "by": by})
-    return (yield from _json(server, request, repeatable=False))
+    return (yield from _post(server, _path(run_id, "/extend"), {"decisionId": decision_id, "by": by}, idempotency_key))
 
 
 def send(
-    server: Server, run_id: str, message: str | list[Json], when: Literal["steer", "followUp"] = "followUp"
+    server: Server,
+    run_id: str,
+    message: str | list[Json],
+    when: Literal["steer", "followUp"] = "followUp",
+    *,
+    idempotency_key: str | None = None,
 ) -> Plan[Json]:
     """Send a user message into a run and return the run.
 
     `message`: text or content blocks. `when`: "steer" for the run's next model call, "followUp" for another turn at its
-    end. It is not sent again after a lost answer: sent twice, the model would read it twice.
+    end. `idempotency_key`: calls with the same key send it once; by default each call makes a key of its own.
     """
-    request = Request("POST", _path(run_id, "/messages"), {"message": message, "when": when})
-    return (yield from _json(server, request, repeatable=False))
+    return (yield from _post(server, _path(run_id, "/messages"), {"message": message, "when": when}, idempotency_key))
 
 
 def abort(server: Server, run_id: str, reason: str | None = None) -> Plan[Json]:
@@ -216,9 +222,15 @@ def events(server: Server, run_id: str, after: int = 0, *, until_pause: bool = F
 # -- inside
 
 
-def _json(server: Server, request: Request, *, repeatable: bool = True) -> Plan[Json]:
-    answer: Json = checked(server, (yield from ask(server, request, repeatable=repeatable)))
+def _json(server: Server, request: Request) -> Plan[Json]:
+    answer: Json = checked(server, (yield from ask(server, request)))
     return answer
+
+
+def _post(server: Server, path: str, body: Json, idempotency_key: str | None) -> Plan[Json]:
+    """Send what takes effect once for each key; without one, under a key of this call's own."""
+    headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+    return (yield from _json(server, Request("POST", path, body, headers=headers)))
 
 
 def _without_none(**fields: Any) -> dict[str, Any]:

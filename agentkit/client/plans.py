@@ -123,12 +123,11 @@ class Answer:
 class Failure:
     """No answer came.
 
-    `sent` is False where the request certainly did not reach the server, `transient` False where a retry must fail too.
+    `transient` is False where a retry must fail too.
     `silent`: the connection was open, and nothing arrived on it within the timeout.
     """
 
     reason: str
-    sent: bool = True
     transient: bool = True
     silent: bool = False
 
@@ -181,30 +180,27 @@ class Retries:
 # -- requests, and what their answers mean
 
 
-def ask(server: Server, request: Request, *, repeatable: bool = True, retries: Retries | None = None) -> Plan[Answer]:
+def ask(server: Server, request: Request, *, retries: Retries | None = None) -> Plan[Answer]:
     """Send a request until it succeeds, and return its answer (a status below 300).
 
-    `repeatable`: False for a request that must not reach the server twice; it is sent again only where the server
-    certainly did nothing. `retries`: to share `retry_seconds` with other requests. Raises ApiError where the server
-    refuses, ServerUnreachableError where it stays unavailable.
+    It may reach the server several times, also after one time that was carried out: its effect must be that of one.
+    `retries`: to share `retry_seconds` with other requests. Raises ApiError where the server refuses,
+    ServerUnreachableError where it stays unavailable.
     """
     retries = retries or Retries(server)
     while True:
         reply: Answer | Failure = yield request
         if isinstance(reply, Failure):
-            error, retry_after, done = server.unreachable(reply), 0.0, reply.sent
+            error, retry_after = server.unreachable(reply), 0.0
             if not reply.transient:
                 raise error
         elif reply.status in _UNAVAILABLE_STATUSES:
             error = ServerUnreachableError(f"{server.url} is not available: {problem(server, reply).detail}")
-            # Behind a proxy's 502 or 504 the server may have acted; with a 503 it has done nothing.
-            retry_after, done = _seconds(reply.headers.get("retry-after", "")), reply.status != 503
+            retry_after = _seconds(reply.headers.get("retry-after", ""))
         elif reply.status >= 300:
             raise problem(server, reply)
         else:
             return reply
-        if done and not repeatable:
-            raise error
         yield from retries.wait(error, retry_after)
 
 

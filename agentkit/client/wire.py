@@ -57,7 +57,6 @@ def failure_of(error: Exception) -> Failure:
     """Convert one of the exceptions in BROKEN."""
     return Failure(
         str(error) or type(error).__name__,
-        sent=not isinstance(error, httpx.ConnectError),
         transient=not isinstance(error, _REQUEST_ERRORS),
         silent=isinstance(error, httpx.ReadTimeout),
     )

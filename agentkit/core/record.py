@@ -36,6 +36,7 @@ __all__ = [
     "Lease",
     "ParentCall",
     "QueuedMessage",
+    "Receipt",
     "Resolution",
     "RunRecord",
     "RunState",
@@ -346,6 +347,22 @@ class Resolution:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is kept, as long as its run, of a call that had an idempotency key.
+
+    `name`: stands for the key, its caller and the run that was called. `digest`: of what was asked for; empty where
+    another run checks it, that of the sub-agent which owns the item: then `child` is its id and `decision_id` the
+    item's. `since`: the seq after which the call's reply begins; None for that before the change's own events.
+    """
+
+    name: str
+    digest: str
+    since: int | None = None
+    child: str | None = None
+    decision_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What a transition wants to become true, in one atomic act. `before`: the record that it was computed from."""
 
@@ -362,6 +379,7 @@ class Change:
     """Runs of sub-agents that nobody waits for any more: they are to be aborted."""
     on_first_claim: Mapping[int, tuple[Event, ...]] = field(default_factory=dict)
     """By step: events that the store appends when that step is claimed for the first time."""
+    receipt: Receipt | None = None
 
     def with_events(self, events: Sequence[Event]) -> Change:
         """The same change with `events` before its own."""

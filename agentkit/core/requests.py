@@ -29,6 +29,7 @@ __all__ = [
     "ResumeFrame",
     "StartBody",
     "check_extension",
+    "check_idempotency_key",
     "check_limits",
     "check_metadata",
     "or_none",
@@ -38,6 +39,7 @@ T = TypeVar("T")
 
 MAX_METADATA_BYTES = 16_384
 MAX_LIMIT = 2**53 - 1  # what every JSON reader takes as a whole number
+MAX_IDEMPOTENCY_KEY = 255
 MAX_EXTENSION_SECONDS = 1_000_000_000  # 31 years
 
 _Count = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
@@ -181,3 +183,10 @@ def check_extension(by: Any) -> float:
     if not isinstance(by, int | float) or isinstance(by, bool) or not 0 < by <= MAX_EXTENSION_SECONDS:
         raise InvalidRequestError(f"by must be a number of seconds over 0, at most {MAX_EXTENSION_SECONDS}")
     return by
+
+
+def check_idempotency_key(key: Any) -> str:
+    """Read an idempotency key: a text of 1 to 255 characters. Raises InvalidRequestError."""
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
+        raise InvalidRequestError(f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    return key

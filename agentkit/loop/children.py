@@ -130,8 +130,8 @@ def _update_pending(state: RunState, index: int, child: RunRecord, parallel: boo
     return draft.change()
 
 
-def find_child(record: RunRecord, *, tool_call_id: str | None, decision_id: str | None) -> str | None:
-    """Find the run of a sub-agent whose pending item is meant; None where it is not one of theirs.
+def find_child(record: RunRecord, *, tool_call_id: str | None, decision_id: str | None) -> PendingItem | None:
+    """Find the pending item of a sub-agent's run, `run_id`, that is meant; None where it is not one of theirs.
 
     Raises DecisionAmbiguousError without ids where the run and its children wait for several.
     """
@@ -139,8 +139,8 @@ def find_child(record: RunRecord, *, tool_call_id: str | None, decision_id: str 
     if tool_call_id is None and decision_id is None:
         if items and len(record.pending) > 1:
             raise DecisionAmbiguousError
-        return items[0].run_id if items else None
+        return items[0] if items else None
     for item in items:
         if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id):
-            return item.run_id
+            return item
     return None

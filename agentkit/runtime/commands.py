@@ -7,17 +7,17 @@ commit meets another, the transition is computed again from the newer state. Not
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from agentkit import loop
 from agentkit.agents import BoundAgent
+from agentkit.core.events import PendingItem
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import ContentBlock, Json, check_content, check_history
 from agentkit.core.record import AbortRequest, Change, RunState
-from agentkit.core.requests import check_limits, check_metadata
+from agentkit.core.requests import check_idempotency_key, check_limits, check_metadata
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
 from agentkit.errors import (
@@ -30,6 +30,7 @@ from agentkit.errors import (
 )
 from agentkit.loop import Answer
 from agentkit.runtime.commit import Agents, Committer
+from agentkit.runtime.idempotency import CallKey, Once, digest, receipt_alone
 from agentkit.store.protocol import Store, StoredResolution
 
 __all__ = ["StartRequest", "Started", "abort", "answer", "extend", "find_item", "send", "start"]
@@ -128,81 +129,114 @@ def _remember(store: Store, request: StartRequest, metadata: Json, limits: Json,
         "limits": limits,
         "model": request.model,
     }
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    key = str(request.idempotency_key)
+    key = check_idempotency_key(request.idempotency_key)
     if request.owner is not None:
         key = f"{request.owner}\0{key}"
-    known_digest, known_run = store.remember(hashlib.sha256(key.encode()).hexdigest(), digest, run_id)
-    if known_digest != digest:
+    asked = digest(body)
+    known_digest, known_run = store.remember(hashlib.sha256(key.encode()).hexdigest(), asked, run_id)
+    if known_digest != asked:
         raise IdempotencyConflictError
     return known_run
 
 
 def answer(
-    committer: Committer, run_id: str, answer: Answer, *, tool_call_id: str | None, decision_id: str | None
+    committer: Committer,
+    run_id: str,
+    answer: Answer,
+    *,
+    tool_call_id: str | None,
+    decision_id: str | None,
+    key: CallKey | None = None,
 ) -> int:
     """Answer a pending item; the seq at which the answer, or the same one before, was accepted.
 
     Raises what `loop.resolve` and `loop.find_pending` raise, DecisionConflictError where another answer was accepted,
-    and DecisionExpiredError; none of these consumes the item.
+    DecisionExpiredError, and IdempotencyConflictError; none of these consumes the item.
     """
-    seq = 0
-    child: str | None = None
+    seq: int | None = None
+    item: PendingItem | None = None
 
     def transition(state: RunState) -> Change | None:
-        nonlocal child, seq
-        child = loop.find_child(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
-        if child is not None:
+        nonlocal item, seq
+        seq = None
+        item = loop.find_child(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
+        if item is not None:
             seq = state.last_seq + 1
-            return None
+            return receipt_alone(state, key, item=item)
         index = loop.find_pending(state.record, tool_call_id=tool_call_id, decision_id=decision_id)
         if index is None:
             known, own = _answered_before(committer.store, state, tool_call_id, decision_id)
             if not answer.same_as(known.answer):
                 raise DecisionConflictError
             seq = known.seq if own else state.last_seq + (not state.record.terminal)
-            return None
+            return receipt_alone(state, key, since=seq - 1)
         agent = committer.bind(state.record)
         tool = agent.tool(state.record.calls[index].name) if agent else None
         return loop.resolve(state, index, answer, tool, agent.agent.parallel_tool_calls if agent else True, now_ms())
 
-    commit = committer.update(run_id, transition)
+    once = Once(committer.store, key, transition)
+    commit = committer.update(run_id, once)
+    child = _child_item(once, item)
     if child is not None:  # a sub-agent's item, listed here: its own run takes the answer
-        _answer_in(committer, child, answer, tool_call_id, decision_id)
-    return seq if commit is None else commit.first_seq
+        child_run, child_decision = child
+        _answer_in(committer, child_run, answer, tool_call_id, decision_id or child_decision, key)
+    if once.done is not None and once.done.since is not None:
+        return once.done.since + 1
+    return commit.first_seq if commit is not None and seq is None else seq or 0
 
 
 def _answer_in(
-    committer: Committer, run_id: str, item_answer: Answer, tool_call_id: str | None, decision_id: str | None
+    committer: Committer,
+    run_id: str,
+    item_answer: Answer,
+    tool_call_id: str | None,
+    decision_id: str | None,
+    key: CallKey | None,
 ) -> None:
-    answer(committer, run_id, item_answer, tool_call_id=tool_call_id, decision_id=decision_id)
+    answer(committer, run_id, item_answer, tool_call_id=tool_call_id, decision_id=decision_id, key=key)
 
 
-def extend(committer: Committer, run_id: str, decision_id: str, by: float) -> int:
+def _child_item(once: Once, item: PendingItem | None) -> tuple[str, str | None] | None:
+    """Find the run and the item of a sub-agent that take the call: `item`, or that of the same call before."""
+    if once.done is not None:
+        return None if once.done.child is None else (once.done.child, once.done.decision_id)
+    return None if item is None or item.run_id is None else (item.run_id, item.decision_id)
+
+
+def extend(committer: Committer, run_id: str, decision_id: str, by: float, *, key: CallKey | None = None) -> int:
     """Move the expiry of a pending item by `by` seconds; the last seq of the run's log."""
     seq = 0
-    child: str | None = None
+    item: PendingItem | None = None
 
     def transition(state: RunState) -> Change | None:
-        nonlocal child, seq
+        nonlocal item, seq
         seq = state.last_seq
-        child = loop.find_child(state.record, tool_call_id=None, decision_id=decision_id)
-        if child is not None:
-            return None
+        item = loop.find_child(state.record, tool_call_id=None, decision_id=decision_id)
+        if item is not None:
+            return receipt_alone(state, key, item=item)
         index = loop.find_pending(state.record, tool_call_id=None, decision_id=decision_id)
         if index is None:
             _answered_before(committer.store, state, None, decision_id)
             raise loop.not_pending(state.record)
         return loop.extend(state, index, by, now_ms())
 
-    commit = committer.update(run_id, transition)
+    once = Once(committer.store, key, transition)
+    commit = committer.update(run_id, once)
+    child = _child_item(once, item)
     if child is not None:
-        extend(committer, child, decision_id, by)
+        extend(committer, child[0], decision_id, by, key=key)
+    if once.done is not None and once.done.since is not None:
+        return once.done.since
     return seq if commit is None else commit.last_seq
 
 
 def send(
-    committer: Committer, run_id: str, content: str | list[ContentBlock], when: Literal["steer", "followUp"]
+    committer: Committer,
+    run_id: str,
+    content: str | list[ContentBlock],
+    when: Literal["steer", "followUp"],
+    *,
+    key: CallKey | None = None,
 ) -> int:
     """Send a user message into a run, to "steer" or as "followUp"; the seq of the log's last event before it.
 
@@ -215,8 +249,9 @@ def send(
         seq = state.last_seq
         return loop.add_message(state, content, when, now_ms())
 
-    committer.update(run_id, transition)
-    return seq
+    once = Once(committer.store, key, transition)
+    committer.update(run_id, once)
+    return seq if once.done is None or once.done.since is None else once.done.since
 
 
 def abort(committer: Committer, run_id: str, reason: str | None) -> int:

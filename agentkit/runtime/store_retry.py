@@ -17,7 +17,7 @@ from agentkit.core.backoff import Backoff
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import AbortRequest, Change, Lease, RunState
+from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState
 from agentkit.errors import StoreUnavailableError, UnsupportedSchemaVersionError
 from agentkit.store.protocol import (
     Claim,
@@ -134,6 +134,9 @@ class RetryingStore:
 
     def resolutions(self, run_id: str) -> list[StoredResolution]:
         return self._retry.call(lambda: self._store.resolutions(run_id))
+
+    def receipt(self, run_id: str, name: str) -> Receipt | None:
+        return self._retry.call(lambda: self._store.receipt(run_id, name))
 
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
         return self._retry.call(lambda: self._store.events(run_id, after, limit, size=size))

@@ -40,8 +40,7 @@ def document(version: str) -> Json:
 
 
 def _runs() -> Json:
-    key = _parameter("Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 255})
-    key["description"] = "The same key and body again answer with the same run, another body with 409."
+    key = _key("The same key and body again answer with the same run, another body with 409.")
     listing = [
         _parameter("status", "query", ref("Status")),
         _parameter("agent", "query", {"type": "string"}),
@@ -72,6 +71,7 @@ def _runs() -> Json:
 
 
 def _one_run() -> Json:
+    key = _key("The same key and body again answer as the first time and do nothing, another body with 409.")
     follow = [
         _parameter("Last-Event-ID", "header", {"type": "integer", "minimum": 0}),
         _parameter("after", "query", {"type": "integer", "minimum": 0, "default": 0}),
@@ -92,6 +92,7 @@ def _one_run() -> Json:
             "tool_not_registered",
         ),
         *("decision_conflict", "decision_ambiguous", "decision_expired", "decision_invalid", "input_invalid"),
+        "idempotency_conflict",
     )
     paths = {
         "/runs/{runId}": {
@@ -144,6 +145,7 @@ def _one_run() -> Json:
                 "Answer a pending item. The same answer again is harmless; one that is invalid consumes nothing.",
                 {"202": _run("The answer is accepted."), "200": _stream("The events from the answer on.")},
                 answered,
+                parameters=[key],
                 body="ResumeBody",
             )
         },
@@ -153,7 +155,12 @@ def _one_run() -> Json:
                 "extendItem",
                 "Give a pending item that expires more time. The run shows its new `expiresAt`; no event shows it.",
                 {"202": _run("The item expires later.")},
-                (*_BODY, "forbidden", "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
+                (
+                    *_BODY,
+                    *("forbidden", "run_not_found", "decision_not_found", "run_not_paused", "decision_expired"),
+                    "idempotency_conflict",
+                ),
+                parameters=[key],
                 body="ExtendBody",
             )
         },
@@ -174,7 +181,8 @@ def _one_run() -> Json:
                 "sendMessage",
                 "Send a user message into a run: for its next model call, or for another turn when it would end.",
                 {"202": _run("The message is queued.")},
-                (*_BODY, "forbidden", "run_not_found", "run_not_paused"),
+                (*_BODY, "forbidden", "run_not_found", "run_not_paused", "idempotency_conflict"),
+                parameters=[key],
                 body="MessageBody",
             )
         },
@@ -250,6 +258,11 @@ def _problems(codes: list[str]) -> Json:
 
 def _parameter(name: str, where: str, schema: Json) -> Json:
     return {"name": name, "in": where, "required": False, "schema": schema}
+
+
+def _key(description: str) -> Json:
+    schema = {"type": "string", "minLength": 1, "maxLength": 255}
+    return {**_parameter("Idempotency-Key", "header", schema), "description": description}
 
 
 def _header(name: str, schema: Any) -> Json:

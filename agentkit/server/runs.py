@@ -25,7 +25,6 @@ blueprint = Blueprint("agentkit_runs", __name__)
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
-MAX_IDEMPOTENCY_KEY = 255
 
 _SEQ = re.compile(r"0|[1-9][0-9]{0,14}")
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -35,9 +34,6 @@ _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def start_run() -> Response:
     body = bodies.read(StartBody)
     content: str | list[Any] | None = None if body.input is UNSET else body.input
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
-        raise InvalidRequestError(f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} characters")
     slot = _slot()
     handle = state().kit.start(
         body.agent,
@@ -46,7 +42,7 @@ def start_run() -> Response:
         or_none(body.metadata),
         or_none(body.limits),
         model=or_none(body.model),
-        idempotency_key=key,
+        idempotency_key=_key(),
         owner=access.principal(),
         permit=access.check_start,
     )
@@ -96,22 +92,36 @@ def run_events(run_id: str) -> Response:
 def resume_run(run_id: str) -> Response:
     body = bodies.read(ResumeBody)
     slot = _slot()
-    return _accepted(resume(run_id, body), slot)
+    return _accepted(resume(run_id, body, _key()), slot)
 
 
-def resume(run_id: str, body: ResumeBody) -> RunHandle:
+def resume(run_id: str, body: ResumeBody, idempotency_key: str | None = None) -> RunHandle:
     """Give a pending item the answer of the current request's caller."""
-    tool_call_id, decision_id = or_none(body.tool_call_id), or_none(body.decision_id)
-    answer = bodies.answer_of(body)
-    decision_id = access.check_item(run_id, "resume", tool_call_id=tool_call_id, decision_id=decision_id)
-    return state().kit.answer(run_id, answer, tool_call_id=tool_call_id, decision_id=decision_id)
+    tool_call_id = or_none(body.tool_call_id)
+    return state().kit.answer(
+        run_id,
+        bodies.answer_of(body),
+        tool_call_id=tool_call_id,
+        decision_id=or_none(body.decision_id),
+        idempotency_key=idempotency_key,
+        permit=lambda decision_id: access.check_item(
+            run_id, "resume", tool_call_id=tool_call_id, decision_id=decision_id
+        ),
+    )
 
 
 @blueprint.post("/runs/<run_id>/extend")
 def extend_item(run_id: str) -> Response:
     body = bodies.read(ExtendBody)
-    access.check_item(run_id, "extend", tool_call_id=None, decision_id=body.decision_id)
-    return _accepted(state().kit.extend(run_id, body.decision_id, body.by))
+    handle = state().kit.extend(
+        run_id,
+        body.decision_id,
+        body.by,
+        idempotency_key=_key(),
+        caller=access.principal(),
+        permit=lambda decision_id: access.check_item(run_id, "extend", tool_call_id=None, decision_id=decision_id),
+    )
+    return _accepted(handle)
 
 
 @blueprint.post("/runs/<run_id>/abort")
@@ -123,7 +133,8 @@ def abort_run(run_id: str) -> Response:
 @blueprint.post("/runs/<run_id>/messages")
 def send_message(run_id: str) -> Response:
     body = bodies.read(MessageBody)
-    return _accepted(state().kit.send(run_id, body.message, body.when))
+    caller = access.principal()
+    return _accepted(state().kit.send(run_id, body.message, body.when, idempotency_key=_key(), caller=caller))
 
 
 @blueprint.delete("/runs/<run_id>")
@@ -153,6 +164,10 @@ def open_log(run_id: str) -> Opening:
     if is_seq:
         raise InvalidLastEventIdError(f"the run's log ends at {last}; {opening.after} lies beyond it")
     raise InvalidLastEventIdError(f"{'after' if header is None else 'Last-Event-ID'} must be a seq, say 17")
+
+
+def _key() -> str | None:
+    return request.headers.get("Idempotency-Key")
 
 
 def _slot() -> StreamSlot | None:

@@ -14,7 +14,7 @@ import msgspec
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Message
-from agentkit.core.record import SCHEMA_VERSION, Change, Resolution, RunRecord, RunState
+from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
 from agentkit.core.struct import decode, encode
 from agentkit.store.protocol import StoredResolution
 
@@ -22,6 +22,7 @@ __all__ = [
     "EncodedChange",
     "OpenedStep",
     "take_call",
+    "decode_receipt",
     "decode_resolution",
     "decode_state",
     "encode_change",
@@ -73,6 +74,8 @@ class EncodedChange:
     """(index, JSON) of the calls that are new or have changed."""
     results: list[tuple[int, bytes]]
     """(index, JSON) of the tool result messages of calls that have ended; empty where the message is in the list."""
+    receipts: list[tuple[str, int | None, bytes]]
+    """(name, since, JSON)"""
 
 
 def lines(events: Iterable[Event]) -> bytes:
@@ -113,6 +116,7 @@ def encode_change(change: Change) -> EncodedChange:
         dropped_calls=dropped,
         calls=calls,
         results=results,
+        receipts=[_encode_receipt(change.receipt)] if change.receipt else [],
     )
 
 
@@ -208,6 +212,17 @@ def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
     return StoredResolution(
         decision_id, read.tool_call_id, read.outcome, read.answer, int(seq), read.decided_at, read.decided_by
     )
+
+
+def _encode_receipt(receipt: Receipt) -> tuple[str, int | None, bytes]:
+    return receipt.name, receipt.since, encode((receipt.digest, receipt.child, receipt.decision_id))
+
+
+def decode_receipt(name: str, stored: bytes) -> Receipt:
+    """Read what is kept of a call with an idempotency key: the seq before its reply, a space, and JSON."""
+    since, _, text = stored.partition(b" ")
+    digest, child, decision_id = decode(text, tuple[str, str | None, str | None])
+    return Receipt(name, digest, int(since), child, decision_id)
 
 
 # -- references of events to messages (agentkit.core.events.stored_at)

@@ -107,6 +107,9 @@ class Scripts:
             args.append(len(group))
             for item in group:
                 args += item
+        args.append(len(change.receipts))
+        for name, since, text in change.receipts:
+            args += [name, "" if since is None else since, text]
         args += [push.message for push in pushes]
         names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, *(push.queue for push in pushes)]
         return self._call("commit", names, *args)

@@ -14,7 +14,7 @@ from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json, Message, ToolResultMessage
-from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, RunRecord, RunState
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, Receipt, RunRecord, RunState
 from agentkit.core.struct import decode, encode
 from agentkit.errors import (
     LeaseLostError,
@@ -22,7 +22,7 @@ from agentkit.errors import (
     RunNotTerminalError,
     UnsupportedSchemaVersionError,
 )
-from agentkit.store.encoding import decode_resolution, encode_change, expand, result_events
+from agentkit.store.encoding import decode_receipt, decode_resolution, encode_change, expand, result_events
 from agentkit.store.memory_index import MemoryIndex
 from agentkit.store.protocol import (
     Claim,
@@ -77,6 +77,7 @@ class _Run:
     events: deque[StoredEvent] = field(default_factory=deque)
     resolutions: dict[str, bytes] = field(default_factory=dict)
     by_call: dict[str, str] = field(default_factory=dict)
+    receipts: dict[str, bytes] = field(default_factory=dict)
 
 
 class MemorySubscription:
@@ -159,6 +160,8 @@ class MemoryStore(MemoryIndex):
         for decision_id, tool_call_id, event, text in encoded.resolutions:
             run.resolutions[decision_id] = b"%d %b" % (before + event + 1, text)
             run.by_call[tool_call_id] = decision_id
+        for name, since, text in encoded.receipts:
+            run.receipts[name] = b"%d %b" % (before if since is None else since, text)
         if encoded.dropped_calls:
             run.calls, run.results = [], {}
         for index, call in encoded.calls:
@@ -307,6 +310,12 @@ class MemoryStore(MemoryIndex):
             run = self._find(run_id)
             stored = run.resolutions.items() if run else ()
             return sorted((decode_resolution(*item) for item in stored), key=lambda found: found.seq)
+
+    def receipt(self, run_id: str, name: str) -> Receipt | None:
+        with self.changed:
+            run = self._find(run_id)
+            stored = run.receipts.get(name) if run else None
+            return None if stored is None else decode_receipt(name, stored)
 
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
         with self.changed:

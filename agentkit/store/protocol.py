@@ -17,7 +17,7 @@ from typing import Protocol
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import AbortRequest, Change, Lease, RunState
+from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState
 from agentkit.errors import UnsupportedSchemaVersionError
 
 __all__ = [
@@ -251,6 +251,10 @@ class Store(Protocol):
 
     def resolutions(self, run_id: str) -> list[StoredResolution]:
         """List how the run's items were answered, in the order of their answers; empty for a run that is not there."""
+        ...
+
+    def receipt(self, run_id: str, name: str) -> Receipt | None:
+        """Find what was kept, with the change that it made, of a call that had an idempotency key."""
         ...
 
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:

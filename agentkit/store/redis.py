@@ -15,7 +15,7 @@ import redis.exceptions
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import AbortRequest, Change, Lease, RunState
+from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState
 from agentkit.core.struct import decode, encode
 from agentkit.errors import (
     LeaseLostError,
@@ -24,7 +24,7 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
 )
 from agentkit.store.connection import connect, translated
-from agentkit.store.encoding import decode_resolution, decode_state, encode_change, take_call
+from agentkit.store.encoding import decode_receipt, decode_resolution, decode_state, encode_change, take_call
 from agentkit.store.lua import RunKeys, Scripts
 from agentkit.store.protocol import (
     Claim,
@@ -185,6 +185,11 @@ class RedisStore:
         fields = cast(dict[bytes, bytes], self._client.hgetall(self._keys(run_id).resolutions))
         found = [decode_resolution(key[2:].decode(), value) for key, value in fields.items() if key.startswith(b"d:")]
         return sorted(found, key=lambda each: each.seq)
+
+    @translated
+    def receipt(self, run_id: str, name: str) -> Receipt | None:
+        stored = cast(bytes | None, self._client.hget(self._keys(run_id).resolutions, f"i:{name}"))
+        return None if stored is None else decode_receipt(name, stored)
 
     @translated
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:

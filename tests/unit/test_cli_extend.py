@@ -12,7 +12,7 @@ import pytest
 
 from agentkit.cli.main import main
 from agentkit.cli.runs import extend
-from agentkit.client import Client, ServerUnreachableError
+from agentkit.client import Client
 
 
 def client_of(handler: Callable[[httpx.Request], httpx.Response]) -> Client:
@@ -75,13 +75,16 @@ def test_a_senseless_time_is_one_clear_line(by: str, capsys: pytest.CaptureFixtu
     assert err.count("\n") == 1
 
 
-def test_an_extension_whose_reply_is_lost_is_not_sent_twice() -> None:
-    sent: list[bytes] = []
+def test_an_extension_whose_reply_is_lost_is_sent_again_under_the_same_key() -> None:
+    sent: list[tuple[bytes, str]] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        sent.append(request.content)
-        raise httpx.ReadError("gone")
+        sent.append((request.content, request.headers["Idempotency-Key"]))
+        if len(sent) == 1:
+            raise httpx.ReadError("gone")
+        return httpx.Response(202, json={"id": "r1"})
 
-    with client_of(handler) as client, pytest.raises(ServerUnreachableError):
+    with client_of(handler) as client:
         client.extend("r1", "d1", 60)
-    assert len(sent) == 1
+    assert len(sent) == 2
+    assert len({*sent}) == 1

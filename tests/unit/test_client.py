@@ -60,23 +60,38 @@ def test_an_impatient_client_says_at_once_which_server_is_away(client_of: Callab
             next(client.events("r1"))
 
 
-def test_an_answer_without_a_decision_id_is_not_sent_twice_when_its_reply_is_lost(
-    client_of: Callable[..., Any],
+CALLS: dict[str, Callable[..., Any]] = {
+    "resume": lambda client, **key: client.resume("r1", decision=True, **key),
+    "resume by id": lambda client, **key: client.resume("r1", decision=True, decision_id="d1", **key),
+    "extend": lambda client, **key: client.extend("r1", "d1", 60, **key),
+    "send": lambda client, **key: client.send("r1", "stop that", "steer", **key),
+    "start": lambda client, **key: client.start("shop", "hi", **key),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("failure", [503, 502, 504, httpx.ReadError("gone"), httpx.ConnectError("refused")])
+def test_what_must_not_be_done_twice_is_sent_again_under_the_same_key(
+    client_of: Callable[..., Any], name: str, failure: Any
 ) -> None:
-    sent: list[bytes] = []
+    sent: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        sent.append(request.content)
-        if len(sent) == 1:
-            raise httpx.ReadError("gone")
-        return httpx.Response(202, json={"id": "r1"})
+        sent.append(request)
+        if len(sent) % 2 == 0:
+            return httpx.Response(202, json={"id": "r1"})
+        if isinstance(failure, int):
+            return httpx.Response(failure)
+        raise failure
 
     with client_of(handler) as client:
-        with pytest.raises(ServerUnreachableError):
-            client.resume("r1", decision=True)
-        sent.clear()
-        assert client.resume("r1", decision=True, decision_id="d1") == {"id": "r1"}
-    assert len(sent) == 2
+        for key in ({}, {}, {"idempotency_key": "mine"}):
+            assert CALLS[name](client, **key) == {"id": "r1"}
+    keys = [request.headers["Idempotency-Key"] for request in sent]
+    assert keys[::2] == keys[1::2]
+    assert len({*keys}) == 3
+    assert keys[4] == "mine"
+    assert len({request.content for request in sent}) == 1
 
 
 @pytest.mark.parametrize(
@@ -200,25 +215,6 @@ def test_a_server_whose_retry_after_exceeds_the_retry_seconds_is_unreachable_at_
     response = httpx.Response(503, headers={"Retry-After": "20"}, json=problem)
     with client_of(lambda _: response) as client, pytest.raises(ServerUnreachableError, match="the store is away"):
         client.get("r1")
-
-
-@pytest.mark.parametrize(("status", "times"), [(503, 2), (502, 1), (504, 1)])
-def test_what_must_not_be_done_twice_is_sent_again_only_where_nothing_was_done(
-    client_of: Callable[..., Any], status: int, times: int
-) -> None:
-    sent: list[Any] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        sent.append(json.loads(request.content))
-        return httpx.Response(status) if len(sent) == 1 else httpx.Response(202, json={"id": "r1"})
-
-    with client_of(handler) as client:
-        if times == 1:
-            with pytest.raises(ServerUnreachableError):
-                client.send("r1", "stop that", "steer")
-        else:
-            assert client.send("r1", "stop that", "steer") == {"id": "r1"}
-    assert sent == [{"message": "stop that", "when": "steer"}] * times
 
 
 def test_a_deleted_run_answers_nothing(client_of: Callable[..., Any]) -> None:

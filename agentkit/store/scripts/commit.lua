@@ -6,7 +6,7 @@
 --   counted lists:
 --   messages; events; opened steps (number, from, due ms, call, first-claim lines); closed steps;
 --   resolutions (decision id, tool call id, index among the events, JSON); calls (index, JSON); results (index, JSON);
---   and the messages to push, one a queue.
+--   receipts (name, seq before the reply or '' for that before the events, JSON); and the messages to push, one a queue.
 -- Returns 'missing', 'exists', 'lost', {'state', state...} where the version is another, or
 -- {version, seq before the change's events, last seq}.
 local run = KEYS[1]
@@ -81,6 +81,10 @@ for _ = 1, tonumber(take()) do
 end
 for _ = 1, tonumber(take()) do
   redis.call('HSET', run, 'r:' .. take(), take())
+end
+for _ = 1, tonumber(take()) do
+  local name, since, json = take(), take(), take()
+  redis.call('HSET', KEYS[4], 'i:' .. name, (since == '' and int(before) or since) .. ' ' .. json)
 end
 redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'fl', ARGV[9], 'open', int(open))
 if ARGV[6] ~= '' then

@@ -1,6 +1,6 @@
 /**
- * The HTTP calls of the protocol. A call is sent again only where that cannot take effect twice. It keeps no
- * state between calls.
+ * The HTTP calls of the protocol. Each may be sent several times and takes effect once: what would not by itself has an
+ * idempotency key. It keeps no state between calls.
  */
 import { errorOf, notAgentKit, toAgentKitError, unreachable } from "./errors"
 import type { JsonObject, Message, Run, UserContent } from "./types"
@@ -34,9 +34,7 @@ export type Answer = ({ decision: unknown } | { reject: { reason: string } } | {
 
 interface Call {
   body?: object
-  headers?: Record<string, string>
-  /** It must not take effect twice: it is not sent again after a lost answer. */
-  once?: boolean
+  headers?: HeaderFields
   /** With a signal, the call is repeated until the signal aborts, without a limit of attempts. */
   signal?: AbortSignal | undefined
   /** Called each time before the call waits to be sent again. */
@@ -57,7 +55,7 @@ export class Client {
 
   /** `key`: starts with the same key and body are one run. */
   start(body: StartBody & { agent: string; messages: readonly Message[] }, key: string): Promise<Run> {
-    return this.#json("POST", "/runs", { body, headers: { "idempotency-key": key } })
+    return this.#json("POST", "/runs", { body, headers: keyed(key) })
   }
 
   /** `onRetry`: called each time the server does not answer and the request is about to be repeated. */
@@ -65,7 +63,6 @@ export class Client {
     return this.#json("GET", path(runId), { signal, onRetry })
   }
 
-  /** With `decisionId`, the same answer may be sent twice. */
   answer(
     runId: string,
     answer: Answer & { decisionId: string; toolCallId: string },
@@ -73,7 +70,7 @@ export class Client {
   ): Promise<Run> {
     const resumeApi = this.#options().resumeApi
     const url = typeof resumeApi === "function" ? resumeApi(runId) : resumeApi
-    return this.#json("POST", path(runId, "/resume"), { body: answer, signal }, url)
+    return this.#json("POST", path(runId, "/resume"), { body: answer, headers: keyed(), signal }, url)
   }
 
   abort(runId: string, reason?: string, signal?: AbortSignal): Promise<Run> {
@@ -81,7 +78,7 @@ export class Client {
   }
 
   message(runId: string, message: UserContent, when: "steer" | "followUp"): Promise<Run> {
-    return this.#json("POST", path(runId, "/messages"), { body: { message, when }, once: true })
+    return this.#json("POST", path(runId, "/messages"), { body: { message, when }, headers: keyed() })
   }
 
   /** The events after a seq; undefined where there are none left to come. One request, never repeated here. */
@@ -112,9 +109,7 @@ export class Client {
         })
       } catch (caught) {
         const error = toAgentKitError(caught)
-        // A request that was refused as a whole (503) had no effect; a lost one may have had.
-        const isRetryable = error.isTemporary && (!call.once || [429, 503].includes(error.status))
-        if (!isRetryable || (call.signal?.aborted ?? attempt >= attempts)) throw error
+        if (!error.isTemporary || (call.signal?.aborted ?? attempt >= attempts)) throw error
         call.onRetry?.()
         await sleep(backoff.next(error.retryAfter), call.signal)
       }
@@ -148,6 +143,16 @@ export class Client {
     if (!response.ok) throw await errorOf(response)
     return response
   }
+}
+
+/** The header under which a call takes effect once, however often it is sent: `key`, or one of the call's own. */
+function keyed(key = randomKey()): HeaderFields {
+  return { "idempotency-key": key }
+}
+
+/** 128 random bits. `crypto.randomUUID` is missing on pages without TLS. */
+export function randomKey(): string {
+  return crypto.getRandomValues(new Uint32Array(4)).join("-")
 }
 
 function path(runId: string, more = ""): string {

@@ -2,6 +2,7 @@
  * One run as a chat knows it: from before it has an id to its end. It holds state and makes no requests: where a
  * response comes for an old session, the chat only has to check whether the session is the current one.
  */
+import { randomKey } from "./client"
 import { AgentKitError } from "./errors"
 import { abortedState, conversation, EMPTY, fold, isTerminal, type RunState, stateOf } from "./fold"
 import type { AgentEvent, Message, PendingItem, Run } from "./types"
@@ -96,9 +97,4 @@ export class Session {
     }
     if (isTerminal(status)) this.lifetime.abort()
   }
-}
-
-/** 128 random bits. `crypto.randomUUID` is missing on pages without TLS. */
-function randomKey(): string {
-  return crypto.getRandomValues(new Uint32Array(4)).join("-")
 }

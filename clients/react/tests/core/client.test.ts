@@ -74,23 +74,27 @@ it("says that nobody answers where nobody does", async () => {
   await expect(client.get(RUN)).rejects.toMatchObject({ code: "unreachable", status: 0 })
 })
 
-it("sends a message to a run once, whatever became of it", async () => {
+it.each([
+  ["a refusal", undefined],
+  ["a lost reply", 0],
+])("sends an answer and a message again after %s, each under a key of its own", async (_, status) => {
   const server = await FakeServer.open()
   server.put("plain")
-  server.reply = away(1, 0)
   const client = new Client({ api: server.url, retry: QUICK })
-  await expect(client.message(RUN, "and?", "steer")).rejects.toMatchObject({ code: "unreachable" })
-  expect(server.requests).toHaveLength(1)
-})
-
-it("sends a message again that was refused as a whole", async () => {
-  const server = await FakeServer.open()
-  server.put("plain")
-  server.reply = away(1)
-  await new Client({ api: server.url, retry: QUICK }).message(RUN, "and?", "followUp")
-  expect(server.requests.map((request) => request.body)).toEqual(
-    Array(2).fill({ message: "and?", when: "followUp" }),
-  )
+  const calls = [
+    () => client.message(RUN, "and?", "steer"),
+    () => client.message(RUN, "and?", "steer"),
+    () => client.answer(RUN, { decision: 1, ...ITEM }),
+  ]
+  for (const call of calls) {
+    server.reply = away(1, status)
+    await call()
+  }
+  const keys = server.requests.map((request) => request.headers["idempotency-key"])
+  expect(keys).toHaveLength(6)
+  expect(new Set(keys).size).toBe(3)
+  for (const first of [0, 2, 4]) expect(keys[first]).toBe(keys[first + 1])
+  for (const key of keys) expect(key).toMatch(/^\d+(-\d+){3}$/)
 })
 
 it("tells a problem by its code, with its errors", async () => {

@@ -18,7 +18,7 @@ from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Push, Store
 from tests.event_rules import check_log
 
-__all__ = ["App", "Failing", "FakeQueue", "Silent", "die", "in_background", "one_call"]
+__all__ = ["App", "Failing", "FakeQueue", "Silent", "die", "in_background"]
 
 
 class FakeQueue:
@@ -130,7 +130,3 @@ class Failing:
 def die(app: App, run_id: str, step: int) -> None:
     """A worker claims a step and dies."""
     assert app.store.claim(run_id, step, 0) is not None
-
-
-def one_call(name: str, **arguments: Any) -> list[Any]:
-    return [{"type": "toolCall", "name": name, "arguments": arguments}]

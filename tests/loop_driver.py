@@ -51,16 +51,11 @@ from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Claim, Commit, Conflict, Store
 from agentkit.tools import Tool, error_result, to_result
 from tests.event_rules import check_log, shape
+from tests.turns import with_ids
 
-__all__ = ["APPROVAL", "Driver", "call", "texts_of"]
+__all__ = ["Driver", "texts_of"]
 
 LEASE_MS = 60_000
-APPROVAL: Json = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
-
-
-def call(name: str, call_id: str | None = None, **arguments: Any) -> Json:
-    """A toolCall block of a turn; its id is `call_id`, or the tool's name."""
-    return {"type": "toolCall", "id": call_id or name, "name": name, "arguments": arguments}
 
 
 def texts_of(messages: Sequence[Json], role: str | None = None) -> list[str]:
@@ -173,11 +168,11 @@ class Driver:
         return commit
 
     def answer_of(self, turn: Any, usage: Usage | None = None) -> tuple[tuple[Event, ...], AssistantMessage]:
-        """What the model says in a turn (as ScriptedModel takes it): its stream, and its message."""
+        """What the model says in a turn (as ScriptedModel takes it)): its stream, and its message; see `with_ids`."""
         builder = self.builder()
         updates: list[AssistantMessageEvent] = []
         request = ModelRequest("script", "", [UserMessage("x", 0)])
-        for part in ScriptedModel([turn], chunk_size=4).stream(request, Cancellation()):
+        for part in ScriptedModel([with_ids(turn)], chunk_size=4).stream(request, Cancellation()):
             updates += builder.feed(part)
         updates += builder.finish()
         message = builder.message()

@@ -11,11 +11,10 @@ from typing import Any
 from agentkit import Agent, AgentKit, RetryPolicy, Run, ToolContext, tool
 from agentkit.core.messages import Message
 from tests.acceptance.ledger import Ledger
+from tests.tools import APPROVAL
 from tests.waiting import wait_until
 
 __all__ = ["kit"]
-
-APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
 
 
 def _record(name: str, ctx: ToolContext) -> bool:

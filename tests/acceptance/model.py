@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from tests.acceptance.ledger import Ledger
 from tests.openai_server import Turn, frames, scripted
 from tests.wire_server import Reply, Request, WireServer
 
-__all__ = ["call", "script"]
+__all__ = ["script"]
 
 
 def script(
@@ -34,10 +33,6 @@ def script(
         "retry_after": retry_after,
     }
     return json.dumps(turn_script)
-
-
-def call(tool: str, **arguments: Any) -> dict[str, Any]:
-    return {"type": "toolCall", "name": tool, "arguments": arguments}
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Stack
+from tests.turns import call
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.brokers("redis", "rabbitmq")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Stack, WebProcess
+from tests.turns import call
 
 pytestmark = pytest.mark.brokers("redis", "rabbitmq")
 

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import LEASE_SECONDS, Stack
+from tests.turns import call
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.brokers("other-redis", "rabbitmq")

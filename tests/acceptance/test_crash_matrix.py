@@ -16,10 +16,11 @@ import redis
 
 from agentkit.core.ids import new_id
 from tests.acceptance.conftest import make_broker
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Stack, events_of
 from tests.brokers import Broker
 from tests.redis_contract import ttls_of
+from tests.turns import call
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.brokers("redis", "rabbitmq")

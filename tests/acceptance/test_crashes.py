@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import LEASE_SECONDS, Stack
+from tests.turns import call
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.brokers

@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Process, Stack, WebProcess, WorkerProcess
+from tests.turns import call
 from tests.waiting import wait_until
 
 POOLS = {

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Stack
 from tests.browser import chromium
+from tests.turns import call
 from tests.waiting import wait_until
 
 FOLLOW = """url => {

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import ROOT, Stack, WorkerProcess, environment, events_of
+from tests.turns import call
 
 pytestmark = pytest.mark.brokers
 

@@ -8,8 +8,9 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.acceptance.chat_page import Tab
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Stack
+from tests.turns import call
 
 REFUND = call("refund", order_id="A-1", cents=500)
 SENTENCE = "This is said slowly enough that one can watch it being said."

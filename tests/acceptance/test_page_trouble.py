@@ -7,8 +7,9 @@ from collections.abc import Callable
 from playwright.sync_api import expect
 
 from tests.acceptance.chat_page import Tab
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Stack
+from tests.turns import call
 from tests.waiting import wait_until
 
 REFUND = call("refund", order_id="A-1", cents=500)

@@ -18,9 +18,10 @@ import httpx
 import pytest
 import redis
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import LEASE_SECONDS, Stack
 from tests.servers import SentinelServer, ValkeyServer, free_port
+from tests.turns import call
 from tests.waiting import wait_until
 
 ANSWER = "It takes a while to say all this, longer than the store is away, and all of it is said once."

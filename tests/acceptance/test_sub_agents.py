@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import Stack
+from tests.turns import call
 
 pytestmark = pytest.mark.brokers("redis", "rabbitmq")
 

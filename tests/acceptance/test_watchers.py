@@ -12,9 +12,10 @@ import pytest
 from websockets.sync.client import connect
 
 from agentkit.client import Client
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import THREADS, Stack, WebProcess
 from tests.nginx import Nginx
+from tests.turns import call
 from tests.waiting import wait_until
 
 GEVENT = ("-k", "gevent")

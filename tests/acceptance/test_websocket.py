@@ -17,9 +17,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.acceptance.model import call, script
+from tests.acceptance.model import script
 from tests.acceptance.stack import ROOT, THREADS, Stack, WebProcess, environment, events_of
 from tests.acceptance.test_gunicorn import APPLICATION, raw
+from tests.turns import call
 from tests.waiting import wait_until
 
 REFUND = script([call("refund", order_id="A-1", cents=250)], "Done: you get $2.50 back.")

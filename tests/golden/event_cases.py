@@ -14,52 +14,17 @@ from agentkit.loop import expire
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ToolCallDelta
 from agentkit.tools import Tool, ToolContext
 from tests.apps import App, Failing, Silent, die, in_background
-from tests.loop_driver import APPROVAL, call
+from tests.tools import YES, locate, look, pay, photo, refund, refund_with
+from tests.turns import call, with_ids
 from tests.waiting import wait_until
 
 __all__ = ["CASES", "HOUR", "Case"]
 
-YES = {"approved": True}
 HOUR = 3600
 
 
-@tool(decision=APPROVAL)
-def refund(cents: int, decision: dict[str, Any]) -> str:
-    """Refund some cents."""
-    return f"refunded {cents}" if decision["approved"] else "declined"
-
-
-@tool
-def look(what: str) -> str:
-    """Look something up."""
-    return f"seen {what}"
-
-
-@tool(runs="client")
-def locate() -> str:
-    """Where the client is."""
-    return ""
-
-
-@tool(runs="client", decision=APPROVAL)
-def photo() -> str:
-    """Take a photo at the client, if that is allowed."""
-    return ""
-
-
-@tool(effects="once")
-def pay(cents: int) -> str:
-    """Pay some cents."""
-    return f"paid {cents}"
-
-
 def expiring(on_expire: Any) -> Tool:
-    @tool(name="refund", decision=APPROVAL, decision_timeout=HOUR, on_expire=on_expire)
-    def ask(cents: int, decision: dict[str, Any]) -> str:
-        """Refund some cents."""
-        return f"refunded {cents}" if decision["approved"] else "declined"
-
-    return ask
+    return refund_with(decision_timeout=HOUR, on_expire=on_expire)
 
 
 class Case:
@@ -68,7 +33,7 @@ class Case:
     def __init__(
         self, *turns: Any, tools: Any = (), model: Any = None, limits: Any = None, retry: RetryPolicy | None = None
     ) -> None:
-        self.app = App(model=model or ScriptedModel(list(turns)), tools=tools, retry=retry)
+        self.app = App(model=model or ScriptedModel([with_ids(turn) for turn in turns]), tools=tools, retry=retry)
         self.id = self.app.kit.start("a", "Refund order A-1, please.", limits=limits).id
 
     def work(self) -> Case:
@@ -308,7 +273,7 @@ def model_fallback() -> Case:
 
 def desk() -> Case:
     """An agent that asks another, which asks a person."""
-    cashier = Agent("cashier", ScriptedModel([[call("refund", cents=500)], "It is paid back."]), "", [refund])
+    cashier = Agent("cashier", ScriptedModel([[call("refund", "refund", cents=500)], "It is paid back."]), "", [refund])
     return Case([call("cashier", "one", input="Pay it back.")], "Done.", tools=[cashier.as_tool()]).work()
 
 

@@ -24,37 +24,22 @@ from typing import Any
 
 import redis
 
-from agentkit import tool
 from agentkit.core.record import SCHEMA_VERSION, Change, RunRecord
 from agentkit.core.struct import to_json
 from agentkit.store.encoding import encode_change
 from agentkit.store.protocol import Store
 from agentkit.store.redis import RedisStore
-from tests.loop_driver import APPROVAL, Driver, call
+from tests.loop_driver import Driver
 from tests.servers import ValkeyServer
+from tests.tools import locate, pay, refund_with
+from tests.turns import call
 
 __all__ = ["FOLDER", "RUNS", "stored", "written"]
 
 FOLDER = Path(__file__).parent / "records" / f"v{SCHEMA_VERSION}"
 
 
-@tool(decision=APPROVAL, decision_timeout=3600, on_expire={"approved": False})
-def refund(cents: int, decision: Any = None) -> str:
-    """Refund."""
-    return f"{cents}"
-
-
-@tool(runs="client")
-def locate() -> str:
-    """Where the client is."""
-    return ""
-
-
-@tool(effects="once")
-def pay() -> str:
-    """Pay."""
-    return ""
-
+refund = refund_with(decision_timeout=3600, on_expire={"approved": False})
 
 _store: Store | None = None
 

@@ -5,37 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib import resources
-from typing import Any
 
 import pytest
 import redis
 
-from agentkit import Agent, AgentKit, ScriptedModel, tool
+from agentkit import Agent, AgentKit, ScriptedModel
 from agentkit.queue.protocol import InlineQueue
 from agentkit.settings import Settings
 from agentkit.store.protocol import LeaseStatus
 from agentkit.store.redis import RedisStore
 from tests.event_rules import check_log
 from tests.redis_contract import ttls_of
+from tests.tools import YES, look, refund
+from tests.turns import call
 
 PREFIX = "leak:"
-
-
-@tool(decision={"type": "object"})
-def refund(cents: int, decision: Any) -> str:
-    """Refund."""
-    return f"refunded {cents}"
-
-
-@tool
-def look() -> str:
-    """Look."""
-    return "seen"
-
-
-def calls(*names: str) -> list[Any]:
-    arguments = {"refund": {"cents": 5}}
-    return [{"type": "toolCall", "name": name, "arguments": arguments.get(name, {})} for name in names]
 
 
 class App:
@@ -43,7 +27,9 @@ class App:
         self.redis = redis.Redis.from_url(url)
         self.store = RedisStore(url, prefix=PREFIX)
         self.queue = InlineQueue()
-        model = ScriptedModel([calls("look", "refund"), calls("refund"), "done"], chunk_size=2)
+        model = ScriptedModel(
+            [[call("look"), call("refund", cents=5)], [call("refund", cents=5)], "done"], chunk_size=2
+        )
         self.kit = AgentKit(
             [Agent("a", model, tools=[look, refund])], settings=Settings(), store=self.store, queue=self.queue
         )
@@ -93,7 +79,7 @@ def test_a_complete_run_leaves_no_key_without_a_time_to_live(app: App) -> None:
         app.work()
         assert app.kit.get(run_id).status == "paused"
         assert set(app.keys_of(run_id).values()) == {None}
-        app.kit.resume(run_id, {})
+        app.kit.resume(run_id, YES)
     app.work()
     run = app.kit.get(run_id)
     assert run.status == "completed"

@@ -15,14 +15,13 @@ import pytest
 from agentkit import Agent, AgentKit, RetryPolicy, tool
 from agentkit.core.messages import text_of
 from tests.event_rules import check_log
+from tests.tools import APPROVAL
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 MODELS = [name for name in os.environ.get("AGENTKIT_LIVE_MODELS", "").split(",") if name]
 if not MODELS:
     MODELS = [pytest.param("", marks=pytest.mark.skip(reason="AGENTKIT_LIVE_MODELS names no model"))]  # type: ignore[list-item]
-
-APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
 
 
 @tool

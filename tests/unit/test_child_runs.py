@@ -11,6 +11,7 @@ from agentkit import Agent, DecisionConflictError, ScriptedModel, tool
 from agentkit.core.messages import text_of_json as text_of
 from agentkit.runtime.children import Children
 from tests.apps import App
+from tests.turns import call
 from tests.waiting import wait_until
 
 
@@ -18,10 +19,6 @@ from tests.waiting import wait_until
 def pay(cents: int, decision: dict[str, Any]) -> str:
     """Pay."""
     return f"paid {cents}: {decision['ok']}"
-
-
-def call(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"type": "toolCall", "name": name, "arguments": arguments}
 
 
 def parent_app(child: Any, calls: int = 1, **settings: Any) -> App:

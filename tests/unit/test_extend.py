@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from agentkit import tool
 from agentkit.core.ids import new_id, now_ms
 from agentkit.errors import (
     DecisionExpiredError,
@@ -17,34 +16,22 @@ from agentkit.errors import (
 )
 from agentkit.loop import extend
 from agentkit.web import create_app
-from tests.apps import App, one_call
-from tests.loop_driver import APPROVAL, Driver, call
+from tests.apps import App
+from tests.loop_driver import Driver
+from tests.tools import YES, refund_with
+from tests.turns import call
 from tests.waiting import wait_until
 
-YES = {"approved": True}
+refund = refund_with(decision_timeout=60)
 
 
-@tool(decision=APPROVAL, decision_timeout=60)
-def refund(decision: Any = None) -> str:
-    """Refund."""
-    return "refunded"
-
-
-@tool(decision=APPROVAL, decision_timeout=0.4)
-def hurry(decision: Any = None) -> str:
-    """Refund at once."""
-    return "refunded"
-
-
-@tool(decision=APPROVAL)
-def wait_for_approval(decision: Any = None) -> str:
-    """Refund some day."""
-    return "refunded"
+hurry = refund_with(name="hurry", decision_timeout=0.4)
+wait_for_approval = refund_with(name="wait_for_approval")
 
 
 @pytest.fixture
 def app() -> App:
-    return App(one_call("refund"), "done", tools=[refund])
+    return App([call("refund")], "done", tools=[refund])
 
 
 def item_of(app: App, run_id: str) -> Any:
@@ -121,7 +108,7 @@ def test_an_item_that_is_not_pending_says_why(app: App) -> None:
 
 
 def test_a_worker_keeps_to_the_new_time_and_not_to_the_old(app: App) -> None:
-    app = App(one_call("hurry"), "done", tools=[hurry])
+    app = App([call("hurry")], "done", tools=[hurry])
     run_id = app.run()
     item = item_of(app, run_id)
     app.kit.extend(run_id, item["decisionId"], 0.6)
@@ -198,14 +185,14 @@ def test_extending_over_http_answers_with_the_run(app: App) -> None:
     assert refused({"decisionId": item["decisionId"], "by": 60}) == (409, "run_not_paused")
     url = f"/runs/{new_id()}/extend"
     assert refused({"decisionId": item["decisionId"], "by": 60}) == (404, "run_not_found")
-    app = App(one_call("wait_for_approval"), tools=[wait_for_approval])
+    app = App([call("wait_for_approval")], tools=[wait_for_approval])
     run_id = app.run()
     client, url = create_app(app.kit).test_client(), f"/runs/{run_id}/extend"
     assert refused({"decisionId": item_of(app, run_id)["decisionId"], "by": 60}) == (400, "invalid_request")
 
 
 def test_extending_over_http_what_has_expired_is_gone() -> None:
-    app = App(one_call("hurry"), tools=[hurry])
+    app = App([call("hurry")], tools=[hurry])
     run_id = app.run()
     item = item_of(app, run_id)
     wait_until(lambda: now_ms() >= item["expiresAt"], what="the expiry")

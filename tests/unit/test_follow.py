@@ -11,21 +11,16 @@ from typing import Any
 
 import pytest
 
-from agentkit import tool
 from agentkit.core.struct import dumps
 from agentkit.runs import RunHandle
 from agentkit.runtime.follow import Wakeup, follow, follow_batches
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredEvent
-from tests.apps import App, in_background, one_call
+from tests.apps import App, in_background
 from tests.flaky_store import FlakyStore
 from tests.store_changes import claimed, ended, event, new_run, step_done
-
-
-@tool(decision={"type": "object"})
-def refund(decision: Any) -> str:
-    """Refund."""
-    return "refunded"
+from tests.tools import YES, refund
+from tests.turns import call
 
 
 def no_reset() -> StoredEvent:
@@ -37,9 +32,9 @@ def seqs(store: Store, run_id: str, after: int, **options: Any) -> list[int]:
 
 
 def test_a_reader_that_reconnects_after_any_seq_gets_exactly_the_rest() -> None:
-    app = App(one_call("refund"), "a text of some length", tools=[refund])
+    app = App([call("refund")], "a text of some length", tools=[refund])
     run_id = app.run()
-    app.kit.resume(run_id, {})
+    app.kit.resume(run_id, YES)
     app.work()
     last = app.kit.get(run_id).last_seq
     assert last > 20
@@ -48,7 +43,7 @@ def test_a_reader_that_reconnects_after_any_seq_gets_exactly_the_rest() -> None:
 
 
 def test_readers_that_come_while_the_run_is_written_get_all_of_it_once() -> None:
-    app = App(one_call("refund"), "x" * 60, tools=[refund])
+    app = App([call("refund")], "x" * 60, tools=[refund])
     run_id = app.start()
     got: dict[int, list[int]] = {}
     threads = []
@@ -56,7 +51,7 @@ def test_readers_that_come_while_the_run_is_written_get_all_of_it_once() -> None
         threads.append(in_background(lambda n=reader: got.update({n: seqs(app.store, run_id, 0)})))
         if app.queue.enqueued:
             app.execute_next()
-    app.kit.resume(run_id, {})
+    app.kit.resume(run_id, YES)
     app.work()
     for thread in threads:
         thread.join(10)
@@ -116,7 +111,7 @@ def test_what_is_still_kept_is_read_without_a_reset() -> None:
 
 
 def test_a_reader_until_the_pause_stops_there_and_a_reader_of_a_paused_run_too() -> None:
-    app = App(one_call("refund"), "done", tools=[refund])
+    app = App([call("refund")], "done", tools=[refund])
     run_id = app.run()
     last = app.kit.get(run_id).last_seq
     assert seqs(app.store, run_id, 0, until_pause=True) == list(range(1, last + 1))

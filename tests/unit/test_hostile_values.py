@@ -17,8 +17,9 @@ from agentkit.core.strictjson import MAX_DEPTH, check, loads
 from agentkit.core.struct import encode
 from agentkit.errors import InvalidRequestError
 from agentkit.tools import ToolContext, ToolResult
-from tests.apps import App, one_call
+from tests.apps import App
 from tests.loop_driver import Driver
+from tests.turns import call
 
 
 def nested(depth: int) -> Any:
@@ -190,7 +191,7 @@ def test_a_result_that_cannot_be_kept_is_an_error_for_the_model(returned: Any) -
         """Give."""
         return returned
 
-    app = App(one_call("give"), "ok", tools=[give])
+    app = App([call("give")], "ok", tools=[give])
     run = app.check(app.run())
     assert run.status == "completed"
     [message] = [m for m in run.messages if m["role"] == "toolResult"]
@@ -206,7 +207,7 @@ def test_an_update_that_cannot_be_shown_fails_in_the_tool_that_gave_it(partial: 
         ctx.update(partial)
         return "reported"
 
-    app = App(one_call("report"), "ok", tools=[report])
+    app = App([call("report")], "ok", tools=[report])
     run = app.check(app.run())
     [message] = [m for m in run.messages if m["role"] == "toolResult"]
     assert message["isError"]
@@ -219,7 +220,7 @@ def test_half_a_surrogate_pair_in_an_update_is_replaced_as_in_a_result() -> None
         ctx.update("caf\udce9")
         return "caf\udce9"
 
-    app = App(one_call("report"), "ok", tools=[report])
+    app = App([call("report")], "ok", tools=[report])
     run_id = app.run()
     app.check(run_id)
     [update] = [e for e in app.log(run_id) if e["type"] == "tool_execution_update"]
@@ -240,7 +241,7 @@ def test_whatever_a_tool_raises_is_an_error_for_the_model(
         """Fall."""
         raise error
 
-    app = App(one_call("fall"), "ok", tools=[fall])
+    app = App([call("fall")], "ok", tools=[fall])
     run = app.check(app.run())
     assert run.status == "completed"
     [message] = [m for m in run.messages if m["role"] == "toolResult"]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
+from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.client import AsyncClient, Client
 from agentkit.errors import (
     DecisionValidationError,
@@ -19,37 +19,21 @@ from agentkit.errors import (
     RunNotPausedError,
     StoreUnavailableError,
 )
-from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
-from tests.apps import App, one_call
-from tests.loop_driver import APPROVAL
+from tests.apps import App
+from tests.flaky_store import FlakyStore
+from tests.tools import YES, refund_with
+from tests.turns import call
 
-YES = {"approved": True}
 NO = {"approved": False}
 
 
-@tool(decision=APPROVAL, decision_timeout=600)
-def refund(decision: Any = None) -> str:
-    """Refund."""
-    return f"refunded {decision['approved']}"
-
-
-class Lossy(MemoryStore):
-    """A store whose reply to the next `lose` commits is lost: they are done, and the caller learns of a failure."""
-
-    lose = 0
-
-    def commit(self, *args: Any, **options: Any) -> Any:
-        outcome = super().commit(*args, **options)
-        if self.lose:
-            self.lose -= 1
-            raise StoreUnavailableError("the reply was lost")
-        return outcome
+refund = refund_with(decision_timeout=600)
 
 
 @pytest.fixture
 def app() -> App:
-    return App(one_call("refund"), one_call("refund"), "done", tools=[refund], store=Lossy())
+    return App([call("refund")], [call("refund")], "done", tools=[refund], store=FlakyStore())
 
 
 def items(app: App, run_id: str) -> Any:
@@ -128,7 +112,7 @@ def test_other_values_under_the_same_key_are_a_conflict(app: App, run_id: str) -
     app.kit.send(run_id, "more", "steer", idempotency_key="a")
     app.kit.extend(run_id, DECISIONS[run_id], 60, idempotency_key="b")
     app.kit.resume(run_id, YES, idempotency_key="c")
-    for call in (
+    for call_again in (
         lambda: app.kit.send(run_id, "less", "steer", idempotency_key="a"),
         lambda: app.kit.send(run_id, "more", "followUp", idempotency_key="a"),
         lambda: app.kit.extend(run_id, DECISIONS[run_id], 61, idempotency_key="b"),
@@ -136,7 +120,7 @@ def test_other_values_under_the_same_key_are_a_conflict(app: App, run_id: str) -
         lambda: app.kit.resume(run_id, YES, input={}, idempotency_key="c"),
     ):
         with pytest.raises(IdempotencyConflictError):
-            call()
+            call_again()
 
 
 def test_a_key_is_each_callers_and_each_runs_own(app: App, run_id: str) -> None:
@@ -166,7 +150,7 @@ def test_a_refused_call_binds_nothing(app: App, run_id: str) -> None:
         app.kit.resume(run_id, {"approved": "perhaps"}, idempotency_key="k")
     app.kit.resume(run_id, NO, idempotency_key="k")
     app.work()
-    assert results(app, run_id) == ["refunded False"]
+    assert results(app, run_id) == ["declined"]
 
 
 def test_an_answer_that_was_there_already_binds_the_key_too(app: App, run_id: str) -> None:
@@ -190,7 +174,7 @@ def test_after_the_end_the_same_call_is_answered_and_another_is_refused(app: App
 
 @pytest.mark.parametrize("name", ["resume", "extend", "steer", "followUp"])
 def test_a_call_whose_reply_the_store_lost_finds_its_receipt(app: App, run_id: str, name: str) -> None:
-    app.store.lose = 1
+    app.store.lose["commit"] = 1
     with pytest.raises(StoreUnavailableError):
         CALLS[name](app, run_id, idempotency_key="k")
     record = app.store.load(run_id).record
@@ -218,8 +202,8 @@ def test_of_calls_at_the_same_time_under_one_key_one_is_done(app: App, run_id: s
 
 @pytest.fixture
 def parent_app() -> App:
-    app = App("x", store=Lossy())
-    clerk = Agent("clerk", ScriptedModel([one_call("refund"), one_call("refund"), "paid"], name="c"), tools=[refund])
+    app = App("x", store=FlakyStore())
+    clerk = Agent("clerk", ScriptedModel([[call("refund")], [call("refund")], "paid"], name="c"), tools=[refund])
     turn = [{"type": "toolCall", "name": "clerk", "arguments": {"input": "pay"}}]
     app.agent = Agent("a", ScriptedModel([turn, "done"], name="a"), tools=[clerk.as_tool()])
     return app.another_worker()
@@ -237,7 +221,7 @@ def test_an_answer_on_the_parent_is_given_once(parent_app: App, with_id: bool) -
     assert again.since == first.since
     parent_app.work()
     assert len(items(parent_app, run_id)) == 1
-    assert results(parent_app, item["runId"]) == ["refunded True"]
+    assert results(parent_app, item["runId"]) == ["refunded 0"]
     with pytest.raises(IdempotencyConflictError):
         parent_app.kit.resume(run_id, NO, idempotency_key="k", **ids)
 
@@ -247,13 +231,13 @@ def test_an_answer_on_the_parent_that_did_not_reach_the_child_is_completed_when_
 ) -> None:
     run_id = parent_app.run()
     (item,) = items(parent_app, run_id)
-    parent_app.store.lose = 1  # the reply to the parent's receipt: the child has nothing yet
+    parent_app.store.lose["commit"] = 1  # the reply to the parent's receipt: the child has nothing yet
     with pytest.raises(StoreUnavailableError):
         parent_app.kit.resume(run_id, YES, idempotency_key="k")
     assert results(parent_app, item["runId"]) == []
     parent_app.kit.resume(run_id, YES, idempotency_key="k")
     parent_app.work()
-    assert results(parent_app, item["runId"]) == ["refunded True"]
+    assert results(parent_app, item["runId"]) == ["refunded 0"]
     assert len(items(parent_app, run_id)) == 1
 
 
@@ -276,7 +260,7 @@ def test_an_answer_that_the_child_refused_binds_nothing(parent_app: App) -> None
         parent_app.kit.resume(run_id, {"approved": 1}, idempotency_key="k")
     parent_app.kit.resume(run_id, NO, idempotency_key="k")
     parent_app.work()
-    assert results(parent_app, item["runId"]) == ["refunded False"]
+    assert results(parent_app, item["runId"]) == ["declined"]
 
 
 # -- over HTTP
@@ -288,7 +272,7 @@ def by_name(request: Any) -> str | None:
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 def test_over_http_the_second_answer_is_that_of_the_first(accept: str) -> None:
-    app = App(one_call("refund"), one_call("refund"), "done", tools=[refund])
+    app = App([call("refund")], [call("refund")], "done", tools=[refund])
     client = create_app(app.kit).test_client()
     run_id = app.run()
     (item,) = items(app, run_id)
@@ -330,18 +314,18 @@ def test_over_http_an_answer_on_the_parent_is_given_once(parent_app: App) -> Non
     run_id = parent_app.run()
     (item,) = items(parent_app, run_id)
     headers = {"Idempotency-Key": "k"}
-    parent_app.store.lose = 1  # the reply to the parent's receipt: the child has nothing yet
+    parent_app.store.lose["commit"] = 1  # the reply to the parent's receipt: the child has nothing yet
     statuses = []
     for _ in range(3):
         statuses.append(client.post(f"/runs/{run_id}/resume", json={"decision": YES}, headers=headers).status_code)
         parent_app.work()
     assert statuses == [503, 202, 202]
-    assert results(parent_app, item["runId"]) == ["refunded True"]
+    assert results(parent_app, item["runId"]) == ["refunded 0"]
     assert len(items(parent_app, run_id)) == 1
 
 
 def test_a_principals_key_is_not_anothers() -> None:
-    app = App(one_call("refund"), "done", tools=[refund])
+    app = App([call("refund")], "done", tools=[refund])
     app.kit = AgentKit(
         [app.agent],
         settings=Settings(flush_seconds=0),
@@ -375,14 +359,14 @@ class _OnePerCall(httpx.AsyncBaseTransport):
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_client_repeats_what_the_server_may_have_done_and_it_is_done_once(kind: str) -> None:
-    store: Any = Lossy()
-    app = App(one_call("refund"), one_call("refund"), "done", tools=[refund], store=store)
+    store: Any = FlakyStore()
+    app = App([call("refund")], [call("refund")], "done", tools=[refund], store=store)
     web = create_app(app.kit)
     run_id = app.run()
     (item,) = items(app, run_id)
 
-    def call(name: str, *args: Any, **options: Any) -> None:
-        store.lose = 1
+    def lose_reply(name: str, *args: Any, **options: Any) -> None:
+        store.lose["commit"] = 1
         if kind == "sync":
             with Client("http://x", retry_seconds=5, transport=httpx.WSGITransport(web)) as client:
                 getattr(client, name)(*args, **options)
@@ -394,9 +378,9 @@ def test_a_client_repeats_what_the_server_may_have_done_and_it_is_done_once(kind
 
         asyncio.run(asked())
 
-    call("send", run_id, "one more thing")
+    lose_reply("send", run_id, "one more thing")
     assert queued(app, run_id) == ["one more thing"]
-    call("extend", run_id, item["decisionId"], 60)
+    lose_reply("extend", run_id, item["decisionId"], 60)
     (moved,) = items(app, run_id)
     assert moved["expiresAt"] - item["expiresAt"] == 60_000
 
@@ -412,7 +396,7 @@ def test_a_client_repeats_what_the_server_may_have_done_and_it_is_done_once(kind
             raise
 
     store.commit = commit_then_work
-    call("resume", run_id, decision=YES)
+    lose_reply("resume", run_id, decision=YES)
     app.work()
-    assert results(app, run_id) == ["refunded True"]
+    assert results(app, run_id) == ["refunded 0"]
     assert len(items(app, run_id)) == 1

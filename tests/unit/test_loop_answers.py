@@ -17,34 +17,9 @@ from agentkit.errors import (
     ToolNotRegisteredError,
 )
 from agentkit.loop import Answer, client_result, find_pending, resolve
-from tests.loop_driver import APPROVAL, Driver, call
-
-YES = {"approved": True}
-
-
-@tool(decision=APPROVAL)
-def refund(cents: int = 0, decision: Any = None) -> str:
-    """Refund."""
-    return f"{cents}"
-
-
-@tool
-def look() -> str:
-    """Look."""
-    return ""
-
-
-@tool(runs="client")
-def locate() -> str:
-    """Where the client is."""
-    return ""
-
-
-@tool(runs="client", decision=APPROVAL)
-def photo(decision: Any = None) -> str:
-    """Take a photo, if allowed."""
-    return ""
-
+from tests.loop_driver import Driver
+from tests.tools import APPROVAL, YES, locate, look, photo, refund
+from tests.turns import call
 
 # -- decisions -------------------------------------------------------------------------------------
 

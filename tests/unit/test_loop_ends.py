@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from agentkit import tool
 from agentkit.core.events import RunError
 from agentkit.core.record import AbortRequest
 from agentkit.errors import RunNotPausedError
 from agentkit.loop import abort, find_pending, not_pending
 from agentkit.store.protocol import LeaseStatus
-from tests.loop_driver import APPROVAL, Driver, call, texts_of
-
-
-@tool
-def look() -> str:
-    """Look."""
-    return ""
-
-
-@tool(decision=APPROVAL)
-def refund(decision: Any = None) -> str:
-    """Refund."""
-    return ""
-
-
-@tool(effects="once")
-def pay() -> str:
-    """Pay."""
-    return ""
-
-
-YES = {"approved": True}
+from tests.loop_driver import Driver, texts_of
+from tests.tools import YES, look, pay, refund
+from tests.turns import call
 
 
 def new() -> Driver:

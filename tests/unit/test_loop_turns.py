@@ -16,25 +16,15 @@ from agentkit.core.record import TERMINAL, TRANSITIONS, Status
 from agentkit.core.struct import check, encode, to_json
 from agentkit.errors import LeaseLostError, RunNotPausedError
 from agentkit.loop import call_end, finish_tool
-from tests.loop_driver import APPROVAL, Driver, call, texts_of
+from tests.loop_driver import Driver, texts_of
+from tests.tools import look, refund
+from tests.turns import call
 
 
 @tool
 def add(a: int, b: int) -> str:
     """Add."""
     return str(a + b)
-
-
-@tool(name="look")
-def look_up(word: str = "") -> str:
-    """Look a word up."""
-    return word
-
-
-@tool(decision=APPROVAL)
-def refund(cents: int, decision: dict[str, Any]) -> str:
-    """Refund."""
-    return f"{cents}"
 
 
 def spent(tokens: int = 0, dollars: float = 0.0) -> Usage:
@@ -116,7 +106,7 @@ def test_the_model_step_reads_the_whole_conversation_and_the_tool_step_its_call(
     ],
 )
 def test_a_call_that_cannot_be_executed_is_an_error_for_the_model_and_nobody_is_asked(block: Any, error: str) -> None:
-    run = Driver(add, look_up, refund).start().model([block])
+    run = Driver(add, look, refund).start().model([block])
     assert run.status == "running"
     answer = run.messages[-1]
     assert answer["role"] == "toolResult"
@@ -141,7 +131,7 @@ def test_an_agent_without_tools_says_so_to_a_model_that_calls_one() -> None:
 
 
 def test_parallel_calls_are_open_together_and_their_results_stand_in_the_calls_order() -> None:
-    run = Driver(look_up).start().model([call("look", "one"), call("look", "two"), call("look", "three")])
+    run = Driver(look).start().model([call("look", "one"), call("look", "two"), call("look", "three")])
     assert [step.call for step in run.record.steps] == [0, 1, 2]
     run.tool("three").tool("one").check()
     assert [m.get("toolCallId") for m in run.messages[2:]] == ["one"]
@@ -151,7 +141,7 @@ def test_parallel_calls_are_open_together_and_their_results_stand_in_the_calls_o
 
 
 def test_sequential_calls_are_opened_one_after_the_other() -> None:
-    run = Driver(look_up, parallel_tool_calls=False).start()
+    run = Driver(look, parallel_tool_calls=False).start()
     run.model([call("look", "one"), call("look", "two"), call("look", "three")])
     for name in ("one", "two", "three"):
         assert [run.record.calls[step.call or 0].id for step in run.record.steps] == [name]
@@ -164,7 +154,7 @@ def test_sequential_calls_are_opened_one_after_the_other() -> None:
 @pytest.mark.parametrize("order", list(itertools.permutations(["one", "two", "three"])), ids="-".join)
 def test_calls_that_end_beside_others_leave_the_same_log_as_by_transitions(order: Sequence[str]) -> None:
     def started() -> Driver:
-        run = Driver(look_up).start().model([call("look", "one"), call("look", "two"), call("look", "three")])
+        run = Driver(look).start().model([call("look", "one"), call("look", "two"), call("look", "three")])
         for call_id in ("one", "two", "three"):
             run.claim("tool", call_id)
         return run
@@ -184,7 +174,7 @@ def test_calls_that_end_beside_others_leave_the_same_log_as_by_transitions(order
 
 def test_results_that_were_there_before_a_pending_call_follow_it_in_the_calls_order() -> None:
     calls = [call("look", "one"), call("refund", "two", cents=1), call("look", "three"), call("look", "four")]
-    run = Driver(look_up, refund).start().model(calls)
+    run = Driver(look, refund).start().model(calls)
     for call_id in ("one", "three", "four"):
         run.claim("tool", call_id)
     assert run.tool_beside_others("four")
@@ -210,7 +200,7 @@ def test_an_executions_end_is_in_the_log_if_its_start_is(started: bool, executed
 
 
 def test_a_result_is_a_message_of_the_time_at_which_its_call_ended() -> None:
-    run = Driver(look_up).start().model([call("look", "one"), call("look", "two")])
+    run = Driver(look).start().model([call("look", "one"), call("look", "two")])
     ended = run.now = run.now + 1000
     run.tool("two")
     run.now += 1000
@@ -219,7 +209,7 @@ def test_a_result_is_a_message_of_the_time_at_which_its_call_ended() -> None:
 
 
 def test_a_transition_leaves_the_calls_that_it_does_not_concern_the_same_objects() -> None:
-    run = Driver(look_up).start().model([call("look", name) for name in ("one", "two", "three")])
+    run = Driver(look).start().model([call("look", name) for name in ("one", "two", "three")])
     claim, state = run.claim("tool", "two"), run.state
     change = finish_tool(state, run.agent, claim.lease.step, run.result(claim, "x"), run.now, executed=True)
     same = [after is before for after, before in zip(change.record.calls, state.record.calls, strict=True)]
@@ -227,7 +217,7 @@ def test_a_transition_leaves_the_calls_that_it_does_not_concern_the_same_objects
 
 
 def test_events_refer_to_messages_and_hold_no_copy_of_them() -> None:
-    run = Driver(look_up).start("a secret").model([call("look")])
+    run = Driver(look).start("a secret").model([call("look")])
     claim, state = run.claim("tool"), run.state
     change = finish_tool(state, run.agent, claim.lease.step, run.result(claim, "xyzzy"), run.now, executed=True)
     assert change.before is state.record
@@ -243,7 +233,7 @@ def test_events_refer_to_messages_and_hold_no_copy_of_them() -> None:
 
 
 def test_a_mistaken_call_does_not_hold_up_its_neighbours() -> None:
-    run = Driver(look_up).start().model([call("look", "one"), call("nothing"), call("look", "two")])
+    run = Driver(look).start().model([call("look", "one"), call("nothing"), call("look", "two")])
     run.tool("two").tool("one").model("done").check()
     assert [(m["toolCallId"], m["isError"]) for m in run.messages if m["role"] == "toolResult"] == [
         ("one", False),
@@ -253,7 +243,7 @@ def test_a_mistaken_call_does_not_hold_up_its_neighbours() -> None:
 
 
 def test_a_step_that_is_done_cannot_be_done_again() -> None:
-    run = Driver(look_up).start().model([call("look", "one"), call("look", "two")])
+    run = Driver(look).start().model([call("look", "one"), call("look", "two")])
     stale = run.lose("tool", "one")
     run.tool("one")
     with pytest.raises(LeaseLostError):
@@ -272,7 +262,7 @@ def test_a_steer_for_a_call_that_has_not_begun_is_seen_by_it() -> None:
 
 
 def test_a_steer_while_tools_execute_is_seen_by_the_next_call() -> None:
-    run = Driver(look_up).start().model([call("look")])
+    run = Driver(look).start().model([call("look")])
     run.claim("tool")
     run.send("hurry", "steer").check()
     run.tool("look")
@@ -290,7 +280,7 @@ def test_a_steer_that_no_call_would_see_starts_another_turn() -> None:
 
 
 def test_follow_ups_start_a_turn_each_when_the_run_would_end() -> None:
-    run = Driver(look_up).start().send("second", "followUp").send("third", "followUp")
+    run = Driver(look).start().send("second", "followUp").send("third", "followUp")
     run.model([call("look")]).tool("look").model("first done")
     assert texts_of(run.messages)[-1] == "second"
     run.model("second done").model("third done").check()
@@ -317,7 +307,7 @@ def test_an_ended_run_takes_no_messages(when: Any) -> None:
 
 
 def test_a_run_has_no_more_turns_than_its_limit() -> None:
-    run = Driver(look_up).start(limits={"maxTurns": 2})
+    run = Driver(look).start(limits={"maxTurns": 2})
     run.model([call("look")]).tool("look").model([call("look", "again")]).tool("again").check()
     assert run.status == "failed"
     assert run.record.error is not None
@@ -330,7 +320,7 @@ def test_an_answer_in_the_last_turn_completes_the_run() -> None:
 
 
 def test_a_limit_of_the_run_goes_before_the_agents() -> None:
-    run = Driver(look_up, max_turns=1).start(limits={"maxTurns": 2})
+    run = Driver(look, max_turns=1).start(limits={"maxTurns": 2})
     assert run.model([call("look")]).tool("look").model("done").check().status == "completed"
 
 
@@ -342,7 +332,7 @@ def test_a_limit_of_the_run_goes_before_the_agents() -> None:
     ],
 )
 def test_a_run_over_its_limit_executes_no_tool_more(limits: Any, usage: Any, code: str) -> None:
-    run = Driver(look_up).start(limits=limits).model([call("look")], usage).check()
+    run = Driver(look).start(limits=limits).model([call("look")], usage).check()
     assert run.status == "failed"
     assert run.record.error is not None
     assert run.record.error.code == code
@@ -351,12 +341,12 @@ def test_a_run_over_its_limit_executes_no_tool_more(limits: Any, usage: Any, cod
 
 
 def test_what_is_used_exactly_is_not_over_the_limit() -> None:
-    run = Driver(look_up).start(limits={"maxTokens": 10, "maxCost": 0.5})
+    run = Driver(look).start(limits={"maxTokens": 10, "maxCost": 0.5})
     assert run.model([call("look")], spent(10, 0.5)).check().status == "running"
 
 
 def test_the_time_of_a_run_is_limited_without_its_pauses() -> None:
-    run = Driver(refund, look_up, timeout=10).start()
+    run = Driver(refund, look, timeout=10).start()
     run.now += 4_000
     run.model([call("refund", cents=1)])
     run.now += 3_600_000
@@ -373,7 +363,7 @@ def test_the_time_of_a_run_is_limited_without_its_pauses() -> None:
 
 @pytest.mark.parametrize("parallel", [True, False])
 def test_a_run_whose_time_is_over_ends_between_tools_and_never_in_one(parallel: bool) -> None:
-    run = Driver(look_up, timeout=10, parallel_tool_calls=parallel).start()
+    run = Driver(look, timeout=10, parallel_tool_calls=parallel).start()
     run.model([call("look", "one"), call("look", "two"), call("look", "three")])
     executing = ["one", "two", "three"] if parallel else ["one"]
     for call_id in executing:

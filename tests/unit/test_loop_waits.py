@@ -16,27 +16,9 @@ from agentkit.errors import (
     DecisionValidationError,
 )
 from agentkit.loop import park
-from tests.loop_driver import APPROVAL, Driver, call, texts_of
-
-YES = {"approved": True}
-
-
-@tool(decision=APPROVAL)
-def refund(cents: int = 0, decision: Any = None) -> str:
-    """Refund."""
-    return f"{cents}"
-
-
-@tool
-def look() -> str:
-    """Look."""
-    return ""
-
-
-@tool(effects="once")
-def pay() -> str:
-    """Pay."""
-    return ""
+from tests.loop_driver import Driver, texts_of
+from tests.tools import APPROVAL, YES, look, pay, refund
+from tests.turns import call
 
 
 @tool(effects="once", decision=APPROVAL)

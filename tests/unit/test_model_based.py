@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agentkit import tool
 from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import MessageDiscard, MessageStart
 from agentkit.core.messages import Json
@@ -28,38 +27,13 @@ from agentkit.errors import (
 )
 from agentkit.loop import Answer, abort, client_result, doubt, extend, finish_model, finish_tool, resolve
 from agentkit.store.protocol import Claim, Conflict
-from tests.loop_driver import APPROVAL, LEASE_MS, Driver, call
+from tests.loop_driver import LEASE_MS, Driver
+from tests.tools import look, pay, refund_with
+from tests.turns import call
 
-
-@tool
-def look() -> str:
-    """Look."""
-    return ""
-
-
-@tool(decision=APPROVAL, decision_timeout=60)
-def refund(decision: Any = None) -> str:
-    """Refund."""
-    return ""
-
-
-@tool(decision=APPROVAL, decision_timeout=300, on_expire="abort")
-def drop(decision: Any = None) -> str:
-    """Drop."""
-    return ""
-
-
-@tool(decision=APPROVAL, decision_timeout=90, on_expire={"approved": False}, runs="client")
-def photo(decision: Any = None) -> str:
-    """Take a photo."""
-    return ""
-
-
-@tool(effects="once")
-def pay() -> str:
-    """Pay."""
-    return ""
-
+refund = refund_with(decision_timeout=60)
+drop = refund_with(name="drop", decision_timeout=300, on_expire="abort")
+photo = refund_with(name="photo", decision_timeout=90, on_expire={"approved": False}, runs="client")
 
 NAMES = ["look", "refund", "drop", "photo", "pay", "unknown"]
 ANSWERS = [{"approved": True}, {"approved": False}]

@@ -9,30 +9,23 @@ import pytest
 from agentkit import Agent, AgentKit, ScriptedModel, tool
 from agentkit.core.ids import new_id, now_ms
 from agentkit.store.memory import MemoryStore
-from tests.apps import App, die, one_call
+from tests.apps import App, die
 from tests.event_rules import shape
 from tests.store_changes import new_run
+from tests.tools import YES, look, refund_with
+from tests.turns import call
 from tests.waiting import wait_until
 
 LEASE_SECONDS = 0.2
 
 
-@tool(decision={"type": "object"}, decision_timeout=0.1)
-def refund(decision: Any) -> str:
-    """Refund."""
-    return "refunded"
+refund = refund_with(decision_timeout=0.1)
 
 
 @tool(decision={"type": "boolean"}, decision_timeout=0.1, on_expire=False)
 def ask(decision: bool) -> str:
     """Ask."""
     return f"decided {decision}"
-
-
-@tool
-def look() -> str:
-    """Look."""
-    return ""
 
 
 def app_of(*turns: Any, **options: Any) -> App:
@@ -58,7 +51,7 @@ def test_a_lost_message_is_found_within_the_lease_time() -> None:
 
 
 def test_a_lost_message_of_a_later_step_is_found() -> None:
-    app = app_of(one_call("look"), "done", tools=[look])
+    app = app_of([call("look")], "done", tools=[look])
     run_id = app.start()
     app.execute_next()
     assert swept(app) == [(run_id, 2)]
@@ -66,9 +59,9 @@ def test_a_lost_message_of_a_later_step_is_found() -> None:
 
 
 def test_a_lost_message_of_an_answer_is_found() -> None:
-    app = app_of(one_call("refund"), "done", tools=[refund])
+    app = app_of([call("refund")], "done", tools=[refund])
     run_id = app.run()
-    app.kit.resume(run_id, {})
+    app.kit.resume(run_id, YES)
     assert swept(app) == [(run_id, 2)]
     assert app.work().check(run_id).status == "completed"
 
@@ -93,7 +86,7 @@ def test_an_unanswered_message_is_repeated_once_per_lease_time() -> None:
 
 
 def test_an_expired_item_is_resolved() -> None:
-    app = app_of(one_call("refund"), "done", tools=[refund])
+    app = app_of([call("refund")], "done", tools=[refund])
     run_id = app.run()
     assert app.check(run_id).status == "paused"
     (message,) = swept(app)
@@ -105,12 +98,7 @@ def test_an_expired_item_is_resolved() -> None:
 
 
 def test_a_run_that_was_checked_before_its_item_expires_is_checked_again_then() -> None:
-    @tool(name="refund", decision={"type": "object"}, decision_timeout=0.5)
-    def slow(decision: Any) -> str:
-        """Refund."""
-        return "refunded"
-
-    app = app_of(one_call("refund"), "done", tools=[slow])
+    app = app_of([call("refund")], "done", tools=[refund_with(decision_timeout=0.5)])
     run_id = app.run()
     recovery = app.kit.recovery()
     wait_until(recovery.sweep, what="the first recovery check")
@@ -120,7 +108,7 @@ def test_a_run_that_was_checked_before_its_item_expires_is_checked_again_then() 
 
 
 def test_a_default_decision_of_false_is_what_the_tool_gets() -> None:
-    app = app_of(one_call("ask"), "done", tools=[ask])
+    app = app_of([call("ask")], "done", tools=[ask])
     run_id = app.run()
     swept(app)
     run = app.work().check(run_id)
@@ -128,12 +116,7 @@ def test_a_default_decision_of_false_is_what_the_tool_gets() -> None:
 
 
 def test_a_run_that_waits_without_a_time_is_left_alone() -> None:
-    @tool(decision={"type": "object"})
-    def wait_for_approval(decision: Any) -> str:
-        """Wait."""
-        return ""
-
-    app = app_of(one_call("wait_for_approval"), tools=[wait_for_approval])
+    app = app_of([call("refund")], tools=[refund_with()])
     app.run()
     recovery = app.kit.recovery()
     wait_until(lambda: app.store.backlog()[0] == 0 or recovery.sweep(), what="the index to be read")
@@ -152,13 +135,8 @@ def test_an_ended_run_stays_until_it_has_expired_and_then_leaves_every_index() -
 
 
 def test_a_run_that_is_aborted_after_recovery_let_go_of_it_leaves_every_index_too() -> None:
-    @tool(decision={"type": "object"})
-    def wait_for_approval(decision: Any) -> str:
-        """Wait."""
-        return ""
-
     store = MemoryStore(retention_seconds=1)
-    app = app_of(one_call("wait_for_approval"), tools=[wait_for_approval], store=store, retention_seconds=1)
+    app = app_of([call("refund")], tools=[refund_with()], store=store, retention_seconds=1)
     run_id = app.run()
     recovery = app.kit.recovery()
     wait_until(lambda: (recovery.sweep(), app.store.backlog()[0] == 0)[1], what="the index to be empty")
@@ -196,12 +174,7 @@ def test_a_run_whose_maker_was_stopped_in_between_for_long_is_found_all_the_same
 
 
 def test_an_answer_whose_giver_was_stopped_in_between_for_long_is_found_all_the_same() -> None:
-    @tool(decision={"type": "object"})
-    def wait_for_approval(decision: Any) -> str:
-        """Wait."""
-        return ""
-
-    app = app_of(one_call("wait_for_approval"), "done", tools=[wait_for_approval])
+    app = app_of([call("refund")], "done", tools=[refund_with()])
     run_id = app.run()
     commit, recovery = app.store.commit, app.kit.recovery()
 
@@ -210,7 +183,7 @@ def test_an_answer_whose_giver_was_stopped_in_between_for_long_is_found_all_the_
         return commit(*args, **kwargs)
 
     app.store.commit = late
-    app.kit.resume(run_id, {})
+    app.kit.resume(run_id, YES)
     app.store.commit = commit
     assert swept(app) == [(run_id, 2)]
     assert app.work().check(run_id).status == "completed"

@@ -11,12 +11,11 @@ from agentkit import Agent, AgentKit, tool
 from agentkit.core.messages import text_of_json as text_of
 from agentkit.settings import Settings
 from agentkit.tools import ToolContext
-from tests.apps import App, Failing, Silent, die, in_background, one_call
+from tests.apps import App, Failing, Silent, die, in_background
 from tests.event_rules import shape
+from tests.tools import YES, pay, refund
+from tests.turns import call
 from tests.waiting import wait_until
-
-YES = {"approved": True}
-
 
 # -- whole runs ------------------------------------------------------------------------------------
 
@@ -33,8 +32,8 @@ def test_a_run_with_tools_and_a_decision_is_executed_step_by_step() -> None:
         return f"{cents} {decision['approved']} {ctx.attempt} {ctx.metadata}"
 
     turns = [
-        [{"type": "toolCall", "name": "add", "arguments": {"a": 1, "b": 2}}],
-        [{"type": "toolCall", "name": "refund", "arguments": {"cents": 5}}],
+        [call("add", a=1, b=2)],
+        [call("refund", cents=5)],
         "done",
     ]
     app = App(*turns, tools=[add, refund])
@@ -135,7 +134,7 @@ def test_a_tool_that_kills_every_worker_fails_its_run() -> None:
         """Poison."""
         return ""
 
-    app = App(one_call("poison"), "ok", tools=[poison], max_attempts=2)
+    app = App([call("poison")], "ok", tools=[poison], max_attempts=2)
     run_id = app.start()
     app.execute_next()
     for _ in range(2):
@@ -154,7 +153,7 @@ def test_an_idempotent_tool_is_executed_again_with_the_same_key() -> None:
         keys.append((ctx.attempt, ctx.idempotency_key))
         return "noted"
 
-    app = App(one_call("note"), "ok", tools=[note])
+    app = App([call("note")], "ok", tools=[note])
     first, second = app.start(), app.start()
     for run_id in (first, second):
         app.kit.execute(run_id, 1)
@@ -176,7 +175,7 @@ def test_a_tool_with_effects_once_asks_after_a_crash(verdict: str, calls: int) -
         paid.append("paid")
         return "paid now"
 
-    app = App(one_call("pay"), "ok", tools=[pay])
+    app = App([call("pay")], "ok", tools=[pay])
     run_id = app.start()
     app.execute_next()
     die(app, *app.queue.enqueued[0])
@@ -195,12 +194,7 @@ def test_a_tool_with_effects_once_asks_after_a_crash(verdict: str, calls: int) -
 
 
 def test_a_worker_without_the_tool_gives_the_run_back() -> None:
-    @tool(decision={"type": "object"})
-    def refund(decision: Any) -> str:
-        """Refund."""
-        return "refunded"
-
-    app = App(one_call("refund"), "ok", tools=[refund])
+    app = App([call("refund")], "ok", tools=[refund])
     run_id = app.run()
     app.kit.resume(run_id, YES)
     other = AgentKit([Agent("a", app.agent.model)], settings=Settings(), store=app.store, queue=app.queue)
@@ -214,12 +208,7 @@ def test_a_worker_without_the_tool_gives_the_run_back() -> None:
 def test_an_abort_that_meets_a_question_ends_the_run() -> None:
     """The abort comes between the claim and the commit of a step that would pause the run."""
 
-    @tool(effects="once")
-    def pay() -> str:
-        """Pay."""
-        return ""
-
-    app = App(one_call("pay"), "ok", tools=[pay])
+    app = App([call("pay")], "ok", tools=[pay])
     run_id = app.start()
     app.execute_next()
     die(app, *app.queue.enqueued[0])

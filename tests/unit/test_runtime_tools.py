@@ -12,7 +12,8 @@ import pytest
 from agentkit import Agent, AgentKit, ScriptedModel, tool
 from agentkit.core.messages import text_of_json as text_of
 from agentkit.tools import ToolContext
-from tests.apps import App, in_background, one_call
+from tests.apps import App, in_background
+from tests.turns import call
 from tests.waiting import wait_until
 
 
@@ -32,7 +33,7 @@ def test_a_tool_that_takes_too_long_is_an_error_for_the_model(is_async: bool) ->
         await asyncio.sleep(30)
         return "late"
 
-    app = App(one_call("hang"), "ok", tools=[hang_async if is_async else hang])
+    app = App([call("hang")], "ok", tools=[hang_async if is_async else hang])
     run = app.check(app.run())
     release.set()
     assert run.status == "completed"
@@ -49,7 +50,7 @@ def test_a_tools_updates_are_events_between_its_start_and_its_end() -> None:
             ctx.update({"n": n})
         return "counted"
 
-    app = App(one_call("count"), "ok", tools=[count])
+    app = App([call("count")], "ok", tools=[count])
     run_id = app.run()
     app.check(run_id)
     updates = [e for e in app.log(run_id) if e["type"] == "tool_execution_update"]
@@ -68,7 +69,7 @@ def test_what_a_tool_raises_or_cannot_say_in_json_is_an_error_for_the_model() ->
         ctx.update(object())
         return ""
 
-    app = App([*one_call("explode"), *one_call("mumble")], "ok", tools=[explode, mumble])
+    app = App([call("explode"), call("mumble")], "ok", tools=[explode, mumble])
     run = app.check(app.run())
     results = [m for m in run.messages if m["role"] == "toolResult"]
     assert [m["isError"] for m in results] == [True, True]
@@ -98,7 +99,7 @@ def test_an_aborted_tool_notices_and_the_run_ends_within_a_second(is_async: bool
             raise
         return "never"
 
-    app = App(one_call("work"), "ok", tools=[work_async if is_async else work])
+    app = App([call("work")], "ok", tools=[work_async if is_async else work])
     run_id = app.start()
     thread = in_background(app.work)
     assert reached.wait(10)
@@ -122,7 +123,7 @@ def test_a_tool_that_never_notices_is_outlived() -> None:
         release.wait(30)
         return "late"
 
-    app = App(one_call("never_ends"), "ok", tools=[never_ends])
+    app = App([call("never_ends")], "ok", tools=[never_ends])
     run_id = app.start()
     thread = in_background(app.work)
     assert reached.wait(10)
@@ -155,7 +156,7 @@ def test_a_tool_ends_with_the_time_of_its_run(is_async: bool) -> None:
             release.wait(60)
             return "late"
 
-    app = App(one_call("slow"), "ok", tools=[slow])
+    app = App([call("slow")], "ok", tools=[slow])
     run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
     run = app.work().check(run_id)
     release.set()
@@ -171,7 +172,7 @@ def test_no_tool_begins_after_the_time_of_its_run() -> None:
         begun.append(1)
         return "late"
 
-    app = App(one_call("late"), "ok", tools=[late])
+    app = App([call("late")], "ok", tools=[late])
     run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
     app.execute_next()
     begin = time.monotonic()
@@ -189,7 +190,7 @@ def test_a_tool_that_has_moved_to_the_client_since_it_was_decided_on_is_not_exec
         begun.append(1)
         return "shown here"
 
-    app = App(one_call("show"), "ok", tools=[tool(**asked)(show)])
+    app = App([call("show")], "ok", tools=[tool(**asked)(show)])
     run_id = app.run()
     app.kit.resume(run_id, {})
     app.agent = replace(app.agent, tools=(tool(runs="client", **asked)(show),))
@@ -206,7 +207,7 @@ def test_a_tool_that_has_become_a_sub_agent_since_it_was_decided_on_is_an_error_
         """Help."""
         return ""
 
-    app = App(one_call("helper", input="x"), "ok", tools=[asked])
+    app = App([call("helper", input="x")], "ok", tools=[asked])
     run_id = app.run()
     app.kit.resume(run_id, {})
     app.agent = replace(app.agent, tools=(Agent("helper", ScriptedModel(["x"])).as_tool(),))
@@ -221,7 +222,7 @@ def test_a_worker_that_knows_nothing_of_an_agent_puts_no_tool_call_in_doubt() ->
         """Pay."""
         return "paid"
 
-    app = App(one_call("pay"), "done", tools=[pay])
+    app = App([call("pay")], "done", tools=[pay])
     older = AgentKit([Agent("other", ScriptedModel([]))], store=app.store, queue=app.queue)
     run_id = app.start()
     older.execute(*app.queue.enqueued[0])

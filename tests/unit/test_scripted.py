@@ -26,8 +26,9 @@ from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import Finish, ModelRequest, Part, Provider, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.scripted import ScriptedModel, Scripts
 from tests.providers_contract import build
+from tests.turns import call
 
-CALL: Json = {"type": "toolCall", "name": "look", "arguments": {"x": "äö"}}
+CALL: Json = call("look", x="äö")
 
 
 def play(model: Provider, *messages: Message, name: str = "script") -> list[Part]:

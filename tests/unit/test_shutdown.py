@@ -16,8 +16,9 @@ from agentkit.core.messages import text_of_json as text_of
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.tools import ToolContext
-from tests.apps import App, Silent, in_background, one_call
+from tests.apps import App, Silent, in_background
 from tests.event_rules import shape
+from tests.turns import call
 from tests.waiting import wait_until
 
 
@@ -94,7 +95,7 @@ def test_a_stopping_worker_passes_on_what_it_has_not_begun(effects: Any) -> None
         done.append(ctx.attempt)
         return "done"
 
-    app = App(one_call("act"), "all done", tools=[act])
+    app = App([call("act")], "all done", tools=[act])
     run_id = app.start()
     app.execute_next()
     before = app.log(run_id)

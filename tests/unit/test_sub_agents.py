@@ -19,12 +19,9 @@ from agentkit import (
 )
 from agentkit.loop.children import MAX_DEPTH
 from tests.event_rules import check_log
+from tests.turns import call
 
 OK = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
-
-
-def call(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"type": "toolCall", "name": name, "arguments": arguments}
 
 
 @tool(decision=OK)

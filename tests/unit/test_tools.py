@@ -29,8 +29,7 @@ from agentkit.tools import (
     to_result,
     tool,
 )
-
-APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
+from tests.tools import APPROVAL
 
 
 class Color(str, Enum):  # noqa: UP042  # the older spelling is what people have

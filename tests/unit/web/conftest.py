@@ -11,25 +11,14 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from agentkit import Agent, AgentKit, ScriptedModel, Settings, tool
+from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.record import StepKind
 from agentkit.web import create_app
 from tests.flaky_store import FlakyStore
+from tests.tools import locate, refund
+from tests.turns import call
 
-APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
-REFUND = {"type": "toolCall", "name": "refund", "arguments": {"cents": 500}}
-
-
-@tool(decision=APPROVAL)
-def refund(cents: int, decision: dict) -> str:
-    """Refund some cents."""
-    return f"{cents} {decision['approved']}"
-
-
-@tool(runs="client")
-def locate() -> str:
-    """Where the browser is."""
-    return ""
+REFUND = call("refund", cents=500)
 
 
 AGENTS = [
@@ -38,7 +27,7 @@ AGENTS = [
     Agent("twice", model=ScriptedModel([[REFUND, REFUND], "Done."]), tools=[refund]),
     Agent(
         "map",
-        model=ScriptedModel([[{"type": "toolCall", "name": "locate", "arguments": {}}], "Found."]),
+        model=ScriptedModel([[call("locate")], "Found."]),
         tools=[locate],
     ),
 ]
@@ -99,8 +88,9 @@ class Web:
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    queue = ThreadQueue()
-    yield Web(FlakyStore(), queue)
+    queue, store = ThreadQueue(), FlakyStore()
+    yield Web(store, queue)
+    store.fail.clear()  # a thread that still waits for the store ends
     queue.close()
 
 

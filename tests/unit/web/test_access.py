@@ -13,6 +13,7 @@ from agentkit import Agent, AgentKit, ConfigurationError, Run, ScriptedModel, Se
 from agentkit.server import access
 from agentkit.web import create_app
 from tests.flaky_store import FlakyStore
+from tests.turns import call
 from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, assert_problem, frames
 
 ADA = {"Authorization": "Bearer ada"}
@@ -151,8 +152,7 @@ def test_an_idempotency_key_is_its_owners_own(build: Callable[..., Web]) -> None
 
 def test_a_sub_agents_run_belongs_to_who_started_the_first(build: Callable[..., Web]) -> None:
     child = Agent("child", model=ScriptedModel(["Yes."]))
-    call = {"type": "toolCall", "name": "child", "arguments": {"input": "x"}}
-    web = build([Agent("parent", model=ScriptedModel([[call], "Done."]), tools=[child.as_tool()])])
+    web = build([Agent("parent", model=ScriptedModel([[call("child", input="x")], "Done."]), tools=[child.as_tool()])])
     begin(web, ADA, "parent")
     runs = web.client.get("/runs", headers=ADA).json["runs"]
     assert {(run["agent"], run["owner"]) for run in runs} == {("parent", "ada"), ("child", "ada")}

@@ -290,7 +290,7 @@ def test_an_invalid_value_is_refused_with_its_path_and_may_be_sent_again(web: We
     problem = assert_problem(web.resume(run_id, body), 422, "input_invalid")
     assert [error["path"] for error in problem["errors"]] == ["/cents"]
     assert web.resume(run_id, {"decision": {"approved": True}, "input": {"cents": 7}}).status_code == 202
-    assert "7 True" in json.dumps(web.kit.handle(run_id).wait(10).messages)
+    assert "refunded 7" in json.dumps(web.kit.handle(run_id).wait(10).messages)
 
 
 def test_a_store_that_is_down_asks_to_come_again(web: Web) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, ConfigurationError, InvalidRequestError, Run, ScriptedModel, ToolContext, tool
-from tests.unit.web.conftest import APPROVAL, REFUND, Web, assert_problem, refund
+from tests.tools import APPROVAL
+from tests.unit.web.conftest import REFUND, Web, assert_problem, refund
 from tests.unit.web.test_access import ADA, BOB, EVE, begin, build, by_name
 
 __all__ = ["build"]  # the fixture

@@ -16,11 +16,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agentkit.core.hosts import HostPattern
 from agentkit.errors import ConfigurationError
 
 __all__ = ["Setting", "Settings", "describe"]
 
 PREFIX: Final = "AGENTKIT_"
+_SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,13 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(part.strip().lower() for part in text.split(","))
+    if not all(HostPattern.read(host) for host in hosts):
+        raise ValueError(text)
+    return hosts
+
+
 _TEXT = Kind("text", "text", str)
 _APP = _matching("module:name", "module:name, such as shop.agents:kit", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _REDIS_URL = _matching(
@@ -74,6 +83,7 @@ _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*"
 # In a Redis Cluster, braces here would become the hash tag in place of the run id.
 _KEY_PREFIX = _matching("text", "text without spaces, braces and glob characters", r"[^\s{}*?\[\]\\]+")
 _ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separated by commas", _origins)
+_HOSTS = Kind("hosts", "hosts such as app.example.com or [::1]:8000, separated by commas", _hosts)
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
 _SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
 _SECONDS_OR_NONE = _number("seconds", "a number of seconds, 0 or more", float, lambda value: value >= 0)
@@ -154,10 +164,16 @@ class Settings:
         _ORIGINS,
         "Web pages of other origins that may call: `*`, or origins separated by commas.",
     )
+    hosts: tuple[str, ...] = _setting(
+        (),
+        _HOSTS,
+        "The `Host` headers that are answered, separated by commas; others get 400. `*.example.com` stands for all "
+        "hosts below it, and a host without a port for any port. Unset, any host is answered.",
+    )
     secret_key: str | None = _setting(
         None,
         _TEXT,
-        "Signs stream tokens, which are off without it. Long and random; the same in all web processes.",
+        "Signs stream tokens, which are off without it. Random, of at least 32 bytes; the same in all web processes.",
         secret=True,
     )
     stream_token_seconds: int = _setting(300, _COUNT, "How long a stream token opens its run's streams.")
@@ -165,6 +181,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.broker_url:
             object.__setattr__(self, "broker_url", self.redis_url)
+        if self.secret_key is not None and len(self.secret_key.encode()) < _SECRET_BYTES:
+            raise ConfigurationError(
+                f"AGENTKIT_SECRET_KEY has {len(self.secret_key.encode())} bytes; expected at least {_SECRET_BYTES}, "
+                """such as python -c "import secrets; print(secrets.token_urlsafe(32))" prints."""
+            )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:

@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 
 from agentkit.kit import AgentKit, load_kit
 from agentkit.runtime.store_warnings import warn_of_store
-from agentkit.server import access, page, problems, runs, system, websocket
+from agentkit.server import access, origins, page, problems, runs, system, websocket
 from agentkit.server.greenlets import in_own_greenlet
 from agentkit.server.state import EXTENSION, WebState
 from agentkit.server.streams import gunicorn_worker, sse_response, warn_of_sync_workers
@@ -33,6 +33,7 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     app.config["MAX_CONTENT_LENGTH"] = web.settings.max_body_bytes + 1  # bodies.py says why
     app.url_map.merge_slashes = False  # "//runs" is not there, instead of a redirect page
     problems.install(app)
+    origins.install(app)
     access.install(app)
     websocket.install(app)
     app.register_blueprint(runs.blueprint)

@@ -28,6 +28,8 @@ __all__ = [
     "ResumeBody",
     "ResumeFrame",
     "StartBody",
+    "StreamTokenBody",
+    "TokenScope",
     "check_extension",
     "check_idempotency_key",
     "check_limits",
@@ -129,6 +131,15 @@ class ExtendBody(RequestBody):
 
     decision_id: str
     by: _Extension
+
+
+TokenScope = Literal["read", "answer"]
+
+
+class StreamTokenBody(RequestBody):
+    """Ask for a stream token: one that reads, or with the scope "answer" one that also takes frames on a WebSocket."""
+
+    scope: TokenScope = "read"
 
 
 class ResumeFrame(ResumeBody, tag_field="type", tag="resume"):

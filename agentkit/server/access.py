@@ -17,6 +17,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json
+from agentkit.core.requests import TokenScope
 from agentkit.core.run import Run
 from agentkit.errors import (
     ForbiddenError,
@@ -52,7 +53,6 @@ PUBLIC = frozenset(
 
 _BLUEPRINTS = frozenset({"agentkit_page", "agentkit_runs", "agentkit_system", "agentkit_ws"})
 _TOKEN_ENDPOINTS = frozenset({"agentkit_runs.run_events", "agentkit_ws.run_socket"})
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def install(app: Flask) -> None:
@@ -94,6 +94,8 @@ def check(run_id: str, action: str) -> None:
     Raises RunNotFoundError where it may not read the run, ForbiddenError where it may read it, but not do that. What
     is done to an item is checked by `check_item`, when the body has named it.
     """
+    if action != "read" and g.get("agentkit_token_scope", "answer") != "answer":
+        raise ForbiddenError('this stream token only reads: request one with {"scope": "answer"}')
     kit = state().kit
     if kit.authenticate is None:
         return
@@ -140,11 +142,8 @@ def _authorize() -> None:
     kit = state().kit
     run_id = (request.view_args or {}).get("run_id")
     token = request.args.get("token") if request.endpoint in _TOKEN_ENDPOINTS else None
-    socket = request.endpoint == "agentkit_ws.run_socket"
-    if socket or (kit.authenticate is not None and request.method not in _SAFE_METHODS):
-        _check_origin(by_cookie=kit.authenticate is not None and token is None and "Cookie" in request.headers)
     if token is not None:
-        g.agentkit_principal = _principal_of(token, run_id)
+        g.agentkit_principal, g.agentkit_token_scope = _read_token(token, run_id)
     elif kit.authenticate is not None:
         caller = kit.authenticate(request)
         if caller is None:
@@ -156,46 +155,36 @@ def _authorize() -> None:
         check(run_id, ACTIONS[request.endpoint or ""])
 
 
-def _check_origin(*, by_cookie: bool) -> None:
-    """Refuse a request that a page of another origin made without AGENTKIT_CORS_ORIGINS naming it.
-
-    A browser sends its cookies with the requests of any page, and asks no permission for a WebSocket: only the Origin
-    header shows which page it was. `by_cookie`: the request is authenticated by a cookie, for which `*` is not enough.
-    Raises ForbiddenError.
-    """
-    origin = request.headers.get("Origin")
-    allowed = state().settings.cors_origins
-    if origin is None or origin.lower() in allowed or (allowed == ("*",) and not by_cookie):
-        return
-    if origin.partition("://")[2].lower() != request.host.lower():
-        raise ForbiddenError(
-            f"pages of {origin[:200]} may not call this server ({request.host}): "
-            "add the origin to AGENTKIT_CORS_ORIGINS to allow them"
-        )
-
-
 # -- stream tokens
 
 
-def stream_token(run_id: str) -> tuple[str, int]:
-    """Make a token that opens the run's streams for the caller; return it and its expiry (ms)."""
+def stream_token(run_id: str, scope: TokenScope) -> tuple[str, int]:
+    """Make a token that opens the run's streams for the caller; return it and its expiry (ms).
+
+    `scope`: "read", or "answer" for one whose holder may do over a WebSocket what the caller may.
+    """
     expires_at = now_ms() + state().settings.stream_token_seconds * 1000
-    return str(_serializer().dumps([run_id, principal(), expires_at])), expires_at
+    return str(_serializer().dumps([run_id, principal(), expires_at, scope])), expires_at
 
 
-def _principal_of(token: str, run_id: str | None) -> str | None:
-    """Return the principal that the token was made for. Raises UnauthenticatedError, which says what is wrong."""
+def _read_token(token: str, run_id: str | None) -> tuple[str | None, str]:
+    """Return the principal that the token was made for, and its scope.
+
+    Raises UnauthenticatedError, which says what is wrong.
+    """
     try:
-        token_run_id, token_principal, expires_at = _serializer().loads(token)
+        token_run_id, token_principal, expires_at, scope = _serializer().loads(token)
     except BadSignature as error:
         raise UnauthenticatedError("the stream token was not signed with this server's AGENTKIT_SECRET_KEY") from error
+    except ValueError as error:
+        raise UnauthenticatedError("the stream token is of an earlier agentkit: request another") from error
     if expires_at <= now_ms():
         raise UnauthenticatedError("the stream token has expired: request another")
     if token_run_id != run_id:
         raise UnauthenticatedError("the stream token is for another run")
     if token_principal is None and state().kit.authenticate is not None:
         raise UnauthenticatedError("the stream token has no principal: request another")
-    return cast("str | None", token_principal)
+    return token_principal, scope
 
 
 def _serializer() -> URLSafeSerializer:

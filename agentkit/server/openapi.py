@@ -133,9 +133,12 @@ def _one_run() -> Json:
                 "runs",
                 "newStreamToken",
                 "A token for the query of `/events` and `/ws`, where a browser can send no headers. It is the "
-                "caller's, for this run, and for a short time.",
+                "caller's, for this run, and for a short time. It reads; with the scope `answer` it also takes "
+                "frames on `/ws`, as far as the caller may.",
                 {"200": _json("The token.", "StreamToken")},
-                ("invalid_request", "forbidden", "run_not_found"),
+                (*_BODY, "forbidden", "run_not_found"),
+                body="StreamTokenBody",
+                optional_body=True,
             )
         },
         "/runs/{runId}/resume": {

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request, url_for
 from msgspec import UNSET
 
 from agentkit.core.record import TERMINAL, Status
-from agentkit.core.requests import AbortBody, ExtendBody, MessageBody, ResumeBody, StartBody, or_none
+from agentkit.core.requests import AbortBody, ExtendBody, MessageBody, ResumeBody, StartBody, StreamTokenBody, or_none
 from agentkit.errors import InvalidLastEventIdError, InvalidRequestError
 from agentkit.runs import RunHandle
 from agentkit.runtime.follow import Opening
@@ -145,7 +145,8 @@ def delete_run(run_id: str) -> Response:
 
 @blueprint.post("/runs/<run_id>/stream-token")
 def new_stream_token(run_id: str) -> Response:
-    return json_response(StreamToken(*access.stream_token(run_id)), Cache_Control="no-store")
+    body = bodies.read(StreamTokenBody, optional=True)
+    return json_response(StreamToken(*access.stream_token(run_id, body.scope)), Cache_Control="no-store")
 
 
 def open_log(run_id: str) -> Opening:

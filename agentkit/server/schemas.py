@@ -36,6 +36,7 @@ from agentkit.core.requests import (
     ResumeBody,
     ResumeFrame,
     StartBody,
+    StreamTokenBody,
 )
 from agentkit.core.run import Run, StreamReset
 from agentkit.providers.models import Capabilities
@@ -55,7 +56,10 @@ _UNIONS: Mapping[str, Any] = {
 }
 """Unions with a name of their own, each after those that it holds."""
 
-_REQUESTS = (StartBody, ResumeBody, AbortBody, MessageBody, ExtendBody, ResumeFrame, AbortFrame, MessageFrame)
+_REQUESTS = (
+    *(StartBody, ResumeBody, AbortBody, MessageBody, ExtendBody, StreamTokenBody),
+    *(ResumeFrame, AbortFrame, MessageFrame),
+)
 _CLOSED = {cls.__name__ for cls in (*_REQUESTS, Limits, Rejection)}
 _WITH_DEFAULTS = {Capabilities.__name__}
 """Structures that are sent with the fields that have their defaults."""

@@ -9,6 +9,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.acceptance.stack import THREADS, WebProcess, environment
 
@@ -64,6 +65,34 @@ def test_a_chunked_body_over_the_limit_is_refused(gunicorn: Callable[..., WebPro
         connection, response = post_run(server, chunks)
         assert (response.status, json.load(response)["status"]) == (status, status)
         connection.close()
+
+
+def test_a_stream_token_only_reads_unless_it_was_made_to_answer(gunicorn: Callable[..., WebProcess]) -> None:
+    server = gunicorn(*THREADS, AGENTKIT_SECRET_KEY="0123456789abcdef0123456789abcdef")
+    run_id = server.http.post("/runs", json={"agent": "hello", "input": "x"}).json()["id"]
+    answers = []
+    for body in ({}, {"scope": "read"}, {"scope": "answer"}):
+        token = server.http.post(f"/runs/{run_id}/stream-token", json=body).json()["token"]
+        with connect(f"ws://127.0.0.1:{server.port}/runs/{run_id}/ws?token={token}", proxy=None) as client:
+            client.send('{"type": "abort"}')
+            frames = [json.loads(text) for text in client] if body.get("scope") == "answer" else []
+            while not any(frame["type"] in ("ok", "error") for frame in frames):
+                frames.append(json.loads(client.recv(timeout=10)))
+        answers.append(next(frame for frame in frames if frame["type"] in ("ok", "error")))
+    assert [answer.get("code") for answer in answers] == ["forbidden", "forbidden", None]
+    assert server.http.get(f"/runs/{run_id}").json()["status"] == "aborted"
+
+
+def test_a_host_that_is_not_named_is_refused_also_for_a_handshake(gunicorn: Callable[..., WebProcess]) -> None:
+    server = gunicorn(*THREADS, AGENTKIT_HOSTS="localhost,127.0.0.1")
+    run_id = server.http.post("/runs", json={"agent": "hello", "input": "x"}).json()["id"]
+    handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    handshake["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    for path in ("/", "/runs", "/healthz", "/nowhere", f"/runs/{run_id}/events", f"/runs/{run_id}/ws"):
+        for host in ("rebound.example", f"rebound.example:{server.port}", "localhost.rebound.example"):
+            response = server.http.get(path, headers={**handshake, "Host": host, "X-Forwarded-Host": "localhost"})
+            assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+    assert server.http.get("/runs").status_code == 200
 
 
 LINE = b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

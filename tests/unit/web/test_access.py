@@ -19,7 +19,7 @@ from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, assert_problem, fr
 ADA = {"Authorization": "Bearer ada"}
 BOB = {"Authorization": "Bearer bob"}
 EVE = {"Authorization": "Bearer eve"}
-SECRET = "a secret of some length"
+SECRET = "a secret of thirty-two bytes, at least"
 
 
 def by_name(request: Request) -> str | None:
@@ -207,7 +207,7 @@ def test_a_stream_token_that_was_tampered_with_or_forged_is_refused(build: Calla
     run_id = begin(web, ADA, "hello")
     token = token_of(web, run_id, ADA)
     payload = URLSafeSerializer(SECRET, salt="agentkit.stream-token").loads(token)
-    forged = URLSafeSerializer("another secret", salt="agentkit.stream-token").dumps(payload)
+    forged = URLSafeSerializer("another secret, just as long as that one", salt="agentkit.stream-token").dumps(payload)
     signed, _, signature = token.rpartition(".")
     tampered = f"{signed}.{'A' if signature[0] != 'A' else 'B'}{signature[1:]}"
     for bad in (forged, tampered, "x" + token, "", "no token"):

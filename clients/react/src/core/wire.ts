@@ -533,6 +533,14 @@ export interface ExtendBody {
   by: number
 }
 
+/**
+ * Ask for a stream token: one that reads, or with the scope "answer" one that also takes frames on a
+ * WebSocket.
+ */
+export interface StreamTokenBody {
+  scope?: "answer" | "read"
+}
+
 /** What a run may use up at most. Reaching one ends the run. */
 export interface Limits {
   maxTurns?: number

@@ -25,7 +25,8 @@
     │   └── LeaseLostError             the step belongs to another worker, or is done
     ├── TooManyWatchersError           this process is at its limit of streams: try again after `retry_after` s
     ├── UnsupportedSchemaVersionError  the record was written by a newer agentkit
-    └── ProviderError                  the model's vendor failed or refused
+    ├── ProviderError                  the model's vendor failed or refused
+    └── ToolError                      a tool failed, in words that models and people may read
 
 `agentkit.client` adds ApiError (the server refused) and ServerUnreachableError, for callers over HTTP.
 
@@ -62,6 +63,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "TooManyWatchersError",
+    "ToolError",
     "ToolNotRegisteredError",
     "UnauthenticatedError",
     "UnsupportedSchemaVersionError",
@@ -257,7 +259,8 @@ class ProviderError(AgentKitError):
 
     `retryable`: the same request may succeed later. `status`: the HTTP status, None where the
     connection failed or the stream broke. `retry_after`: seconds that the vendor asked to wait.
-    `vendor`: the provider's name. `request_id`: the vendor's id of the request, for its support.
+    `vendor`: the provider's name. `request_id`: the vendor's id of the request, for its support. `message` may be read
+    by clients; `internal` is for the operator, say the name of a setting or a host, and stands in the log alone.
     """
 
     code = "provider_error"
@@ -271,10 +274,25 @@ class ProviderError(AgentKitError):
         retry_after: float | None = None,
         vendor: str | None = None,
         request_id: str | None = None,
+        internal: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.internal = internal
         self.retryable = retryable
         self.status = status
         self.retry_after = retry_after
         self.vendor = vendor
         self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.internal})" if self.internal else self.message
+
+
+class ToolError(AgentKitError):
+    """The tool failed.
+
+    Raised by a tool, its text is the error result that the model reads and people see. Of any other exception they see
+    the class and a reference to the worker's log.
+    """
+
+    code = "tool_error"

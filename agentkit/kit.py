@@ -34,6 +34,7 @@ from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
 from agentkit.runtime import commands
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
+from agentkit.runtime.error_texts import ErrorTexts, Redact
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.rights import Authenticate, May, Rights
@@ -53,7 +54,9 @@ class AgentKit:
     those of the environment (docs/settings.md). `store` and `queue` are for tests and for other queues:
     by default Redis and Celery, connected on first use. `retry`: the policy of agents that have none.
     `authenticate` and `may` say who calls over HTTP and what they may do (docs/web.md). What is called from
-    Python is never asked.
+    Python is never asked. `client_history`: whether authenticated clients may send assistant messages and tool results.
+    `redact`: a function of every error text that leaves the server, to models, people and clients; it returns the text
+    that may.
     """
 
     def __init__(
@@ -67,10 +70,12 @@ class AgentKit:
         authenticate: Authenticate | None = None,
         may: May | None = None,
         client_history: bool = False,
+        redact: Redact | None = None,
     ) -> None:
         self._retry = retry
         self.authenticate = authenticate
         self.client_history = client_history
+        self.texts = ErrorTexts(redact)
         self._rights = Rights(authenticate, may)
         self.settings = settings or Settings.from_env()
         self._agents: dict[str, BoundAgent] = {}
@@ -180,7 +185,7 @@ class AgentKit:
         It can be resumed and read through this kit object as long as that lives.
         """
         if self._inline is None:
-            self._inline = Engine(MemoryStore(), InlineQueue(), self, self.settings)
+            self._inline = Engine(MemoryStore(), InlineQueue(), self, self.settings, texts=self.texts)
         request = commands.StartRequest(agent, input, messages, metadata, limits)
         started = commands.start(self._inline.committer, request)
         self._drain(self._inline, started.run_id)
@@ -399,7 +404,7 @@ class AgentKit:
             if self._made is None or self._made[0] != os.getpid():
                 store = self._store or redis_store(self.settings)
                 queue = self._queue or celery_queue(self.settings)
-                self._made = (os.getpid(), Engine(store, queue, self, self.settings, self._stop))
+                self._made = (os.getpid(), Engine(store, queue, self, self.settings, self._stop, self.texts))
             return self._made[1]
 
     def _engine_of(self, run_id: str) -> Engine:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import logging
 import math
 import re
 import sys
@@ -40,10 +41,13 @@ __all__ = [
     "ToolResult",
     "error_result",
     "invalid_arguments",
+    "result_of",
     "to_json_value",
     "to_result",
     "tool",
 ]
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -371,6 +375,19 @@ def to_result(value: Any) -> CheckedResult:
     return CheckedResult([TextBlock(_json(value))])
 
 
+def result_of(value: Any) -> CheckedResult:
+    """Turn what a tool returned into its result, whatever it is: it has done its work, and must not be asked again.
+
+    What can be no part of a message is named instead of shown.
+    """
+    try:
+        return to_result(value)
+    except TypeError as error:
+        name = type(value.content if isinstance(value, ToolResult) else value).__name__
+        log.warning("a tool's result, a %s, cannot be shown to the model: %s", name, error)
+        return CheckedResult([TextBlock(f"Done. The result, a {name}, cannot be shown.")])
+
+
 def _looks_like_block(item: Any) -> bool:
     return isinstance(item, ContentBlock) or (isinstance(item, dict) and item.get("type") in ("text", "image"))
 
@@ -398,9 +415,31 @@ def to_json_value(value: Any) -> Any:
 
 def _json(value: Any) -> str:
     try:
-        return without_half_surrogates(json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain))
+        return without_half_surrogates(json.dumps(_with_text_keys(value), ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the tool returned a {type(value).__name__} that is no JSON: {error}") from error
+
+
+def _with_text_keys(value: Any, depth: int = 0) -> Any:
+    """Copy a value in which everything is JSON: what is not is converted, and the keys of objects become text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth > strictjson.MAX_DEPTH:
+        raise TypeError(f"it nests deeper than {strictjson.MAX_DEPTH} levels")
+    if isinstance(value, list | tuple):
+        return [_with_text_keys(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {_key(key): _with_text_keys(item, depth + 1) for key, item in value.items()}
+    return _with_text_keys(_plain(value), depth + 1)
+
+
+def _key(key: Any) -> str:
+    if key is None or isinstance(key, bool | int | float | str):
+        return key if isinstance(key, str) else json.dumps(key)
+    plain = key if isinstance(key, tuple) else _plain(key)
+    return plain if isinstance(plain, str) else str(plain)
 
 
 def _plain(value: Any) -> Any:
@@ -422,6 +461,12 @@ def _plain(value: Any) -> Any:
         return msgspec.to_builtins(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if (fields := getattr(type(value), "__attrs_attrs__", None)) is not None:
+        return {each.name: getattr(value, each.name) for each in fields}
+    for method in ("tolist", "item"):  # numbers and arrays of NumPy and its kin
+        convert = getattr(value, method, None)
+        if callable(convert) and getattr(value, "dtype", None) is not None:
+            return convert()
     base_model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
     if base_model is not None and isinstance(value, base_model):
         return value.model_dump(mode="json")

@@ -22,6 +22,7 @@ from typing import Any
 from agentkit.agents import Agent
 from agentkit.core.messages import text_of_json
 from agentkit.core.struct import Json
+from agentkit.errors import ToolError
 from agentkit.kit import AgentKit
 from agentkit.providers.scripted import ScriptedModel, Turn
 from agentkit.settings import Settings
@@ -71,7 +72,7 @@ def _database() -> Iterator[sqlite3.Connection]:
 def _order(db: sqlite3.Connection, order_id: str) -> Json:
     row = db.execute(f"{_SELECT} WHERE id = ?", (order_id.strip().upper(),)).fetchone()
     if row is None:
-        raise LookupError(f"there is no order {order_id}")
+        raise ToolError(f"there is no order {order_id}")
     return dict(row)
 
 
@@ -113,7 +114,7 @@ def refund(order_id: str, cents: int, ctx: ToolContext, decision: Mapping[str, A
         # The key is the same in every attempt of this call: executed again after a crash, it does not pay twice.
         if db.execute("SELECT 1 FROM refunds WHERE key = ?", (ctx.idempotency_key,)).fetchone() is None:
             if not 0 < cents <= order["refundable_cents"]:
-                raise ValueError(f"only {_money(order['refundable_cents'])} of {order['order_id']} can be refunded")
+                raise ToolError(f"only {_money(order['refundable_cents'])} of {order['order_id']} can be refunded")
             row = (ctx.idempotency_key, order["order_id"], cents, decision.get("note", ""), int(time.time()))
             db.execute("INSERT INTO refunds VALUES (?, ?, ?, ?, ?)", row)
     return f"refunded {_money(cents)} for {order['order_id']} to {order['customer']}"

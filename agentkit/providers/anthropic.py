@@ -70,7 +70,7 @@ class AnthropicProvider:
         url = (os.environ.get(self._url_setting, "").strip() or self._url).rstrip("/").removesuffix("/v1")
         key = api_key(self._key_setting, self.name)
         if not key and url == _DEFAULT_URL:
-            raise ProviderError(f"no API key for {self.name}: set {self._key_setting}", vendor=self.name)
+            raise ProviderError(f"no API key for {self.name}", vendor=self.name, internal=f"set {self._key_setting}")
         headers = {"anthropic-version": _VERSION}
         if key:
             headers["x-api-key"] = key

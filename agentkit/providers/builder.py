@@ -21,6 +21,7 @@ from agentkit.core.messages import (
     Usage,
 )
 from agentkit.core.strictjson import without_half_surrogates
+from agentkit.core.struct import decode, encode
 from agentkit.errors import ProviderError
 from agentkit.providers.prices import priced
 from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
@@ -92,7 +93,12 @@ class MessageBuilder:
             raise ProviderError("the response ended before it was complete", retryable=True)
         message = self.start()
         if self._finish is not None:
-            message.usage = priced(self._finish.usage, self._provider, self._model, self._finish.model)
+            try:
+                usage = priced(self._finish.usage, self._provider, self._model, self._finish.model)
+                message.usage = decode(encode(usage), Usage)  # another's provider may give what is no usage
+            except Exception:
+                if stop_reason is None:
+                    raise
             message.stop_reason = self._finish.stop_reason
         if stop_reason is not None:
             message.stop_reason = stop_reason

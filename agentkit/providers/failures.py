@@ -37,7 +37,7 @@ def status_error(
     problem = _parsed(body)
     reason = vendor_message(problem)
     message = f"{vendor} answered HTTP {status}" + (f": {reason}" if reason else "")
-    hint = _hint(status, _kind(problem), reason, key_setting, url_setting)
+    hint = _hint(status, _kind(problem), reason)
     if hint:
         message += f" ({hint})"
     request_id = headers.get("x-request-id") or headers.get("request-id")
@@ -50,6 +50,7 @@ def status_error(
         retry_after=retry_after(headers),
         vendor=vendor,
         request_id=request_id,
+        internal=_setting_to_check(status, key_setting, url_setting),
     )
 
 
@@ -61,7 +62,7 @@ def stream_error(vendor: str, problem: Any) -> ProviderError:
     else:
         # The request was accepted, so the vendor's own failure is likelier than ours, unless its kind is another.
         retryable = not kind or bool(_TRANSIENT_KINDS.search(kind))
-    hint = _hint(status or 0, kind, reason, "", "")
+    hint = _hint(status or 0, kind, reason)
     message = f"{vendor} failed while answering: {reason or 'it gave no reason'}" + (f" ({hint})" if hint else "")
     return ProviderError(message, retryable=retryable, status=status, vendor=vendor)
 
@@ -114,19 +115,24 @@ def _retryable(status: int, advice: str | None, kind: str) -> bool:
     return (status in _RETRYABLE_STATUSES or status >= 500) and _QUOTA_EXHAUSTED not in kind
 
 
-def _hint(status: int, kind: str, reason: str, key_setting: str, url_setting: str) -> str:
+def _hint(status: int, kind: str, reason: str) -> str:
     """Return what people can do about an error; "" where nothing is known."""
     if status == 413 or _TOO_LONG.search(f"{kind} {reason}"):
         return "the conversation is longer than the model's context: shorten it or choose another model"
     if _QUOTA_EXHAUSTED in kind:
         return "the account's quota is used up: check its plan and billing"
+    return ""
+
+
+def _setting_to_check(status: int, key_setting: str, url_setting: str) -> str | None:
+    """Return what the operator can do about an error; None where nothing is known."""
     if status in (401, 403) and key_setting:
         return f"check {key_setting}"
     if status == 404 and url_setting:
         return f"check the model's name and {url_setting}"
     if 300 <= status < 400 and url_setting:
         return f"redirects are not followed: set {url_setting} to where it leads"
-    return ""
+    return None
 
 
 def _kind(problem: Any) -> str:

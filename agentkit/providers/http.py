@@ -70,7 +70,11 @@ def api_key(setting: str, vendor: str) -> str:
     key = os.environ.get(setting, "").strip()
     # Refused here, because httpx would quote the key in its own error.
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ProviderError(f"{setting} has characters that no API key has: copy it again", vendor=vendor)
+        raise ProviderError(
+            f"the API key for {vendor} is not usable",
+            vendor=vendor,
+            internal=f"{setting} has characters that no API key has: copy it again",
+        )
     return key
 
 
@@ -230,9 +234,10 @@ async def _check(request: HttpRequest, response: httpx.Response, content_type: s
         error_text = vendor_message(request.redact(await _body(response)))
         raise ProviderError(
             f"{request.vendor} answered with {received_type or 'no content type'} instead of {content_type}: "
-            f"{error_text or 'nothing'} (check {request.url_setting})",
+            f"{error_text or 'nothing'}",
             status=response.status_code,
             vendor=request.vendor,
+            internal=f"check {request.url_setting}",
         )
 
 
@@ -260,19 +265,23 @@ def _connection_error(request: HttpRequest, error: Exception) -> ProviderError:
     host, retryable = _host(request.url), True
     match error:
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-            problem, retryable = f"the URL is not usable (check {request.url_setting})", False
+            problem, detail, retryable = "its URL is not usable", f"check {request.url_setting}", False
         case httpx.LocalProtocolError():
-            problem, retryable = "the request cannot be sent as HTTP", False
+            problem, detail, retryable = "the request cannot be sent as HTTP", "", False
         case httpx.ConnectTimeout():
-            problem = f"no connection to {host} within {request.connect_timeout:g} s"
+            problem, detail = f"no connection within {request.connect_timeout:g} s", f"to {host}"
         case httpx.ReadTimeout():
-            problem = f"{host} was silent for {request.read_timeout:g} s"
+            problem, detail = f"silent for {request.read_timeout:g} s", host
         case httpx.ConnectError():
-            problem = f"no connection to {host}: {error}"
+            problem, detail = "no connection", f"to {host}: {error}"
         case _:
-            problem = f"the connection to {host} broke: {error or type(error).__name__}"
-    text = request.redact(f"{request.vendor}: {problem}")
-    provider_error = ProviderError(text, retryable=retryable, vendor=request.vendor)
+            problem, detail = "the connection broke", f"to {host}: {error or type(error).__name__}"
+    provider_error = ProviderError(
+        f"{request.vendor}: {problem}",
+        retryable=retryable,
+        vendor=request.vendor,
+        internal=request.redact(detail) or None,
+    )
     if not isinstance(error, httpx.LocalProtocolError):  # that one quotes the header, and with it the key
         provider_error.__cause__ = error
     return provider_error

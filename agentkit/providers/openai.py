@@ -79,7 +79,7 @@ class OpenAIProvider:
         compat = self._compat or compat_for(url)
         key = api_key(self._key_setting, self.name)
         if not key and url.rstrip("/") == _DEFAULT_URL:
-            raise ProviderError(f"no API key for {self.name}: set {self._key_setting}", vendor=self.name)
+            raise ProviderError(f"no API key for {self.name}", vendor=self.name, internal=f"set {self._key_setting}")
         credential = key if compat.key_header == "api-key" else f"Bearer {key}"
         timeouts = {name: request.options[name] for name in OUR_OPTIONS if name in request.options}
         return HttpRequest(

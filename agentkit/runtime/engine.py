@@ -9,6 +9,7 @@ from agentkit.core.record import TERMINAL, Status
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Agents, Committer
+from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.failpoints import with_failpoints
 from agentkit.runtime.leases import LeaseKeeper
 from agentkit.runtime.recovery import Recovery
@@ -29,12 +30,19 @@ class Engine:
     """Made once per process: connections and threads do not survive a fork."""
 
     def __init__(
-        self, store: Store, queue: StepQueue, agents: Agents, settings: Settings, stop: Shutdown | None = None
+        self,
+        store: Store,
+        queue: StepQueue,
+        agents: Agents,
+        settings: Settings,
+        stop: Shutdown | None = None,
+        texts: ErrorTexts | None = None,
     ) -> None:
         self.store = store
         self.queue = queue
         self._settings = settings
         self._stop = stop or Shutdown()
+        self._texts = texts or ErrorTexts()
         self._retry = StoreRetry(lambda: self._stop.requested)
         self.committer = Committer(store, queue, agents, settings.lease_seconds, self._retry)
         self._children = Children(self.committer)
@@ -54,6 +62,7 @@ class Engine:
                     keeper,
                     timer,
                     self._retry,
+                    self._texts,
                     max_attempts=settings.max_attempts,
                     flush_seconds=settings.flush_seconds,
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import ClassVar, Literal
+from typing import Literal
 
 import msgspec
 
@@ -18,7 +18,7 @@ from agentkit.core.messages import AssistantMessage, Message, StopReason, check_
 from agentkit.core.record import Change, RunState
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
-from agentkit.errors import LeaseLostError, ProviderError
+from agentkit.errors import LeaseLostError, ProviderError, StoreError
 from agentkit.loop import fail, finish_model, postpone
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import ModelRequest
@@ -86,10 +86,11 @@ class _ModelStep:
                     return None
             if not held.cancel.cancelled:
                 builder.message()  # raises where the response is not complete
-        except (ProviderError, _ContextError) as error:
+        except (LeaseLostError, StoreError):
+            raise  # of the way into the log
+        except Exception as error:  # whatever a provider, a hook or an odd answer raises ends the run with its cause
             if held.cancel.cancelled:
                 return None  # cut on purpose, whatever the provider makes of it
-            log.warning("the model call of run %s failed: %s", held.lease.run_id, error)
             return error
         return None
 
@@ -103,20 +104,20 @@ class _ModelStep:
             shown = to_json(messages)
             return check_messages(list(transform(shown, Run.of(self._held.state, shown))), now_ms())
         except Exception as error:
-            log.exception("transform_context of agent %s failed", self._agent.name)
-            raise _ContextError(f"transform_context raised {type(error).__name__}: {error}") from error
+            raise _ContextError from error
 
     def _next_try(self, error: ProviderError) -> Literal["now", "later"] | None:
         """Prepare another call of this model or of the next one: "now", "later" (not ours any more), or None."""
         step, policy = self._step, self._agent.retry
         tries, since = step.tries + 1, step.since or now_ms()
+        log.warning("model call %d of step %s of run %s failed: %s", tries, step.number, self._held.lease.run_id, error)
         delay = policy.delay(error, tries, (now_ms() - since) / 1000) if policy is not None else None
         if delay is None:
             if step.choice + 1 >= self._all.choices:
                 return None
             self._step = msgspec.structs.replace(step, choice=step.choice + 1, tries=0, since=None)
             self._agent = self._all.choice(self._step.choice)
-            self._begin_anew(f"{error.message}; asking {self._agent.model_name} instead")
+            self._begin_anew(f"{self._context.texts.redact(error.message)}; asking {self._agent.model_name} instead")
             return "now"
         assert policy is not None
         self._step = msgspec.structs.replace(step, tries=tries, since=since)
@@ -125,7 +126,7 @@ class _ModelStep:
                 attempt=tries + 1,
                 max_attempts=policy.attempts,
                 delay_ms=round(delay * 1000),
-                error=error.message,
+                error=self._context.texts.redact(error.message),
             )
         )
         until = time.monotonic() + delay
@@ -151,7 +152,9 @@ class _ModelStep:
         at = now_ms() + round((delay if left is None else max(0.0, min(delay, left))) * 1000)
 
         def transition(state: RunState) -> Change:
-            return postpone(state, self._agent, held.lease.step, waiting, at, error.message, now_ms())
+            return postpone(
+                state, self._agent, held.lease.step, waiting, at, self._context.texts.redact(error.message), now_ms()
+            )
 
         self._end_blocks()
         self._context.commit(transition, self._buffer.drain(), message=lambda: self._message("aborted"))
@@ -169,7 +172,7 @@ class _ModelStep:
         self._end_blocks()
         error = TIME_IS_OVER if reason == "deadline" else None
         if failure is not None and error is None:
-            error = (getattr(failure, "code", "step_failed"), str(failure))
+            error = self._error_of(failure)
 
         def transition(state: RunState) -> Change:
             if error is not None:
@@ -178,6 +181,14 @@ class _ModelStep:
             return finish_model(state, self._all, held.lease.step, builder.message(), now_ms())
 
         self._context.commit(transition, self._buffer.drain(), message=lambda: self._message("aborted"))
+
+    def _error_of(self, failure: Exception) -> tuple[str, str]:
+        """Make the code and the text of the run's error."""
+        step = f"step {self._held.lease.step} of run {self._held.lease.run_id} failed"
+        if isinstance(failure, _ContextError) and failure.__cause__ is not None:
+            text = self._context.texts.of(failure.__cause__, f"{step}: transform_context of agent {self._agent.name}")
+            return "step_failed", f"transform_context raised {text}"
+        return "provider_error", self._context.texts.of(failure, f"{step}: the model call")
 
     def _message(self, stop_reason: StopReason, error: str | None = None) -> AssistantMessage:
         return self._builder.message(stop_reason=stop_reason, error=error)
@@ -196,6 +207,4 @@ class _ModelStep:
 
 
 class _ContextError(Exception):
-    """The application's transform_context failed."""
-
-    code: ClassVar[str] = "step_failed"
+    """The application's transform_context failed; the cause says how."""

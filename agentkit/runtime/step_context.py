@@ -14,6 +14,7 @@ from agentkit.errors import LeaseLostError
 from agentkit.loop import abort
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
+from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.leases import Held
 from agentkit.store.protocol import Conflict
@@ -30,6 +31,7 @@ class StepContext:
     agent: BoundAgent
     committer: Committer
     children: Children
+    texts: ErrorTexts
     buffer: Callable[[], EventBuffer]
     stopping: Callable[[], bool]
 

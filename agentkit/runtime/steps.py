@@ -13,15 +13,17 @@ import logging
 from collections.abc import Sequence
 
 from agentkit.agents import BoundAgent
+from agentkit.core.backoff import Backoff
 from agentkit.core.events import Event, open_message, read_event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import AssistantMessage, StopReason, Usage
 from agentkit.core.record import RunRecord
-from agentkit.errors import AgentKitError, LeaseLostError, RunNotFoundError
+from agentkit.errors import AgentKitError, LeaseLostError, RunNotFoundError, StoreUnavailableError
 from agentkit.loop import fail
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.deadlines import watch
+from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
@@ -32,6 +34,8 @@ from agentkit.runtime.tool_step import run_tool_step
 from agentkit.store.protocol import Store
 
 __all__ = ["StepRunner", "read_log"]
+
+_BACKOFF = Backoff(base=1.0, cap=30.0)
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ class StepRunner:
         keeper: LeaseKeeper,
         timer: Timer,
         retry: StoreRetry,
+        texts: ErrorTexts,
         *,
         max_attempts: int = 5,
         flush_seconds: float = 0.03,
@@ -71,6 +76,7 @@ class StepRunner:
         self._committer = committer
         self._children = children
         self._retry = retry
+        self._texts = texts
         self._max_attempts = max_attempts
         self._flush_seconds = flush_seconds
 
@@ -92,9 +98,14 @@ class StepRunner:
             self._execute(held)
         except LeaseLostError:
             log.info("step %s of run %s went to another worker", number, run_id)
-        except BaseException as error:
+        except StoreUnavailableError:
+            raise  # it outlasted what a step waits for: the lease runs out, and recovery has the step executed again
+        except Exception as error:
+            self._fail_attempt(held, error)
+            raise
+        except BaseException:
             # Pools end what they execute by SystemExit (prefork) or GreenletExit.
-            if self.keeper.stopping() and not isinstance(error, Exception):
+            if self.keeper.stopping():
                 hand_back(self._committer, held)
             raise
         finally:
@@ -121,6 +132,7 @@ class StepRunner:
                 agent,
                 self._committer,
                 self._children,
+                self._texts,
                 buffer=lambda: self._buffer(held),
                 stopping=self.keeper.stopping,
             )
@@ -146,12 +158,24 @@ class StepRunner:
             state=held.state if held.claim.complete else None,
         )
 
+    def _fail_attempt(self, held: Held, error: Exception) -> None:
+        """Give a step back that failed by an error of its own: it is tried again soon, or ends the run."""
+        what = f"step {held.lease.step} of run {held.lease.run_id} failed in attempt {held.lease.attempt}"
+        text = self._texts.of(error, what)
+        if held.lease.attempt >= self._max_attempts:
+            self._fail(held, f"step {held.lease.step} failed {self._max_attempts} times: {text}")
+            return
+        store = self._committer.step_store
+        store.release(held.lease, failed=True)
+        store.schedule(held.lease.run_id, now_ms() + round(_BACKOFF.delay(held.lease.attempt) * 1000))
+
     def _give_up(self, held: Held) -> None:
         text = f"step {held.lease.step} was begun {self._max_attempts} times and never finished"
+        log.error("run %s fails: %s, since it ended its worker each time", held.lease.run_id, text)
+        self._fail(held, text)
+
+    def _fail(self, held: Held, text: str) -> None:
         message, ends = self._cut_message(held, "error", text)
-        log.error(
-            "run %s fails: %s; a step that ends its worker each time is not executed again", held.lease.run_id, text
-        )
         self._committer.update(
             held.lease.run_id,
             lambda state: fail(state, "step_failed", text, now_ms(), message=message).with_events(ends),

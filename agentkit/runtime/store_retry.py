@@ -124,8 +124,8 @@ class RetryingStore:
     def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:
         return self._retry.call(lambda: self._store.renew(leases, lease_ms))
 
-    def release(self, lease: Lease, *, untouched: bool = False) -> None:
-        self._retry.call(lambda: self._store.release(lease, untouched=untouched))
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
+        self._retry.call(lambda: self._store.release(lease, untouched=untouched, failed=failed))
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
         return self._retry.call(

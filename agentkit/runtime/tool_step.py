@@ -22,7 +22,16 @@ from agentkit.loop import ask_client, call_end, delegate, doubt, fail, finish_to
 from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.step_context import StepContext
-from agentkit.tools import CheckedResult, Tool, ToolContext, error_result, invalid_arguments, to_json_value, to_result
+from agentkit.tools import (
+    CheckedResult,
+    Tool,
+    ToolContext,
+    error_result,
+    invalid_arguments,
+    result_of,
+    to_json_value,
+    to_result,
+)
 
 __all__ = ["run_tool_step"]
 
@@ -134,6 +143,7 @@ class _Execution:
     def __init__(self, context: StepContext, call: Call) -> None:
         self.buffer = context.buffer()
         self._held = context.held
+        self._texts = context.texts
         self._call = call
         self._place = f"{context.held.state.record.turn}:{context.step.call}"
 
@@ -174,7 +184,7 @@ class _Execution:
         forget = self._held.cancel.on_cancel(done.set)
 
         def finish(get: Callable[[], Any]) -> None:
-            outcome.append(_outcome(tool, get))
+            outcome.append(self._outcome(tool, get))
             done.set()
 
         if tool.is_async:
@@ -199,6 +209,15 @@ class _Execution:
             done.wait(ABORT_GRACE_SECONDS)
         return outcome[0] if outcome else None
 
+    def _outcome(self, tool: Tool, get: Callable[[], Any]) -> CheckedResult:
+        try:
+            return result_of(get())
+        except (CancelledError, asyncio.CancelledError):
+            return error_result("the tool was cancelled")
+        except BaseException as error:
+            what = f"tool {tool.name} of run {self._held.lease.run_id}, step {self._held.lease.step}, failed"
+            return error_result(self._texts.of(error, what))
+
 
 def _nothing() -> None:
     """A thread cannot be stopped: it sees `ctx.aborted`, and what it still returns is dropped."""
@@ -206,20 +225,3 @@ def _nothing() -> None:
 
 async def _await(tool: Tool, args: Json, ctx: ToolContext) -> Any:
     return await tool.call(args, ctx)
-
-
-def _outcome(tool: Tool, get: Callable[[], Any]) -> CheckedResult:
-    try:
-        return to_result(get())
-    except (CancelledError, asyncio.CancelledError):
-        return error_result("the tool was cancelled")
-    except BaseException as error:
-        log.warning("the tool %s raised %s", tool.name, type(error).__name__, exc_info=True)
-        return error_result(_text_of(error))
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # its own __str__ fails
-        return type(error).__name__

@@ -152,8 +152,9 @@ class Scripts:
         calls = [([keys.run], [lease.step, lease.token, lease_ms]) for keys, lease in leases]
         return self._call_many("renew", calls)
 
-    def release(self, keys: RunKeys, lease: Lease, *, untouched: bool) -> Any:
-        return self._call("release", [keys.run], lease.step, lease.token, int(untouched))
+    def release(self, keys: RunKeys, lease: Lease, *, untouched: bool, failed: bool) -> Any:
+        how = "untouched" if untouched else "failed" if failed else ""
+        return self._call("release", [keys.run], lease.step, lease.token, how)
 
     def events(self, keys: RunKeys, after: int, limit: int, size: int | None) -> Any:
         names = [keys.run, keys.messages, keys.events]

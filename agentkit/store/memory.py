@@ -284,7 +284,7 @@ class MemoryStore(MemoryIndex):
                 statuses.append(_status(run) if step.until else LeaseStatus.LOST)
         return statuses
 
-    def release(self, lease: Lease, *, untouched: bool = False) -> None:
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
         with self.changed:
             try:
                 run, step = self._held(lease)
@@ -294,7 +294,7 @@ class MemoryStore(MemoryIndex):
                 step.until = 0
                 if untouched:
                     step.claim = _UNTOUCHED
-                else:
+                elif not failed:
                     step.attempt = max(1, step.attempt - 1)
                 run.version += 1
 

@@ -238,10 +238,10 @@ class Store(Protocol):
         """Extend leases, in one round trip."""
         ...
 
-    def release(self, lease: Lease, *, untouched: bool = False) -> None:
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
         """Give a step back unfinished: the next claim is not counted as another attempt. Harmless if lost.
 
-        `untouched`: nothing was done in it, so that the next claim is this same attempt.
+        `untouched`: nothing was done in it, so that the next claim is this same attempt. `failed`: the attempt counts.
         """
         ...
 

@@ -166,8 +166,8 @@ class RedisStore:
         return [LeaseStatus(reply.decode()) for reply in replies]
 
     @translated
-    def release(self, lease: Lease, *, untouched: bool = False) -> None:
-        self._scripts.release(self._keys(lease.run_id), lease, untouched=untouched)
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
+        self._scripts.release(self._keys(lease.run_id), lease, untouched=untouched, failed=failed)
 
     @translated
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:

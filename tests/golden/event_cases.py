@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agentkit import Agent, ProviderError, RetryPolicy, ScriptedModel, tool
+from agentkit import Agent, ProviderError, RetryPolicy, ScriptedModel, ToolError, tool
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Cost, Usage, UserMessage
@@ -104,7 +104,7 @@ def failing_tool() -> Case:
     def look(what: str, ctx: ToolContext) -> str:
         """Look something up."""
         ctx.update({"done": 0.5})
-        raise ValueError(f"no {what} here")
+        raise ToolError(f"no {what} here")
 
     return Case([call("look", what="a")], "Done.", tools=[look]).work()
 

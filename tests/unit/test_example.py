@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, AgentKit, ScriptedModel, ToolContext
+from agentkit import Agent, AgentKit, ScriptedModel, ToolContext, ToolError
 from agentkit.cli.example import answer, find_orders, get_order, refund
 from agentkit.core.messages import text_of_json as text_of
 
@@ -53,7 +53,7 @@ def test_a_refund_is_paid_once_however_often_its_call_is_executed(ledger: Path) 
 
 def test_no_more_is_paid_back_than_was_paid(ledger: Path) -> None:
     refund("A-1003", 800, ctx=context("k1"), decision=YES)
-    with pytest.raises(ValueError, match=r"only \$0\.99"):
+    with pytest.raises(ToolError, match=r"only \$0\.99"):
         refund("A-1003", 100, ctx=context("k2"), decision=YES)
     assert refunds(ledger) == [("A-1003", 800)]
 

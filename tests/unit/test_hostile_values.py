@@ -170,14 +170,11 @@ def test_a_message_cut_in_the_middle_of_bad_arguments_can_be_kept(raw: str) -> N
     [
         nested(10_000),
         circle(),
-        float("nan"),
         b"bytes",
         10**5000,
         object(),
-        {(1, 2): 3},
         ToolResult("x", details=nested(500)),
         ToolResult("x", details=nested(10_000)),
-        ToolResult("x", details=float("inf")),
         ToolResult("x", details=circle()),
         ToolResult(5),  # type: ignore[arg-type]
         ToolResult([{"type": "video"}]),
@@ -185,7 +182,7 @@ def test_a_message_cut_in_the_middle_of_bad_arguments_can_be_kept(raw: str) -> N
     ],
     ids=kind,
 )
-def test_a_result_that_cannot_be_kept_is_an_error_for_the_model(returned: Any) -> None:
+def test_a_result_that_cannot_be_kept_is_named_and_is_no_error_since_the_work_is_done(returned: Any) -> None:
     @tool
     def give() -> Any:
         """Give."""
@@ -195,11 +192,12 @@ def test_a_result_that_cannot_be_kept_is_an_error_for_the_model(returned: Any) -
     run = app.check(app.run())
     assert run.status == "completed"
     [message] = [m for m in run.messages if m["role"] == "toolResult"]
-    assert message["isError"]
-    assert "TypeError" in text_of(message)
+    assert not message["isError"]
+    assert text_of(message).startswith("Done. The result, a ")
+    assert text_of(message).endswith(", cannot be shown.")
 
 
-@pytest.mark.parametrize("partial", [nested(500), nested(10_000), float("nan"), b"x", circle()])
+@pytest.mark.parametrize("partial", [nested(500), nested(10_000), b"x", circle()])
 def test_an_update_that_cannot_be_shown_fails_in_the_tool_that_gave_it(partial: Any) -> None:
     @tool
     def report(ctx: ToolContext) -> str:

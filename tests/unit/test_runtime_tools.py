@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
 import time
 from dataclasses import replace
 
 import pytest
 
-from agentkit import Agent, AgentKit, ScriptedModel, tool
+from agentkit import Agent, AgentKit, ScriptedModel, ToolError, tool
 from agentkit.core.messages import text_of_json as text_of
 from agentkit.tools import ToolContext
 from tests.apps import App, in_background
@@ -57,11 +59,13 @@ def test_a_tools_updates_are_events_between_its_start_and_its_end() -> None:
     assert [e["partialResult"] for e in updates] == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-def test_what_a_tool_raises_or_cannot_say_in_json_is_an_error_for_the_model() -> None:
+def test_what_a_tool_raises_is_an_error_for_the_model_whose_text_stays_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     @tool
     def explode() -> str:
         """Explode."""
-        raise ValueError("boom")
+        raise ValueError("postgres://shop:secret@db.internal/shop is away")
 
     @tool
     def mumble(ctx: ToolContext) -> str:
@@ -69,11 +73,23 @@ def test_what_a_tool_raises_or_cannot_say_in_json_is_an_error_for_the_model() ->
         ctx.update(object())
         return ""
 
-    app = App([call("explode"), call("mumble")], "ok", tools=[explode, mumble])
+    @tool
+    def refuse() -> str:
+        """Refuse."""
+        raise ToolError("there is no order A-1")
+
+    calls = [call("explode"), call("mumble"), call("refuse")]
+    app = App(calls, "ok", tools=[explode, mumble, refuse])
     run = app.check(app.run())
     results = [m for m in run.messages if m["role"] == "toolResult"]
-    assert [m["isError"] for m in results] == [True, True]
-    assert text_of(results[0]) == "ValueError: boom"
+    assert [m["isError"] for m in results] == [True, True, True]
+    shown = re.fullmatch(r"ValueError \(reference ([0-9a-f]{8})\)", text_of(results[0]))
+    assert shown is not None
+    [record] = [record for record in caplog.records if shown[1] in record.getMessage()]
+    assert (record.levelname, run.id in record.getMessage(), "explode" in record.getMessage()) == ("ERROR", True, True)
+    assert "db.internal" in caplog.text
+    assert "db.internal" not in json.dumps(app.log(run.id))
+    assert text_of(results[2]) == "there is no order A-1"
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import FrozenInstanceError, dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -287,8 +289,6 @@ async def coroutine() -> None: ...
         object,
         lambda: b"bytes",
         lambda: {"a": object()},
-        lambda: {(1, 2): 3},
-        lambda: float("nan"),
         circular,
         coroutine,
         lambda: [{"type": "text"}],
@@ -301,3 +301,48 @@ async def coroutine() -> None: ...
 def test_what_can_be_no_result_is_a_type_error(make: Any) -> None:
     with pytest.raises(TypeError, match="the tool"):
         to_result(make())
+
+
+class Kind(Enum):
+    GOOD = "good"
+
+
+class Order:
+    """What `attrs` makes of a class, without attrs."""
+
+    __attrs_attrs__ = (SimpleNamespace(name="id"), SimpleNamespace(name="at"))
+
+    def __init__(self) -> None:
+        self.id, self.at = 7, date(2026, 1, 2)
+
+
+class Number:
+    """What a number of NumPy looks like."""
+
+    dtype = "int64"
+
+    def item(self) -> int:
+        return 7
+
+
+class Array(Number):
+    def tolist(self) -> list[int]:
+        return [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({(1, 2): 3}, {"(1, 2)": 3}),
+        ({2: "a", None: "b", True: "c", 1.5: "d"}, {"2": "a", "null": "b", "true": "c", "1.5": "d"}),
+        ({date(2026, 1, 2): 1, UUID(int=0): 2, Kind.GOOD: 3}, {"2026-01-02": 1, str(UUID(int=0)): 2, "good": 3}),
+        ([float("nan"), float("inf"), -float("inf")], ["nan", "inf", "-inf"]),
+        ({"n": Number(), "a": Array()}, {"n": 7, "a": [1, 2]}),
+        ([Order()], [{"id": 7, "at": "2026-01-02"}]),
+        ({"d": {Decimal("1.5"): {Decimal("2")}}}, {"d": {"1.5": ["2"]}}),
+    ],
+)
+def test_what_json_does_not_know_is_converted_also_as_a_key(value: Any, shown: Any) -> None:
+    [block] = to_result(value).content
+    assert isinstance(block, TextBlock)
+    assert json.loads(block.text) == shown

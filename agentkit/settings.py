@@ -159,6 +159,12 @@ class Settings:
         "Event streams and WebSockets that one web process serves at once; more are refused with 503. Unset, it is "
         "seven eighths of gunicorn's `--threads` or `--worker-connections`.",
     )
+    max_watchers_per_principal: int | None = _setting(
+        None,
+        _COUNT,
+        "Of these, those that one principal may hold; more are refused with 503. Unset, it is half of them, so that "
+        "nobody takes every place.",
+    )
     cors_origins: tuple[str, ...] = _setting(
         (),
         _ORIGINS,

@@ -79,7 +79,7 @@ def run_events(run_id: str) -> Response:
     until = request.args.get("until")
     if until not in (None, "pause"):
         raise InvalidRequestError("until takes one value: pause")
-    slot = None if request.method == "HEAD" else StreamSlot(state().settings.max_watchers)
+    slot = None if request.method == "HEAD" else StreamSlot.of_request()
     opening = open_log(run_id)
     if opening.after == opening.page.last_seq and opening.page.status in TERMINAL:
         opening.close()
@@ -173,7 +173,7 @@ def _key() -> str | None:
 
 def _slot() -> StreamSlot | None:
     """Take a slot where the answer is to be a stream, before anything is done; None where it is not."""
-    return StreamSlot(state().settings.max_watchers) if wants_sse() else None
+    return StreamSlot.of_request() if wants_sse() else None
 
 
 def _accepted(handle: RunHandle, slot: StreamSlot | None = None) -> Response:

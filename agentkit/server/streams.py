@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from flask import Response, current_app, request
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.runtime.follow import Opening, Wakeup
+from agentkit.server.access import principal
 from agentkit.server.frames import STALL_SECONDS
 from agentkit.server.state import EXTENSION
 
@@ -42,42 +44,61 @@ log = logging.getLogger(__name__)
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 _lock = threading.RLock()  # the garbage collector may release a slot in the very thread that holds the lock
-_open = 0
+_open: Counter[str | None] = Counter()
+"""The slots that are taken, by the principal that each is for; None where nobody is named."""
 
 
 class StreamSlot:
     """One of the streams that this process serves at once; taken before any work is done for the stream.
 
-    Raises TooManyWatchersError where `limit` slots are taken; without a limit, where seven eighths of what the gunicorn
-    worker handles at once are.
+    `limit`: how many there are; None for seven eighths of what the gunicorn worker handles at once. `share`: how many
+    of them one principal may hold; None for half of them. Raises TooManyWatchersError where they are taken.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        global _open
+    def __init__(self, limit: int | None = None, *, principal: str | None = None, share: int | None = None) -> None:
         limit = limit or _server_limit()
+        share = share or (None if limit is None else max(1, limit // 2))
+        self._principal = principal
         self._taken = False
         with _lock:
-            if limit is not None and _open >= limit:
+            if limit is not None and _open.total() >= limit:
                 raise TooManyWatchersError(
                     f"this server process serves {limit} event streams already, its limit (AGENTKIT_MAX_WATCHERS): "
                     "try again later"
                 )
-            _open += 1
+            if principal is not None and share is not None and _open[principal] >= share:
+                raise TooManyWatchersError(
+                    f"this server process serves {share} event streams of yours already, the share of one principal "
+                    "(AGENTKIT_MAX_WATCHERS_PER_PRINCIPAL): close one, or try again later"
+                )
+            _open[principal] += 1
             self._taken = True
+
+    @classmethod
+    def of_request(cls) -> StreamSlot:
+        """Take a slot for the current request's caller. Raises TooManyWatchersError."""
+        web_state = current_app.extensions.get(EXTENSION)
+        if web_state is None:  # a route of an application that is not ours
+            return cls()
+        settings = web_state.settings
+        return cls(settings.max_watchers, principal=principal(), share=settings.max_watchers_per_principal)
 
     def release(self) -> None:
         """Free the slot. Does nothing when it is free already."""
-        global _open
         with _lock:
-            _open -= self._taken
-            self._taken = False
+            if self._taken:
+                self._taken = False
+                _open[self._principal] -= 1
+                if not _open[self._principal]:
+                    del _open[self._principal]
 
     __del__ = release  # for a response that was made and never read
 
 
 def open_streams() -> int:
     """Count the event streams and WebSockets that this process serves now."""
-    return _open
+    with _lock:
+        return _open.total()
 
 
 def wants_sse() -> bool:
@@ -105,7 +126,7 @@ def sse_response(
             opening.close()
         return Response(headers=HEADERS, content_type="text/event-stream")
     web_state = current_app.extensions.get(EXTENSION)
-    slot = slot or StreamSlot(web_state.settings.max_watchers if web_state else None)
+    slot = slot or StreamSlot.of_request()
     keepalive = web_state.settings.keepalive_seconds if web_state else KEEPALIVE_SECONDS
     wakeup = Wakeup()
     chunks = handle.sse(

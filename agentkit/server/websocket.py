@@ -71,7 +71,7 @@ def _before_handshake() -> None:
         or not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", ""))
     ):
         raise InvalidRequestError("this is not a WebSocket handshake of version 13 (RFC 6455)")
-    slot = StreamSlot(state().settings.max_watchers)
+    slot = StreamSlot.of_request()
     g.agentkit_socket = open_log((request.view_args or {})["run_id"]), slot
     # A compressor would cost each watcher some 300 kB, for events that are mostly a few words long.
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)

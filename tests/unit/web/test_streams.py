@@ -1,4 +1,4 @@
-"""What an event stream does with a client that reads nothing, without a server."""
+"""What an event stream does with a client that reads nothing, and who may hold how many, without a server."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 
+import pytest
+
+from agentkit import AgentKit, Settings
+from agentkit.errors import TooManyWatchersError
 from agentkit.runtime.follow import Wakeup
 from agentkit.server import streams
+from agentkit.web import create_app
 from tests.apps import in_background
+from tests.unit.web.conftest import AGENTS, Web
 from tests.waiting import wait_until
+
+SSE = "text/event-stream"
 
 
 def test_a_client_that_reads_nothing_is_disconnected_and_one_that_has_read_everything_is_not() -> None:
@@ -53,3 +61,74 @@ def test_a_long_event_is_sent_in_pieces_so_that_a_slow_reader_is_seen_to_read() 
     pieces = list(streams._chunks_in_slot("r1", iter([event, b"y"]), streams.StreamSlot(), Wakeup(), None))
     assert b"".join(pieces) == event + b"y"
     assert max(map(len, pieces)) < 200_000
+
+
+# -- who may hold how many slots
+
+
+@pytest.mark.parametrize(
+    ("limit", "share", "expected"), [(8, None, 4), (3, None, 1), (1, None, 1), (8, 2, 2), (4, 9, 4)]
+)
+def test_a_principal_holds_its_share_and_no_more(limit: int, share: int | None, expected: int) -> None:
+    held = [streams.StreamSlot(limit, principal="ada", share=share) for _ in range(expected)]
+    with pytest.raises(TooManyWatchersError):
+        streams.StreamSlot(limit, principal="ada", share=share)
+    if expected < limit:
+        held.append(streams.StreamSlot(limit, principal="bob", share=share))
+        held.pop(0).release()
+        held.append(streams.StreamSlot(limit, principal="ada", share=share))
+    for slot in held:
+        slot.release()
+        slot.release()
+    assert streams.open_streams() == 0
+
+
+def test_slots_that_nobody_is_named_for_have_no_share() -> None:
+    held = [streams.StreamSlot(4) for _ in range(4)]
+    with pytest.raises(TooManyWatchersError, match="AGENTKIT_MAX_WATCHERS"):
+        streams.StreamSlot(4, principal="ada")
+    for slot in held:
+        slot.release()
+    assert streams.open_streams() == 0
+
+
+def test_without_a_limit_only_a_share_that_is_set_counts() -> None:
+    held = [streams.StreamSlot(principal="ada") for _ in range(20)]
+    with pytest.raises(TooManyWatchersError, match="PER_PRINCIPAL"):
+        streams.StreamSlot(principal="ada", share=20)
+    for slot in held:
+        slot.release()
+
+
+def test_over_http_one_principals_streams_leave_a_place_for_others(web: Web) -> None:
+    settings = Settings(max_watchers=4, secret_key="0123456789abcdef0123456789abcdef")
+    web.kit = AgentKit(
+        AGENTS,
+        settings=settings,
+        store=web.store,
+        queue=web.queue,
+        authenticate=lambda request: request.headers.get("X-Name"),
+        may=lambda principal, action, run: True,
+    )
+    web.queue.kit = web.kit
+    client = create_app(web.kit).test_client()
+    run_id = client.post("/runs", json={"agent": "shop", "input": "x"}, headers={"X-Name": "ada"}).json["id"]
+    web.kit.handle(run_id).wait(10)
+    token = client.post(f"/runs/{run_id}/stream-token", headers={"X-Name": "ada"}).json["token"]
+    events = f"/runs/{run_id}/events"
+    ada = [client.get(events, headers={"X-Name": "ada"}), client.get(f"{events}?token={token}")]
+    for refused in (
+        client.get(events, headers={"X-Name": "ada"}),
+        client.get(f"{events}?token={token}"),
+        client.post("/runs", json={"agent": "hello", "input": "x"}, headers={"X-Name": "ada", "Accept": SSE}),
+    ):
+        assert (refused.status_code, refused.json["code"]) == (503, "too_many_watchers")
+        assert "of yours" in refused.json["detail"]
+    bob = client.get(events, headers={"X-Name": "bob"})
+    assert [response.status_code for response in (*ada, bob)] == [200] * 3
+    ada[0].close()
+    again = client.get(events, headers={"X-Name": "ada"})
+    assert again.status_code == 200
+    for response in (ada[1], bob, again):
+        response.close()
+    assert streams.open_streams() == 0

@@ -6,13 +6,14 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from agentkit.core import sse
 from agentkit.core.messages import Json
 from agentkit.core.run import Run, StreamReset
 from agentkit.core.struct import encode
 from agentkit.runtime.follow import Opening, Wakeup, follow, follow_batches
+from agentkit.runtime.gunicorn import stopping
 from agentkit.store.protocol import Store, StoredEvent
 
 if TYPE_CHECKING:
@@ -47,11 +48,26 @@ class RunHandle:
         """The run as it is now."""
         return Run.of(*self._store.messages(self.id))
 
-    def events(self, after: int = 0, *, until_pause: bool = False) -> Iterator[Json]:
-        """Give the run's events after the seq `after`, as they come, until it ends (or, asked for, pauses)."""
-        for event in self.stored(after, until_pause=until_pause):
-            if event is not None:
-                yield json.loads(event.data)
+    @overload
+    def events(self, after: int = 0, *, until_pause: bool = False, keepalive: None = None) -> Iterator[Json]: ...
+    @overload
+    def events(self, after: int = 0, *, until_pause: bool = False, keepalive: float) -> Iterator[Json | None]: ...
+    def events(
+        self, after: int = 0, *, until_pause: bool = False, keepalive: float | None = None
+    ) -> Iterator[Json | None]:
+        """Give the run's events after the seq `after`, as they come, until it ends (or, asked for, pauses).
+
+        With `keepalive`, also None after every so many seconds without an event. A route that streams them needs it: it
+        holds its thread until it sends something, which fails where the browser has left (docs/web.md). In a gunicorn
+        process that is being stopped the iteration ends, too, within a second.
+        """
+        tick = KEEPALIVE_SECONDS if keepalive is None else keepalive
+        with closing(self.stored(after, until_pause=until_pause, tick=tick, stopped=stopping)) as events:
+            for event in events:
+                if event is not None:
+                    yield json.loads(event.data)
+                elif keepalive is not None:
+                    yield None
 
     def sse(
         self,
@@ -59,13 +75,14 @@ class RunHandle:
         *,
         until_pause: bool = False,
         keepalive: float = KEEPALIVE_SECONDS,
-        stopped: Callable[[], bool] = lambda: False,
+        stopped: Callable[[], bool] = stopping,
         wakeup: Wakeup | None = None,
         opening: Opening | None = None,
     ) -> Iterator[bytes]:
         """Give the run's events as server-sent events, from where the call that made this handle began.
 
-        Or after the seq `after`. `wakeup` is requested when `stopped` has become true. Without one it is polled every
+        Or after the seq `after`. They end when `stopped` is true, by default in a gunicorn process that is being
+        stopped. `wakeup` is requested when that has become so. Without one it is polled every
         second, which costs more than all else that an idle stream does. `opening`: from `open(after)`, which the stream
         closes.
         """

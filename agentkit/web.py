@@ -9,11 +9,12 @@ from __future__ import annotations
 from flask import Flask, Response, request
 
 from agentkit.kit import AgentKit, load_kit
+from agentkit.runtime.gunicorn import gunicorn_worker
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.server import access, origins, page, problems, runs, system, websocket
 from agentkit.server.greenlets import in_own_greenlet
 from agentkit.server.state import EXTENSION, WebState
-from agentkit.server.streams import gunicorn_worker, sse_response, warn_of_sync_workers
+from agentkit.server.streams import sse_response, warn_of_sync_workers
 from agentkit.settings import Settings
 
 __all__ = ["create_app", "sse_response"]

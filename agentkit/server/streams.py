@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import cast
 
 from flask import Response, current_app, request
 
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.runtime.follow import Opening, Wakeup
+from agentkit.runtime.gunicorn import gunicorn_worker, stopping
 from agentkit.server.access import principal
 from agentkit.server.frames import STALL_SECONDS
 from agentkit.server.state import EXTENSION
@@ -30,10 +30,8 @@ __all__ = [
     "HEADERS",
     "StreamSlot",
     "forget_wakeup",
-    "gunicorn_worker",
     "open_streams",
     "sse_response",
-    "stopping",
     "wake_on_shutdown",
     "wants_sse",
     "warn_of_sync_workers",
@@ -222,23 +220,6 @@ def _poll() -> None:
 
 # -- gunicorn
 
-_worker: Any = None
-
-
-def gunicorn_worker() -> Any:
-    """Return the gunicorn worker object of this process, or None outside gunicorn.
-
-    It is found through its SIGTERM handler, a bound method. A handler of ours would be replaced where the application
-    is preloaded, gunicorn's own hooks would have to be configured, and neither is called for `max_requests`.
-    """
-    global _worker
-    if _worker is None:
-        owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-        bases = {base.__module__.partition(".")[0] for base in type(owner).__mro__}
-        if "gunicorn" in bases and hasattr(owner, "alive"):  # the arbiter of a preloaded application has no `alive`
-            _worker = owner
-    return _worker
-
 
 def _server_limit() -> int | None:
     """Return seven eighths of what the gunicorn worker handles at once: the rest is for requests that end."""
@@ -246,12 +227,6 @@ def _server_limit() -> int | None:
     kind = type(worker).__module__.rpartition(".")[2]
     at_once = {"gthread": "threads", "ggevent": "worker_connections"}.get(kind)
     return max(1, int(getattr(worker.cfg, at_once)) * 7 // 8) if at_once else None
-
-
-def stopping() -> bool:
-    """Return whether the server is stopping this process: streams should end, and their clients reconnect."""
-    worker = gunicorn_worker()
-    return worker is not None and not worker.alive
 
 
 def warn_of_sync_workers() -> bool:

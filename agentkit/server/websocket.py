@@ -24,13 +24,14 @@ from agentkit.core.sse import event_type
 from agentkit.core.struct import check, decode, dumps
 from agentkit.errors import InvalidRequestError, StoreUnavailableError
 from agentkit.runtime.follow import Opening, Wakeup
+from agentkit.runtime.gunicorn import stopping
 from agentkit.server import access, bodies, problems
 from agentkit.server.answers import Problem, SocketError, SocketOk
 from agentkit.server.frames import CloseReason, Peer, PeerGoneError
 from agentkit.server.read_watcher import ReadWatcher
 from agentkit.server.runs import known_parameters, open_log, resume
 from agentkit.server.state import state
-from agentkit.server.streams import StreamSlot, forget_wakeup, stopping, wake_on_shutdown
+from agentkit.server.streams import StreamSlot, forget_wakeup, wake_on_shutdown
 
 __all__ = ["install"]
 

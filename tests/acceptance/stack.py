@@ -132,10 +132,16 @@ class WebProcess(Process):
     """A gunicorn with one worker process on a free port, which it keeps."""
 
     def __init__(
-        self, name: str, env: dict[str, str], folder: Path, options: tuple[str, ...] = THREADS, cwd: Path = ROOT
+        self,
+        name: str,
+        env: dict[str, str],
+        folder: Path,
+        options: tuple[str, ...] = THREADS,
+        cwd: Path = ROOT,
+        app: str = "agentkit.web:create_app()",
     ) -> None:
         self.port = free_port()
-        words = ["gunicorn", "agentkit.web:create_app()", "--workers", "1", *options]
+        words = ["gunicorn", app, "--workers", "1", *options]
         words += ["--graceful-timeout", "30", "--bind", f"127.0.0.1:{self.port}"]
         super().__init__(name, words, env, folder, cwd)
         self.http = self._client()

@@ -95,6 +95,51 @@ def test_a_host_that_is_not_named_is_refused_also_for_a_handshake(gunicorn: Call
     assert server.http.get("/runs").status_code == 200
 
 
+HOST_APPLICATION = """
+import json
+from flask import Flask, Response
+from agentkit import Agent, AgentKit, ScriptedModel
+
+kit = AgentKit([Agent("hello", model=ScriptedModel(["Hello."]))])
+app = Flask("host")
+
+@app.get("/healthz")
+def alive():
+    return kit.start("hello", "x").id
+
+@app.get("/chat/<run_id>")
+def chat(run_id):
+    def lines():
+        for event in kit.handle(run_id).events(keepalive=0.3):
+            yield "\\n" if event is None else json.dumps(event) + "\\n"
+    return Response(lines(), mimetype="application/x-ndjson")
+"""
+
+
+@pytest.mark.parametrize("options", [("-k", "gthread", "--threads", "2"), ("-k", "gevent")], ids=["gthread", "gevent"])
+def test_a_hosts_own_route_lets_go_of_browsers_that_left_and_of_a_process_that_stops(
+    tmp_path: Path, redis_url: str, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "host_app.py").write_text(HOST_APPLICATION)
+    env = environment(AGENTKIT_REDIS_URL=redis_url, HOME=str(tmp_path))
+    server = WebProcess("web", env, tmp_path, options, cwd=tmp_path, app="host_app:app")
+    server.start()
+    try:
+        run_id = server.http.get("/healthz").text
+        for _ in range(8):
+            with server.http.stream("GET", f"/chat/{run_id}") as stream:
+                assert json.loads(next(stream.iter_lines()))["type"] == "agent_start"
+        assert server.http.get("/healthz", timeout=10).status_code == 200
+        with server.http.stream("GET", f"/chat/{run_id}") as stream:
+            lines = stream.iter_lines()
+            while next(lines):  # up to a keepalive
+                pass
+            took = server.stop()
+        assert took < 6, server.log()
+    finally:
+        server.kill()
+
+
 LINE = b"POST /runs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 BODY = b'{"agent": "hello", "input": "x"}'
 BAD = {

@@ -227,3 +227,41 @@ def test_a_delta_costs_the_same_however_long_its_message_has_grown() -> None:
     ]
     assert len(sizes) == 1000
     assert max(sizes[-100:]) - min(sizes[:100]) <= 3  # digits of the seq
+
+
+def test_keepalives_come_only_where_they_are_asked_for() -> None:
+    app = App("Hello.")
+    run_id = app.start()
+    events = app.kit.handle(run_id).events(keepalive=0.01)
+    seen = [next(events) for _ in range(len(app.log(run_id)) + 3)]
+    assert seen[-3:] == [None] * 3
+    assert seen[:-3] == app.log(run_id)
+    worker = in_background(app.work)
+    assert [each for each in (*seen, *events) if each is not None] == app.log(run_id)
+    worker.join()
+    assert None not in list(app.kit.handle(run_id).events())
+
+
+def test_closing_the_events_closes_the_subscription() -> None:
+    app = App("Hello.")
+    closed: list[bool] = []
+    subscribe = app.store.subscribe
+
+    def watched(*args: Any, **options: Any) -> Any:
+        subscription = subscribe(*args, **options)
+        subscription.close = lambda: closed.append(True)
+        return subscription
+
+    app.store.subscribe = watched
+    events: Any = app.kit.handle(app.start()).events(keepalive=0.01)
+    while next(events) is not None:
+        pass
+    events.close()
+    assert closed == [True]
+
+
+def test_in_a_process_that_is_being_stopped_the_events_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App("Hello.")
+    handle = app.kit.handle(app.start())
+    monkeypatch.setattr("agentkit.runs.stopping", lambda: True)
+    assert list(handle.events()) == []

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from agentkit.errors import ConfigurationError
-from agentkit.server import streams
+from agentkit.runtime import gunicorn
 from agentkit.server.streams import open_streams
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
@@ -166,7 +166,7 @@ def test_a_stopping_server_ends_its_streams(stopped_web: Web, monkeypatch: pytes
         alive = True
 
     worker = Worker()
-    monkeypatch.setattr(streams, "_worker", worker)
+    monkeypatch.setattr(gunicorn, "_worker", worker)
     run_id = stopped_web.client.post("/runs", json={"agent": "hello", "input": "x"}).json["id"]
     chunks = iter(stopped_web.client.get(f"/runs/{run_id}/events").response)
     next(chunks)
@@ -303,7 +303,7 @@ def test_sync_workers_are_warned_of_once(
     web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync = type("SyncWorker", (), {"__module__": "gunicorn.workers.sync", "alive": True})()
-    monkeypatch.setattr(streams, "_worker", sync)
+    monkeypatch.setattr(gunicorn, "_worker", sync)
     client = create_app(web.kit).test_client()
     client.get("/healthz")
     client.get("/healthz")

@@ -147,7 +147,7 @@ def test_a_keeper_cancels_the_step_of_an_aborted_run() -> None:
     keeper = LeaseKeeper(store, Timer(), 30)
     held = keeper.hold(claimed(store, run_id))
     app.kit.abort(run_id)
-    wait_until(lambda: held.cancel.reason == "abort", timeout=1, what="the abort to be noticed")
+    wait_until(lambda: held.cancel.reason == "abort", timeout=5, what="the abort to be noticed")
     keeper.drop(held)
 
 

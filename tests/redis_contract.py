@@ -9,12 +9,12 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from agentkit.core.record import Step
-from agentkit.errors import RunNotTerminalError
-from agentkit.store.protocol import Commit, LeaseStatus, Push, Store
+from agentkit.core.record import AbortRequest, Step
+from agentkit.errors import LeaseLostError, RunNotTerminalError
+from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store
 from agentkit.store.redis import RedisStore
-from tests.store_changes import LEASE_MS, MakeStore, claimed, event, first_change, new_run, step_done
-from tests.store_contract import StoreContract
+from tests.store_changes import LEASE_MS, MakeStore, claimed, ended, event, first_change, new_run, step_done
+from tests.store_contract import StoreContract, calls_of, result_of
 
 __all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 
@@ -36,12 +36,26 @@ def echoing(client_class: type[redis.Redis]) -> type[redis.Redis]:
 
     class Echo(client_class):  # type: ignore[misc, valid-type]
         lossy = False
-        called: ClassVar[list[tuple[str, ...]]] = []
-        """The keys of each script call."""
+        called: ClassVar[list[tuple[str, tuple[str, ...]]]] = []
+        """The digest and the keys of each script call."""
+
+        def note(self, *args: Any) -> None:
+            if args[0] == "EVALSHA":
+                self.called.append((args[1], args[3 : 3 + int(args[2])]))
+
+        def pipeline(self, *args: Any, **options: Any) -> Any:
+            pipe = super().pipeline(*args, **options)
+            execute = pipe.execute_command
+
+            def noting(*args: Any, **options: Any) -> Any:
+                self.note(*args)
+                return execute(*args, **options)
+
+            pipe.execute_command = noting
+            return pipe
 
         def execute_command(self, *args: Any, **options: Any) -> Any:
-            if args[0] == "EVALSHA":
-                self.called.append(args[3 : 3 + int(args[2])])
+            self.note(*args)
             if self.lossy and args[0] in ("EVALSHA", "EVAL", "FCALL"):
                 super().execute_command(*args, **options)
             return super().execute_command(*args, **options)
@@ -114,8 +128,11 @@ class RedisStoreContract(StoreContract):
     ) -> None:
         run_id = new_run(store)
         stale, claim = claimed(store, run_id, lease_ms=0), claimed(store, run_id)
-        with pytest.raises(Exception, match=r".*"):
+        with pytest.raises(LeaseLostError):
             store.commit(step_done(stale), claim.state.version, stale.lease, [Push("queue", "stale")])
+        late = store.commit(step_done(claim), claim.state.version - 1, claim.lease, [Push("queue", "late")])
+        assert isinstance(late, Conflict)
+        assert client.lrange("queue", 0, -1) == []
         client.lossy = True
         store.commit(step_done(claim), claim.state.version, claim.lease, [Push("queue", "one"), Push("queue", "two")])
         client.lossy = False
@@ -133,25 +150,40 @@ class RedisStoreContract(StoreContract):
         client.script_flush()
         assert store.renew([lease], LEASE_MS) == [LeaseStatus.HELD]
 
-    def test_every_script_call_stays_in_one_slot_of_a_cluster(self, store: Store, client: Any) -> None:
+    def test_every_script_call_stays_in_one_slot_of_a_cluster(self, store: Any, client: Any) -> None:
         client.called.clear()
         run_id = new_run(store)
         claim = claimed(store, run_id)
         store.append(claim.lease, [event("x")], 1)
         store.renew([claim.lease], LEASE_MS)
         store.messages(run_id)
+        store.loads([run_id])
         store.commit(step_done(claim, opens=(Step(2, "model"),)), claim.state.version, claim.lease)
         store.release(claimed(store, run_id, 2).lease)
         store.events(run_id, 0, 10)
+        store.request_abort(run_id, AbortRequest("enough"), store.load(run_id).version)
         store.schedule(run_id, 1)
         for run in store.due(1, 1000):
             store.reschedule(run, None)
         with pytest.raises(RunNotTerminalError):
             store.delete(run_id)
-        slots = [{key_slot(key.encode()) for key in keys} for keys in client.called]
-        assert len(slots) >= 11
+        store.delete(ended(store))
+        _, claims = calls_of(store, 2)
+        store.commit_call(claims[0].lease, 0, result_of(0))
+        slots = [{key_slot(key.encode()) for key in keys} for _, keys in client.called]
         assert all(len(of_one_call) == 1 for of_one_call in slots)
         assert len(set.union(*slots)) > 1, "the due index has a slot of its own"
+        assert {digest for digest, _ in client.called} == set(store._scripts._digests.values()), "every script is here"
+
+    def test_a_commit_that_pushes_leaves_its_slot_for_the_queues_alone(self, store: Store, client: Any) -> None:
+        """Only a server that is the broker too gets pushes, and a Cluster cannot be a broker of Celery."""
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        client.called.clear()
+        store.commit(step_done(claim), claim.state.version, claim.lease, [Push("one", "x"), Push("two", "y")])
+        [(_, keys)] = client.called
+        assert keys[-2:] == ("one", "two")
+        assert len({key_slot(key.encode()) for key in keys[:-2]}) == 1
 
     def test_every_key_has_the_prefix(self, store: Store, client: Any) -> None:
         run_id = new_run(store)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.core import strictjson
 from agentkit.core.calls import ClientResult
-from agentkit.core.messages import Json, check_content
+from agentkit.core.messages import Json, check_content, check_text
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
@@ -239,7 +239,7 @@ class AgentKit:
     ) -> RunHandle:
         """`resume` with an Answer. `permit` is asked before, unless the same call was done under the same key."""
         try:
-            strictjson.check([answer.value, answer.input])
+            strictjson.check([answer.value, answer.input, answer.decided_by])
         except ValueError as error:
             raise InvalidRequestError(f"the answer cannot be kept: {error}") from error
         if answer.kind == "result":
@@ -284,6 +284,8 @@ class AgentKit:
 
     def abort(self, run_id: str, reason: str | None = None) -> RunHandle:
         """End a run: at once where nothing executes, otherwise within a second. Harmless when repeated."""
+        if reason is not None:
+            check_text(reason, "reason")
         engine = self._engine_of(run_id)
         since = commands.abort(engine.committer, run_id, reason)
         self._drain(engine, run_id)

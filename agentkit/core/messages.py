@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from agentkit.core.struct import Json, Wire, check
+from agentkit.core.struct import Json, Wire, check, encode
 from agentkit.errors import InvalidRequestError
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "check_content",
     "check_history",
     "check_messages",
+    "check_text",
     "check_tool_content",
     "text_of",
     "text_of_json",
@@ -199,6 +200,7 @@ def check_content(content: Any, where: str = "input") -> str | list[ContentBlock
     if not isinstance(content, str | list) or not content:
         raise InvalidRequestError(f"{where} must be a string or a non-empty list of content blocks")
     checked: str | list[ContentBlock] = check(content, str | list[ContentBlock], where)
+    check_text(checked, where)
     if not isinstance(checked, str):
         _check_images(checked, where)
     return checked
@@ -259,7 +261,18 @@ def _check_message(message: Any, where: str, now: int) -> Message:
         check_content(filled["content"], f"{where}.content")
     elif isinstance(checked, ToolResultMessage):
         _check_images(checked.content, f"{where}.content")
+    check_text(checked, where)
     return checked
+
+
+def check_text(value: Any, where: str) -> None:
+    """Refuse half of a surrogate pair, which Python can hold and no JSON in UTF-8."""
+    try:
+        encode(value)
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"
+        ) from error
 
 
 def _filled_usage(usage: Any) -> Any:

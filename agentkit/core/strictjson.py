@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "check", "loads", "plain", "without_half_surrogates"]
+__all__ = ["MAX_DEPTH", "SurrogateJoiner", "check", "loads", "plain", "without_half_surrogates"]
 
 MAX_DEPTH = 100
 """How deep JSON may nest: far below what Python, Lua and JSON libraries of clients can take."""
@@ -68,6 +68,25 @@ def check(value: Any) -> None:
 def without_half_surrogates(text: str) -> str:
     """Replace halves of surrogate pairs, say of file names that are no UTF-8: no wire and no store could carry them."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class SurrogateJoiner:
+    """Joins surrogate pairs whose halves come in two pieces of a text; a half that stays alone becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, piece: str) -> str:
+        """Return the piece as it can be sent on: with a half that was held back before, without one at its end."""
+        piece, self._half = self._half + piece, ""
+        if piece and "\ud800" <= piece[-1] <= "\udbff":
+            piece, self._half = piece[:-1], piece[-1]
+        return without_half_surrogates(piece)
+
+    def flush(self) -> str:
+        """Return what stands for a half that was held back, at the end of the text."""
+        half, self._half = self._half, ""
+        return without_half_surrogates(half)
 
 
 def _check_text(text: str) -> None:

@@ -20,7 +20,7 @@ from agentkit.core.messages import (
     ToolCallBlock,
     Usage,
 )
-from agentkit.core.strictjson import without_half_surrogates
+from agentkit.core.strictjson import SurrogateJoiner, without_half_surrogates
 from agentkit.core.struct import decode, encode
 from agentkit.errors import ProviderError
 from agentkit.providers.prices import priced
@@ -45,6 +45,7 @@ class MessageBuilder:
         self._blocks: list[AssistantBlock] = []
         self._calls: dict[int, _OpenCall] = {}
         self._open: int | None = None
+        self._joiner = SurrogateJoiner()
         self._finish: Finish | None = None
 
     @property
@@ -61,9 +62,9 @@ class MessageBuilder:
         """Add a part; return the events that announce it."""
         match part:
             case TextDelta(text):
-                return self._text(without_half_surrogates(text))
+                return self._text(text)
             case ThinkingDelta(thinking, signature):
-                return self._thinking(without_half_surrogates(thinking), signature)
+                return self._thinking(thinking, signature)
             case ToolCallDelta():
                 return self._tool_call(part)
             case Finish():
@@ -125,8 +126,7 @@ class MessageBuilder:
         if not isinstance(block, TextBlock):
             block = TextBlock("")
             events = self._begin(block, "text_start")
-        block.text += delta
-        return [*events, self._event("text_delta", delta)]
+        return [*events, *self._append(block, self._joiner.feed(delta))]
 
     def _thinking(self, delta: str, signature: str | None) -> list[AssistantMessageEvent]:
         if not delta and signature is None:
@@ -135,12 +135,20 @@ class MessageBuilder:
         if not isinstance(block, ThinkingBlock) or block.signature is not None:
             block = ThinkingBlock("")
             events = self._begin(block, "thinking_start")
-        if delta:
-            block.thinking += delta
-            events.append(self._event("thinking_delta", delta))
+        events += self._append(block, self._joiner.feed(delta))
         if signature is not None:
             block.signature = without_half_surrogates(signature)
         return events
+
+    def _append(self, block: TextBlock | ThinkingBlock, delta: str) -> list[AssistantMessageEvent]:
+        """Add text to the open block."""
+        if not delta:
+            return []
+        if isinstance(block, TextBlock):
+            block.text += delta
+            return [self._event("text_delta", delta)]
+        block.thinking += delta
+        return [self._event("thinking_delta", delta)]
 
     def _open_block(self) -> AssistantBlock | None:
         return None if self._open is None else self._blocks[self._open]
@@ -159,24 +167,24 @@ class MessageBuilder:
 
     def _close(self) -> list[AssistantMessageEvent]:
         block = self._open_block()
-        if block is None:
+        if not isinstance(block, TextBlock | ThinkingBlock):
             return []
-        event = self._event("text_end" if isinstance(block, TextBlock) else "thinking_end")
+        events = self._append(block, self._joiner.flush())
+        events.append(self._event("text_end" if isinstance(block, TextBlock) else "thinking_end"))
         self._open = None
-        return [event]
+        return events
 
     def _tool_call(self, part: ToolCallDelta) -> list[AssistantMessageEvent]:
         events: list[AssistantMessageEvent] = []
-        arguments = without_half_surrogates(part.arguments)
         call = self._calls.get(part.index)
         if call is None:
             events = self._close()
             call = self._calls[part.index] = _OpenCall(len(self._blocks))
             self._blocks.append(call.block)
-            call.add(part.id, part.name, arguments)
+            arguments = call.add(part.id, part.name, part.arguments)
             events.append(AssistantMessageEvent("toolcall_start", call.content_index, tool_call=copy.copy(call.block)))
         else:
-            call.add(part.id, part.name, arguments)
+            arguments = call.add(part.id, part.name, part.arguments)
         if arguments:
             events.append(AssistantMessageEvent("toolcall_delta", call.content_index, arguments))
         return events
@@ -189,15 +197,19 @@ class _OpenCall:
         self.content_index = content_index
         self.block = ToolCallBlock("", "", {})
         self._arguments = ""
+        self._joiner = SurrogateJoiner()
 
-    def add(self, id: str, name: str, arguments: str) -> None:
-        """Add what a part brings: the first id and name that are not empty count."""
+    def add(self, id: str, name: str, arguments: str) -> str:
+        """Add what a part brings, and return what it adds to the arguments. The first id and name count."""
         self.block.id = self.block.id or without_half_surrogates(id)
         self.block.name = self.block.name or without_half_surrogates(name)
+        arguments = self._joiner.feed(arguments)
         self._arguments += arguments
+        return arguments
 
     def settle(self) -> None:
         """Set the block's arguments: those that the model wrote, or their text where it is no JSON object."""
+        self._arguments += self._joiner.flush()
         arguments = _parsed(self._arguments)
         if isinstance(arguments, dict):
             self.block.arguments = arguments

@@ -15,7 +15,7 @@ from agentkit import loop
 from agentkit.agents import BoundAgent
 from agentkit.core.events import PendingItem
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import ContentBlock, Json, check_content, check_history
+from agentkit.core.messages import ContentBlock, Json, check_content, check_history, check_text
 from agentkit.core.record import AbortRequest, Change, RunState
 from agentkit.core.requests import check_idempotency_key, check_limits, check_metadata
 from agentkit.core.run import Run
@@ -71,6 +71,7 @@ def start(committer: Committer, request: StartRequest, permit: Callable[[Run], N
     metadata, limits = check_metadata(request.metadata), check_limits(request.limits)
     content = None if request.input is None else check_content(request.input)
     history = None if request.messages is None else check_history(request.messages, now_ms())
+    check_text([request.owner, request.idempotency_key], "owner and idempotency_key")
     agent = _bind(committer.agents, request)
     agent.agent.limits.check_lowered(limits)
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import regex
@@ -96,6 +97,12 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
         yield Mismatch("has additional properties")
 
 
+def _multiple_of(validator: Any, divisor: Any, instance: Any, _schema: Any) -> Iterator[Mismatch]:
+    """Divide as people do, in decimals: 19.99 is a multiple of 0.01, though no float says so."""
+    if validator.is_type(instance, "number") and (Fraction(str(instance)) / Fraction(str(divisor))).denominator != 1:
+        yield Mismatch(f"{instance!r} is not a multiple of {divisor!r}")
+
+
 def _unique_items(validator: Any, unique: bool, instance: Any, _schema: Any) -> Iterator[Mismatch]:
     seen: set[Any] = set()
     for item in instance if unique and validator.is_type(instance, "array") else ():
@@ -139,6 +146,7 @@ def _timed(keyword: Keyword) -> Keyword:
 _KEYWORDS: dict[str, Keyword] = {
     **Draft202012Validator.VALIDATORS,
     "additionalProperties": _additional_properties,
+    "multipleOf": _multiple_of,
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
     "unevaluatedItems": _few(Draft202012Validator.VALIDATORS["unevaluatedItems"]),

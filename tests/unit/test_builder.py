@@ -123,10 +123,33 @@ def test_half_a_surrogate_pair_never_gets_into_a_text_an_id_or_a_name() -> None:
     assert built(ToolCallDelta(0, id="c\ud83d", name="n\udc00"))[0] == [ToolCallBlock("c�", "n�", {})]
 
 
+@pytest.mark.parametrize("kind", [TextDelta, ThinkingDelta])
+def test_a_character_whose_halves_come_in_two_deltas_is_whole(kind: Any) -> None:
+    pieces = ["a\ud83d", "\ude00b\ud83c", "", "\udfd4", "\ud83d"]
+    content, events = built(*(kind(piece) for piece in pieces))
+    [block] = content
+    assert to_json(block)[block.__struct_config__.tag] == "a😀b🏔�"
+    deltas = [event.delta for event in events if event.type.endswith("_delta")]
+    assert deltas == ["a", "😀b", "🏔", "�"]
+    assert folded(events) == to_json(content)
+
+
+def test_halves_of_blocks_that_stream_beside_one_another_are_not_mixed() -> None:
+    content, _ = built(TextDelta("a\ud83d"), ThinkingDelta("\ude00"), TextDelta("\ude00"))
+    assert content == [TextBlock("a�"), ThinkingBlock("�"), TextBlock("�")]
+    content, _ = built(
+        ToolCallDelta(0, "c", "f", '{"x": "\ud83d'),
+        ToolCallDelta(1, "d", "f", '{"x": "\ud83c'),
+        ToolCallDelta(0, arguments='\ude00"}'),
+        ToolCallDelta(1, arguments='\udfd4"}'),
+    )
+    assert content == [ToolCallBlock("c", "f", {"x": "😀"}), ToolCallBlock("d", "f", {"x": "🏔"})]
+
+
 def test_half_a_surrogate_pair_never_gets_into_arguments() -> None:
-    content, events = built(ToolCallDelta(0, "c", "f", '{"x": "a\ud83d'), ToolCallDelta(0, arguments='\ude00"}'))
-    assert content == [ToolCallBlock("c", "f", {"x": "a��"})]
-    assert [event.delta for event in events if event.type == "toolcall_delta"] == ['{"x": "a�', '�"}']
+    content, events = built(ToolCallDelta(0, "c", "f", '{"x": "a\ud83d'), ToolCallDelta(0, arguments='"}'))
+    assert content == [ToolCallBlock("c", "f", {"x": "a�"})]
+    assert [event.delta for event in events if event.type == "toolcall_delta"] == ['{"x": "a', '�"}']
 
 
 def test_a_message_without_its_finish_is_retryable_unless_it_is_ended_on_purpose() -> None:

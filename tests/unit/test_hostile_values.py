@@ -245,3 +245,27 @@ def test_whatever_a_tool_raises_is_an_error_for_the_model(
     [message] = [m for m in run.messages if m["role"] == "toolResult"]
     assert message["isError"]
     assert type(error).__name__ in text_of(message)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda kit: kit.start("a", "a\ud800"),
+        lambda kit: kit.start("a", [{"type": "text", "text": "\udc00"}]),
+        lambda kit: kit.start("a", messages=[{"role": "user", "content": "\ud800"}]),
+        lambda kit: kit.start("a", "x", metadata={"a": ["\ud800"]}),
+        lambda kit: kit.start("a", "x", metadata={"\ud800": 1}),
+        lambda kit: kit.start("a", "x", owner="\ud800"),
+        lambda kit: kit.start("a", "x", idempotency_key="\ud800"),
+        lambda kit: kit.send(kit.start("a", "x").id, "\ud800", "steer"),
+        lambda kit: kit.abort(kit.start("a", "x").id, "\ud800"),
+        lambda kit: kit.resume(kit.start("a", "x").id, {"a": "\ud800"}),
+        lambda kit: kit.resume(kit.start("a", "x").id, reject="\ud800"),
+        lambda kit: kit.resume(kit.start("a", "x").id, 1, input={"\ud800": 1}),
+        lambda kit: kit.resume(kit.start("a", "x").id, 1, decided_by="\ud800"),
+    ],
+)
+def test_half_a_surrogate_pair_from_python_is_refused_with_a_clear_error(call: Any) -> None:
+    app = App("hello")
+    with pytest.raises(InvalidRequestError, match="surrogate"):
+        call(app.kit)

@@ -47,6 +47,11 @@ from agentkit.store.protocol import Store, StoredResolution
 __all__ = ["AgentKit", "Authenticate", "May", "load_kit"]
 
 
+MAX_READ = 1000
+"""How many runs one page of a listing reads at the most."""
+_PAGE = 100
+
+
 class AgentKit:
     """An application: its agents and where their runs live.
 
@@ -341,27 +346,38 @@ class AgentKit:
         limit: int = 50,
         cursor: str | None = None,
         where: Callable[[Run], bool] = lambda run: True,
+        owner: str | None = None,
     ) -> tuple[list[Run], str | None]:
-        """Up to `limit` runs older than `cursor`, newest first, and the cursor of the next page if there is more."""
+        """Read up to `limit` runs older than `cursor`, newest first, and the cursor of the next page if there is more.
+
+        `owner`: of this principal alone. A page reads `MAX_READ` runs at the most: where few of many are wanted, it may
+        be short, or empty, and there is more all the same.
+        """
         store = self._engine.store
+        listed_owner = owner if owner is not None and store.has_owner_lists() else None
         found: list[Run] = []
-        while True:
-            ids = store.listing(cursor, 100)
-            for run_id, state in zip(ids, store.loads(ids), strict=True):
-                cursor = run_id
-                if state is None:
-                    continue  # gone, which recovery makes good, or about to be made
-                if isinstance(state, UnsupportedSchemaVersionError):
-                    continue  # a newer worker's: it can be listed there
-                if status in (None, str(state.record.status)) and agent in (None, state.record.agent):
-                    run = Run.of(state, None)
-                    if not where(run):
-                        continue
-                    if len(found) == limit:
-                        return found, found[-1].id
-                    found.append(run)
-            if len(ids) < 100:
+        for _ in range(MAX_READ // _PAGE):
+            ids = store.listing(cursor, _PAGE, listed_owner)
+            for state in store.loads(ids):
+                if state is None or isinstance(state, UnsupportedSchemaVersionError):
+                    continue  # gone, or about to be made; or a newer worker's, which lists it there
+                record = state.record
+                if status not in (None, str(record.status)) or agent not in (None, record.agent):
+                    continue
+                run = Run.of(state, None)
+                if owner not in (None, record.owner) or not where(run):
+                    continue
+                found.append(run)
+                if len(found) > limit:
+                    return found[:limit], found[limit - 1].id
+            if len(ids) < _PAGE:
                 return found, None
+            cursor = ids[-1]
+        return found, cursor
+
+    def only_owner(self, principal: str | None) -> str | None:
+        """Return the owner whose runs alone a principal may read; None where `may` decides, or all may read all."""
+        return self._rights.only_owner(principal)
 
     # -- what workers do
 

@@ -46,7 +46,7 @@ def new_run(store: Store, *, schema_version: int = SCHEMA_VERSION) -> str:
     return run_id
 
 
-def first_change(run_id: str, *, schema_version: int = SCHEMA_VERSION) -> Change:
+def first_change(run_id: str, *, schema_version: int = SCHEMA_VERSION, owner: str | None = None) -> Change:
     step = Step(1, "model")
     record = RunRecord(
         id=run_id,
@@ -62,6 +62,7 @@ def first_change(run_id: str, *, schema_version: int = SCHEMA_VERSION) -> Change
         steps=(step,),
         next_step=2,
         schema_version=schema_version,
+        owner=owner,
     )
     return Change(
         record=record,

@@ -29,6 +29,19 @@ class IndexContract:
 
     # -- events ------------------------------------------------------------------------------------
 
+    def test_an_owners_runs_are_listed_without_those_of_others(self, store: Store) -> None:
+        ids = [new_id() for _ in range(6)]
+        for number, run_id in enumerate(ids):
+            store.index(run_id, ["ann", "bob", None][number % 3])
+        assert store.listing(None, 10, "ann") == [ids[3], ids[0]]
+        assert store.listing(ids[3], 10, "ann") == [ids[0]]
+        assert store.listing(None, 1, "bob") == [ids[4]]
+        assert store.listing(None, 10, "eve") == []
+        assert store.listing(None, 10) == ids[::-1]
+        store.unlist(ids[3])
+        assert store.listing(None, 10, "ann") == [ids[0]]
+        assert store.has_owner_lists()
+
     def test_a_log_is_read_in_pages(self, store: Store) -> None:
         run_id = new_run(store)
         store.append(claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)

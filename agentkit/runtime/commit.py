@@ -14,7 +14,7 @@ from typing import Protocol
 
 from agentkit.agents import BoundAgent
 from agentkit.core.ids import now_ms
-from agentkit.core.record import Change, Lease, RunRecord, RunState, Step
+from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunRecord, RunState, Step
 from agentkit.errors import AgentKitError
 from agentkit.queue.protocol import StepQueue
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
@@ -66,12 +66,12 @@ class Committer:
         run_id = change.record.id
         began = time.monotonic()
         store.schedule(run_id, now_ms() + self._soon_ms)
-        store.index(run_id)
+        store.index(run_id, change.record.owner)
         pushes = self._pushes(change)
         made = store.create(change, pushes)
         if self._is_late(began):
             store.schedule(run_id, now_ms() + self._soon_ms)
-            store.index(run_id)
+            store.index(run_id, change.record.owner)
         if made and not pushes:
             self._enqueue(change)
         return made
@@ -107,6 +107,8 @@ class Committer:
             checks.append(now_ms() + self._soon_ms)  # the run may not be in the index, or stand there for much later
         if checks:
             store.schedule(record.id, min(checks))
+        if change.before is not None and change.before.schema_version < SCHEMA_VERSION:
+            store.index(record.id, record.owner)  # made by a version that kept no owners' lists
         for child in change.orphans:
             store.schedule(child, now_ms() + self._soon_ms)  # should this process not come to abort it
         pushes = self._pushes(change)

@@ -23,6 +23,7 @@ from agentkit.loop import expire, fail
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer, next_expiry
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
+from agentkit.runtime.upgrade import index_owners
 from agentkit.store.protocol import DueRun
 
 __all__ = ["Recovery"]
@@ -69,13 +70,16 @@ class Recovery:
         self._stop.set()
 
     def _run(self) -> None:
-        away = False
+        away = upgraded = False
         while not self._stop.is_set():
             try:
                 self._store.heartbeat(self._name, max(5000, round(self._period * 5000)))
                 if away:
                     away = False
                     self._stop.wait(_HOLDERS_FIRST_SECONDS)
+                if not upgraded:
+                    index_owners(self._store)
+                    upgraded = True
                 while self.sweep() == _BATCH and not self._stop.is_set():
                     pass
             except StoreUnavailableError as error:

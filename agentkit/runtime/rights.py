@@ -56,6 +56,10 @@ class Rights:
             verdict.close()
         raise TypeError(f"may must return True or False, not a {type(verdict).__name__}: {action!r} is refused")
 
+    def only_owner(self, principal: str | None) -> str | None:
+        """Return the owner whose runs alone a principal may read; None where that is not known without asking `may`."""
+        return principal if self._ask is None and not self._is_open else None
+
 
 def _of_four(may: May) -> _Ask:
     """Give a `may` of three parameters the form of one of four."""

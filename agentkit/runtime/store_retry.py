@@ -159,14 +159,20 @@ class RetryingStore:
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         return self._retry.call(lambda: self._store.remember(key, digest, run_id))
 
-    def index(self, run_id: str) -> None:
-        self._retry.call(lambda: self._store.index(run_id))
+    def index(self, run_id: str, owner: str | None = None) -> None:
+        self._retry.call(lambda: self._store.index(run_id, owner))
 
     def unlist(self, run_id: str) -> None:
         self._retry.call(lambda: self._store.unlist(run_id))
 
-    def listing(self, before: str | None, limit: int) -> list[str]:
-        return self._retry.call(lambda: self._store.listing(before, limit))
+    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
+        return self._retry.call(lambda: self._store.listing(before, limit, owner))
+
+    def has_owner_lists(self) -> bool:
+        return self._retry.call(self._store.has_owner_lists)
+
+    def set_owner_lists(self) -> None:
+        self._retry.call(self._store.set_owner_lists)
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         return self._retry.call(lambda: self._store.loads(run_ids))

@@ -64,6 +64,7 @@ def list_runs() -> Response:
         limit=_limit(request.args.get("limit")),
         cursor=cursor,
         where=lambda run: access.allows("read", run),
+        owner=state().kit.only_owner(access.principal()),
     )
     return json_response(RunPage(list(page), following))
 

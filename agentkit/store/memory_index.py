@@ -15,7 +15,7 @@ class MemoryIndex:
 
     def __init__(self, retention_seconds: int) -> None:
         self._retention_ms = retention_seconds * 1000
-        self._listed: set[str] = set()
+        self._listed: dict[str, str | None] = {}
         self._due: dict[str, float] = {}
         self._keys: dict[str, tuple[str, str, int]] = {}
         self._workers: dict[str, int] = {}
@@ -49,18 +49,25 @@ class MemoryIndex:
                 bound = self._keys[key] = (digest, run_id, now_ms() + self._retention_ms)
             return bound[0], bound[1]
 
-    def index(self, run_id: str) -> None:
+    def index(self, run_id: str, owner: str | None = None) -> None:
         with self.changed:
-            self._listed.add(run_id)
+            self._listed[run_id] = owner
 
     def unlist(self, run_id: str) -> None:
         with self.changed:
-            self._listed.discard(run_id)
+            self._listed.pop(run_id, None)
             self._due.pop(run_id, None)
 
-    def listing(self, before: str | None, limit: int) -> list[str]:
+    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
         with self.changed:
-            return sorted((i for i in self._listed if before is None or i < before), reverse=True)[:limit]
+            ids = (i for i, of in self._listed.items() if owner in (None, of) and (before is None or i < before))
+            return sorted(ids, reverse=True)[:limit]
+
+    def has_owner_lists(self) -> bool:
+        return True
+
+    def set_owner_lists(self) -> None:
+        """They are kept from the first run on."""
 
     def heartbeat(self, worker: str, ttl_ms: int) -> None:
         with self.changed:

@@ -294,16 +294,27 @@ class Store(Protocol):
         """Bind an idempotency key to (digest, run id) unless it is bound; returns what it is bound to."""
         ...
 
-    def index(self, run_id: str) -> None:
-        """List the run. Called before it is created: an entry without a run is passed over."""
+    def index(self, run_id: str, owner: str | None = None) -> None:
+        """List a run, also in its owner's list. Called before it is created: an entry without a run is passed over."""
         ...
 
     def unlist(self, run_id: str) -> None:
         """Take a run that is gone out of every index. Not for readers: what is not there may be about to be made."""
         ...
 
-    def listing(self, before: str | None, limit: int) -> list[str]:
-        """List ids of runs, newest first, those older than the id `before`."""
+    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
+        """List ids of runs, newest first, those older than the id `before`; of one owner where it is named.
+
+        What that costs depends on how many are listed, not on how many there are.
+        """
+        ...
+
+    def has_owner_lists(self) -> bool:
+        """Whether every run of an owner is in its list: versions of before had none (`runtime/upgrade.py`)."""
+        ...
+
+    def set_owner_lists(self) -> None:
+        """Say that every run of an owner is in its list."""
         ...
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:

@@ -65,6 +65,7 @@ class RedisStore:
         self._hub = Hub(self._client)
         self._due = f"{prefix}due"
         self._runs = f"{prefix}runs"
+        self._owners = f"{prefix}owners"
         self._workers = f"{prefix}workers"
 
     def _keys(self, run_id: str) -> RunKeys:
@@ -240,19 +241,44 @@ class RedisStore:
         return bound_digest, bound_run
 
     @translated
-    def index(self, run_id: str) -> None:
-        self._client.zadd(self._runs, {run_id: 0})
+    def index(self, run_id: str, owner: str | None = None) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        if owner is not None:
+            pipe.zadd(self._runs_of(owner), {run_id: 0})
+            pipe.hset(self._owners, run_id, owner)
+        pipe.zadd(self._runs, {run_id: 0})
+        pipe.zcard(self._runs)
+        if pipe.execute()[-1] == 1:  # the first run of all: there is none that an older version made
+            self.set_owner_lists()
 
     @translated
     def unlist(self, run_id: str) -> None:
-        self._client.zrem(self._runs, run_id)
-        self._client.zrem(self._due, run_id)
+        owner = cast(bytes | None, self._client.hget(self._owners, run_id))
+        pipe = self._client.pipeline(transaction=False)
+        if owner is not None:
+            pipe.zrem(self._runs_of(owner.decode()), run_id)
+            pipe.hdel(self._owners, run_id)
+        pipe.zrem(self._runs, run_id)
+        pipe.zrem(self._due, run_id)
+        pipe.execute()
 
     @translated
-    def listing(self, before: str | None, limit: int) -> list[str]:
+    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
         newest = f"({before}" if before else "+"
-        ids = cast(list[bytes], self._client.zrevrangebylex(self._runs, newest, "-", 0, limit))
+        runs = self._runs if owner is None else self._runs_of(owner)
+        ids = cast(list[bytes], self._client.zrevrangebylex(runs, newest, "-", 0, limit))
         return [run_id.decode() for run_id in ids]
+
+    def _runs_of(self, owner: str) -> str:
+        return f"{self._runs}:{owner}"
+
+    @translated
+    def has_owner_lists(self) -> bool:
+        return bool(self._client.hexists(self._owners, ""))
+
+    @translated
+    def set_owner_lists(self) -> None:
+        self._client.hset(self._owners, "", "")
 
     @translated
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:

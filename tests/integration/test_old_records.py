@@ -234,7 +234,8 @@ def test_a_worker_without_the_tool_puts_the_question_back(redis_url: str) -> Non
     assert run.status == "paused"
     assert run.pending[0]["expiresAt"] > time.time_ns() // 1_000_000 + 3_000_000
     assert "no tool 'refund'" in web.events()[-1]["reason"]
-    again = web.web.post(f"/runs/{web.run_id}/resume", json={"decision": {"approved": True}})
+    answer = {"decision": {"approved": True}, "decisionId": run.pending[0]["decisionId"]}
+    again = web.web.post(f"/runs/{web.run_id}/resume", json=answer)
     assert again.status_code == 202
     web.work()
     assert web.kit.get(web.run_id).status == "completed"

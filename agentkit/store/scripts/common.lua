@@ -31,6 +31,8 @@
 --   P{ID}      channel  an empty message: the run has paused or ended
 --   Pdue       zset     run ids, scored by the time (ms) at which they are to be checked; permanent
 --   Pruns      zset     run ids, score 0, read in the order of the ids; permanent
+--   Pruns:OWNER  zset   the same, of one owner's runs; permanent
+--   Powners    hash     run id -> owner, and the empty field where each owner's list is complete; permanent
 --   Pidem:KEY  string   "digest run-id", expires
 --   Pprobe     string   written to see whether the server takes writes; expires
 --   Pworkers   zset     workers, scored by the time (ms) until which they count as there; expires

@@ -74,7 +74,7 @@ def test_an_impatient_client_says_at_once_which_server_is_away(client_of: Callab
 
 
 CALLS: dict[str, Callable[..., Any]] = {
-    "resume": lambda client, **key: client.resume("r1", decision=True, **key),
+    "resume by call": lambda client, **key: client.resume("r1", decision=True, tool_call_id="c1", **key),
     "resume by id": lambda client, **key: client.resume("r1", decision=True, decision_id="d1", **key),
     "extend": lambda client, **key: client.extend("r1", "d1", 60, **key),
     "send": lambda client, **key: client.send("r1", "stop that", "steer", **key),
@@ -110,9 +110,9 @@ def test_what_must_not_be_done_twice_is_sent_again_under_the_same_key(
 @pytest.mark.parametrize(
     ("given", "body"),
     [
-        ({"decision": None}, {"decision": None}),
-        ({"reject": "no"}, {"reject": {"reason": "no"}}),
-        ({"result": [1]}, {"result": [1]}),
+        ({"decision": None, "decision_id": "d"}, {"decision": None, "decisionId": "d"}),
+        ({"reject": "no", "decision_id": "d"}, {"reject": {"reason": "no"}, "decisionId": "d"}),
+        ({"result": [1], "decision_id": "d"}, {"result": [1], "decisionId": "d"}),
         ({"decision": 1, "tool_call_id": "c", "input": {}}, {"decision": 1, "toolCallId": "c", "input": {}}),
     ],
 )
@@ -128,6 +128,23 @@ def test_a_resume_sends_exactly_what_was_given(
     with client_of(handler) as client:
         client.resume("r1", **given)
     assert seen == [body]
+
+
+@pytest.mark.parametrize(("pending", "named"), [(["d1"], "d1"), (["d1", "d2"], None), ([], None)])
+def test_a_resume_without_ids_names_the_one_item_that_is_pending(
+    client_of: Callable[..., Any], pending: list[str], named: str | None
+) -> None:
+    sent: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"pending": [{"decisionId": item} for item in pending]})
+        sent.append(json.loads(request.content))
+        return httpx.Response(202, json={})
+
+    with client_of(handler) as client:
+        client.resume("r1", decision=True)
+    assert sent == [{"decision": True, **({"decisionId": named} if named else {})}]
 
 
 def test_runs_are_read_page_by_page(client_of: Callable[..., Any]) -> None:

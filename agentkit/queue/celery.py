@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 QUEUE = "agentkit"
 TASKS: dict[StepKind, str] = {"model": "agentkit.model_call", "tool": "agentkit.tool_call"}
 _QUIET_SECONDS = 2.0
+_PROBE_SECONDS = 1.0
 _TIMEOUT = 2.0
 
 
@@ -130,6 +131,9 @@ class CeleryQueue:
         self._lock = threading.Lock()
         self._down = False
         self._down_until = 0.0
+        self._probe_lock = threading.Lock()
+        self._probed_until = 0.0
+        self._was_reachable = False
         shared = settings.broker_url == settings.redis_url and _is_redis(settings.broker_url)
         self._template = MessageTemplate(self.app) if shared else None
 
@@ -176,7 +180,18 @@ class CeleryQueue:
             return 0
 
     def reachable(self) -> bool:
-        """Whether the broker answers within a second or two."""
+        """Whether the broker answers within a second or two, as it was found within the last second.
+
+        Anybody may ask, as often as they like, and each time would be a connection: callers that ask together get one
+        answer.
+        """
+        with self._probe_lock:
+            if time.monotonic() >= self._probed_until:
+                self._was_reachable = self._probe()
+                self._probed_until = time.monotonic() + _PROBE_SECONDS
+            return self._was_reachable
+
+    def _probe(self) -> bool:
         options = {"socket_timeout": 1.0} if _is_redis(self._url) else {}
         try:
             with self.app.connection_for_write(connect_timeout=1.0, transport_options=options) as connection:

@@ -84,7 +84,8 @@ def problem(
     if len(detail) > MAX_DETAIL:
         detail = detail[: MAX_DETAIL - 1] + "…"
     body = Problem(HTTPStatus(status).phrase, status, detail, code, list(errors) or None)
-    return Response(encode(body), status, dict(headers or {}), content_type="application/problem+json")
+    all_headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(encode(body), status, all_headers, content_type="application/problem+json")
 
 
 def from_error(error: Exception) -> Response:

@@ -147,7 +147,7 @@ def delete_run(run_id: str) -> Response:
 @blueprint.post("/runs/<run_id>/stream-token")
 def new_stream_token(run_id: str) -> Response:
     body = bodies.read(StreamTokenBody, optional=True)
-    return json_response(StreamToken(*access.stream_token(run_id, body.scope)), Cache_Control="no-store")
+    return json_response(StreamToken(*access.stream_token(run_id, body.scope)))
 
 
 def open_log(run_id: str) -> Opening:

@@ -52,10 +52,9 @@ def state() -> WebState:
     return cast(WebState, current_app.extensions[EXTENSION])
 
 
-def json_response(body: Any, status: int = 200, **headers: str) -> Response:
-    """Make a response of `body` as JSON in UTF-8. In names of `headers`, `_` stands for `-`."""
-    header_fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(dumps(body), status, header_fields, content_type="application/json")
+def json_response(body: Any, status: int = 200) -> Response:
+    """Make a response of `body` as JSON in UTF-8, which no cache may keep: it may be a conversation, or a secret."""
+    return Response(dumps(body), status, {"Cache-Control": "no-store"}, content_type="application/json")
 
 
 def package_version() -> str:

@@ -20,6 +20,8 @@ export default defineConfig({
     outDir: at("../../agentkit/server/page/files"),
     emptyOutDir: true,
     target: "es2022",
+    license: { fileName: "licenses.md" }, // those of everything that is bundled
+    rolldownOptions: { output: { comments: { legal: true } } },
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0, // the page's policy allows no scripts or styles but those from files
   },

@@ -77,3 +77,14 @@ def test_nothing_but_the_files_is_served(web: Web, name: str) -> None:
 def test_the_page_is_small_enough_to_be_the_first_thing_that_one_sees() -> None:
     start = [path for path in FILES.rglob("*") if path.is_file() and not path.name.startswith("SchemaForm")]
     assert sum(len(gzip.compress(path.read_bytes())) for path in start) < 150_000
+
+
+def test_the_licences_of_what_is_bundled_stand_beside_it() -> None:
+    text = (FILES / "licenses.md").read_text()
+    bundled = json.loads((FILES.parents[3] / "examples/chat/package.json").read_text())["dependencies"]
+    for name, version in bundled.items():
+        assert f"## {name} - {version} (" in text, name
+    assert "Permission is hereby granted, free of charge" in text
+    assert "Apache License" in text
+    code = b"".join(path.read_bytes() for path in (FILES / "assets").glob("*.js"))
+    assert b"@license React" in code

@@ -308,3 +308,19 @@ def test_sync_workers_are_warned_of_once(
     client.get("/healthz")
     client.get("/healthz")
     assert caplog.text.count("gthread") == 1
+
+
+def test_no_cache_keeps_what_may_be_a_conversation(web: Web) -> None:
+    run_id = web.start("shop")
+    answers = [
+        *(web.client.get(path) for path in ("/runs", f"/runs/{run_id}", "/agents", "/healthz", "/readyz")),
+        *(web.client.get(path) for path in ("/nowhere", "/runs/unknown", "/runs?limit=x")),
+        web.client.post("/runs", json={"agent": "hello", "input": "x"}),
+        web.client.post(f"/runs/{run_id}/messages", json={"message": "x", "when": "steer"}),
+        web.resume(run_id, {"decision": {"approved": "perhaps"}}),
+        web.resume(run_id, {"decision": {"approved": True}}),
+        web.client.post(f"/runs/{run_id}/abort"),
+    ]
+    assert {response.headers.get("Cache-Control") for response in answers} == {"no-store"}
+    with web.client.get(f"/runs/{run_id}/events") as stream:
+        assert stream.headers["Cache-Control"] == "no-cache"

@@ -32,10 +32,10 @@ dev: $(STAMP) ## Play the demo, then start Redis, worker and web. Ctrl-C stops a
 	@$(BIN)/agentkit demo
 	@$(BIN)/agentkit dev $(DEV_ARGS)
 
-test: check ## Check, then run every test, two files at a time. PYTEST_ARGS="tests/unit -k settings"
+test: check ## Check, then run every test, two files at a time, and show the coverage. PYTEST_ARGS="tests/unit -k settings"
 	@$(call with_node,$(MAKE) --no-print-directory $(REACT_STAMP) && cd $(REACT) && npm test)
 	@$(call with_node,$(MAKE) --no-print-directory $(CHAT_STAMP) && (cd $(CHAT) && npm run --silent build -- --outDir ../../build/page --emptyOutDir --logLevel warn) && diff -rq build/page $(PAGE))
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(or $(PYTEST_ARGS),--cov --cov-report=)
 
 check: $(STAMP) ## Formatting, lint, types, and which module may import which.
 	$(BIN)/ruff format --check

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agentkit.core.hosts import HostPattern
+from agentkit.core.masking import mask_url
 from agentkit.errors import ConfigurationError
 
-__all__ = ["Setting", "Settings", "describe"]
+__all__ = ["Setting", "Settings", "describe", "parse_setting"]
 
 PREFIX: Final = "AGENTKIT_"
 _SECRET_BYTES: Final = 32
@@ -82,6 +83,7 @@ _BROKER_URL = _matching("URL", "a broker URL that Celery understands, such as am
 _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*")
 # In a Redis Cluster, braces here would become the hash tag in place of the run id.
 _KEY_PREFIX = _matching("text", "text without spaces, braces and glob characters", r"[^\s{}*?\[\]\\]+")
+_TOKEN = _matching("text", "a token: visible ASCII characters without spaces", r"[!-~]+")
 _ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separated by commas", _origins)
 _HOSTS = Kind("hosts", "hosts such as app.example.com or [::1]:8000, separated by commas", _hosts)
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
@@ -92,7 +94,9 @@ _KEEPALIVE = _number("seconds", "a number of seconds above 0 and below 15", floa
 
 def _setting(default: object, kind: Kind, meaning: str, *, secret: bool = False) -> Any:
     """Declare a field of `Settings`. `secret`: it may hold a password, and stays out of the repr."""
-    return dataclasses.field(default=default, repr=not secret, metadata={"kind": kind, "meaning": meaning})
+    return dataclasses.field(
+        default=default, repr=not secret, metadata={"kind": kind, "meaning": meaning, "secret": secret}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +151,13 @@ class Settings:
     )
     max_body_bytes: int = _setting(10_000_000, _COUNT, "The largest HTTP request body that is read.")
     data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")
-    url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.")
+    url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.", secret=True)
+    token: str | None = _setting(
+        None,
+        _TOKEN,
+        "The bearer token that the command line sends to the server, where that asks for one.",
+        secret=True,
+    )
     keepalive_seconds: float = _setting(
         14.0,
         _KEEPALIVE,
@@ -204,7 +214,7 @@ class Settings:
             variable = PREFIX + field.name.upper()
             text = env.get(variable, "").strip()
             if text:
-                values[field.name] = _parse(variable, field.metadata["kind"], text)
+                values[field.name] = _parse(variable, field, text)
         return cls(**values)
 
 
@@ -231,12 +241,18 @@ def describe() -> tuple[Setting, ...]:
     )
 
 
-def _parse(variable: str, kind: Kind, text: str) -> object:
+def parse_setting(name: str, text: str, variable: str) -> Any:
+    """Parse a value of the field `name`, which a user knows as `variable`. Raises ConfigurationError."""
+    return _parse(variable, Settings.__dataclass_fields__[name], text)
+
+
+def _parse(variable: str, field: dataclasses.Field[Any], text: str) -> object:
+    kind: Kind = field.metadata["kind"]
     try:
         return kind.parse(text)
     except ValueError:
-        # No password of a URL in error texts and logs.
-        shown = re.sub(r"//[^/]*@", "//***@", text)
+        # No password in error texts and logs.
+        shown = text if not field.metadata["secret"] else mask_url(text) if kind.name == "URL" else "***"
         raise ConfigurationError(f"{variable} is {shown!r}; expected {kind.expected}.") from None
 
 

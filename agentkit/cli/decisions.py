@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agentkit.cli.text import inline, plain
+from agentkit.core import strictjson
 from agentkit.core.messages import Json
 
 __all__ = ["Answer", "ask_for_answer"]
@@ -60,7 +62,7 @@ def _result(ask: Ask) -> Answer:
     line = ask("result: ")
     _check_reject(line)
     try:
-        return Answer("result", json.loads(line))
+        return Answer("result", strictjson.loads(line))
     except ValueError:
         return Answer("result", line)
 
@@ -70,6 +72,7 @@ def _value(schema: Any, name: str, required: bool, ask: Ask, show: Show, top: bo
     root = schema if root is None else root
     schema, nullable = _simplify(schema, root)
     if "const" in schema:
+        show(f"{inline(name)}: {inline(_as_text(schema['const']))}")
         return schema["const"]
     if top and _is_object(schema) and schema.get("properties"):
         return _fields(schema, root, ask, show)
@@ -103,7 +106,7 @@ def _check_reject(line: str) -> None:
 
 def _check_json(line: str) -> None:
     try:
-        value = json.loads(line)
+        value = strictjson.loads(line)
     except ValueError:
         return
     if isinstance(value, dict):
@@ -124,14 +127,14 @@ class _Field:
         schema = self.schema
         hints = [self._format()]
         if "default" in schema:
-            hints.append(f"Enter for {json.dumps(schema['default'], ensure_ascii=False)}")
+            hints.append(f"Enter for {inline(json.dumps(schema['default'], ensure_ascii=False))}")
         elif not self.required:
             hints.append("optional")
         about = schema.get("description") or schema.get("title")
-        lines = f"{about}\n" if about else ""
+        lines = f"{plain(str(about))}\n" if about else ""
         if "enum" in schema:
-            lines += "".join(f"    {n}) {_as_text(choice)}\n" for n, choice in enumerate(schema["enum"], 1))
-        return f"{lines}{self.name} ({', '.join(hints)}): "
+            lines += "".join(f"    {n}) {inline(_as_text(choice))}\n" for n, choice in enumerate(schema["enum"], 1))
+        return f"{lines}{inline(self.name)} ({', '.join(hints)}): "
 
     def _format(self) -> str:
         if "enum" in self.schema:
@@ -153,7 +156,7 @@ class _Field:
             case "integer" | "number" as kind:
                 return _number(line, kind)
         try:
-            return json.loads(line)
+            return strictjson.loads(line)
         except ValueError as error:
             raise _InvalidInputError(f"not valid JSON: {error}") from error
 
@@ -164,7 +167,7 @@ class _Field:
             return _ABSENT
         if self.nullable:
             return None
-        raise _InvalidInputError(f"{self.name} is required")
+        raise _InvalidInputError(f"{inline(self.name)} is required")
 
     def _choice(self, line: str) -> Any:
         choices = self.schema["enum"]

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from agentkit.cli.stack import Plan, Stack, StartError, data_folder, free_port
 from agentkit.cli.supervisor import StoppedError, Supervisor
-from agentkit.cli.terminal import Terminal, plain
+from agentkit.cli.terminal import Terminal
+from agentkit.cli.text import inline
 from agentkit.errors import AgentKitError
 from agentkit.kit import load_kit
 from agentkit.settings import Settings
@@ -42,10 +43,10 @@ def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: b
 
     def report(program: str, line: str) -> None:
         if line.strip() and line.strip() not in _IGNORED_LINES:
-            terminal.line(terminal.style(f"{program:<6} │ ", fg=_COLORS.get(program)) + plain(line))
+            terminal.line(terminal.style(f"{program:<6} │ ", fg=_COLORS.get(program)) + inline(line))
 
     def note(line: str) -> None:
-        terminal.line(terminal.style(f"dev    │ {line}", fg="yellow"))
+        terminal.line(terminal.style(f"dev    │ {inline(line)}", fg="yellow"))
 
     with data_folder(folder) as lock:
         try:

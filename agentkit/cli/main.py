@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import click
 
 from agentkit.cli import runs as run_commands
+from agentkit.cli.decisions import Answer
 from agentkit.cli.terminal import Terminal
+from agentkit.cli.text import inline, json_text
 from agentkit.client import Client, ServerUnreachableError
-from agentkit.errors import AgentKitError
-from agentkit.settings import Settings
+from agentkit.core import strictjson
+from agentkit.errors import AgentKitError, ConfigurationError
+from agentkit.settings import Settings, parse_setting
 
 __all__ = ["cli", "main"]
 
@@ -51,18 +54,31 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    click.echo(f"agentkit: {message}", err=True)
+    click.echo(f"agentkit: {inline(' '.join(message.split()))}", err=True)
     sys.exit(status)
 
 
-def _url_option(command: F) -> F:
-    return click.option(
-        "--url", metavar="URL", help="The server.  [default: AGENTKIT_URL, else http://127.0.0.1:8000]"
-    )(command)
+def _server_options(command: F) -> F:
+    """Add `--url` and `--token`, and pass the command the client that they make, as its first argument."""
+
+    @functools.wraps(command)
+    def call(*args: Any, url: str | None, token: str | None, **kwargs: Any) -> Any:
+        with _client(url, token) as client:
+            return command(client, *args, **kwargs)
+
+    url = click.option("--url", metavar="URL", help="The server.  [default: AGENTKIT_URL, else http://127.0.0.1:8000]")
+    text = "Sent as a bearer token. Other users of this machine can read it here.  [default: AGENTKIT_TOKEN]"
+    return cast(F, url(click.option("--token", metavar="TOKEN", help=text)(call)))
 
 
-def _client(url: str | None) -> Client:
-    return Client(url or Settings.from_env().url, retry_seconds=0)
+def _client(url: str | None, token: str | None) -> Client:
+    settings = Settings.from_env()
+    try:
+        url = settings.url if url is None else parse_setting("url", url, "--url")
+        token = settings.token if token is None else parse_setting("token", token, "--token")
+    except ConfigurationError as error:
+        raise click.UsageError(error.message) from error
+    return Client(url, retry_seconds=0, headers={"Authorization": f"Bearer {token}"} if token else None)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -109,8 +125,8 @@ def demo() -> int:
 @click.argument("agent")
 @click.argument("input")
 @click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
-@_url_option
-def run(agent: str, input: str, model: str | None, url: str | None) -> int:
+@_server_options
+def run(client: Client, agent: str, input: str, model: str | None) -> int:
     """Run AGENT on INPUT, print its events, and ask for its decisions.
 
     A decision is asked for field by field; one line of JSON answers all fields, and `/reject REASON` refuses.
@@ -119,8 +135,7 @@ def run(agent: str, input: str, model: str | None, url: str | None) -> int:
     \b
     Exit status: 0 completed, 1 failed or aborted, 3 paused without an answer.
     """
-    with _client(url) as client:
-        return run_commands.watch(client, client.start(agent, input, model=model), Terminal())
+    return run_commands.watch(client, client.start(agent, input, model=model), Terminal())
 
 
 @cli.group()
@@ -132,23 +147,21 @@ def runs() -> None:
 @click.option("--status", type=click.Choice(["queued", "running", "paused", "completed", "failed", "aborted"]))
 @click.option("--agent", metavar="NAME")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
-@_url_option
-def ls(status: str | None, agent: str | None, limit: int, url: str | None) -> None:
+@_server_options
+def ls(client: Client, status: str | None, agent: str | None, limit: int) -> None:
     """List runs, newest first."""
-    with _client(url) as client:
-        run_commands.list_runs(client, Terminal(), status, agent, limit)
+    run_commands.list_runs(client, Terminal(), status, agent, limit)
 
 
 @runs.command("show")
 @click.argument("run_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as the server returns it.")
-@_url_option
-def show(run_id: str, as_json: bool, url: str | None) -> None:
+@_server_options
+def show(client: Client, run_id: str, as_json: bool) -> None:
     """Show one run and its conversation."""
-    with _client(url) as client:
-        found = client.get(run_id)
+    found = client.get(run_id)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        click.echo(json_text(found, indent=2))
     else:
         run_commands.show_run(found, Terminal())
 
@@ -157,43 +170,40 @@ def show(run_id: str, as_json: bool, url: str | None) -> None:
 @click.argument("run_id", metavar="ID")
 @click.option("--after", default=0, type=click.IntRange(0), metavar="N", help="Only events with a higher seq.")
 @click.option("--follow/--no-follow", default=True, help="Wait for further events.  [default: follow]")
-@_url_option
-def events(run_id: str, after: int, follow: bool, url: str | None) -> None:
+@_server_options
+def events(client: Client, run_id: str, after: int, follow: bool) -> None:
     """Print a run's events, one line of JSON each, until it ends."""
-    with _client(url) as client:
-        last = client.get(run_id)["lastSeq"]
-        client.retry_seconds = float("inf") if follow else 0
-        if not follow and after >= last:
+    last = client.get(run_id)["lastSeq"]
+    client.retry_seconds = float("inf") if follow else 0
+    if not follow and after >= last:
+        return
+    for event in client.events(run_id, after):
+        click.echo(json_text(event))
+        if not follow and event.get("seq", last) >= last:
             return
-        for event in client.events(run_id, after):
-            click.echo(json.dumps(event, ensure_ascii=False))
-            if not follow and event.get("seq", last) >= last:
-                return
 
 
 @runs.command("abort")
 @click.argument("run_id", metavar="ID")
 @click.option("--reason", metavar="TEXT")
-@_url_option
-def abort(run_id: str, reason: str | None, url: str | None) -> None:
+@_server_options
+def abort(client: Client, run_id: str, reason: str | None) -> None:
     """Abort a run. Does nothing to a run that has ended."""
-    with _client(url) as client:
-        _print_status(client.abort(run_id, reason))
+    _print_status(client.abort(run_id, reason))
 
 
 @runs.command("extend")
 @click.argument("run_id", metavar="ID")
 @click.option("--decision-id", metavar="ID", help="The item; may be left out where only one expires.")
 @click.option("--by", required=True, type=float, metavar="SECONDS", help="Seconds to add to the item's expiry.")
-@_url_option
-def extend(run_id: str, decision_id: str | None, by: float, url: str | None) -> None:
+@_server_options
+def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> None:
     """Move the expiry of a pending item.
 
     \b
     agentkit runs extend ID --by 3600
     """
-    with _client(url) as client:
-        _print_status(run_commands.extend(client, run_id, decision_id, by))
+    _print_status(run_commands.extend(client, run_id, decision_id, by))
 
 
 @runs.command("resume")
@@ -203,15 +213,15 @@ def extend(run_id: str, decision_id: str | None, by: float, url: str | None) -> 
 @click.option("--result", metavar="JSON", help="The result of a tool that runs at the client.")
 @click.option("--tool-call-id", metavar="ID", help="The item, where several are pending.")
 @click.option("--decision-id", metavar="ID", help="The item, where several are pending.")
-@_url_option
+@_server_options
 def resume(
+    client: Client,
     run_id: str,
     decision: str | None,
     reject: str | None,
     result: str | None,
     tool_call_id: str | None,
     decision_id: str | None,
-    url: str | None,
 ) -> None:
     """Answer a pending item of a run; JSON is the decision.
 
@@ -222,22 +232,21 @@ def resume(
     answers = [value for value in (decision, reject, result) if value is not None]
     if len(answers) != 1:
         raise click.UsageError("give exactly one of a decision in JSON, --reject REASON and --result JSON")
-    answer: dict[str, Any] = {"reject": reject}
+    answer = Answer("reject", reject)
     if decision is not None:
-        answer = {"decision": _json(decision, "the decision")}
+        answer = Answer("decision", _json(decision, "the decision"))
     elif result is not None:
-        answer = {"result": _json(result, "--result")}
-    with _client(url) as client:
-        _print_status(client.resume(run_id, **answer, tool_call_id=tool_call_id, decision_id=decision_id))
+        answer = Answer("result", _json(result, "--result"))
+    _print_status(run_commands.resume(client, run_id, answer, Terminal(), tool_call_id, decision_id))
 
 
 def _json(text: str, what: str) -> Any:
     try:
-        return json.loads(text)
+        return strictjson.loads(text)
     except ValueError as error:
         raise click.UsageError(f"{what} is not valid JSON ({error}): {text}") from error
 
 
 def _print_status(run: dict[str, Any]) -> None:
     terminal = Terminal()
-    terminal.line(f"{run['id']}  {terminal.status(run['status'])}")
+    terminal.line(f"{inline(run['id'])}  {terminal.status(run['status'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -13,11 +14,12 @@ from typing import Any
 import click
 
 from agentkit.cli.decisions import Answer, ask_for_answer
-from agentkit.cli.terminal import RunView, Terminal, one_line, plain
+from agentkit.cli.terminal import RunView, Terminal
+from agentkit.cli.text import inline, one_line, plain
 from agentkit.client import ApiError, Client
 from agentkit.core.messages import Json, text_of_json
 
-__all__ = ["extend", "list_runs", "show_how_to_answer", "show_run", "watch"]
+__all__ = ["extend", "list_runs", "resume", "show_how_to_answer", "show_run", "watch"]
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_WAITING = 0, 1, 3
 _ANSWERED_ELSEWHERE = ("run_not_paused", "decision_not_found", "decision_conflict", "decision_expired")
@@ -52,9 +54,13 @@ def show_how_to_answer(client: Client, run_id: str) -> None:
     pending = client.get(run_id)["pending"]
     click.echo("The run stays paused until it is answered:", err=True)
     for item in pending:
-        example = "--result 'RESULT'" if item["kind"] == "client_execute" else f"'{_example(item.get('schema'))}'"
+        example = (
+            "--result 'RESULT'"
+            if item["kind"] == "client_execute"
+            else shlex.quote(inline(_example(item.get("schema"))))
+        )
         which = f" --decision-id {item['decisionId']}" if len(pending) > 1 else ""
-        click.echo(f"  agentkit runs resume {run_id} {example}{which}", err=True)
+        click.echo(f"  agentkit runs resume {inline(run_id)} {example}{which}", err=True)
 
 
 def _example(schema: Any) -> str:
@@ -73,9 +79,7 @@ def _example(schema: Any) -> str:
 def _answer(client: Client, run_id: str, item: Mapping[str, Any], view: RunView, terminal: Terminal) -> None:
     """Ask for the answer to one pending item until the server accepts it, or the item is answered otherwise."""
     terminal.line()
-    view.call(item["toolName"], item["input"])
-    if "expiresAt" in item:
-        terminal.line(terminal.dim(f"  expires in {_seconds_left(item)} s"))
+    _show_item(item, view, terminal)
     while True:
         answer = ask_for_answer(item, lambda prompt: _ask(prompt, terminal), lambda text: _show(text, terminal))
         try:
@@ -92,13 +96,46 @@ def _answer(client: Client, run_id: str, item: Mapping[str, Any], view: RunView,
         return
 
 
+def _show_item(item: Mapping[str, Any], view: RunView, terminal: Terminal) -> None:
+    """Print what an answer to the item decides about: the call, why it is asked again, and until when."""
+    view.call(item["toolName"], item["input"])
+    if item.get("reason"):
+        terminal.line(terminal.style(f"  {inline(item['reason'])}", fg="yellow"))
+    if "expiresAt" in item:
+        terminal.line(terminal.dim(f"  expires in {_seconds_left(item)} s"))
+
+
+def resume(
+    client: Client,
+    run_id: str,
+    answer: Answer,
+    terminal: Terminal,
+    tool_call_id: str | None = None,
+    decision_id: str | None = None,
+) -> Json:
+    """Show the pending item that `answer` is for, answer it by its name, and return the run.
+
+    Where it is not clear which item is meant, the server says so.
+    """
+    wanted = (("toolCallId", tool_call_id), ("decisionId", decision_id))
+    pending = client.get(run_id)["pending"]
+    items = [item for item in pending if all(value in (None, item[key]) for key, value in wanted)]
+    if len(items) == 1:
+        _show_item(items[0], RunView(terminal), terminal)
+        tool_call_id, decision_id = items[0]["toolCallId"], items[0]["decisionId"]
+    value: Any = {answer.kind: answer.value}
+    return client.resume(run_id, **value, tool_call_id=tool_call_id, decision_id=decision_id)
+
+
 def _send(client: Client, run_id: str, item: Mapping[str, Any], answer: Answer) -> None:
     value: Any = {answer.kind: answer.value}
     client.resume(run_id, **value, tool_call_id=item["toolCallId"], decision_id=item["decisionId"])
 
 
 def _show_errors(error: ApiError, terminal: Terminal) -> None:
-    problems = [f"{one['path'] or 'the whole value'}: {one['message']}" for one in error.errors] or [error.detail]
+    problems = [f"{inline(one['path'] or 'the whole value')}: {inline(one['message'])}" for one in error.errors] or [
+        error.detail
+    ]
     for problem in problems:
         terminal.line(terminal.style(f"  {plain(problem)}", fg="red"))
 
@@ -107,7 +144,7 @@ def _ask(prompt: str, terminal: Terminal) -> str:
     about, _, question = prompt.rpartition("\n")
     if about:
         _show(about, terminal)
-    terminal.write("  " + terminal.style(plain(question), fg="yellow"))
+    terminal.write("  " + terminal.style(inline(question), fg="yellow"))
     line = sys.stdin.readline()
     if not line:
         raise EOFError
@@ -134,7 +171,7 @@ def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> J
         if len(expiring) != 1:
             if not expiring:
                 raise click.UsageError("no pending item of the run expires: there is no expiry to move")
-            named = ", ".join(f"{item['decisionId']} ({plain(item['toolName'])})" for item in expiring)
+            named = ", ".join(f"{item['decisionId']} ({inline(item['toolName'])})" for item in expiring)
             raise click.UsageError(f"several items expire: {named}; name one by --decision-id")
         decision_id = expiring[0]["decisionId"]
         run_id = expiring[0].get("runId", run_id)  # an item of a sub-agent's run is answered there
@@ -148,9 +185,19 @@ def list_runs(client: Client, terminal: Terminal, status: str | None, agent: str
     """Print a table of runs, newest first, `limit` at most."""
     rows = [("ID", "AGENT", "STATUS", "TURN", "TOKENS", "STARTED", "WAITS FOR")]
     for run in islice(client.runs(status=status, agent=agent), limit):
-        waits = ", ".join(plain(item["toolName"]) for item in run["pending"])
+        waits = ", ".join(inline(item["toolName"]) for item in run["pending"])
         tokens = f"{run['usage']['totalTokens']:,}"
-        rows.append((run["id"], run["agent"], run["status"], str(run["turn"]), tokens, _ago(run["createdAt"]), waits))
+        rows.append(
+            (
+                inline(run["id"]),
+                inline(run["agent"]),
+                inline(run["status"]),
+                str(run["turn"]),
+                tokens,
+                _ago(run["createdAt"]),
+                waits,
+            )
+        )
     if len(rows) == 1:
         terminal.line("No runs.")
         return
@@ -165,9 +212,9 @@ def list_runs(client: Client, terminal: Terminal, status: str | None, agent: str
 
 def show_run(run: Json, terminal: Terminal) -> None:
     """Print one run: its state, its conversation and its pending items."""
-    terminal.line(f"{terminal.style(run['id'], bold=True)}  {terminal.status(run['status'])}")
+    terminal.line(f"{terminal.style(inline(run['id']), bold=True)}  {terminal.status(run['status'])}")
     used = f"turn {run['turn']}, {run['usage']['totalTokens']:,} tokens, {run['lastSeq']} events"
-    about = f"{run['agent']} ({run['model']}), started {_ago(run['createdAt'])}, {used}"
+    about = f"{inline(run['agent'])} ({inline(run['model'])}), started {_ago(run['createdAt'])}, {used}"
     terminal.line(terminal.dim(about))
     if run["metadata"]:
         terminal.line(terminal.dim(f"metadata {one_line(run['metadata'])}"))
@@ -176,12 +223,12 @@ def show_run(run: Json, terminal: Terminal) -> None:
     for message in run["messages"]:
         _show_message(message, view, terminal)
     for item in run["pending"]:
-        terminal.line(terminal.style(f"◆ {plain(item['toolName'])} waits for an answer ({item['kind']})", fg="yellow"))
-        terminal.line(terminal.dim(f"  decisionId {item['decisionId']}"))
-        if "expiresAt" in item:
-            terminal.line(terminal.dim(f"  expires in {_seconds_left(item)} s"))
+        who = f"◆ {inline(item['toolName'])} waits for an answer ({inline(item['kind'])})"
+        terminal.line(terminal.style(who, fg="yellow"))
+        _show_item(item, view, terminal)
+        terminal.line(terminal.dim(f"  decisionId {inline(item['decisionId'])}"))
     if run.get("error"):
-        terminal.line(terminal.style(f"✗ {run['error']['code']}: {plain(run['error']['message'])}", fg="red"))
+        terminal.line(terminal.style(f"✗ {inline(run['error']['code'])}: {plain(run['error']['message'])}", fg="red"))
 
 
 def _show_message(message: Any, view: RunView, terminal: Terminal) -> None:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import importlib.util
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 
 from agentkit.cli.supervisor import Program, Supervisor
 from agentkit.client import Client
+from agentkit.core.hosts import HostPattern
 from agentkit.errors import AgentKitError, ConfigurationError
 
 __all__ = ["Plan", "Stack", "StartError", "data_folder", "free_port"]
@@ -53,11 +55,15 @@ class Plan:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of `host` on which nothing listens now. Raises StartError where that is no address of ours."""
+    try:
+        info = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(info[0], info[1]) as probe:
+            probe.bind(info[4])
+            port: int = probe.getsockname()[1]
+            return port
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"cannot listen on {host}: {error}") from error
 
 
 class Stack:
@@ -65,7 +71,8 @@ class Stack:
 
     def __init__(self, plan: Plan, supervisor: Supervisor, lock: int) -> None:
         self.plan = plan
-        self.redis_url = plan.redis_url or f"redis://127.0.0.1:{free_port()}/0"
+        self._password = secrets.token_urlsafe(32)
+        self.redis_url = plan.redis_url or f"redis://:{self._password}@127.0.0.1:{free_port()}/0"
         self._supervisor = supervisor
         self._lock = lock
 
@@ -94,6 +101,7 @@ class Stack:
         return {
             "AGENTKIT_STOP_GRACE_SECONDS": "0",  # Ctrl-C is not a deploy: model calls need not finish
             **self.plan.env,
+            "AGENTKIT_HOSTS": self.plan.env.get("AGENTKIT_HOSTS", "").strip() or _hosts(self.plan.host),
             "AGENTKIT_APP": self.plan.app,
             "AGENTKIT_REDIS_URL": self.redis_url,
             "AGENTKIT_DATA_DIR": str(self.plan.data),
@@ -102,7 +110,7 @@ class Stack:
 
     def _store(self) -> Program:
         folder = self.plan.data / "valkey"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         options = {
             "bind": "127.0.0.1",
             "port": str(urlsplit(self.redis_url).port),
@@ -111,13 +119,24 @@ class Stack:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "daemonize": "no",
+            "requirepass": self._password,
         }
-        command = [_valkey_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+        # In a file: every user of the machine can read a process's arguments.
+        config = self.plan.data / "valkey.conf"
+        _write_private(config, "".join(f"{name} {_quoted(value)}\n" for name, value in options.items()))
+        command = [_valkey_binary(), str(config)]
         log = self.plan.data / "valkey.log"
-        log.write_bytes(b"")
+        _write_private(log, "")
         # When the supervisor dies, the store gets SIGTERM and saves. Until it has ended it holds the lock on its files.
         return Program(
-            "store", command, os.environ, on_orphan=signal.SIGTERM, pass_fds=(self._lock,), log=str(log), grace=10.0
+            "store",
+            command,
+            os.environ,
+            grace=10.0,
+            on_orphan=signal.SIGTERM,
+            pass_fds=(self._lock,),
+            log=str(log),
+            umask=0o077,
         )
 
     def _worker(self) -> Program:
@@ -141,20 +160,47 @@ class Stack:
         address = ("127.0.0.1", urlsplit(self.redis_url).port or 0)
         try:
             with socket.create_connection(address, timeout=1.0) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
+                with connection.makefile("rb") as replies:
+                    return replies.readline() == b"+OK\r\n" and replies.readline() == b"+PONG\r\n"
         except OSError:
             return False
 
 
+def _hosts(host: str) -> str:
+    """Return the hosts that the web server answers: loopback, and the one that it listens on where that has a name.
+
+    A page of another host that the browser was led here by has its own name in `Host`.
+    """
+    names = ["localhost", "127.0.0.1", "[::1]"]
+    if host not in ("0.0.0.0", "::", *names) and HostPattern.read(host):
+        names.append(host)
+    return ",".join(names)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file anew that only this user can read."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _quoted(value: str) -> str:
+    """Quote a value of Valkey's configuration file."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 @contextlib.contextmanager
 def data_folder(path: Path) -> Iterator[int]:
-    """Create and lock the data folder; yield the lock's file descriptor. Raises StartError.
+    """Create the data folder, close it to other users, lock it, and yield the lock's file descriptor.
 
     The lock lasts as long as a process holds that descriptor: this one, and the store that inherits it.
+    Raises StartError.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)  # it may be there already, and older versions left it to the umask
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StartError(f"the data folder {path} cannot be used: {error.strerror}") from error
@@ -215,6 +261,8 @@ def _check_port(host: str, port: int) -> None:
         with socket.socket(info[0], info[1]) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(info[4])
+    except UnicodeError as error:
+        raise StartError(f"cannot listen on {host}:{port}: {error}") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartError(

@@ -53,8 +53,9 @@ class StoppedError(AgentKitError):
 class Program:
     """A program to run. `grace`: seconds between SIGTERM and SIGKILL when it is stopped.
 
-    `on_orphan`: the signal that it gets when the supervisor dies. `pass_fds`: file descriptors that it inherits.
-    `log`: the file that gets its output, which otherwise goes to the supervisor's `report`.
+    `umask`: of the files that it makes; -1 for that of the supervisor. `on_orphan`: the signal that it gets when the
+    supervisor dies. `pass_fds`: file descriptors that it inherits. `log`: the file that gets its output, which
+    otherwise goes to the supervisor's `report`.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Program:
     on_orphan: signal.Signals = signal.SIGKILL
     pass_fds: tuple[int, ...] = ()
     log: str | None = None
+    umask: int = -1
 
 
 @dataclass(eq=False, slots=True)
@@ -182,7 +184,8 @@ class Supervisor:
         with contextlib.ExitStack() as stack:
             output: Any = subprocess.PIPE
             if program.log is not None:
-                output = stack.enter_context(open(program.log, "ab"))
+                opened = os.open(program.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                output = stack.enter_context(open(opened, "ab"))
             child.process = subprocess.Popen(
                 program.command,
                 env=dict(program.env),
@@ -192,6 +195,7 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=_orphan_guard(program.on_orphan),
                 pass_fds=program.pass_fds,
+                umask=program.umask,
             )
         if child.process.stdout is not None:
             os.set_blocking(child.process.stdout.fileno(), False)

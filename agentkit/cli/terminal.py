@@ -5,7 +5,6 @@ It reads no input. Colours are for terminals alone, and not where NO_COLOR is se
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -14,25 +13,14 @@ from typing import Any, TextIO
 
 import click
 
+from agentkit.cli.text import inline, one_line, plain, whole
 from agentkit.core.struct import Json
 
-__all__ = ["RunView", "Terminal", "one_line", "plain"]
+__all__ = ["RunView", "Terminal"]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STATUS = {"completed": "green", "failed": "red", "aborted": "red", "paused": "yellow"}
 _LINE = 110
-
-
-def plain(text: str) -> str:
-    """Remove control characters from `text`: the output of a model or a tool must not steer the terminal."""
-    return _CONTROL.sub("", text)
-
-
-def one_line(value: Any, width: int = _LINE) -> str:
-    """Render a value as one line of at most `width` characters: a string as it is, anything else as JSON."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = plain(" ".join(text.split()))
-    return text if len(text) <= width else text[: width - 1] + "…"
+_LABEL = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class Terminal:
@@ -49,7 +37,7 @@ class Terminal:
         return self.style(text, dim=True)
 
     def status(self, status: str) -> str:
-        return self.style(status, fg=_STATUS.get(status, "cyan"))
+        return self.style(inline(status), fg=_STATUS.get(status, "cyan"))
 
     def line(self, text: str = "") -> None:
         self.write(text + "\n")
@@ -82,10 +70,22 @@ class RunView:
         self.last_seq = event["run"]["lastSeq"] if kind == "stream_reset" else event["seq"]
 
     def call(self, name: str, args: Mapping[str, Any]) -> None:
-        """Print a tool call: its name and arguments."""
+        """Print a tool call, all of it: a person may decide about it."""
         terminal = self._terminal
-        shown = "  ".join(f"{terminal.dim(plain(key))} {one_line(value, 60)}" for key, value in args.items())
-        terminal.line(f"{terminal.style('●', fg='cyan')} {terminal.style(plain(name), bold=True)}  {shown}".rstrip())
+        head = f"{terminal.style('●', fg='cyan')} {terminal.style(inline(name), bold=True)}"
+        shown = [(key if _LABEL.fullmatch(key) else whole(key)[0], whole(value)) for key, value in args.items()]
+        width = sum(len(key) + 3 + len(lines[0]) for key, lines in shown)
+        if width <= _LINE and all(len(lines) == 1 and "  " not in lines[0] for _, lines in shown):
+            terminal.line("  ".join([head, *(f"{terminal.dim(key)} {lines[0]}" for key, lines in shown)]))
+            return
+        terminal.line(head)
+        for key, lines in shown:
+            if len(lines) == 1:
+                terminal.line(f"    {terminal.dim(key)} {lines[0]}")
+            else:
+                terminal.line(f"    {terminal.dim(key)}")
+                for line in lines:
+                    terminal.line(f"    {terminal.dim('│')} {line}")
 
     # -- events
 
@@ -101,7 +101,7 @@ class RunView:
         self._terminal.write(self._terminal.dim(delta) if kind == "thinking" else delta)
 
     def _on_agent_start(self, event: Json) -> None:
-        self._terminal.line(self._terminal.dim(f"run {event['runId']} of {event['agent']}"))
+        self._terminal.line(self._terminal.dim(f"run {inline(event['runId'])} of {inline(event['agent'])}"))
         for message in event["messages"]:
             self._user(message)
 
@@ -142,7 +142,9 @@ class RunView:
 
     def _on_tool_execution_end(self, event: Json) -> None:
         content = event["result"]["content"]
-        shown = " ".join(block["text"] if block["type"] == "text" else f"[{block['type']}]" for block in content)
+        shown = " ".join(
+            block["text"] if block["type"] == "text" else f"[{inline(block['type'])}]" for block in content
+        )
         line = f"└ {one_line(shown) or '(nothing)'}"
         style: dict[str, Any] = {"fg": "red"} if event["isError"] else {"dim": True}
         self._terminal.line("  " + self._terminal.style(line, **style))
@@ -151,13 +153,13 @@ class RunView:
         what = {"decided": one_line(event.get("decision"), 80), "rejected": one_line(event.get("reason") or "", 80)}
         by = f" by {one_line(event['decidedBy'], 40)}" if event.get("decidedBy") else ""
         terminal = self._terminal
-        line = f"◆ {event['outcome']}{by}"
+        line = f"◆ {inline(event['outcome'])}{by}"
         terminal.line(f"{terminal.style(line, fg='yellow')}  {what.get(event['outcome'], '')}".rstrip())
 
     def _on_agent_pause(self, event: Json) -> None:
         if event.get("reason"):
             self._terminal.line(self._terminal.style(one_line(event["reason"]), fg="red"))
-        names = ", ".join(plain(item["toolName"]) for item in event["pending"])
+        names = ", ".join(inline(item["toolName"]) for item in event["pending"])
         self._terminal.line(self._terminal.style(f"◆ paused: {names} waits for an answer", fg="yellow"))
 
     def _on_stream_reset(self, event: Json) -> None:
@@ -175,9 +177,11 @@ class RunView:
         color = _STATUS.get(status, "cyan")
         cost = usage["cost"]["total"]
         used = f"{usage['totalTokens']:,} tokens" + (f", ${cost:.4f}" if cost else "")
-        self._terminal.line(self._terminal.style(f"{mark} {status}", fg=color) + self._terminal.dim(f"  {used}"))
+        self._terminal.line(
+            self._terminal.style(f"{mark} {inline(status)}", fg=color) + self._terminal.dim(f"  {used}")
+        )
         if error:
-            line = f"  {error['code']}: {plain(error['message'])}"
+            line = f"  {inline(error['code'])}: {plain(error['message'])}"
             self._terminal.line(self._terminal.style(line, fg="red"))
 
     def _user(self, message: Mapping[str, Any]) -> None:
@@ -185,7 +189,7 @@ class RunView:
             return
         content = message["content"]
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        text = " ".join(block["text"] if block["type"] == "text" else f"[{block['type']}]" for block in blocks)
+        text = " ".join(block["text"] if block["type"] == "text" else f"[{inline(block['type'])}]" for block in blocks)
         self._terminal.line(self._terminal.style(f"> {plain(text)}", bold=True))
 
     def _close(self) -> None:

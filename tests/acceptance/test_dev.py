@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+import redis
 
 from agentkit.client import Client
 from tests.servers import free_port
@@ -116,6 +119,32 @@ def test_a_run_pauses_and_completes_from_the_terminal(start_dev: Callable[..., D
     assert '"agent_end"' in events[-1]
     assert dev.cli("runs", "events", paused, "--no-follow").stdout.splitlines() == events
     assert "not approved" in dev.cli("runs", "show", paused).stdout
+
+
+def test_other_users_and_foreign_pages_reach_nothing(start_dev: Callable[..., Dev], tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "valkey").mkdir(parents=True)
+    folder.chmod(0o755)
+    dev = start_dev()
+    run_id = dev.run_until_paused()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    made = [path for path in folder.rglob("*") if path != folder / "valkey" and "example.db" not in path.name]
+    assert [path for path in made if path.stat().st_mode & 0o077] == []
+
+    store = psutil.Process(dev.pid("store"))
+    listening = [one.laddr for one in store.net_connections() if one.status == psutil.CONN_LISTEN]
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(port=listening[0].port).keys()
+    config = (folder / "valkey.conf").read_text()
+    password = re.search(r'requirepass "(.{32,})"', config)
+    assert password is not None
+    for process in (psutil.Process(dev.process.pid), *dev.processes()):
+        assert password[1] not in " ".join(process.cmdline())
+    assert password[1] not in dev.output
+
+    for host, status in (("localhost", 200), ("rebound.example", 400), ("192.168.1.7:8000", 400)):
+        assert httpx.get(f"{dev.url}/runs/{run_id}", headers={"Host": host}).status_code == status
 
 
 def test_what_is_killed_is_started_again_and_the_run_completes(start_dev: Callable[..., Dev]) -> None:

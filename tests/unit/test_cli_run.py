@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 import pytest
 
+from agentkit.cli.decisions import Answer
 from agentkit.cli.main import main
-from agentkit.cli.runs import watch
+from agentkit.cli.runs import resume, watch
 from agentkit.cli.terminal import RunView, Terminal
 from agentkit.client import ApiError, Client
 
@@ -138,17 +142,135 @@ def test_text_streams_as_it_comes_and_thinking_is_dimmed() -> None:
 
 
 def test_what_a_model_writes_does_not_steer_the_terminal() -> None:
-    assert shown(delta("text", "a\x1b[2Jb\x9b1mc\r\n\td")) == "a[2Jb1mc\n\td"
+    assert shown(delta("text", "a\x1b[2Jb\x9b1mc\r\n\td")) == "a\\x1b[2Jb\\x9b1mc\n\td"
 
 
-def test_tool_calls_and_their_results_are_short_lines() -> None:
-    start = {"type": "tool_execution_start", "toolCallId": "c", "toolName": "t", "args": {"a": 1, "b": "x\ny"}}
+def test_a_result_is_a_short_line() -> None:
+    start = {"type": "tool_execution_start", "toolCallId": "c", "toolName": "t", "args": {"a": 1, "b": "x y"}}
     result = {"content": [{"type": "text", "text": "long " * 100}]}
     end = {"type": "tool_execution_end", "toolCallId": "c", "toolName": "t", "result": result, "isError": True}
     first, second = shown(start, end).splitlines()
     assert first == "● t  a 1  b x y"
     assert len(second) < 120
     assert second.endswith("…")
+
+
+HIDDEN = {
+    "\x1b[8m": "\\x1b[8m",
+    "\x9b8m": "\\x9b8m",
+    "\x7f": "\\x7f",
+    "\b\b": "\\x08\\x08",
+    "\r": "\\x0d",
+    "\u202egpj": "\\u202egpj",
+    "\u2066": "\\u2066",
+    "\u200f": "\\u200f",
+    "\u061c": "\\u061c",
+    "\u200b": "\\u200b",
+    "\u2028": "\\u2028",
+    "\ufeff": "\\ufeff",
+    "\U000e0041": "\\U000e0041",
+}
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize(
+    "place", ["name", "key", "value", "nested", "nested key", "reason", "label", "title", "choice"]
+)
+def test_what_cannot_be_seen_is_shown_where_a_person_decides(
+    monkeypatch: pytest.MonkeyPatch, hidden: str, place: str
+) -> None:
+    def at(name: str) -> str:
+        return f"x{hidden}y" if name == place else "x"
+
+    fields = {at("label"): {"enum": [at("choice")], "description": at("title")}}
+    item = pending(schema={"type": "object", "properties": fields, "required": list(fields)})
+    item.update(toolName=at("name"), reason=at("reason"))
+    item["input"] = {at("key"): at("value"), "nested": [{at("nested key"): at("nested")}]}
+    out = watched(FakeClient(item), "1\n", monkeypatch)[1]
+    assert hidden not in out
+    # JSON has one more way to write a character of one byte or of more than two.
+    ways = [HIDDEN[hidden], json.dumps(hidden)[1:-1], hidden.encode("unicode_escape").decode()]
+    assert any(f"x{way}y" in out.replace("\\u001b", "\\x1b") for way in ways), out
+
+
+@pytest.mark.parametrize(
+    "value", ["echo fine; " * 40 + "rm -rf /", "true\n" * 50 + "rm -rf /", "x" * 5000 + "\trm -rf /"]
+)
+@pytest.mark.parametrize("kind", ["decision", "in_doubt", "client_execute"])
+def test_all_that_will_be_executed_is_shown(monkeypatch: pytest.MonkeyPatch, kind: str, value: str) -> None:
+    item = pending(kind=kind, input={"command": value, "more": {"list": [value]}})
+    watched_text = watched(FakeClient(item), "", monkeypatch)[1]
+    assert watched_text.count("rm -rf /") == 2
+    assert watched_text.count("fine") == value.count("fine") * 2
+    assert "…" not in watched_text
+
+
+def test_an_argument_cannot_pass_for_another_or_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = {"order": "A-1  cents 1", "note": "x\n◆ decided", "flag": "true", "empty": "", "cents": 100_000}
+    out = watched(FakeClient(pending(input=args)), "y\n", monkeypatch)[1].splitlines()
+    assert "    order A-1  cents 1" in out
+    assert "    │ ◆ decided" in out
+    assert '    flag "true"' in out
+    assert '    empty ""' in out
+    assert "    cents 100000" in out
+
+
+def test_an_answer_on_the_command_line_shows_and_names_its_item(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = FakeClient(pending(1), pending(2, input={"command": "x" * 200 + "\u202e"}))
+    resume(cast(Client, client), "r1", Answer("decision", {"approved": True}), Terminal(), tool_call_id="c2")
+    assert client.sent == [{"decision": {"approved": True}, "tool_call_id": "c2", "decision_id": "d2"}]
+    assert "x" * 200 + "\\u202e" in capsys.readouterr().out
+
+
+def test_a_command_to_answer_by_cannot_run_another(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = {"type": "object", "properties": {"a'; rm -rf / #": {"type": "boolean"}}}
+    watched(FakeClient(pending(schema=schema)), "", monkeypatch)
+    line = next(line for line in capsys.readouterr().err.splitlines() if "resume" in line)
+    assert shlex.split(line)[3:] == ["r1", json.dumps({"a'; rm -rf / #": True})]
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "support", "hi"],
+        ["runs", "ls"],
+        ["runs", "show", "r1"],
+        ["runs", "events", "r1"],
+        ["runs", "abort", "r1"],
+        ["runs", "extend", "r1", "--by", "1"],
+        ["runs", "resume", "r1", "{}"],
+    ],
+)
+def test_every_command_sends_the_token(
+    words: list[str], by_option: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("AGENTKIT_TOKEN", "from-env")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(SystemExit):
+            main([*words, "--url", f"http://127.0.0.1:{server.server_port}", *(["--token", "typed"] * by_option)])
+        server.shutdown()
+    assert set(asked) == {"Bearer typed" if by_option else "Bearer from-env"}
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_discarded_answer_is_reported() -> None:
@@ -178,6 +300,13 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
         (["runs", "resume", "r1", "{}", "--reject", "x"], 2, "give exactly one of"),
         (["runs", "ls", "--url", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1"),
         (["run", "support", "hi", "--url", "http://127.0.0.1:1"], 1, "start one with `agentkit dev`"),
+        (["run", "support", "hi", "--url", "localhost:8000"], 2, "expected an http:// or https:// URL"),
+        (["runs", "ls", "--token", "a\nb"], 2, "--token is '***'"),
+        (["runs", "ls", "--token", ""], 2, "--token is '***'"),
+        (["runs", "resume", "r1", "NaN"], 2, "the decision is not valid JSON"),
+        (["runs", "resume", "r1", "[" * 100_000], 2, "the decision is not valid JSON"),
+        (["runs", "resume", "r1", "--result", "1" * 5000], 2, "--result is not valid JSON"),
+        (["dev", "--host", "no.such.host.invalid", "--port", "0"], 1, "cannot listen on no.such.host.invalid"),
         (["dev", "--app", "no.such:kit"], 1, "there is no module 'no'"),
         (["dev", "--app", "agentkit.errors:kit"], 1, "has no AgentKit named 'kit'"),
     ],

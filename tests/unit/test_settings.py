@@ -89,11 +89,35 @@ def test_a_bad_value_is_an_error_that_names_variable_value_and_expectation(varia
         Settings.from_env({variable: value})
 
 
-def test_a_password_is_shown_neither_in_an_error_nor_in_the_repr() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Settings.from_env({"AGENTKIT_REDIS_URL": "http://user:hunter2@redis.example/0"})
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("AGENTKIT_REDIS_URL", "http://user:hunter2@redis.example/0"),
+        ("AGENTKIT_REDIS_URL", "redis ://:hunter2/x@redis.example/0"),
+        ("AGENTKIT_REDIS_URL", "user:hunter2@redis.example:6379"),
+        ("AGENTKIT_REDIS_URL", "redis.example/0?password=hunter2"),
+        ("AGENTKIT_REDIS_URL", "redis+sentinel://u:hunter2@a:1"),
+        ("AGENTKIT_BROKER_URL", "AMQP://user:hunter2@rabbit"),
+        ("AGENTKIT_URL", "ftp://user:hunter2@host"),
+        ("AGENTKIT_TOKEN", "hunter2 hunter2"),
+    ],
+)
+def test_no_error_about_a_setting_shows_a_password(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{variable} is ") as caught:
+        Settings.from_env({variable: value})
     assert "hunter2" not in str(caught.value)
-    assert "hunter2" not in repr(Settings(redis_url="redis://user:hunter2@redis.example/0"))
+
+
+def test_no_repr_shows_a_password() -> None:
+    settings = Settings(
+        redis_url="redis://user:hunter2@redis.example/0",
+        broker_url="amqp://user:hunter2@rabbit",
+        url="http://user:hunter2@host",
+        token="hunter2",
+        secret_key="hunter2" * 10,
+    )
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings)
 
 
 def test_every_default_is_a_value_that_the_environment_could_give() -> None:

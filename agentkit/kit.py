@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.core import strictjson
 from agentkit.core.calls import ClientResult
+from agentkit.core.forks import ForkSafeLock
 from agentkit.core.messages import Json, check_content, check_text
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
@@ -95,10 +95,9 @@ class AgentKit:
         self._store = store
         self._queue = queue
         self._made: tuple[int, Engine] | None = None
-        self._inline: Engine | None = None
-        self._lock = threading.Lock()
+        self._inline: tuple[int, Engine] | None = None
+        self._lock = ForkSafeLock()
         self._stop = Shutdown()
-        os.register_at_fork(after_in_child=self._after_fork)
 
     # -- agents
 
@@ -187,14 +186,13 @@ class AgentKit:
     ) -> Run:
         """Execute a run here and now, in memory, until it ends or pauses: for scripts and tests.
 
-        It can be resumed and read through this kit object as long as that lives.
+        It can be resumed and read through this kit object as long as that lives. Several threads may call it.
         """
-        if self._inline is None:
-            self._inline = Engine(MemoryStore(), InlineQueue(), self, self.settings, texts=self.texts)
+        engine = self._inline_engine()
         request = commands.StartRequest(agent, input, messages, metadata, limits)
-        started = commands.start(self._inline.committer, request)
-        self._drain(self._inline, started.run_id)
-        return RunHandle(self._inline.store, started.run_id).run
+        started = commands.start(engine.committer, request)
+        engine.drain(started.run_id)
+        return RunHandle(engine.store, started.run_id).run
 
     def resume(
         self,
@@ -410,11 +408,23 @@ class AgentKit:
         """What finds due and forgotten runs, for a worker to start."""
         return self._engine.recovery()
 
-    # -- inside
+    def close(self) -> None:
+        """Close the connections to the store that this process made for the kit; `with AgentKit(…) as kit:` does it.
 
-    def _after_fork(self) -> None:
-        """A lock that another thread held at the fork would stay held in the child."""
-        self._lock = threading.Lock()
+        A store that was passed in stays open. A kit that is used again connects again.
+        """
+        with self._lock:
+            made, self._made = self._made, None
+        if self._store is None and made is not None and made[0] == os.getpid():
+            made[1].store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- inside
 
     @property
     def _engine(self) -> Engine:
@@ -427,17 +437,26 @@ class AgentKit:
 
     def _engine_of(self, run_id: str) -> Engine:
         if self._inline is not None:
+            inline = self._inline_engine()
             try:
-                self._inline.store.load(run_id)
+                inline.store.load(run_id)
             except RunNotFoundError:
                 pass
             else:
-                return self._inline
+                return inline
         return self._engine
+
+    def _inline_engine(self) -> Engine:
+        """The engine of `run`; a forked process has another one, with the runs that there were."""
+        with self._lock:
+            if self._inline is None or self._inline[0] != os.getpid():
+                store = MemoryStore() if self._inline is None else self._inline[1].store
+                self._inline = (os.getpid(), Engine(store, InlineQueue(), self, self.settings, texts=self.texts))
+            return self._inline[1]
 
     def _drain(self, engine: Engine, run_id: str) -> None:
         """Nobody else executes what is due in the inline engine."""
-        if engine is self._inline:
+        if self._inline is not None and engine is self._inline[1]:
             engine.drain(run_id)
 
 

@@ -1,48 +1,59 @@
-"""One asyncio event loop per process, in a thread of its own.
+"""Asyncio event loops, each in a thread of its own and one per process.
 
-`async def` tools and the HTTP of providers run on it. One loop for the whole process, not
-`asyncio.run` per call: that fails under gevent, where all greenlets share a thread, and it would
-tear down pooled connections after each call. The loop is made on first use, so after a fork.
+One loop for the whole process, not `asyncio.run` per call: that fails under gevent, where all greenlets share a thread,
+and it would tear down pooled connections after each call. A loop is made on first use, so after a fork. The loop of
+this module is that of the providers' HTTP; tools have another (`runtime.tool_loop`), since one of them may block it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["event_loop", "submit"]
+from agentkit.core.forks import ForkSafeLock
+
+__all__ = ["EventLoop", "event_loop", "submit"]
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
-_owner: int | None = None
-_loop: asyncio.AbstractEventLoop | None = None
+log = logging.getLogger(__name__)
 
 
-def _after_fork() -> None:
-    """A lock that another thread held at the fork would stay held in the child."""
-    global _lock
-    _lock = threading.Lock()
+class EventLoop:
+    """A loop that runs in a thread named `name`, whatever is raised in it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = ForkSafeLock()
+        self._owner: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        """Return this process's loop, running."""
+        with self._lock:
+            if self._loop is None or self._owner != os.getpid():
+                self._loop = asyncio.new_event_loop()
+                self._owner = os.getpid()
+                threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True).start()
+            return self._loop
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run `coroutine` on the loop, in the caller's context. Cancelling the future cancels the coroutine."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.get())
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while not loop.is_closed():
+            try:
+                loop.run_forever()
+            except BaseException:  # asyncio passes SystemExit and KeyboardInterrupt on, and would end for all
+                log.exception("something on the event loop %s tried to end its process; the loop goes on", self._name)
 
 
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def event_loop() -> asyncio.AbstractEventLoop:
-    """This process's event loop, running."""
-    global _owner, _loop
-    with _lock:
-        if _loop is None or _owner != os.getpid():
-            _loop = asyncio.new_event_loop()
-            _owner = os.getpid()
-            threading.Thread(target=_loop.run_forever, name="agentkit-aio", daemon=True).start()
-        return _loop
-
-
-def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-    """Run `coroutine` on the process's loop. Cancelling the future cancels the coroutine."""
-    return asyncio.run_coroutine_threadsafe(coroutine, event_loop())
+_models = EventLoop("agentkit-aio")
+event_loop = _models.get
+submit = _models.submit

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 
+from agentkit.core.forks import ForkSafeLock
+
 __all__ = ["new_id", "now_ms"]
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _last = 0
-
-
-def _after_fork() -> None:
-    """A lock that another thread held at the fork would stay held in the child."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def now_ms() -> int:

@@ -6,9 +6,9 @@ Adapters are imported when first asked for: a process that calls no model loads 
 from __future__ import annotations
 
 import importlib
-import threading
 from typing import Protocol, cast
 
+from agentkit.core.forks import ForkSafeLock
 from agentkit.errors import ConfigurationError
 from agentkit.providers.protocol import Provider
 
@@ -29,7 +29,7 @@ _ADAPTERS = {
     "scripted": "agentkit.providers.scripted:Scripts",
 }
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _instances: dict[str, Provider] = {}
 
 

@@ -10,7 +10,6 @@ import base64
 import functools
 import json
 import logging
-import threading
 import time
 import uuid
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from celery import Celery
 from kombu.connection import Connection
 
+from agentkit.core.forks import ForkSafeLock
 from agentkit.core.record import StepKind
 from agentkit.core.urls import SentinelUrl
 from agentkit.settings import Settings
@@ -128,7 +128,7 @@ class CeleryQueue:
     def __init__(self, settings: Settings) -> None:
         self.app = celery_app(settings.broker_url)
         self._url = settings.broker_url
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._down = False
         self._down_until = 0.0
         self._probe_lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import Protocol
 
@@ -33,10 +34,18 @@ class StepQueue(Protocol):
 
 
 class InlineQueue:
-    """Collects due steps for a caller that executes them itself."""
+    """Collects due steps for a caller that executes them itself: each thread's own, for there may be several."""
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[str, int]] = deque()
+        self._of_thread = threading.local()
+
+    @property
+    def waiting(self) -> deque[tuple[str, int]]:
+        """The steps that the calling thread has made due and not yet taken."""
+        if not hasattr(self._of_thread, "steps"):
+            self._of_thread.steps = deque()
+        steps: deque[tuple[str, int]] = self._of_thread.steps
+        return steps
 
     def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
         self.waiting.append((run_id, step))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
+from agentkit.core.forks import ForkSafeLock
 from agentkit.core.record import TERMINAL, Status
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runtime.children import Children
@@ -46,7 +46,7 @@ class Engine:
         self._retry = StoreRetry(lambda: self._stop.requested)
         self.committer = Committer(store, queue, agents, settings.lease_seconds, self._retry)
         self._children = Children(self.committer)
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._runner: StepRunner | None = None
 
     @property
@@ -82,8 +82,8 @@ class Engine:
         assert isinstance(self.queue, InlineQueue)
         recovery = self.recovery()
         while True:
-            while self.queue.waiting:
-                self.runner.run(*self.queue.waiting.popleft())
+            while waiting := self.queue.waiting:
+                self.runner.run(*waiting.popleft())
             status = self.store.load(run_id).record.status
             if status in TERMINAL or status is Status.PAUSED:
                 return

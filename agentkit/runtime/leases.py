@@ -115,15 +115,17 @@ class LeaseKeeper:
                 self._beating = False
                 return
         started = time.monotonic()
-        if self._stop.requested:
-            self._stop_model_calls(held, started)
         older = [each for each in held if started - each.since >= self._period]  # most steps are over before that
         try:
+            if self._stop.requested:
+                self._stop_model_calls(held, started)
             statuses = self._store.renew([each.lease for each in older], self.lease_ms) if older else []
             for each, status in zip(older, statuses, strict=True):
-                each.observe(status)
+                _observe(each, status)
         except StoreError as error:
             log.warning("the leases of %d steps could not be renewed, which is tried again: %s", len(older), error)
+        except Exception:
+            log.exception("the heartbeat of %d steps failed, which is tried again", len(older))
         finally:
             self._timer.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)
 
@@ -136,3 +138,11 @@ class LeaseKeeper:
             step = each.step
             if step is not None and step.kind == "model" and (over or each.waiting):
                 each.cancel.cancel("stop")
+
+
+def _observe(held: Held, status: LeaseStatus) -> None:
+    """Have a step act on its status; what fails in that keeps no other step from learning of its own."""
+    try:
+        held.observe(status)
+    except Exception:
+        log.exception("step %s of run %s could not be cancelled", held.lease.step, held.lease.run_id)

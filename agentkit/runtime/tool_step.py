@@ -11,17 +11,17 @@ from typing import Any
 
 import msgspec
 
-from agentkit.core import event_loop
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, ToolExecutionUpdate
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import Json
 from agentkit.core.record import Change, RunState
 from agentkit.errors import LeaseLostError
 from agentkit.loop import ask_client, call_end, delegate, doubt, fail, finish_tool, park, result_message
 from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.step_context import StepContext
+from agentkit.runtime.tool_loop import submit_tool
+from agentkit.runtime.tool_threads import run_in_tool_thread
 from agentkit.tools import (
     CheckedResult,
     Tool,
@@ -138,7 +138,7 @@ def _answered_result(call: Call) -> CheckedResult | None:
 
 
 class _Execution:
-    """One execution of a tool, in a thread or on the event loop, so that it can be outlived."""
+    """One execution of a tool, in a thread or on the event loop of tools, so that it can be outlived."""
 
     def __init__(self, context: StepContext, call: Call) -> None:
         self.buffer = context.buffer()
@@ -188,13 +188,11 @@ class _Execution:
             done.set()
 
         if tool.is_async:
-            future = event_loop.submit(_await(tool, self._call.args, ctx))
-            future.add_done_callback(lambda f: finish(f.result))
+            future = submit_tool(tool.name, lambda: tool.call(self._call.args, ctx))
+            future.add_done_callback(lambda f: finish(lambda: f.result()()))
             stop: Callable[[], Any] = future.cancel
         else:
-            threading.Thread(
-                target=finish, args=(lambda: tool.call(self._call.args, ctx),), name=f"tool-{tool.name}", daemon=True
-            ).start()
+            run_in_tool_thread(f"tool-{tool.name}", lambda: finish(lambda: tool.call(self._call.args, ctx)))
             stop = _nothing
         in_time = done.wait(tool.timeout)
         forget()
@@ -221,7 +219,3 @@ class _Execution:
 
 def _nothing() -> None:
     """A thread cannot be stopped: it sees `ctx.aborted`, and what it still returns is dropped."""
-
-
-async def _await(tool: Tool, args: Json, ctx: ToolContext) -> Any:
-    return await tool.call(args, ctx)

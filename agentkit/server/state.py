@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +9,7 @@ from typing import Any, cast
 
 from flask import Response, current_app
 
+from agentkit.core.forks import ForkSafeLock
 from agentkit.core.struct import dumps
 from agentkit.kit import AgentKit
 from agentkit.settings import Settings
@@ -26,7 +26,7 @@ class RequestCounter:
     """Counts answered requests by method and status. Thread-safe; one per application and process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._counts: Counter[tuple[str, int]] = Counter()
 
     def add(self, method: str, status: int) -> None:

@@ -18,6 +18,7 @@ from typing import cast
 
 from flask import Response, current_app, request
 
+from agentkit.core.forks import ForkSafeLock
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.runtime.follow import Opening, Wakeup
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-_lock = threading.RLock()  # the garbage collector may release a slot in the very thread that holds the lock
+_lock = ForkSafeLock(reentrant=True)  # the garbage collector may release a slot in the very thread that holds the lock
 _open: Counter[str | None] = Counter()
 """The slots that are taken, by the principal that each is for; None where nobody is named."""
 

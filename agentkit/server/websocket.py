@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
@@ -18,6 +17,7 @@ from flask_sock import Sock
 from msgspec.structs import asdict
 from simple_websocket import Server
 
+from agentkit.core.forks import ForkSafeLock
 from agentkit.core.messages import Json
 from agentkit.core.requests import AbortFrame, MessageFrame, RequestBody, ResumeFrame, or_none
 from agentkit.core.sse import event_type
@@ -169,7 +169,7 @@ _FRAMES: Mapping[str, type[RequestBody]] = {"resume": ResumeFrame, "abort": Abor
 
 # -- one ReadWatcher per process
 
-_lock = threading.Lock()
+_lock = ForkSafeLock()
 _instance: tuple[int, ReadWatcher] | None = None
 
 

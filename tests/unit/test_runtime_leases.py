@@ -12,6 +12,7 @@ from agentkit.core.events import AssistantMessageEvent, MessageUpdate
 from agentkit.errors import LeaseLostError
 from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.leases import Held, LeaseKeeper
+from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
@@ -162,6 +163,39 @@ def test_an_abort_that_a_heartbeat_could_not_learn_of_is_learnt_by_the_next() ->
     app.kit.abort(run_id)
     wait_until(lambda: held.cancel.reason == "abort", what="the abort to be noticed")
     keeper.drop(held)
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, KeyError])
+def test_a_heartbeat_that_fails_by_any_error_is_followed_by_the_next(error: type[Exception]) -> None:
+    store = FlakyStore(fail={"renew": 2}, error=error)
+    keeper = LeaseKeeper(store, Timer(), 0.3)
+    run_id = new_run(store)
+    held = keeper.hold(claimed(store, run_id, lease_ms=3000))
+    wait_until(lambda: store.count["renew"] > 2, what="the next heartbeat")
+    _steal(store.store, held)
+    wait_until(lambda: held.cancel.reason == "lost", what="the loss to be noticed")
+    keeper.drop(held)
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_step_that_cannot_be_cancelled_keeps_no_other_from_being_cancelled(stopping: bool) -> None:
+    def fail() -> None:
+        raise RuntimeError("the step's")
+
+    store, stop = MemoryStore(), Shutdown()
+    keeper = LeaseKeeper(store, Timer(), 0.3, stop)
+    held = [keeper.hold(claimed(store, new_run(store), lease_ms=3000)) for _ in range(3)]
+    for each in held[:2]:
+        each.cancel.on_cancel(fail)
+    if stopping:
+        stop.request(at_once=True)
+    else:
+        for each in held:
+            _steal(store, each)
+    reason = "stop" if stopping else "lost"
+    wait_until(lambda: [each.cancel.reason for each in held] == [reason] * 3, what="all to be cancelled")
+    for each in held:
+        keeper.drop(each)
 
 
 def test_the_timer_of_a_steps_deadline_does_not_outlive_the_step_for_long(monkeypatch: pytest.MonkeyPatch) -> None:

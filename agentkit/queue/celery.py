@@ -131,7 +131,7 @@ class CeleryQueue:
         self._lock = ForkSafeLock()
         self._down = False
         self._down_until = 0.0
-        self._probe_lock = threading.Lock()
+        self._probe_lock = ForkSafeLock()
         self._probed_until = 0.0
         self._was_reachable = False
         shared = settings.broker_url == settings.redis_url and _is_redis(settings.broker_url)

@@ -400,3 +400,12 @@ def test_a_client_repeats_what_the_server_may_have_done_and_it_is_done_once(kind
     app.work()
     assert results(app, run_id) == ["refunded 0"]
     assert len(items(app, run_id)) == 1
+
+
+def test_a_callers_own_key_answers_the_same_item_when_it_calls_again(app: App, run_id: str) -> None:
+    with Client("http://x", retry_seconds=5, transport=httpx.WSGITransport(create_app(app.kit))) as client:
+        for _ in range(2):
+            client.resume(run_id, decision=YES, idempotency_key="mine")
+            app.work()
+        assert len(results(app, run_id)) == 1
+        assert len(items(app, run_id)) == 1

@@ -97,7 +97,9 @@ def test_one_of_two_items_expires_and_the_other_keeps_the_run_waiting(stack: Sta
     photo = run["pending"][1]
     wait_until(lambda: stack.web_a.get(run["id"])["pending"] == [photo], what="the expiry")
     assert stack.web_b.get(run["id"])["status"] == "paused"
-    assert stack.web_b.resume(run["id"], reject={"reason": "no photos"}).status_code == 202
+    assert (
+        stack.web_b.resume(run["id"], reject={"reason": "no photos"}, decisionId=photo["decisionId"]).status_code == 202
+    )
     ended = stack.wait_for(run["id"], "completed")
     assert results(ended) == ["rejected: nobody answered in time", "rejected: no photos"]
     stack.checked(run["id"])
@@ -114,7 +116,7 @@ def test_a_client_side_tool_is_first_decided_and_then_executed_by_the_client(sta
     assert (again.status_code, again.json()["pending"]) == (202, [second])
     wrong = stack.web_b.resume(run["id"], decision={"approved": True}, decisionId=second["decisionId"])
     assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_request")
-    assert stack.web_b.resume(run["id"], result={"width": 640}).status_code == 202
+    assert stack.web_b.resume(run["id"], result={"width": 640}, decisionId=second["decisionId"]).status_code == 202
     ended = stack.wait_for(run["id"], "completed")
     assert results(ended) == ['{"width": 640}']
     assert "tool_execution_start" not in [event["type"] for event in stack.checked(run["id"])]

@@ -58,7 +58,7 @@ def test_a_recorded_refusal_of_ollama_keeps_its_message(name: str) -> None:
     body, status = OLLAMA[name]["body"], OLLAMA[name]["status"]
     error = status_error("ollama", status, {}, json.dumps(body), key_setting="", url_setting="OLLAMA_HOST")
     assert body["error"] in error.message
-    assert "OLLAMA_HOST" in error.message
+    assert error.internal == "check the model's name and OLLAMA_HOST"
     assert not error.retryable
 
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Self
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
-from agentkit.core import strictjson
+from agentkit.core import event_loop, strictjson
 from agentkit.core.calls import ClientResult
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.messages import Json, check_content, check_text
+from agentkit.core.record import StepKind
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
@@ -32,10 +33,11 @@ from agentkit.loop import Answer, client_result
 from agentkit.providers import resolve as resolve_provider
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
-from agentkit.runtime import commands
+from agentkit.runtime import commands, tool_loop
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
+from agentkit.runtime.readiness import Prober
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.rights import Authenticate, May, Rights
 from agentkit.runtime.shutdown import Shutdown
@@ -384,16 +386,35 @@ class AgentKit:
         """The store of this process."""
         return self._engine.store
 
-    def execute(self, run_id: str, step: int) -> None:
-        """Execute one step if it is due and nobody else does."""
-        self.runner.run(run_id, step)
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that its agents need workers for; none where the kit has a queue of its own."""
+        return () if self._queue is not None else (self.settings.queue,)
+
+    def served_queues(self) -> dict[str, bool]:
+        """Whether a worker is there that executed something of each of `queues` lately."""
+        store = self._engine.store
+        served = store.served(self.queues) if store.workers() else []
+        return {queue: queue in served for queue in self.queues}
+
+    def execute(self, run_id: str, step: int, kind: StepKind = "model") -> None:
+        """Execute one step if it is due and nobody else does. `kind`: what its message says that it is."""
+        self.runner.run(run_id, step, kind)
+
+    def probed(self, queue: str) -> None:
+        """Execute a probe of `queue`: note that this process serves it, if its event loop answers."""
+        self._engine.served.probed(queue, lambda: event_loop.answers() and tool_loop.answers())
 
     def stop(self, *, at_once: bool = False) -> None:
         """Have this worker's unfinished model calls handed to others, after the grace or `at_once`; begin no more.
 
-        For signal handlers: it takes no lock, and processes forked since the kit was made are reached too.
+        For signal handlers: it takes no lock, and forked processes that have joined are reached too.
         """
         self._stop.request(at_once=at_once)
+
+    def join_worker(self) -> None:
+        """Make this process, forked by a worker's pool, stop when its parent is to stop."""
+        self._stop.join()
 
     def broker_reachable(self) -> bool:
         """Whether messages reach the queue."""
@@ -403,6 +424,10 @@ class AgentKit:
     def runner(self) -> StepRunner:
         """What executes steps in this process; made anew after a fork."""
         return self._engine.runner
+
+    def prober(self) -> Prober:
+        """What has the queues probed, for a worker to start."""
+        return self._engine.prober()
 
     def recovery(self) -> Recovery:
         """What finds due and forgotten runs, for a worker to start."""
@@ -431,8 +456,11 @@ class AgentKit:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
                 store = self._store or redis_store(self.settings)
-                queue = self._queue or celery_queue(self.settings)
-                self._made = (os.getpid(), Engine(store, queue, self, self.settings, self._stop, self.texts))
+                queue = self._queue or celery_queue(self.settings, getattr(store, "url", ""))
+                self._made = (
+                    os.getpid(),
+                    Engine(store, queue, self, self.settings, self._stop, self.texts, self.queues),
+                )
             return self._made[1]
 
     def _engine_of(self, run_id: str) -> Engine:

@@ -84,6 +84,7 @@ _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*"
 # In a Redis Cluster, braces here would become the hash tag in place of the run id.
 _KEY_PREFIX = _matching("text", "text without spaces, braces and glob characters", r"[^\s{}*?\[\]\\]+")
 _TOKEN = _matching("text", "a token: visible ASCII characters without spaces", r"[!-~]+")
+_QUEUE = _matching("text", "text of at most 200 characters without spaces and commas", r"[^\s,]{1,200}")
 _ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separated by commas", _origins)
 _HOSTS = Kind("hosts", "hosts such as app.example.com or [::1]:8000, separated by commas", _hosts)
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
@@ -103,7 +104,8 @@ def _setting(default: object, kind: Kind, meaning: str, *, secret: bool = False)
 class Settings:
     """The settings of one process. Read them once, with `from_env`, when it starts.
 
-    An empty `broker_url` becomes `redis_url`. docs/settings.md describes the fields.
+    An empty `broker_url` becomes `redis_url`, and an empty `queue` what `key_prefix` makes it. docs/settings.md
+    describes the fields.
     """
 
     app: str | None = _setting(None, _APP, "The application: the module and the name of its `AgentKit`.")
@@ -121,13 +123,24 @@ class Settings:
     key_prefix: str = _setting(
         "agentkit:",
         _KEY_PREFIX,
-        "What every Redis key and channel of agentkit begins with. One prefix is one installation.",
+        "What every Redis key and channel of agentkit begins with. One prefix is one installation, its queue included.",
+    )
+    queue: str = _setting(
+        "",
+        _QUEUE,
+        "The queue that steps are sent to, and that a worker serves unless `-Q` names others. Unset, it is "
+        "`AGENTKIT_KEY_PREFIX` without its last colon.",
     )
     lease_seconds: float = _setting(
         30.0,
         _SECONDS,
         "How long a step stays leased to a worker that sends no heartbeat. A run whose worker died, or whose "
         "message was lost, goes on after about this time.",
+    )
+    ready_seconds: float = _setting(
+        20.0,
+        _SECONDS,
+        "How long `/readyz` counts a queue as served after a worker has executed something of it.",
     )
     retention_seconds: int = _setting(
         604_800, _COUNT, "How long an ended run and its events are kept. The default is a week."
@@ -202,6 +215,8 @@ class Settings:
                 f"AGENTKIT_SECRET_KEY has {len(self.secret_key.encode())} bytes; expected at least {_SECRET_BYTES}, "
                 """such as python -c "import secrets; print(secrets.token_urlsafe(32))" prints."""
             )
+        if not self.queue:
+            object.__setattr__(self, "queue", self.key_prefix.removesuffix(":") or self.key_prefix)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:

@@ -15,7 +15,8 @@ import redis
 from celery import Celery
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
-from agentkit.queue.celery import QUEUE, celery_app
+from agentkit.queue.application import celery_app
+from agentkit.settings import Settings
 
 HOPS = 13
 APPROVAL = {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}
@@ -45,8 +46,10 @@ _MODEL = ScriptedModel(
 kit = AgentKit([Agent("bench", _MODEL, "You are a benchmark.", [look_up, refund])])
 
 _URL = os.environ.get("AGENTKIT_REDIS_URL", "redis://127.0.0.1:6379/0")
-app = celery_app(_URL) if os.environ.get("BENCH_CELERY") == "tuned" else Celery("bench", broker=_URL)
-app.conf.task_default_queue = QUEUE
+app = (
+    celery_app(Settings(redis_url=_URL)) if os.environ.get("BENCH_CELERY") == "tuned" else Celery("bench", broker=_URL)
+)
+app.conf.task_default_queue = Settings().queue
 _done = redis.Redis.from_url(_URL)
 
 

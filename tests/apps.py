@@ -36,6 +36,9 @@ class FakeQueue:
     def queued(self) -> int:
         return len(self.enqueued)
 
+    def probe(self, queue: str) -> None:
+        pass
+
     def reachable(self) -> bool:
         return True
 

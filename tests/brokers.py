@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agentkit.queue.celery import QUEUE
+from agentkit.settings import Settings
 from tests.rabbitmq import RabbitServer
 from tests.servers import ValkeyServer
 
@@ -53,10 +53,10 @@ class ValkeyBroker:
         self.running = False
 
     def queued(self) -> int:
-        return int(self._server.command("LLEN", QUEUE).removeprefix(":"))
+        return int(self._server.command("LLEN", Settings().queue).removeprefix(":"))
 
     def purge(self) -> None:
-        self._server.command("DEL", QUEUE)
+        self._server.command("DEL", Settings().queue)
 
 
 class RabbitBroker:

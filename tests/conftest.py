@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from agentkit.queue.celery import QUEUE
+from agentkit.settings import Settings
 from tests.rabbitmq import RabbitServer, rabbitmq_script
 from tests.servers import DATABASES, ValkeyServer
 
@@ -30,7 +30,7 @@ def rabbitmq() -> Iterator[RabbitServer]:
         if os.environ.get("CI"):
             pytest.fail("CI needs RabbitMQ, which .ci/run installs: Debian's package rabbitmq-server", pytrace=False)
         pytest.skip("RabbitMQ is not installed (Debian: rabbitmq-server)")
-    server = RabbitServer(("stack", "crashes", "messages"), QUEUE, bare="new")
+    server = RabbitServer(("stack", "crashes", "messages"), Settings().queue, bare="new")
     try:
         server.start()
         yield server

@@ -220,6 +220,19 @@ class IndexContract:
         store.heartbeat("b", 1)
         wait_until(lambda: "b" not in store.workers(), what="b to be gone")
 
+    def test_a_queue_counts_as_served_for_the_time_that_was_noted(self, store: Store) -> None:
+        assert store.served(["a", "b"]) == []
+        store.mark_served("a", 60_000)
+        store.mark_served("b", 60_000)
+        assert store.served(["b", "c", "a"]) == ["b", "a"]
+        store.mark_served("b", 1)
+        wait_until(lambda: store.served(["a", "b"]) == ["a"], what="b to be served no more")
+
+    def test_of_all_workers_one_sends_a_probe_in_a_while(self, store: Store) -> None:
+        assert [store.begin_probe("a", 60_000) for _ in range(3)] == [True, False, False]
+        assert store.begin_probe("b", 1)
+        wait_until(lambda: store.begin_probe("b", 60_000), what="the next probe of b")
+
     def test_a_worker_that_beats_seldom_outlives_one_that_beats_often(self, store: Store) -> None:
         store.heartbeat("slow", 60_000)
         store.heartbeat("quick", 1)

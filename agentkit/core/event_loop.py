@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from agentkit.core.forks import ForkSafeLock
 
-__all__ = ["EventLoop", "event_loop", "submit"]
+__all__ = ["EventLoop", "answers", "event_loop", "submit"]
 
 T = TypeVar("T")
 
@@ -46,6 +46,18 @@ class EventLoop:
         """Run `coroutine` on the loop, in the caller's context. Cancelling the future cancels the coroutine."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.get())
 
+    def answers(self, seconds: float = 2.0) -> bool:
+        """Whether the loop, where this process has begun it, does anything within some seconds."""
+        loop = self._loop
+        if loop is None or self._owner != os.getpid():
+            return True
+        answered = threading.Event()
+        try:
+            loop.call_soon_threadsafe(answered.set)
+        except RuntimeError:  # it is closed
+            return False
+        return answered.wait(seconds)
+
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while not loop.is_closed():
             try:
@@ -57,3 +69,4 @@ class EventLoop:
 _models = EventLoop("agentkit-aio")
 event_loop = _models.get
 submit = _models.submit
+answers = _models.answers

@@ -32,6 +32,13 @@ class StepQueue(Protocol):
         """Whether messages reach the queue at the moment."""
         ...
 
+    def probe(self, queue: str) -> None:
+        """Send a probe to `queue`, which a worker that serves it notes in the store. Never raises.
+
+        Nothing where messages wait there: that one of them is executed shows as much.
+        """
+        ...
+
 
 class InlineQueue:
     """Collects due steps for a caller that executes them itself: each thread's own, for there may be several."""
@@ -58,3 +65,6 @@ class InlineQueue:
 
     def reachable(self) -> bool:
         return True
+
+    def probe(self, queue: str) -> None:
+        """Nobody but the caller executes what is due."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.record import TERMINAL, Status
@@ -12,6 +13,7 @@ from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.failpoints import with_failpoints
 from agentkit.runtime.leases import LeaseKeeper
+from agentkit.runtime.readiness import Prober, ServedQueues
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.steps import StepRunner
@@ -37,7 +39,9 @@ class Engine:
         settings: Settings,
         stop: Shutdown | None = None,
         texts: ErrorTexts | None = None,
+        queues: Sequence[str] = (),
     ) -> None:
+        """`queues`: those whose serving is to be shown; none where `queue` is not served by workers."""
         self.store = store
         self.queue = queue
         self._settings = settings
@@ -46,6 +50,8 @@ class Engine:
         self._retry = StoreRetry(lambda: self._stop.requested)
         self.committer = Committer(store, queue, agents, settings.lease_seconds, self._retry)
         self._children = Children(self.committer)
+        self._queues = queues
+        self.served = ServedQueues(store, settings.ready_seconds)
         self._lock = ForkSafeLock()
         self._runner: StepRunner | None = None
 
@@ -63,10 +69,20 @@ class Engine:
                     timer,
                     self._retry,
                     self._texts,
+                    lease_seconds=settings.lease_seconds,
                     max_attempts=settings.max_attempts,
                     flush_seconds=settings.flush_seconds,
+                    on_progress=self._note_progress,
                 )
             return self._runner
+
+    def _note_progress(self) -> None:
+        if self._queues:
+            self.served.note(self._settings.queue)
+
+    def prober(self) -> Prober:
+        """Make what has the queues probed, for a worker to start."""
+        return Prober(self.store, self.queue, self._queues, self._settings.ready_seconds)
 
     def recovery(self) -> Recovery:
         """Make what finds due and forgotten runs, for a worker to start."""
@@ -104,8 +120,8 @@ def redis_store(settings: Settings) -> Store:
     return with_failpoints(store)
 
 
-def celery_queue(settings: Settings) -> StepQueue:
-    """Connect the queue that the settings name."""
+def celery_queue(settings: Settings, store_url: str) -> StepQueue:
+    """Connect the queue that the settings name; `store_url`: where the store is, "" for one that has no server."""
     from agentkit.queue.celery import CeleryQueue  # likewise
 
-    return with_failpoints(CeleryQueue(settings))
+    return with_failpoints(CeleryQueue(settings, store_url))

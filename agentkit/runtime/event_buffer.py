@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from agentkit.core.events import AssistantMessageEvent, Event, MessageUpdate
 from agentkit.errors import LeaseLostError, StoreError, StoreUnavailableError
@@ -25,14 +26,26 @@ _RETRY_SECONDS = 0.2
 
 
 class EventBuffer:
-    """One step's way into the log. `window`: seconds in which events are collected."""
+    """One step's way into the log.
 
-    def __init__(self, store: Store, held: Held, timer: Timer, window: float, retry: StoreRetry | None = None) -> None:
+    `window`: seconds in which events are collected. `on_written`: called after each write.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        held: Held,
+        timer: Timer,
+        window: float,
+        retry: StoreRetry | None = None,
+        on_written: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._held = held
         self._timer = timer
         self._window = window
         self._retry = retry or StoreRetry()
+        self._on_written = on_written
         self._lock = threading.RLock()
         self._waiting: list[Event] = []
         self._sending: list[Event] = []
@@ -100,6 +113,7 @@ class EventBuffer:
         self._sending = []
         self._last_flush = time.monotonic()
         self._held.observe(status)
+        self._on_written()
 
 
 def _only_arguments(events: list[Event]) -> bool:

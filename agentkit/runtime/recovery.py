@@ -63,17 +63,27 @@ class Recovery:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def start(self) -> None:
-        """Check due runs in a thread of their own, until `stop`."""
+        """Check due runs in a thread of their own, until `stop`; heartbeats have another, so that none is late."""
         threading.Thread(target=self._run, name="agentkit-recovery", daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, name="agentkit-heartbeat", daemon=True).start()
 
     def stop(self) -> None:
         self._stop.set()
+
+    def _send_heartbeats(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._store.heartbeat(self._name, max(5000, round(self._period * 5000)))
+            except StoreUnavailableError:
+                pass  # `_run` says so
+            except Exception:
+                log.exception("the heartbeat of this worker failed, and goes on")
+            self._stop.wait(self._period)
 
     def _run(self) -> None:
         away = upgraded = False
         while not self._stop.is_set():
             try:
-                self._store.heartbeat(self._name, max(5000, round(self._period * 5000)))
                 if away:
                     away = False
                     self._stop.wait(_HOLDERS_FIRST_SECONDS)

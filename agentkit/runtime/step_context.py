@@ -24,7 +24,11 @@ __all__ = ["StepContext"]
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """One execution of one step. `buffer()` makes its way into the log; `stopping()`: whether the worker is to stop."""
+    """One execution of one step. `buffer()` makes its way into the log; `stopping()`: whether the worker is to stop.
+
+    `return_step(why)`, while nothing was done yet: give the step to a worker that can do what this one cannot; False
+    where none was found for about a lease time.
+    """
 
     held: Held
     step: Step
@@ -34,6 +38,7 @@ class StepContext:
     texts: ErrorTexts
     buffer: Callable[[], EventBuffer]
     stopping: Callable[[], bool]
+    return_step: Callable[[str], bool]
 
     def commit(
         self,

@@ -10,15 +10,20 @@ the step open; its lease runs out, and it is executed again as a new attempt, up
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from agentkit.agents import BoundAgent
 from agentkit.core.backoff import Backoff
 from agentkit.core.events import Event, open_message, read_event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import AssistantMessage, StopReason, Usage
-from agentkit.core.record import RunRecord
-from agentkit.errors import AgentKitError, LeaseLostError, RunNotFoundError, StoreUnavailableError
+from agentkit.core.record import RunRecord, Step, StepKind
+from agentkit.errors import (
+    AgentKitError,
+    LeaseLostError,
+    RunNotFoundError,
+    StoreUnavailableError,
+    UnsupportedSchemaVersionError,
+)
 from agentkit.loop import fail
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
@@ -27,6 +32,7 @@ from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
+from agentkit.runtime.returns import Returns
 from agentkit.runtime.step_context import StepContext, aborted, hand_back
 from agentkit.runtime.store_retry import StoreRetry
 from agentkit.runtime.timer import Timer
@@ -38,6 +44,9 @@ __all__ = ["StepRunner", "read_log"]
 _BACKOFF = Backoff(base=1.0, cap=30.0)
 
 log = logging.getLogger(__name__)
+
+_FOREIGN_RETURNS = 5
+"""How often a process gives a message back whose run is not there: within three seconds."""
 
 
 def read_log(store: Store, run_id: str) -> list[Event]:
@@ -68,8 +77,10 @@ class StepRunner:
         retry: StoreRetry,
         texts: ErrorTexts,
         *,
+        lease_seconds: float = 30.0,
         max_attempts: int = 5,
         flush_seconds: float = 0.03,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.keeper = keeper
         self.timer = timer
@@ -79,10 +90,16 @@ class StepRunner:
         self._texts = texts
         self._max_attempts = max_attempts
         self._flush_seconds = flush_seconds
+        self._on_progress = on_progress
+        self._returns = Returns(timer, lease_seconds)
 
-    def run(self, run_id: str, number: int) -> None:
-        """Execute step `number` of a run if it is due and nobody else does; a stopping worker enqueues it again."""
+    def run(self, run_id: str, number: int, kind: StepKind = "model") -> None:
+        """Execute step `number` of a run if it is due and nobody else does; a stopping worker enqueues it again.
+
+        `kind`: what its message says that it is, for the case that the message goes back unread.
+        """
         store = self._committer.step_store
+        self._on_progress()
         try:
             if self.keeper.stopping():
                 # It is not claimed: a tool of effects "once" would count as begun.
@@ -90,12 +107,17 @@ class StepRunner:
                 return
             claim = store.claim(run_id, number, self.keeper.lease_ms)
         except RunNotFoundError:
-            return  # deleted since
+            self._return_foreign(run_id, number, kind)
+            return
+        except UnsupportedSchemaVersionError as error:
+            self._return_message(run_id, number, kind, error.message)
+            return
         if claim is None:
             return
         held = self.keeper.hold(claim)
         try:
             self._execute(held)
+            self._on_progress()
         except LeaseLostError:
             log.info("step %s of run %s went to another worker", number, run_id)
         except StoreUnavailableError:
@@ -120,10 +142,11 @@ class StepRunner:
         elif held.lease.attempt > self._max_attempts:
             self._give_up(held)
         else:
-            agent = self._bind(record)
-            if agent is None:
-                # Recovery enqueues it again, and another worker may know the agent.
-                self._committer.step_store.release(held.lease, untouched=True)
+            try:
+                agent = self._committer.agents.bind(record.agent, record.model)
+            except AgentKitError as error:
+                if not self._return_step(held, step, error.message):
+                    self._committer.step_store.release(held.lease, untouched=True)  # recovery enqueues it again
                 return
             watch(self.timer, held, agent)
             context = StepContext(
@@ -135,18 +158,41 @@ class StepRunner:
                 self._texts,
                 buffer=lambda: self._buffer(held),
                 stopping=self.keeper.stopping,
+                return_step=lambda why: self._return_step(held, step, why),
             )
             (run_model_step if step.kind == "model" else run_tool_step)(context)
 
-    def _bind(self, record: RunRecord) -> BoundAgent | None:
-        try:
-            return self._committer.agents.bind(record.agent, record.model)
-        except AgentKitError as error:
-            log.error("run %s waits for a worker that knows its agent: %s", record.id, error)
-            return None
+    def _return_step(self, held: Held, step: Step, why: str) -> bool:
+        """Release a step of which nothing was done, for a worker that can; False where none was found for long."""
+        return self._return_message(held.lease.run_id, step.number, step.kind, why, held=held)
+
+    def _return_message(
+        self, run_id: str, number: int, kind: StepKind, why: str, *, held: Held | None = None, limit: int | None = None
+    ) -> bool:
+        delay = self._returns.next_delay(run_id, number, limit)
+        if delay is None:
+            log.error("run %s: no worker was found that can execute step %s: %s", run_id, number, why)
+            return False
+        log.warning(
+            "run %s: this worker cannot execute step %s, and gives it back to the queue in %.1f s: %s",
+            run_id,
+            number,
+            delay,
+            why,
+        )
+        if held is not None:
+            self._committer.step_store.release(held.lease, untouched=True)
+        self._returns.enqueue_later(delay, lambda: self._committer.queue.enqueue(run_id, number, kind))
+        return True
+
+    def _return_foreign(self, run_id: str, number: int, kind: StepKind) -> None:
+        """Give a message back whose run is not in the store a few times, then drop it."""
+        why = "its run is not in this store: it was deleted, or another installation sends to the same queue"
+        self._return_message(run_id, number, kind, why, limit=_FOREIGN_RETURNS)
 
     def _buffer(self, held: Held) -> EventBuffer:
-        return EventBuffer(self._committer.store, held, self.timer, self._flush_seconds, self._retry)
+        store = self._committer.store
+        return EventBuffer(store, held, self.timer, self._flush_seconds, self._retry, self._on_progress)
 
     def _abort(self, held: Held) -> None:
         """End a run whose abort was asked for before this worker claimed the step."""

@@ -183,6 +183,15 @@ class RetryingStore:
     def workers(self) -> list[str]:
         return self._retry.call(self._store.workers)
 
+    def mark_served(self, queue: str, ttl_ms: int) -> None:
+        self._retry.call(lambda: self._store.mark_served(queue, ttl_ms))
+
+    def served(self, queues: Sequence[str]) -> list[str]:
+        return self._retry.call(lambda: self._store.served(queues))
+
+    def begin_probe(self, queue: str, ttl_ms: int) -> bool:
+        return self._retry.call(lambda: self._store.begin_probe(queue, ttl_ms))
+
     def backlog(self) -> tuple[int, int]:
         return self._retry.call(self._store.backlog)
 

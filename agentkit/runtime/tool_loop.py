@@ -18,7 +18,7 @@ from typing import Any
 from agentkit.core.event_loop import EventLoop
 from agentkit.core.forks import ForkSafeLock
 
-__all__ = ["BLOCKED_SECONDS", "submit_tool"]
+__all__ = ["BLOCKED_SECONDS", "answers", "submit_tool"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ BLOCKED_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
 
 _loop = EventLoop("agentkit-tools")
+answers = _loop.answers
 _lock = ForkSafeLock()
 _running: dict[asyncio.Task[Any], str] = {}
 """The names of the tools that are executed on the loop, by the task of each."""

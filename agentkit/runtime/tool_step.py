@@ -54,7 +54,9 @@ def run_tool_step(context: StepContext) -> None:
         reason = f"tool_not_registered: the worker has no tool {call.name!r}"
         context.commit(lambda state: park(state, number, now_ms(), reason))
     elif tool is None:
-        _commit(context, call, error_result(f"the tool {call.name!r} is not registered"))
+        # The worker that admitted the call knew it: a newer one, or this agent has lost the tool since.
+        if not context.return_step(f"agent {agent.agent.name!r} has no tool {call.name!r} here"):
+            _commit(context, call, error_result(f"the tool {call.name!r} is not registered"))
     elif call.answer is not None and (problems := tool.input_problems(call.args)):
         # They were valid when the call was admitted: the tool has changed while the run waited.
         _commit(context, call, invalid_arguments(problems))

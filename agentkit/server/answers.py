@@ -68,7 +68,7 @@ class Health(Wire):
 
 
 class Checks(Wire):
-    """What can be reached: the store, the broker, and a worker whose heartbeat is recent."""
+    """What can be reached: the store, the broker, and workers that serve every queue that the agents need."""
 
     store: bool
     broker: bool
@@ -76,8 +76,13 @@ class Checks(Wire):
 
 
 class Readiness(Wire):
-    """Whether runs would be executed. `warnings`: where the store may lose runs."""
+    """Whether runs would be executed.
+
+    `queues`: by its name, whether a worker has executed something of it lately. `warnings`: where the store may lose
+    runs, and what is not served.
+    """
 
     status: Literal["ready", "unavailable"]
     checks: Checks
+    queues: dict[str, bool]
     warnings: list[str]

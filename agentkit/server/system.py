@@ -31,17 +31,25 @@ def alive() -> Response:
 
 @blueprint.get("/readyz")
 def ready() -> Response:
-    """Report whether runs would be executed: the store and the broker are reachable, and a worker is alive."""
+    """Report whether runs would be executed: store and broker are reachable, and workers serve all queues."""
     kit = state().kit
     checks = Checks(store=True, broker=kit.broker_reachable(), worker=False)
-    warnings: tuple[str, ...] = ()
+    queues = dict.fromkeys(kit.queues, False)
+    warnings: list[str] = []
     try:
-        warnings = kit.store.check().warnings
-        checks.worker = bool(kit.store.workers())
+        warnings += kit.store.check().warnings
+        queues = kit.served_queues()
+        checks.worker = bool(kit.store.workers()) and all(queues.values())
     except StoreUnavailableError:
         checks.store = False
+    seconds = f"{kit.settings.ready_seconds:g}"
+    warnings += [
+        f"queue {queue}: no worker has executed anything of it for {seconds} s; start one that serves it, or more"
+        for queue, is_served in queues.items()
+        if checks.store and not is_served
+    ]
     is_ready = checks == Checks(store=True, broker=True, worker=True)
-    body = Readiness("ready" if is_ready else "unavailable", checks, list(warnings))
+    body = Readiness("ready" if is_ready else "unavailable", checks, queues, warnings)
     return json_response(body, 200 if is_ready else 503)
 
 

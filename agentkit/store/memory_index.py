@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from agentkit.core.ids import now_ms
 from agentkit.store.protocol import DueRun
@@ -19,6 +20,8 @@ class MemoryIndex:
         self._due: dict[str, float] = {}
         self._keys: dict[str, tuple[str, str, int]] = {}
         self._workers: dict[str, int] = {}
+        self._served: dict[str, int] = {}
+        self._probes: dict[str, int] = {}
         self.changed = threading.Condition(threading.RLock())
 
     def schedule(self, run_id: str, at: int) -> None:
@@ -76,6 +79,22 @@ class MemoryIndex:
     def workers(self) -> list[str]:
         with self.changed:
             return sorted(worker for worker, until in self._workers.items() if until > now_ms())
+
+    def mark_served(self, queue: str, ttl_ms: int) -> None:
+        with self.changed:
+            self._served[queue] = now_ms() + ttl_ms
+
+    def served(self, queues: Sequence[str]) -> list[str]:
+        with self.changed:
+            return [queue for queue in queues if self._served.get(queue, 0) > now_ms()]
+
+    def begin_probe(self, queue: str, ttl_ms: int) -> bool:
+        with self.changed:
+            now = now_ms()
+            is_next = self._probes.get(queue, 0) <= now
+            if is_next:
+                self._probes[queue] = now + ttl_ms
+            return is_next
 
     def backlog(self) -> tuple[int, int]:
         with self.changed:

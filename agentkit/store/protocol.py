@@ -332,6 +332,18 @@ class Store(Protocol):
 
     def workers(self) -> list[str]: ...
 
+    def mark_served(self, queue: str, ttl_ms: int) -> None:
+        """Note that a worker has just executed something of `queue`, which counts for `ttl_ms`."""
+        ...
+
+    def served(self, queues: Sequence[str]) -> list[str]:
+        """List those of `queues` of which something was executed lately."""
+        ...
+
+    def begin_probe(self, queue: str, ttl_ms: int) -> bool:
+        """Whether the caller is to send the next probe of `queue`: one caller in `ttl_ms`, of all workers."""
+        ...
+
     def backlog(self) -> tuple[int, int]:
         """Count the runs that the due index holds, and those of them that are overdue."""
         ...

@@ -302,6 +302,18 @@ class RedisStore:
         return [w.decode() for w in cast(list[bytes], self._client.zrangebyscore(self._workers, now_ms(), "+inf"))]
 
     @translated
+    def mark_served(self, queue: str, ttl_ms: int) -> None:
+        self._client.set(f"{self._prefix}served:{queue}", "", px=ttl_ms)
+
+    @translated
+    def served(self, queues: Sequence[str]) -> list[str]:
+        return [queue for queue in queues if self._client.exists(f"{self._prefix}served:{queue}")]
+
+    @translated
+    def begin_probe(self, queue: str, ttl_ms: int) -> bool:
+        return bool(self._client.set(f"{self._prefix}probing:{queue}", "", nx=True, px=ttl_ms))
+
+    @translated
     def backlog(self) -> tuple[int, int]:
         overdue = self._client.zcount(self._due, "-inf", now_ms())
         return self._client.zcard(self._due), overdue

@@ -226,9 +226,15 @@ class WorkerProcess(Process):
     ) -> None:
         words = ["celery", "-A", "agentkit.tasks", "worker", "-n", f"{name}@%h", "-l", "info"]
         super().__init__(name, [*words, *pool, "--without-gossip", "--without-mingle"], env, folder)
+        self.pool = pool[pool.index("-P") + 1]
 
     def is_ready(self) -> bool:
-        return " ready.\n" in self.log(self._launched_at)
+        log = self.log(self._launched_at)
+        if " ready.\n" not in log:
+            return False
+        banner = "thread" if self.pool == "threads" else self.pool  # as Celery's banner names it
+        assert f"({banner})" in log, f"{self.name} was to run {self.pool}:\n{log}"
+        return True
 
     def ports(self) -> set[int]:
         """The local ports of its open connections."""

@@ -73,6 +73,8 @@ def test_a_complete_run_leaves_no_key_without_a_time_to_live(app: App) -> None:
     run_id = app.kit.start("a", "go", idempotency_key="k", metadata={"x": 1}).id
     app.kit.send(run_id, "more", "steer")
     app.store.heartbeat("worker", 60_000)
+    app.store.mark_served("agentkit", 60_000)
+    assert app.store.begin_probe("agentkit", 60_000)
     for _ in range(2):
         assert None in app.keys_of(run_id).values()
         assert set(app.keys_of(run_id).values()) == {None}, "what has not ended must not expire"

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel
-from agentkit.queue.celery import QUEUE, CeleryQueue
+from agentkit.queue.celery import CeleryQueue
 from agentkit.settings import Settings
 from agentkit.store.redis import RedisStore
 from tests.servers import ValkeyServer
@@ -46,7 +46,7 @@ def test_a_thousand_stuck_runs_are_enqueued_once_each_and_never_crowd_the_queue(
 
     def consume() -> bool:
         """Take what waits in the queue, as workers would, and lose it."""
-        for message in broker.lpop(QUEUE, 10_000) or []:
+        for message in broker.lpop(Settings().queue, 10_000) or []:
             args = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
             enqueued[args[0]] += 1
         return set(enqueued) == runs
@@ -56,7 +56,7 @@ def test_a_thousand_stuck_runs_are_enqueued_once_each_and_never_crowd_the_queue(
         for recovery in recoveries:
             recovery.start()
         wait_until(lambda: store.backlog()[1] == 0, timeout=20, what="every run to be looked at")
-        assert 200 <= broker.llen(QUEUE) < 600, "nobody consumes, so most runs are put off"
+        assert 200 <= broker.llen(Settings().queue) < 600, "nobody consumes, so most runs are put off"
         wait_until(consume, timeout=20, what="every run to be enqueued")
     finally:
         for recovery in recoveries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -145,14 +145,32 @@ def test_a_pool_that_ends_what_it_executes_leaves_the_step_to_others_at_once_if_
     assert bool(app.store.load(run_id).live) is not stopping
 
 
-def test_a_stop_in_a_forked_process_is_seen_by_its_parent() -> None:
-    stop = Shutdown()
-    assert (stop.requested, stop.at_once) == (False, False)
+def in_a_fork(act: Callable[[], bool]) -> bool:
+    """What `act` says in a forked process."""
     child = os.fork()
     if child == 0:
-        stop.request(at_once=True)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert (stop.requested, stop.at_once) == (True, True)
+        os._exit(0 if act() else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_an_urgent_stop_stays_urgent() -> None:
+    stop = Shutdown()
+    assert (stop.requested, stop.at_once) == (False, False)
+    stop.request(at_once=True)
     stop.request()
-    assert stop.at_once, "an urgent stop stays urgent"
+    assert (stop.requested, stop.at_once) == (True, True)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_process_of_the_workers_pool_sees_its_stop_and_another_that_it_forked_does_not() -> None:
+    app = App("hello")
+    app.kit.stop()
+    assert not in_a_fork(app.kit.runner.keeper.stopping), "whatever a tool forks is no part of the worker"
+    assert in_a_fork(lambda: (app.kit.join_worker(), app.kit.runner.keeper.stopping())[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_what_a_tool_forks_does_not_stop_the_worker_that_it_was_forked_from() -> None:
+    app = App("hello")
+    assert in_a_fork(lambda: (app.kit.stop(at_once=True), True)[1])
+    assert not app.kit.runner.keeper.stopping()

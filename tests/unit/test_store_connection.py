@@ -11,7 +11,8 @@ from redis._parsers.base import BaseParser
 
 from agentkit.core.urls import SentinelUrl
 from agentkit.errors import ConfigurationError, StoreError, StoreUnavailableError
-from agentkit.queue.celery import CeleryQueue, celery_app
+from agentkit.queue.application import celery_app
+from agentkit.queue.celery import CeleryQueue
 from agentkit.settings import Settings
 from agentkit.store.connection import translated
 
@@ -118,7 +119,7 @@ def test_a_sentinel_url_that_cannot_be_read_is_an_error_without_its_password(url
 
 def test_the_broker_behind_sentinel_is_named_as_celery_wants_it_and_takes_pushed_messages() -> None:
     url = "redis+sentinel://:s%40e@one:1,two:2/runs/4"
-    app = celery_app(url)
+    app = celery_app(Settings(redis_url=url))
     assert app.conf.broker_url == "sentinel://:s%40e@one:1/4;sentinel://:s%40e@two:2/4"
     assert app.conf.broker_transport_options["master_name"] == "runs"
     assert CeleryQueue(Settings(redis_url=url)).push("r", 1, "model") is not None
@@ -133,7 +134,7 @@ def test_the_broker_behind_sentinel_is_named_as_celery_wants_it_and_takes_pushed
     ],
 )
 def test_a_brokers_certificate_is_checked_unless_the_url_says_otherwise(given: str, broker: str) -> None:
-    app = celery_app(given)
+    app = celery_app(Settings(redis_url=given))
     assert app.conf.broker_url == broker
     wanted = ssl.CERT_NONE if "none" in given else ssl.CERT_REQUIRED
     assert app.connection_for_write().ssl["ssl_cert_reqs"] == wanted

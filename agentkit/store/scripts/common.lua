@@ -35,6 +35,8 @@
 --   Powners    hash     run id -> owner, and the empty field where each owner's list is complete; permanent
 --   Pidem:KEY  string   "digest run-id", expires
 --   Pprobe     string   written to see whether the server takes writes; expires
+--   Pserved:Q   string   something of queue Q was executed lately; expires
+--   Pprobing:Q  string   a probe of queue Q was sent lately; expires
 --   Pworkers   zset     workers, scored by the time (ms) until which they count as there; expires
 --
 -- The keys of an ended run have a TTL; those of a run that has not ended have none.

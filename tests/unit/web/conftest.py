@@ -52,6 +52,9 @@ class ThreadQueue:
     def queued(self) -> int:
         return 0
 
+    def probe(self, queue: str) -> None:
+        pass
+
     def reachable(self) -> bool:
         return self.up
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from agentkit import AgentKit
 from agentkit.errors import ConfigurationError
 from agentkit.runtime import gunicorn
 from agentkit.server.streams import open_streams
@@ -16,6 +17,7 @@ from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
 from tests.flaky_store import FlakyStore
 from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, frames
+from tests.waiting import wait_until
 from tests.wire import fold
 
 SSE = {"Accept": "text/event-stream"}
@@ -262,6 +264,25 @@ def test_ready_means_store_broker_and_a_worker(web: Web) -> None:
     assert response.json["warnings"]
     web.queue.up = False
     assert web.client.get("/readyz").json["checks"]["broker"] is False
+
+
+def test_ready_tells_of_each_queue_whether_it_is_served(web: Web) -> None:
+    kit = AgentKit(AGENTS, settings=Settings(key_prefix="shop:", ready_seconds=0.3), store=web.store)
+    client = create_app(kit).test_client()
+    web.beat()
+    response = client.get("/readyz")
+    assert (response.status_code, response.json["queues"]) == (503, {"shop": False}), "a heartbeat alone shows nothing"
+    assert response.json["checks"]["worker"] is False
+    assert any("queue shop" in warning for warning in response.json["warnings"])
+    web.store.mark_served("other", 60_000)
+    assert client.get("/readyz").json["queues"] == {"shop": False}
+    kit.probed("shop")
+    response = client.get("/readyz")
+    assert response.json["queues"] == {"shop": True}
+    assert response.json["checks"]["worker"] is True
+    assert set(response.json) == {"status", "checks", "queues", "warnings"}
+    assert response.content_type == "application/json"
+    wait_until(lambda: client.get("/readyz").json["queues"] == {"shop": False}, what="the probe to be too long ago")
 
 
 def test_metrics_are_prometheus_text(web: Web) -> None:

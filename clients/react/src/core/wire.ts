@@ -612,14 +612,20 @@ export interface Health {
   status: "ok"
 }
 
-/** Whether runs would be executed. `warnings`: where the store may lose runs. */
+/**
+ * Whether runs would be executed.
+ *
+ * `queues`: by its name, whether a worker has executed something of it lately. `warnings`: where the
+ * store may lose runs, and what is not served.
+ */
 export interface Readiness {
   status: "ready" | "unavailable"
   checks: Checks
+  queues: Record<string, unknown>
   warnings: string[]
 }
 
-/** What can be reached: the store, the broker, and a worker whose heartbeat is recent. */
+/** What can be reached: the store, the broker, and workers that serve every queue that the agents need. */
 export interface Checks {
   store: boolean
   broker: boolean

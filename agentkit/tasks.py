@@ -25,6 +25,7 @@ from agentkit.kit import AgentKit, load_kit
 from agentkit.queue.application import PROBE, TASKS, configured_by, differing_brokers
 from agentkit.queue.transport import stop_reading
 from agentkit.runtime.failpoints import failpoint
+from agentkit.runtime.shutdown import StopFlag
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.settings import Settings
 
@@ -108,7 +109,7 @@ def _is_step(run_id: object, step: object) -> bool:
 _background: list[Recovery | Prober] = []
 _BLOCKING_POOLS = (prefork.TaskPool, solo.TaskPool, thread.TaskPool)
 _consumers: list[Any] = []
-_stopping = threading.Event()
+_stopping = StopFlag()
 
 
 @signals.worker_init.connect

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from agentkit.errors import StoreError
 from agentkit.queue.protocol import StepQueue
+from agentkit.runtime.shutdown import StopFlag
 from agentkit.store.protocol import Store
 
 __all__ = ["Prober", "ServedQueues"]
@@ -66,7 +67,7 @@ class Prober:
         self._queue = queue
         self._queues = queues
         self._period = min(5.0, ready_seconds / 4)
-        self._stop = threading.Event()
+        self._stop = StopFlag()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="agentkit-probes", daemon=True).start()

@@ -23,6 +23,7 @@ from agentkit.loop import expire, fail
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer, next_expiry
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
+from agentkit.runtime.shutdown import StopFlag
 from agentkit.runtime.upgrade import index_owners
 from agentkit.store.protocol import DueRun
 
@@ -59,7 +60,7 @@ class Recovery:
         self._period = min(1.0, lease_seconds / 4)
         self._capacity = 0
         self._put_off = 0
-        self._stop = threading.Event()
+        self._stop = StopFlag()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def start(self) -> None:

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 
-__all__ = ["Shutdown"]
+__all__ = ["Shutdown", "StopFlag"]
+
+_POLL_SECONDS = 0.05
 
 _SOON, _AT_ONCE = 1, 2
 
@@ -46,3 +49,29 @@ class Shutdown:
         if self._pid != os.getpid():
             self._shared, self._pid = mmap.mmap(-1, 1), os.getpid()
         return self._shared
+
+
+class StopFlag:
+    """Set once by a signal handler, and waited for by threads.
+
+    It has no lock, unlike an Event: a second signal inside the handler of the first would wait for it for ever.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Sleep until it is set, or for `seconds`; whether it is set."""
+        ends = None if seconds is None else time.monotonic() + seconds
+        while not self._set:
+            left = _POLL_SECONDS if ends is None else ends - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(left, _POLL_SECONDS))
+        return self._set

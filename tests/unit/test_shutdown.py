@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import agentkit
 from agentkit import ProviderError, RetryPolicy, tool
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Usage
 from agentkit.core.messages import text_of_json as text_of
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta
-from agentkit.runtime.shutdown import Shutdown
+from agentkit.runtime.shutdown import Shutdown, StopFlag
 from agentkit.tools import ToolContext
 from tests.apps import App, Silent, in_background
 from tests.event_rules import shape
@@ -174,3 +177,21 @@ def test_what_a_tool_forks_does_not_stop_the_worker_that_it_was_forked_from() ->
     app = App("hello")
     assert in_a_fork(lambda: (app.kit.stop(at_once=True), True)[1])
     assert not app.kit.runner.keeper.stopping()
+
+
+def test_a_stop_flag_wakes_who_waits() -> None:
+    flag, woken = StopFlag(), threading.Event()
+    assert not flag.wait(0)
+    threading.Thread(target=lambda: flag.wait() and woken.set(), daemon=True).start()
+    flag.set()
+    assert woken.wait(5)
+    assert flag.wait()
+
+
+def test_a_workers_signal_handlers_take_no_lock() -> None:
+    tree = ast.parse(Path(agentkit.__file__).parent.joinpath("tasks.py").read_text())
+    made = {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and hasattr(node.func, "attr")}
+    assert not made & {"Event", "Lock", "RLock", "Condition"}
+    kit = App("x").kit
+    assert isinstance(kit.recovery()._stop, StopFlag)
+    assert isinstance(kit.prober()._stop, StopFlag)

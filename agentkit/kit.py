@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Self
 
@@ -46,7 +47,7 @@ from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredResolution
 
-__all__ = ["AgentKit", "Authenticate", "May", "load_kit"]
+__all__ = ["AgentKit", "Authenticate", "May", "load_app", "load_kit"]
 
 
 MAX_READ = 1000
@@ -517,3 +518,18 @@ def load_kit(name: str | None) -> AgentKit:
     if not isinstance(kit, AgentKit):
         raise ConfigurationError(f"AGENTKIT_APP={name}: {module_name!r} has no AgentKit named {attribute!r}")
     return kit
+
+
+def load_app(name: str | None) -> AgentKit:
+    """Load as `load_kit` does, for a process that cannot go on without its application.
+
+    Raises ConfigurationError for whatever is wrong with it, with the file and line of an exception of its own code.
+    """
+    try:
+        return load_kit(name)
+    except AgentKitError:
+        raise
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+        where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+        raise ConfigurationError(f"{name} cannot be loaded: {type(error).__name__}: {error}{where}") from error

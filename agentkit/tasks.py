@@ -21,7 +21,7 @@ from celery.worker import state as worker_state
 
 from agentkit.core.record import StepKind
 from agentkit.errors import AgentKitError, ConfigurationError, StoreUnavailableError
-from agentkit.kit import AgentKit, load_kit
+from agentkit.kit import AgentKit, load_app
 from agentkit.queue.application import PROBE, TASKS, configured_by, differing_brokers
 from agentkit.queue.transport import stop_reading
 from agentkit.runtime.failpoints import failpoint
@@ -37,13 +37,16 @@ __all__ = ["app", "model_call", "probe", "tool_call"]
 
 log = logging.getLogger(__name__)
 
-_environment = Settings.from_env()
+try:
+    _environment = Settings.from_env()
+except ConfigurationError as error:  # Celery would show it with a traceback
+    raise SystemExit(f"agentkit: {error}") from None
 _KINDS: dict[str, StepKind] = {name: kind for kind, name in TASKS.items()}
 
 
 @functools.cache
 def _kit() -> AgentKit:
-    return load_kit(Settings.from_env().app)
+    return load_app(Settings.from_env().app)
 
 
 def _settings() -> Settings:

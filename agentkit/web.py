@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from flask import Flask, Response, request
 
-from agentkit.kit import AgentKit, load_kit
-from agentkit.runtime.gunicorn import gunicorn_worker
+from agentkit.errors import ConfigurationError
+from agentkit.kit import AgentKit, load_app
+from agentkit.runtime.gunicorn import end_gunicorn, gunicorn_worker
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.server import access, origins, page, problems, runs, system, websocket
 from agentkit.server.greenlets import in_own_greenlet
@@ -26,7 +27,7 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     `settings`: by default the kit's. Raises ConfigurationError where the application cannot be loaded.
     """
     if kit is None:
-        kit = load_kit((settings or Settings.from_env()).app)
+        kit = _load(settings)
     web = WebState(kit, settings or kit.settings)
     # No static folder: it would add a route that the protocol does not have.
     app = Flask("agentkit", static_folder=None)
@@ -64,3 +65,11 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
 
     app.wsgi_app = in_own_greenlet(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
     return app
+
+
+def _load(settings: Settings | None) -> AgentKit:
+    try:
+        return load_app((settings or Settings.from_env()).app)
+    except ConfigurationError as error:
+        end_gunicorn(f"agentkit: {error}")
+        raise

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import traceback
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlsplit
 
 from agentkit.cli.stack import Plan, Stack, StartError, data_folder, free_port
@@ -14,7 +12,7 @@ from agentkit.cli.supervisor import StoppedError, Supervisor
 from agentkit.cli.terminal import Terminal
 from agentkit.cli.text import inline
 from agentkit.errors import AgentKitError
-from agentkit.kit import load_kit
+from agentkit.kit import load_app
 from agentkit.settings import Settings
 
 __all__ = ["check_app", "run_dev"]
@@ -71,17 +69,9 @@ def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: b
 def check_app(name: str) -> list[str]:
     """Load the application as its processes will, and return its agents' names. Raises StartError with the reason."""
     try:
-        return [agent.name for agent in load_kit(name).agents]
+        return [agent.name for agent in load_app(name).agents]
     except AgentKitError as error:
         raise StartError(error.message) from error
-    except Exception as error:
-        where = _where(error.__traceback__)
-        raise StartError(f"{name} cannot be loaded: {type(error).__name__}: {error}{where}") from error
-
-
-def _where(trace: TracebackType | None) -> str:
-    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith("<frozen")]
-    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def _banner(plan: Plan, stack: Stack, pids: dict[str, int], agents: list[str], terminal: Terminal) -> None:

@@ -8,10 +8,13 @@ from typing import Any, TypeVar
 import httpx
 
 from agentkit.client.plans import Answer, Failure, Request, ServerUnreachableError
+from agentkit.core.masking import mask_log, mask_url
 
 __all__ = ["BROKEN", "answer_of", "failure_of", "http_client", "request_of"]
 
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
+
+mask_log("httpx")  # its line for each request shows the whole URL
 
 BROKEN = (httpx.TransportError, httpx.StreamError, httpx.DecodingError)
 """What httpx raises where no answer comes, or its body breaks off or cannot be decoded."""
@@ -32,7 +35,7 @@ def http_client(kind: type[H], url: str, timeout: float, transport: Any) -> H:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),  # a stream holds a connection
         )
     except (httpx.InvalidURL, ValueError) as error:
-        raise ServerUnreachableError(f"{url!r} is not the URL of a server: {error}") from error
+        raise ServerUnreachableError(f"{mask_url(url)!r} is not the URL of a server: {error}") from error
 
 
 def request_of(http: httpx.Client | httpx.AsyncClient, action: Request, headers: Mapping[str, str]) -> httpx.Request:

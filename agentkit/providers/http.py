@@ -22,6 +22,7 @@ from httpx_sse import EventSource, ServerSentEvent
 
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.event_loop import event_loop, submit
+from agentkit.core.masking import mask_log, mask_secrets, url_secrets
 from agentkit.core.messages import Json
 from agentkit.errors import ConfigurationError, ProviderError
 from agentkit.providers.failures import status_error, vendor_message
@@ -29,6 +30,8 @@ from agentkit.providers.failures import status_error, vendor_message
 __all__ = ["HttpRequest", "api_key", "stream_lines", "stream_sse"]
 
 T = TypeVar("T")
+
+mask_log("httpx")  # its line for each request shows the whole URL, at -l info
 
 _WINDOW = 256  # items that may wait for the reader: beyond them no more are read from the vendor
 _CREDIT = 64  # items that the reader takes before it widens the window again, which wakes the event loop
@@ -56,10 +59,8 @@ class HttpRequest:
     read_timeout: float = 300.0
 
     def redact(self, text: str) -> str:
-        """Replace the secrets in a text."""
-        for secret in filter(None, self.secrets):
-            text = text.replace(secret, "***")
-        return text
+        """Replace the secrets in a text, and those in the URL: all of them, parts, and Base64 of them."""
+        return mask_secrets(text, [*self.secrets, *url_secrets(self.url)])
 
 
 def api_key(setting: str, vendor: str) -> str:

@@ -15,8 +15,10 @@ from celery.concurrency import get_implementation
 from click.core import ParameterSource
 from kombu.connection import Connection
 
+from agentkit.core.masking import mask_url
 from agentkit.core.record import StepKind
 from agentkit.core.urls import SentinelUrl
+from agentkit.queue.tls import checked
 from agentkit.settings import Settings
 
 __all__ = ["PROBE", "TASKS", "TIMEOUT", "celery_app", "configured_by", "differing_brokers", "is_redis"]
@@ -80,7 +82,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     sentinel = SentinelUrl.read(url)
     configuration = {
         **_COMMON,
-        "broker_url": _url_for_kombu(url, sentinel),
+        "broker_url": _SecretUrl(_url_for_kombu(url, sentinel)),
         "task_default_queue": settings.queue,
     }
     if settings.key_prefix != _DEFAULT_PREFIX:
@@ -123,7 +125,16 @@ def _url_for_kombu(url: str, sentinel: SentinelUrl | None) -> str:
         return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
     if url.startswith("unix://"):
         return "redis+socket" + url.removeprefix("unix").replace("?db=", "?virtual_host=")
-    return url
+    return checked(url)
+
+
+class _SecretUrl(str):
+    """A URL whose repr, and so that of Celery's configuration, shows no password."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(";".join(map(mask_url, self.split(";"))))
 
 
 _COMMON: dict[str, Any] = {

@@ -1,11 +1,13 @@
-"""Whether this process is one of gunicorn's, and is being stopped. It imports nothing of gunicorn."""
+"""Whether this process is one of gunicorn's, and is being stopped; and how to end it. It needs no gunicorn."""
 
 from __future__ import annotations
 
+import importlib
 import signal
+import sys
 from typing import Any
 
-__all__ = ["gunicorn_worker", "stopping"]
+__all__ = ["end_gunicorn", "gunicorn_worker", "stopping"]
 
 _worker: Any = None
 
@@ -29,3 +31,12 @@ def stopping() -> bool:
     """Return whether gunicorn is stopping this process: streams should end, and their clients reconnect."""
     worker = gunicorn_worker()
     return worker is not None and not worker.alive
+
+
+def end_gunicorn(text: str) -> None:
+    """End a gunicorn that is being started, with one line in place of a traceback; return outside gunicorn."""
+    if gunicorn_worker() is not None:
+        # Its worker prints the line, and its master starts no other.
+        raise importlib.import_module("gunicorn.errors").AppImportError(text)
+    if "gunicorn.arbiter" in sys.modules and "gunicorn" in sys.argv[0]:  # preloaded, in the master
+        raise SystemExit(text)

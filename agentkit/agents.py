@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from agentkit.core.backoff import Backoff
+from agentkit.core.bounds import Bounds
 from agentkit.core.messages import AssistantMessage, Cache, Json, TextBlock, Usage
 from agentkit.core.run import Run
 from agentkit.core.struct import Wire, check
@@ -270,11 +271,18 @@ class BoundAgent:
     """An agent with the providers that answer for it: what a step needs to run.
 
     `models`: the provider and the name of each model, in the order in which they are asked; `provider` and `model` are
-    the first's. `retry` is the agent's policy, or else the kit's.
+    the first's. `retry` is the agent's policy, or else the kit's. `bounds` are the application's.
     """
 
-    def __init__(self, agent: Agent, models: Sequence[tuple[Provider, str]], retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        models: Sequence[tuple[Provider, str]],
+        retry: RetryPolicy | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
         self.agent = agent
+        self.bounds = bounds or Bounds()
         self.provider, self.model = models[0]
         self.retry = agent.retry or retry
         self._models = models
@@ -294,7 +302,7 @@ class BoundAgent:
     def choice(self, number: int) -> BoundAgent:
         """Return the agent with its model number `number` (from 0, at most the last) and those after it."""
         number = min(number, len(self._models) - 1)
-        return self if number == 0 else BoundAgent(self.agent, self._models[number:], self.retry)
+        return self if number == 0 else BoundAgent(self.agent, self._models[number:], self.retry, self.bounds)
 
     @property
     def name(self) -> str:

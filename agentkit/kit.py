@@ -122,7 +122,7 @@ class AgentKit:
         models = list(agent.model) if isinstance(agent.model, list | tuple) else [agent.model]
         if not models:
             raise ConfigurationError(f"agent {agent.name!r} has no model")
-        return BoundAgent(agent, [resolve_provider(model) for model in models], self._retry)
+        return BoundAgent(agent, [resolve_provider(model) for model in models], self._retry, self.settings.bounds)
 
     @property
     def agents(self) -> list[BoundAgent]:
@@ -136,7 +136,7 @@ class AgentKit:
             raise AgentNotFoundError(f"there is no agent {name!r}; the agents are: {known}")
         if model is None or model == bound.model_name:
             return bound
-        return BoundAgent(bound.agent, [resolve_provider(model)], self._retry)
+        return BoundAgent(bound.agent, [resolve_provider(model)], self._retry, self.settings.bounds)
 
     # -- rights
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agentkit.core.bounds import Bounds
 from agentkit.core.hosts import HostPattern
 from agentkit.core.masking import mask_url
 from agentkit.errors import ConfigurationError
@@ -24,6 +25,7 @@ __all__ = ["Setting", "Settings", "describe", "parse_setting"]
 
 PREFIX: Final = "AGENTKIT_"
 _SECRET_BYTES: Final = 32
+_BOUNDS: Final = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,22 @@ class Settings:
         "Keep it below the time after which your platform kills.",
     )
     max_body_bytes: int = _setting(10_000_000, _COUNT, "The largest HTTP request body that is read.")
+    model_line_bytes: int = _setting(
+        _BOUNDS.model_line_bytes,
+        _COUNT,
+        "The longest line of a model vendor's answer. A longer one ends the call with an error.",
+    )
+    model_answer_bytes: int = _setting(
+        _BOUNDS.model_answer_bytes,
+        _COUNT,
+        "The largest answer of a model vendor, as it comes and decompressed. A larger one ends the call with an error.",
+    )
+    model_silence_seconds: float = _setting(
+        _BOUNDS.model_silence_seconds,
+        _SECONDS,
+        "How long a model vendor may send no content: keepalives, comments and empty lines are none. An agent's model "
+        "option `read_timeout` takes its place.",
+    )
     data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")
     url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.", secret=True)
     token: str | None = _setting(
@@ -217,6 +235,11 @@ class Settings:
             )
         if not self.queue:
             object.__setattr__(self, "queue", self.key_prefix.removesuffix(":") or self.key_prefix)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The settings that bound what models, their vendors and tools may cost."""
+        return Bounds(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Bounds)})
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Settings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import select
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -34,7 +34,7 @@ class Reply:
     hangs up. `cut`: the connection closes without the end that HTTP asks for.
     """
 
-    pieces: Sequence[bytes] = ()
+    pieces: Iterable[bytes] = ()
     status: int = 200
     content_type: str = "text/event-stream"
     headers: dict[str, str] = field(default_factory=dict)

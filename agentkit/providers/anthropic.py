@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 
 from httpx_sse import ServerSentEvent
 
@@ -18,7 +17,7 @@ from agentkit.errors import ProviderError
 from agentkit.providers.anthropic_request import API, REDACTED, build_request
 from agentkit.providers.counts import token_count
 from agentkit.providers.failures import stream_error, vendor_message
-from agentkit.providers.http import HttpRequest, api_key, stream_sse
+from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_sse
 from agentkit.providers.json_events import json_events
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
@@ -57,14 +56,7 @@ class AnthropicProvider:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
-        try:
-            with closing(stream_sse(call, cancel, last_event="message_stop")) as events:
-                yield from decode(events, self.name)
-        except ProviderError as error:
-            if cancel.cancelled:
-                return
-            error.args = (call.redact(error.message),)
-            raise
+        yield from answer_parts(call, cancel, stream_sse(call, cancel, last_event="message_stop"), decode)
 
     def _call(self, request: ModelRequest) -> HttpRequest:
         url = (os.environ.get(self._url_setting, "").strip() or self._url).rstrip("/").removesuffix("/v1")
@@ -85,6 +77,7 @@ class AnthropicProvider:
             secrets=(key,),
             key_setting=self._key_setting,
             url_setting=self._url_setting,
+            bounds=request.bounds,
             **timeouts,
         )
 

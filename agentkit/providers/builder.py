@@ -43,6 +43,7 @@ class MessageBuilder:
         self._model = model
         self._timestamp = timestamp
         self._blocks: list[AssistantBlock] = []
+        self._texts: list[list[str]] = []  # of each block: adding up as they come would copy a long text each time
         self._calls: dict[int, _OpenCall] = {}
         self._open: int | None = None
         self._joiner = SurrogateJoiner()
@@ -103,7 +104,7 @@ class MessageBuilder:
             message.stop_reason = self._finish.stop_reason
         if stop_reason is not None:
             message.stop_reason = stop_reason
-        message.content = [copy.copy(block) for block in self._blocks]
+        message.content = [_whole(block, pieces) for block, pieces in zip(self._blocks, self._texts, strict=True)]
         message.error_message = None if error is None else without_half_surrogates(error)
         return message
 
@@ -144,11 +145,12 @@ class MessageBuilder:
         """Add text to the open block."""
         if not delta:
             return []
-        if isinstance(block, TextBlock):
-            block.text += delta
-            return [self._event("text_delta", delta)]
-        block.thinking += delta
-        return [self._event("thinking_delta", delta)]
+        self._texts[-1].append(delta)
+        return [self._event("text_delta" if isinstance(block, TextBlock) else "thinking_delta", delta)]
+
+    def _add(self, block: AssistantBlock) -> None:
+        self._blocks.append(block)
+        self._texts.append([])
 
     def _open_block(self) -> AssistantBlock | None:
         return None if self._open is None else self._blocks[self._open]
@@ -157,7 +159,7 @@ class MessageBuilder:
         """Close the open block and open `block`."""
         events = self._close()
         self._open = len(self._blocks)
-        self._blocks.append(block)
+        self._add(block)
         return [*events, self._event(start)]
 
     def _event(self, type: UpdateType, delta: str | None = None) -> AssistantMessageEvent:
@@ -180,7 +182,7 @@ class MessageBuilder:
         if call is None:
             events = self._close()
             call = self._calls[part.index] = _OpenCall(len(self._blocks))
-            self._blocks.append(call.block)
+            self._add(call.block)
             arguments = call.add(part.id, part.name, part.arguments)
             events.append(AssistantMessageEvent("toolcall_start", call.content_index, tool_call=copy.copy(call.block)))
         else:
@@ -196,7 +198,7 @@ class _OpenCall:
     def __init__(self, content_index: int) -> None:
         self.content_index = content_index
         self.block = ToolCallBlock("", "", {})
-        self._arguments = ""
+        self._arguments: list[str] = []
         self._joiner = SurrogateJoiner()
 
     def add(self, id: str, name: str, arguments: str) -> str:
@@ -204,17 +206,27 @@ class _OpenCall:
         self.block.id = self.block.id or without_half_surrogates(id)
         self.block.name = self.block.name or without_half_surrogates(name)
         arguments = self._joiner.feed(arguments)
-        self._arguments += arguments
+        self._arguments.append(arguments)
         return arguments
 
     def settle(self) -> None:
         """Set the block's arguments: those that the model wrote, or their text where it is no JSON object."""
-        self._arguments += self._joiner.flush()
-        arguments = _parsed(self._arguments)
+        written = "".join([*self._arguments, self._joiner.flush()])
+        arguments = _parsed(written)
         if isinstance(arguments, dict):
             self.block.arguments = arguments
         else:
-            self.block.raw_arguments = self._arguments
+            self.block.raw_arguments = written
+
+
+def _whole(block: AssistantBlock, pieces: list[str]) -> AssistantBlock:
+    """Return a copy of a block, with the text that came for it."""
+    whole = copy.copy(block)
+    if isinstance(whole, TextBlock):
+        whole.text = "".join(pieces)
+    elif isinstance(whole, ThinkingBlock):
+        whole.thinking = "".join(pieces)
+    return whole
 
 
 def _parsed(arguments: str) -> Any:

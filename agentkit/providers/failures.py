@@ -19,6 +19,7 @@ from agentkit.errors import ProviderError
 __all__ = ["retry_after", "status_error", "stream_error", "vendor_message"]
 
 _MAX_MESSAGE_LENGTH = 500
+_MAX_ID_LENGTH = 100
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 _TOO_LONG = re.compile(
     r"context.?(length|size|window)|(prompt|input|request) is too long|prompt too long|too many (input )?tokens",
@@ -40,7 +41,7 @@ def status_error(
     hint = _hint(status, _kind(problem), reason)
     if hint:
         message += f" ({hint})"
-    request_id = headers.get("x-request-id") or headers.get("request-id")
+    request_id = (headers.get("x-request-id") or headers.get("request-id") or "")[:_MAX_ID_LENGTH] or None
     if request_id:
         message += f" [request {request_id}]"
     return ProviderError(

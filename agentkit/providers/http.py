@@ -2,7 +2,8 @@
 
 The request runs as a task on the process's event loop, because only a task can be cancelled while the vendor is silent:
 closing a response from another thread waits for its next chunk. The task puts what it reads into a queue; the thread
-takes it out. Every failure of httpx becomes a ProviderError here. This module must not know any vendor's format.
+takes it out, and measures how long there was no content. Every failure of httpx, and every bound that the answer
+exceeds, becomes a ProviderError here. This module must not know any vendor's format.
 """
 
 from __future__ import annotations
@@ -10,24 +11,28 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
+from agentkit.core.bounds import Bounds
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.event_loop import event_loop, submit
 from agentkit.core.masking import mask_log, mask_secrets, url_secrets
 from agentkit.core.messages import Json
-from agentkit.errors import ConfigurationError, ProviderError
+from agentkit.errors import AgentKitError, ConfigurationError, ProviderError
+from agentkit.providers.body import ACCEPT_ENCODING, BoundedBody
 from agentkit.providers.failures import status_error, vendor_message
+from agentkit.providers.protocol import Part
 
-__all__ = ["HttpRequest", "api_key", "stream_lines", "stream_sse"]
+__all__ = ["Answer", "HttpRequest", "answer_parts", "api_key", "stream_lines", "stream_sse"]
 
 T = TypeVar("T")
 
@@ -35,8 +40,9 @@ mask_log("httpx")  # its line for each request shows the whole URL, at -l info
 
 _WINDOW = 256  # items that may wait for the reader: beyond them no more are read from the vendor
 _CREDIT = 64  # items that the reader takes before it widens the window again, which wakes the event loop
-_BODY_LIMIT = 64 * 1024
+_BODY_LIMIT = 64 * 1024  # bytes of a body that describes an error
 _BODY_SECONDS = 10.0
+_NAME_LENGTH = 100  # characters of a vendor's header that an error quotes
 _DRAIN_SECONDS = 1.0
 
 
@@ -45,7 +51,8 @@ class HttpRequest:
     """A POST of JSON that a stream answers.
 
     `secrets` are replaced in every error. `key_setting` and `url_setting` name the settings that people should check
-    when there is an error. Timeouts are seconds; the read timeout is of silence, not of the whole.
+    when there is an error. Timeouts are seconds; the read timeout is of silence, not of the whole, and by default that
+    of the `bounds`.
     """
 
     vendor: str
@@ -55,8 +62,14 @@ class HttpRequest:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     key_setting: str = ""
     url_setting: str = ""
+    bounds: Bounds = field(default_factory=Bounds)
     connect_timeout: float = 10.0
-    read_timeout: float = 300.0
+    read_timeout: float | None = None
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long the vendor may send no content."""
+        return self.bounds.model_silence_seconds if self.read_timeout is None else self.read_timeout
 
     def redact(self, text: str) -> str:
         """Replace the secrets in a text, and those in the URL: all of them, parts, and Base64 of them."""
@@ -79,39 +92,56 @@ def api_key(setting: str, vendor: str) -> str:
     return key
 
 
+def answer_parts(
+    request: HttpRequest,
+    cancel: Cancellation,
+    answer: Answer[T],
+    decode: Callable[[Iterable[T], str], Iterator[Part]],
+) -> Iterator[Part]:
+    """Yield the parts that `decode` makes of an answer's items, as `Provider.stream` has it.
+
+    The answer is closed at the end. Each part is content: what a vendor sends without any is silence. Whatever fails is
+    a ProviderError with the vendor's name, without the secrets.
+    """
+    try:
+        with closing(answer):
+            for part in decode(answer, request.vendor):
+                answer.content_came()
+                yield part
+    except ProviderError as error:
+        if cancel.cancelled:
+            return
+        error.args = (request.redact(error.message),)
+        raise
+    except AgentKitError:
+        raise
+    except Exception as error:
+        raise ProviderError(f"{request.vendor} sent an answer of an unknown shape", vendor=request.vendor) from error
+
+
 def stream_sse(
     request: HttpRequest, cancel: Cancellation, *, last: str | None = None, last_event: str | None = None
-) -> Generator[ServerSentEvent, None, None]:
-    """Yield the answer's server-sent events; one named `last_event`, or whose data is `last`, is the last in any case.
+) -> Answer[ServerSentEvent]:
+    """Iterate over the answer's server-sent events; one named `last_event`, or whose data is `last`, is the last."""
 
-    Raises ProviderError for whatever the vendor or the network does wrong. Ends at once when `cancel` fires; that, or
-    closing the iterator, closes the connection.
-    """
-
-    def read(response: httpx.Response) -> AsyncIterator[ServerSentEvent]:
-        response.encoding = "utf-8"  # server-sent events are nothing else, whatever the header says
-        response.headers["content-type"] = "text/event-stream"  # it was checked; EventSource wants this spelling
-        return EventSource(response).aiter_sse()
+    def read(body: httpx.Response) -> AsyncIterator[ServerSentEvent]:
+        return EventSource(body).aiter_sse()
 
     def is_last(event: ServerSentEvent) -> bool:
         return event.event == last_event or (last is not None and event.data.strip() == last)
 
-    return _iterate(request, cancel, "text/event-stream", read, is_last)
+    return Answer(request, cancel, "text/event-stream", read, is_last)
 
 
-def stream_lines(request: HttpRequest, cancel: Cancellation, *, content_type: str) -> Generator[str, None, None]:
-    """Yield the lines of an answer of `content_type`, as `stream_sse` yields events.
-
-    Only a line feed ends a line, and none is empty.
-    """
-    return _iterate(request, cancel, content_type, _lines, lambda _: False)
+def stream_lines(request: HttpRequest, cancel: Cancellation, *, content_type: str) -> Answer[str]:
+    """Iterate over the lines of an answer of `content_type`. Only a line feed ends a line, and none is empty."""
+    return Answer(request, cancel, content_type, _lines, lambda _: False)
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+async def _lines(body: httpx.Response) -> AsyncIterator[str]:
     # Not httpx's aiter_lines: that also splits at U+2028 and others, which JSON allows inside strings.
-    response.encoding = "utf-8"
     begun: list[str] = []  # the pieces of the line so far: adding them up each time takes long where lines are
-    async for text in response.aiter_text():
+    async for text in body.aiter_text():
         first, *others = text.split("\n")
         begun.append(first)
         for other in others:
@@ -122,42 +152,92 @@ async def _lines(response: httpx.Response) -> AsyncIterator[str]:
         yield line
 
 
-def _iterate(
-    request: HttpRequest,
-    cancel: Cancellation,
-    content_type: str,
-    read: Callable[[httpx.Response], AsyncIterator[T]],
-    is_last: Callable[[T], bool],
-) -> Generator[T, None, None]:
-    """Yield what the transfer puts into the inbox; None is the end, an exception is raised here."""
-    inbox: SimpleQueue[T | Exception | None] = SimpleQueue()
-    window = asyncio.Semaphore(_WINDOW)
-    task = submit(_transfer(request, content_type, read, is_last, inbox, window))
+class Answer(Generic[T]):
+    """The items of a vendor's answer, read while they are iterated over, once.
 
-    def stop() -> None:
-        task.cancel()
-        inbox.put(None)
+    Raises ProviderError for whatever the vendor or the network does wrong, and beyond the request's bounds; the time
+    that the reader takes between two items does not count as the vendor's silence. Ends at once when `cancel` fires;
+    that, or `close`, closes the connection.
+    """
 
-    remove_callback = cancel.on_cancel(stop)
-    taken, ended = 0, False
-    try:
-        while True:
-            item = inbox.get()
-            if item is None:
-                ended = True
-                return
-            if cancel.cancelled:
-                return
-            if isinstance(item, Exception):
-                raise item
-            yield item
-            taken += 1
-            if taken % _CREDIT == 0:
-                event_loop().call_soon_threadsafe(_widen, window)
-    finally:
-        remove_callback()
-        if not ended:  # after the end, the task may still tidy the connection for its next use
+    def __init__(
+        self,
+        request: HttpRequest,
+        cancel: Cancellation,
+        content_type: str,
+        read: Callable[[httpx.Response], AsyncIterator[T]],
+        is_last: Callable[[T], bool],
+    ) -> None:
+        self._request = request
+        self._cancel = cancel
+        self._transfer = _Transfer(request, content_type, read, is_last)
+        self._items = self._iterate()
+        self._waited = 0.0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._items.close()
+
+    def content_came(self) -> None:
+        """Count the silence from here."""
+        self._waited = 0.0
+
+    def _iterate(self) -> Generator[T, None, None]:
+        """Yield what the transfer puts into the inbox; None is the end, an exception is raised here."""
+        transfer, inbox = self._transfer, self._transfer.inbox
+        task = submit(transfer.run())
+
+        def stop() -> None:
             task.cancel()
+            inbox.put(None)
+
+        remove_callback = self._cancel.on_cancel(stop)
+        taken, ended = 0, False
+        try:
+            while True:
+                item = self._take()
+                if item is None:
+                    ended = True
+                    return
+                if self._cancel.cancelled:
+                    return
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+                taken += 1
+                if taken % _CREDIT == 0:
+                    event_loop().call_soon_threadsafe(_widen, transfer.window)
+        finally:
+            remove_callback()
+            if not ended:  # after the end, the task may still tidy the connection for its next use
+                task.cancel()
+
+    def _take(self) -> T | Exception | None:
+        """Take the next thing out of the inbox; a ProviderError where there was no content for too long."""
+        request, began = self._request, time.monotonic()
+        while True:
+            # Until the headers have come, the connection's own timeouts say better what is wrong.
+            limit = request.silence_seconds + (0.0 if self._transfer.answered else request.connect_timeout)
+            waited = self._waited + time.monotonic() - began
+            try:
+                item = self._transfer.inbox.get(timeout=max(0.0, limit - waited))
+            except Empty:
+                if self._transfer.answered and limit > request.silence_seconds:
+                    continue  # the headers came meanwhile
+                return ProviderError(
+                    f"{request.vendor}: silent for {request.silence_seconds:g} s (keepalives are no content)",
+                    retryable=True,
+                    vendor=request.vendor,
+                    internal="the bound is AGENTKIT_MODEL_SILENCE_SECONDS, or the agent's read_timeout",
+                )
+            self._waited += time.monotonic() - began
+            return item
 
 
 def _widen(window: asyncio.Semaphore) -> None:
@@ -165,38 +245,71 @@ def _widen(window: asyncio.Semaphore) -> None:
         window.release()
 
 
-async def _transfer(
-    request: HttpRequest,
-    content_type: str,
-    read: Callable[[httpx.Response], AsyncIterator[T]],
-    is_last: Callable[[T], bool],
-    inbox: SimpleQueue[T | Exception | None],
-    window: asyncio.Semaphore,
-) -> None:
-    """Fill the inbox on the event loop, and end it whatever happens."""
-    try:
-        async with _client().stream(
-            "POST",
-            request.url,
-            content=_encoded(request.body),
-            headers={"content-type": "application/json", "accept": content_type, **request.headers},
-            timeout=httpx.Timeout(request.read_timeout, connect=request.connect_timeout, pool=None),
-        ) as response:
-            await _check(request, response, content_type)
-            items = read(response)
-            async for item in items:
-                await window.acquire()
-                inbox.put(item)
-                if is_last(item):
-                    inbox.put(None)
-                    await _drain(items)
-                    return
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-        inbox.put(_connection_error(request, error))
-    except Exception as error:
-        inbox.put(error)
-    finally:
-        inbox.put(None)
+class _Transfer(Generic[T]):
+    """One request and its answer, on the event loop. `inbox` is filled, and ended whatever happens.
+
+    `window`: how many items more may be put there. `answered`: whether the answer has begun.
+    """
+
+    def __init__(
+        self,
+        request: HttpRequest,
+        content_type: str,
+        read: Callable[[httpx.Response], AsyncIterator[T]],
+        is_last: Callable[[T], bool],
+    ) -> None:
+        self.inbox: SimpleQueue[T | Exception | None] = SimpleQueue()
+        self.window = asyncio.Semaphore(_WINDOW)
+        self.answered = False
+        self._request = request
+        self._content_type = content_type
+        self._read = read
+        self._is_last = is_last
+
+    async def run(self) -> None:
+        request = self._request
+        try:
+            async with _client().stream(
+                "POST",
+                request.url,
+                content=_encoded(request.body),
+                headers={
+                    "content-type": "application/json",
+                    "accept": self._content_type,
+                    "accept-encoding": ACCEPT_ENCODING,
+                    **request.headers,
+                },
+                timeout=httpx.Timeout(request.silence_seconds, connect=request.connect_timeout, pool=None),
+            ) as response:
+                self.answered = True
+                await _check(request, response, self._content_type)
+                await self._put_items(_bounded(request, response, self._content_type))
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            self.inbox.put(_connection_error(request, error))
+        except Exception as error:
+            self.inbox.put(error)
+        finally:
+            self.inbox.put(None)
+
+    async def _put_items(self, body: httpx.Response) -> None:
+        items = self._read(body)
+        async for item in items:
+            await self.window.acquire()
+            self.inbox.put(item)
+            if self._is_last(item):
+                self.inbox.put(None)
+                await _drain(items)
+                return
+
+
+def _bounded(request: HttpRequest, response: httpx.Response, content_type: str) -> httpx.Response:
+    """Return a response of the decompressed body, whose reading raises ProviderError beyond the bounds."""
+    bounds = request.bounds
+    body = BoundedBody(
+        response, request.vendor, answer_bytes=bounds.model_answer_bytes, line_bytes=bounds.model_line_bytes
+    )
+    # Server-sent events and lines of JSON are UTF-8, whatever the header says, and EventSource wants this spelling.
+    return httpx.Response(200, headers={"content-type": f"{content_type}; charset=utf-8"}, stream=body)
 
 
 _pool: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
@@ -230,7 +343,7 @@ async def _check(request: HttpRequest, response: httpx.Response, content_type: s
             key_setting=request.key_setting,
             url_setting=request.url_setting,
         )
-    received_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    received_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()[:_NAME_LENGTH]
     if received_type != content_type:
         error_text = vendor_message(request.redact(await _body(response)))
         raise ProviderError(
@@ -244,13 +357,12 @@ async def _check(request: HttpRequest, response: httpx.Response, content_type: s
 
 async def _body(response: httpx.Response) -> str:
     """Read the beginning of a body that describes an error; as much as came where it breaks off."""
+    pieces = BoundedBody(response, "", answer_bytes=_BODY_LIMIT, line_bytes=_BODY_LIMIT)
     body = b""
-    with suppress(httpx.HTTPError, TimeoutError):
+    with suppress(httpx.HTTPError, ProviderError, TimeoutError):
         async with asyncio.timeout(_BODY_SECONDS):
-            async for piece in response.aiter_bytes():
+            async for piece in pieces:
                 body += piece
-                if len(body) > _BODY_LIMIT:
-                    break
     return body.decode(errors="replace")
 
 
@@ -272,7 +384,7 @@ def _connection_error(request: HttpRequest, error: Exception) -> ProviderError:
         case httpx.ConnectTimeout():
             problem, detail = f"no connection within {request.connect_timeout:g} s", f"to {host}"
         case httpx.ReadTimeout():
-            problem, detail = f"silent for {request.read_timeout:g} s", host
+            problem, detail = f"silent for {request.silence_seconds:g} s", host
         case httpx.ConnectError():
             problem, detail = "no connection", f"to {host}: {error}"
         case _:

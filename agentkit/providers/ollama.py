@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from ipaddress import ip_address
 from typing import Any
 
@@ -30,7 +29,7 @@ from agentkit.core.messages import (
 from agentkit.errors import ProviderError
 from agentkit.providers.counts import token_count
 from agentkit.providers.failures import stream_error
-from agentkit.providers.http import HttpRequest, api_key, stream_lines
+from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_lines
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.replay import prepare
 
@@ -67,16 +66,10 @@ class OllamaProvider:
             secrets=(key,),
             key_setting=_KEY_SETTING,
             url_setting=_URL_SETTING,
+            bounds=request.bounds,
             **{name: request.options[name] for name in _OUR_OPTIONS if name in request.options},
         )
-        try:
-            with closing(stream_lines(call, cancel, content_type="application/x-ndjson")) as lines:
-                yield from decode(lines, self.name)
-        except ProviderError as error:
-            if cancel.cancelled:
-                return
-            error.args = (call.redact(error.message),)
-            raise
+        yield from answer_parts(call, cancel, stream_lines(call, cancel, content_type="application/x-ndjson"), decode)
 
 
 def host_url(setting: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,7 +21,7 @@ from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.counts import token_count
 from agentkit.providers.failures import stream_error
-from agentkit.providers.http import HttpRequest, api_key, stream_sse
+from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_sse
 from agentkit.providers.json_events import DONE, json_events
 from agentkit.providers.openai_request import API, OUR_OPTIONS, build_request
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
@@ -65,14 +64,7 @@ class OpenAIProvider:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
-        try:
-            with closing(stream_sse(call, cancel, last=DONE)) as events:
-                yield from decode(events, self.name)
-        except ProviderError as error:
-            if cancel.cancelled:
-                return
-            error.args = (call.redact(error.message),)
-            raise
+        yield from answer_parts(call, cancel, stream_sse(call, cancel, last=DONE), decode)
 
     def _call(self, request: ModelRequest) -> HttpRequest:
         url = os.environ.get(self._url_setting, "").strip() or self._url
@@ -90,6 +82,7 @@ class OpenAIProvider:
             secrets=(key,),
             key_setting=self._key_setting,
             url_setting=self._url_setting,
+            bounds=request.bounds,
             **timeouts,
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from agentkit.core.bounds import Bounds
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Cache, Json, Message, StopReason, Usage
 
@@ -45,7 +46,8 @@ class ModelRequest:
 
     `instructions_cache` marks the instructions as `ToolSpec.cache` marks a tool; messages and blocks carry their own
     `cache`. With `cache` "auto", the adapter marks what stays the same from call to call. Marks are hints: an adapter
-    whose vendor has no such thing ignores them.
+    whose vendor has no such thing ignores them. `bounds`: how much the answer may be, and how long the vendor may be
+    silent.
     """
 
     model: str
@@ -55,6 +57,7 @@ class ModelRequest:
     options: Mapping[str, Any] = field(default_factory=dict)
     instructions_cache: Cache | None = None
     cache: Literal["auto"] | None = None
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,8 @@ class Provider(Protocol):
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model and yield the response's parts as they arrive, `Finish` last.
 
-        Raises ProviderError for whatever the vendor or the network does wrong, also midway, and never ends without
-        either. When `cancel` fires, the iterator ends at once, also while the vendor is silent, and the connection is
-        closed; parts may be missing then. Closing the iterator early does the same.
+        Raises ProviderError for whatever the vendor or the network does wrong, also midway or beyond the request's
+        bounds, and never ends without either. When `cancel` fires, the iterator ends at once, also while the vendor is
+        silent, and the connection is closed; parts may be missing then. Closing the iterator early does the same.
         """
         ...

@@ -79,6 +79,7 @@ class _ModelStep:
                 options=agent.agent.options,
                 instructions_cache=agent.agent.instructions_cache,
                 cache=agent.agent.cache,
+                bounds=agent.bounds,
             )
             for part in agent.provider.stream(request, held.cancel):
                 self._buffer.emit(*(MessageUpdate(assistant_message_event=update) for update in builder.feed(part)))

@@ -16,12 +16,15 @@ from agentkit.providers.protocol import ModelRequest, Provider
 from tests.anthropic_server import error_body, frame, frames
 from tests.misbehaving import MisbehavingServerContract
 from tests.providers_contract import ProviderContract, build
+from tests.vendor_bounds import VendorBoundsContract
 from tests.wire_server import Reply, WireServer
 
 HELLO = ModelRequest("claude-test", "", [UserMessage("hello", 0)])
 
 
-class TestAnthropicProvider(ProviderContract, MisbehavingServerContract):
+class TestAnthropicProvider(ProviderContract, MisbehavingServerContract, VendorBoundsContract):
+    no_content = (b": keepalive\n\n", b"\n", b"id: 1\n", b'event: ping\ndata: {"type": "ping"}\n\n')
+
     def provider(self) -> Provider:
         return AnthropicProvider()
 

@@ -14,12 +14,14 @@ from agentkit.providers.protocol import ModelRequest, Provider
 from tests.misbehaving import MisbehavingServerContract
 from tests.ollama_server import error_body, lines
 from tests.providers_contract import ProviderContract, build
+from tests.vendor_bounds import VendorBoundsContract
 from tests.wire_server import Reply, WireServer
 
 HELLO = ModelRequest("llama-test", "", [UserMessage("hello", 0)])
 
 
-class TestOllamaProvider(ProviderContract, MisbehavingServerContract):
+class TestOllamaProvider(ProviderContract, MisbehavingServerContract, VendorBoundsContract):
+    no_content = (b"\n", b"  \r\n", b" " * 20, b'{"message": {"role": "assistant", "content": ""}, "done": false}\n')
     content_type = "application/x-ndjson"
     counts = (14, 0, 7)
     """Ollama does not count cached tokens apart from new ones."""

@@ -20,13 +20,21 @@ from agentkit.providers.protocol import ModelRequest, Provider
 from tests.misbehaving import MisbehavingServerContract
 from tests.openai_server import OpenAIServer, error_body, frames
 from tests.providers_contract import ProviderContract, build
+from tests.vendor_bounds import VendorBoundsContract
 from tests.wire_server import Reply
 
 HELLO = ModelRequest("gpt-test", "", [UserMessage("hello", 0)])
 ROOT = Path(__file__).parents[2]
 
 
-class TestOpenAIProvider(ProviderContract, MisbehavingServerContract):
+class TestOpenAIProvider(ProviderContract, MisbehavingServerContract, VendorBoundsContract):
+    no_content = (
+        b": keepalive\n\n",
+        b"\r\n",
+        b"data:\n\n",
+        b'data: {"choices": [{"index": 0, "delta": {"content": ""}}]}\n\n',
+    )
+
     def provider(self) -> Provider:
         return OpenAIProvider()
 

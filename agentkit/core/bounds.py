@@ -1,0 +1,23 @@
+"""The bounds of what models, their vendors and tools may cost a process: plain numbers, which the settings give.
+
+docs/guarantees.md lists them with what happens at each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Bounds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Bounds of one application. The defaults are those of the settings.
+
+    `model_line_bytes`, `model_answer_bytes`: one line of a vendor's answer, and the whole of it, as it comes and
+    decompressed. `model_silence_seconds`: how long a vendor may send no content, whatever keepalives it sends.
+    """
+
+    model_line_bytes: int = 16_000_000
+    model_answer_bytes: int = 64_000_000
+    model_silence_seconds: float = 300.0

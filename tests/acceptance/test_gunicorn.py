@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
 
-from tests.acceptance.stack import THREADS, WebProcess, environment
+from tests.acceptance.stack import ROOT, THREADS, WebProcess, environment
 
 APPLICATION = """
 from agentkit import Agent, AgentKit, ScriptedModel
@@ -203,3 +205,20 @@ def raw(server: WebProcess, request: bytes) -> tuple[int | None, bytes]:
 
 def test_sync_workers_are_warned_of_at_the_start(gunicorn: Callable[..., WebProcess]) -> None:
     assert gunicorn("-k", "sync").log().count("gunicorn runs sync workers") == 1
+
+
+def test_slow_clients_do_not_stop_the_server_as_it_is_shipped(gunicorn: Callable[..., WebProcess]) -> None:
+    procfile = (ROOT / "Procfile").read_text()
+    shipped = next(line for line in procfile.splitlines() if line.startswith("web:"))
+    options = shlex.split(shipped)[3:]
+    at = options.index("--bind")
+    server = gunicorn(*options[:at], *options[at + 2 :])
+    with ExitStack() as stack:
+        for number in range(200):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            slow.sendall((LINE if number % 2 else LINE + b"Content-Length: 1000\r\n\r\n{") + b"X")
+        for _ in range(20):
+            assert server.http.get("/healthz", timeout=5).status_code == 200
+        connection, response = post_run(server, json.dumps({"agent": "hello", "input": "x"}))
+        assert response.status == 202
+        connection.close()

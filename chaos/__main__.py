@@ -22,6 +22,7 @@ from chaos.driver import Options, play
 
 __all__ = ["main"]
 
+POOLS = {"threads": "-P threads -c 8", "prefork": "-P prefork -c 4", "gevent": "-P gevent -c 8"}
 _RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,10 +41,15 @@ def main(argv: list[str] | None = None) -> int:
         arguments.webs,
         arguments.lease,
         separate_broker,
-        arguments.pool,
+        POOLS.get(arguments.pool, arguments.pool),
+        arguments.prefixes,
     )
     broker = "other" if separate_broker else "same"
-    size = f"{arguments.runs} runs at once, {arguments.workers} workers, {arguments.webs} web processes"
+    size = (
+        f"{arguments.runs} runs at once, {arguments.workers} workers ({options.pool}), {arguments.webs} web processes"
+    )
+    if arguments.prefixes > 1:
+        size += f", of each of {arguments.prefixes} prefixes"
     print(
         f"chaos: seed {seed}, {arguments.minutes:g} min, broker {broker}, lease {arguments.lease:g} s, {size}",
         flush=True,
@@ -80,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         choices=("same", "other"),
         help="whether the store is the broker too; drawn from the seed by default",
     )
-    parser.add_argument("--pool", default="-P threads -c 8", help='Celery\'s pool (default "-P threads -c 8")')
+    parser.add_argument(
+        "--pool", default="threads", help=f'{", ".join(POOLS)}, or Celery\'s options, such as "-P prefork -c 2"'
+    )
+    parser.add_argument("--prefixes", type=int, default=1, help="installations on the same servers (default 1)")
     parser.add_argument("--folder", type=Path, help="a new folder for data and logs; kept even where all checks pass")
     return parser
 

@@ -19,13 +19,12 @@ from agentkit.core.messages import text_of_json
 from chaos.app import ANSWER, CALLS
 from chaos.report import Played
 from chaos.stage import Stage
-from tests.acceptance.stack import events_of
+from tests.acceptance.stack import WebProcess, events_of
 from tests.event_rules import check_log
 
 __all__ = ["CHECKS", "check"]
 
-_PREFIX = "agentkit:"
-_KOMBU = re.compile(r"_kombu\.|unacked|agentkit$|.*\.reply\.celery\.pidbox$")
+_KOMBU = re.compile(r"_kombu\.|unacked|agentkit(-\d+)?$|.*\.reply\.(agentkit-\d+:)?celery\.pidbox$")
 
 
 def check(stage: Stage, runs: list[Played]) -> Iterator[str]:
@@ -39,31 +38,36 @@ def check(stage: Stage, runs: list[Played]) -> Iterator[str]:
 
 
 def _ended(stage: Stage, runs: list[Played]) -> Iterator[str]:
-    web = stage.webs[0]
     for run in runs:
-        final = web.get(run.run_id)
+        final = stage.webs_of(run.number)[0].get(run.run_id)
         if final["status"] != "completed":
             yield f"run {run.run_id} is {final['status']}: {final.get('error')}, pending {final['pending']}"
-    accepted = {run.run_id for run in runs}
+    for installation in range(len(stage.prefixes)):
+        accepted = {run.run_id for run in runs if run.number % len(stage.prefixes) == installation}
+        listed = _listed(stage.webs_of(installation)[0])
+        if accepted != listed:
+            yield f"accepted and not listed: {accepted - listed}; listed and never accepted: {listed - accepted}"
+
+
+def _listed(web: WebProcess) -> set[str]:
     listed: set[str] = set()
     cursor: dict[str, str] = {}
     while True:
         page = web.http.get("/runs", params={"limit": "200", **cursor}).json()
         listed |= {run["id"] for run in page["runs"]}
         if "nextCursor" not in page:
-            break
+            return listed
         cursor = {"cursor": page["nextCursor"]}
-    if accepted != listed:
-        yield f"accepted and not listed: {accepted - listed}; listed and never accepted: {listed - accepted}"
 
 
 def _logs(stage: Stage, runs: list[Played]) -> Iterator[str]:
     """Contiguous seqs, one agent_end, folds to the messages; the same to all, and as it was seen live."""
     for run in runs:
         try:
-            final = stage.webs[0].get(run.run_id)
+            webs = stage.webs_of(run.number)
+            final = webs[0].get(run.run_id)
             assert final.get("endedAt"), "it has not ended, so its log has no end to read to"
-            logs = [events_of(web.sse(run.run_id)) for web in stage.webs]
+            logs = [events_of(web.sse(run.run_id)) for web in webs]
             check_log(logs[0], final["messages"], final["status"])
             assert final["lastSeq"] == len(logs[0]), f"lastSeq {final['lastSeq']}, and {len(logs[0])} events"
             assert all(log == logs[0] for log in logs), "web processes return different logs"
@@ -126,7 +130,8 @@ def _decisions(stage: Stage, runs: list[Played]) -> Iterator[str]:
 def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
     """No key without a time to live but those that common.lua declares as permanent, and the broker's own."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
-    permanent = {_PREFIX + name for name in re.findall(r"^--\s+P(\w+)\s.*permanent", text, re.MULTILINE)}
+    names = re.findall(r"^--\s+P(\w+)\s.*permanent", text, re.MULTILINE)
+    permanent = {prefix + name for prefix in stage.prefixes for name in names}
     client = redis.Redis.from_url(stage.store.url)
     try:
         for raw in client.scan_iter(count=1000):

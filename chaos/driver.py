@@ -25,7 +25,10 @@ _SETTLE_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class Options:
-    """`seconds`: how long faults happen; `runs`: how many are in flight at once, a new one for each that ended."""
+    """`seconds`: how long faults happen; `runs`: how many are in flight at once, a new one for each that ended.
+
+    `workers` and `webs` are those of each installation, of which there are `prefixes` on the same servers.
+    """
 
     seed: str
     seconds: float
@@ -36,6 +39,7 @@ class Options:
     lease: float = 2.0
     separate_broker: bool = False
     pool: str = "-P threads -c 8"
+    prefixes: int = 1
 
 
 def play(options: Options, log_line: Callable[[str], None]) -> Report:
@@ -48,13 +52,13 @@ def play(options: Options, log_line: Callable[[str], None]) -> Report:
         Random(options.seed),
         options.seconds,
         options.lease,
-        options.workers,
-        options.webs,
+        options.workers * options.prefixes,
+        options.webs * options.prefixes,
         int(options.separate_broker),
     )
     stage = Stage(
         options.folder, report, workers=options.workers, webs=options.webs, lease=options.lease,
-        separate_broker=options.separate_broker, pool=options.pool,
+        separate_broker=options.separate_broker, pool=options.pool, prefixes=options.prefixes,
     )  # fmt: skip
     try:
         stage.start()
@@ -70,12 +74,13 @@ def play(options: Options, log_line: Callable[[str], None]) -> Report:
 def _play(options: Options, stage: Stage, report: Report, faults: list[Fault], log_line: Callable[[str], None]) -> None:
     started_at = time.monotonic()
     numbers = itertools.count(1)
-    urls = [f"http://127.0.0.1:{web.port}" for web in stage.webs]
     deadline = Deadline(options.seconds + _SETTLE_SECONDS)
 
     def client() -> None:
         while not stage.finishing.is_set():
-            Client(options.seed, next(numbers), urls, report, deadline).play()
+            number = next(numbers)
+            urls = [f"http://127.0.0.1:{web.port}" for web in stage.webs_of(number)]
+            Client(options.seed, number, urls, report, deadline).play()
 
     def log_progress() -> None:
         while not done.wait(_PROGRESS_SECONDS):

@@ -21,18 +21,27 @@ from tests.servers import ValkeyServer
 
 __all__ = ["Stage"]
 
-QUEUE = "agentkit"
 _MESSAGE_SECONDS = 2.0
 
 
 class Stage:
     """A store that keeps what it accepted, a broker that loses everything when killed, workers and web processes.
 
-    Where `separate_broker` is false, the store is the broker.
+    Where `separate_broker` is false, the store is the broker. `workers` and `webs` are those of each installation;
+    `prefixes`: how many installations share the servers.
     """
 
     def __init__(
-        self, folder: Path, report: Report, *, workers: int, webs: int, lease: float, separate_broker: bool, pool: str
+        self,
+        folder: Path,
+        report: Report,
+        *,
+        workers: int,
+        webs: int,
+        lease: float,
+        separate_broker: bool,
+        pool: str,
+        prefixes: int,
     ) -> None:
         self.report = report
         self.ledger = Ledger(folder / "ledger.jsonl")
@@ -55,10 +64,21 @@ class Stage:
         )
         if separate_broker:
             env["AGENTKIT_BROKER_URL"] = self.broker.url
-        self.workers = [WorkerProcess(f"worker-{n + 1}", env, folder, tuple(pool.split())) for n in range(workers)]
-        self.webs = [WebProcess(f"web-{n + 1}", env, folder) for n in range(webs)]
+        self.prefixes = ["agentkit:", *(f"agentkit-{n + 1}:" for n in range(1, prefixes))]
+        envs = [{**env, "AGENTKIT_KEY_PREFIX": prefix} for prefix in self.prefixes]
+        self._queues = [prefix.removesuffix(":") for prefix in self.prefixes]
+        # One of each installation after the other: number n belongs to installation n modulo how many there are.
+        self.workers = [
+            WorkerProcess(f"worker-{n + 1}", envs[n % prefixes], folder, tuple(pool.split()))
+            for n in range(workers * prefixes)
+        ]
+        self.webs = [WebProcess(f"web-{n + 1}", envs[n % prefixes], folder) for n in range(webs * prefixes)]
         self.processes: dict[str, Process] = {each.name: each for each in (*self.workers, *self.webs)}
         self._locks = {name: threading.Lock() for name in (*self.processes, *self.servers)}
+
+    def webs_of(self, number: int) -> list[WebProcess]:
+        """The web processes of the installation that run `number` belongs to."""
+        return self.webs[number % len(self.prefixes) :: len(self.prefixes)]
 
     def start(self) -> None:
         for process in self.processes.values():
@@ -142,17 +162,19 @@ class Stage:
         client = redis.Redis.from_url(self.broker.url, socket_timeout=_MESSAGE_SECONDS + 1)
         try:
             for _ in range(fault.count):
-                taken = client.brpop([QUEUE], timeout=_MESSAGE_SECONDS)
-                if taken is None or self.finishing.is_set():
-                    if taken is not None:
-                        client.lpush(QUEUE, taken[1])
+                taken = client.brpop(self._queues, timeout=_MESSAGE_SECONDS)
+                if taken is None:
+                    return
+                queue, message = taken
+                if self.finishing.is_set():
+                    client.lpush(queue, message)
                     return
                 self.report.count(f"message {fault.kind}")
                 if fault.kind == "double":
-                    client.lpush(QUEUE, taken[1], taken[1])
+                    client.lpush(queue, message, message)
                 elif fault.kind == "delay":
                     self.finishing.wait(fault.seconds)
-                    client.lpush(QUEUE, taken[1])
+                    client.lpush(queue, message)
         except redis.exceptions.RedisError:
             pass  # the broker is down, and the message lost with it
         finally:

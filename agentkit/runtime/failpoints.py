@@ -57,11 +57,16 @@ def _pass(path: str, point: str) -> None:
         return
     with open(path, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        armed, _, left = file.read().rpartition(" ")
-        if armed != point:
-            return
-        file.seek(0)
-        file.write(f"{point} {int(left) - 1}" if int(left) > 1 else "")  # in place: never seen empty before its time
-        file.truncate()
+        try:
+            armed, _, left = file.read().rpartition(" ")
+            if armed != point:
+                return
+            file.seek(0)
+            file.write(f"{point} {int(left) - 1}" if int(left) > 1 else "")  # in place: never empty before its time
+            file.truncate()
+            file.flush()
+        finally:
+            # Not by closing it: a process that was forked meanwhile has the file open too, and would keep the lock.
+            fcntl.flock(file, fcntl.LOCK_UN)
     if int(left) == 1:
         os.kill(os.getpid(), signal.SIGKILL)

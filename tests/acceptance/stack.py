@@ -259,7 +259,7 @@ class Stack:
     """A Valkey that keeps its data, two workers, two web processes and a model.
 
     `settings`: variables for all of agentkit's processes; `web_settings`: for the web processes, over these.
-    `broker`: a running one, where it is not the store.
+    `broker`: a running one, where it is not the store. `pool`: of the workers.
     """
 
     def __init__(
@@ -268,6 +268,7 @@ class Stack:
         settings: dict[str, str] | None = None,
         web_settings: dict[str, str] | None = None,
         broker: Broker | None = None,
+        pool: tuple[str, ...] = ("-P", "threads", "-c", "8"),
     ) -> None:
         self.folder = folder
         self.ledger = Ledger(folder / "ledger.jsonl")
@@ -289,7 +290,7 @@ class Stack:
             self.env["AGENTKIT_BROKER_URL"] = broker.url
         self.env |= settings or {}
         web_env = self.env | (web_settings or {})
-        self.workers = [WorkerProcess(f"worker-{n}", self.env, folder) for n in (1, 2)]
+        self.workers = [WorkerProcess(f"worker-{n}", self.env, folder, pool) for n in (1, 2)]
         self.web_a, self.web_b = (WebProcess(f"web-{n}", web_env, folder) for n in "ab")
 
     @property

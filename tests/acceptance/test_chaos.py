@@ -36,6 +36,16 @@ def test_every_run_ends_right_whatever_is_killed_stopped_lost_and_doubled(tmp_pa
     assert done == processes | {"fault freeze worker"} | {f"message {kind}" for kind in MESSAGES}
 
 
+@pytest.mark.timeout(240)
+def test_nothing_is_lost_on_prefork_pools_of_two_installations_on_one_redis(tmp_path: Path) -> None:
+    lines: list[str] = []
+    options = Options("everyday-2", 8, tmp_path, runs=6, workers=2, webs=1, pool="-P prefork -c 2", prefixes=2)
+    report = play(options, lines.append)
+    assert not report.violations, "\n".join([*report.violations, *lines])
+    assert report.ended() == len(report.runs)
+    assert {run.number % 2 for run in report.runs} == {0, 1}
+
+
 def test_a_seed_is_a_schedule() -> None:
     one, again, other = (draw(Random(seed), 60, 2, 3, 2, 1) for seed in ("s", "s", "t"))
     assert one == again
@@ -125,7 +135,7 @@ def test_a_tool_that_was_executed_with_another_decision_is_found(evidence: Evide
 
 def test_a_key_without_a_time_to_live_is_found(redis_url: str) -> None:
     store = SimpleNamespace(url=redis_url)
-    stage = cast(Stage, SimpleNamespace(store=store, broker=store))
+    stage = cast(Stage, SimpleNamespace(store=store, broker=store, prefixes=["agentkit:"]))
     with redis.Redis.from_url(redis_url) as client:
         client.mset({"agentkit:due": "", "_kombu.binding.agentkit": "", "agentkit:{r}": ""})
         client.set("agentkit:idem:k", "", ex=60)

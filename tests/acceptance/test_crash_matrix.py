@@ -74,7 +74,9 @@ ANSWER_POINTS = ["before schedule 1", *around("commit", 1)]
 class CrashStack(Stack):
     """A stack whose workers, or web processes, die where a failpoint says so."""
 
-    def __init__(self, folder: Any, broker: Broker | None) -> None:
+    def __init__(
+        self, folder: Any, broker: Broker | None, pool: tuple[str, ...] = ("-P", "threads", "-c", "8")
+    ) -> None:
         self.worker_fault = folder / "worker.fault"
         self.web_fault = folder / "web.fault"
         settings = {
@@ -83,7 +85,7 @@ class CrashStack(Stack):
             "AGENTKIT_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
             "AGENTKIT_STOP_GRACE_SECONDS": "0",
         }
-        super().__init__(folder, settings, {"AGENTKIT_FAILPOINT": str(self.web_fault)}, broker)
+        super().__init__(folder, settings, {"AGENTKIT_FAILPOINT": str(self.web_fault)}, broker, pool)
 
     def revive(self) -> None:
         """Start workers that died. The wait for them is another's: the one that lives goes on."""

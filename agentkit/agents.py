@@ -49,16 +49,23 @@ class Limits:
 
         Raises InvalidRequestError that names the first which is higher.
         """
-        limits = {
+        for name, limit in self._named().items():
+            if limit is not None and overrides.get(name, limit) > limit:
+                text = f"limits.{name} may only lower the agent's limit, which is {limit:g}"
+                raise InvalidRequestError(text, errors=[{"path": f"/limits/{name}", "message": text}])
+
+    def lowered(self, overrides: Mapping[str, Any]) -> Json:
+        """Return `overrides`, limits by their wire names, of which none is higher than here."""
+        lower = {name: limit for name, limit in self._named().items() if limit is not None}
+        return {name: min(value, lower.get(name, value)) for name, value in overrides.items()}
+
+    def _named(self) -> dict[str, float | None]:
+        return {
             "maxTurns": self.max_turns,
             "maxTokens": self.max_tokens,
             "maxCost": self.max_cost,
             "timeout": self.timeout,
         }
-        for name, limit in limits.items():
-            if limit is not None and overrides.get(name, limit) > limit:
-                text = f"limits.{name} may only lower the agent's limit, which is {limit:g}"
-                raise InvalidRequestError(text, errors=[{"path": f"/limits/{name}", "message": text}])
 
     def override(self, overrides: Mapping[str, Any]) -> Limits:
         """Return these limits with those of one run, by their wire names (`maxTurns` …), in front."""

@@ -20,6 +20,7 @@
     ├── ValidationError                a value does not satisfy its JSON Schema
     │   ├── DecisionValidationError
     │   └── InputValidationError
+    ├── PayloadTooLargeError           what was sent is larger than the application takes
     ├── StoreError
     │   ├── StoreUnavailableError      try again after `retry_after` seconds
     │   └── LeaseLostError             the step belongs to another worker, or is done
@@ -55,6 +56,7 @@ __all__ = [
     "InvalidLastEventIdError",
     "InvalidRequestError",
     "LeaseLostError",
+    "PayloadTooLargeError",
     "ProviderError",
     "RunNotFoundError",
     "RunNotPausedError",
@@ -216,6 +218,12 @@ class InputValidationError(ValidationError):
     """The replaced input does not satisfy the tool's parameters."""
 
     code = "input_invalid"
+
+
+class PayloadTooLargeError(AgentKitError):
+    """What was sent is larger than the application takes."""
+
+    code = "payload_too_large"
 
 
 class StoreError(AgentKitError):

@@ -21,12 +21,13 @@ from agentkit.core.messages import Json, check_content, check_text
 from agentkit.core.record import StepKind
 from agentkit.core.requests import check_extension
 from agentkit.core.run import Run
-from agentkit.core.struct import to_json
+from agentkit.core.struct import encode, to_json
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
     ConfigurationError,
     InvalidRequestError,
+    PayloadTooLargeError,
     RunNotFoundError,
     UnsupportedSchemaVersionError,
 )
@@ -217,7 +218,7 @@ class AgentKit:
         is answered as the first time and does nothing, and another raises IdempotencyConflictError.
         Raises RunNotFoundError, RunNotPausedError, DecisionAmbiguousError,
         DecisionNotFoundError, DecisionConflictError, DecisionExpiredError, ToolNotRegisteredError,
-        DecisionValidationError and InputValidationError; none of these consumes the item.
+        DecisionValidationError, InputValidationError and PayloadTooLargeError; none of these consumes the item.
         """
         if reject is not None:
             answer = Answer("reject", {"reason": reject}, input, decided_by)
@@ -250,6 +251,7 @@ class AgentKit:
             raise InvalidRequestError(f"the answer cannot be kept: {error}") from error
         if answer.kind == "result":
             answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
+        self._check_size([answer.value, answer.input])
         request = ["resume", answer.kind, to_json(answer.value), answer.input, tool_call_id, decision_id]
         key = CallKey.of(idempotency_key, run_id, answer.decided_by, request)
         engine = self._engine_of(run_id)
@@ -259,6 +261,14 @@ class AgentKit:
         )
         self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, seq - 1)
+
+    def _check_size(self, answer: Any) -> None:
+        """Raise PayloadTooLargeError for an answer that is larger than a tool's result may be."""
+        size, most = len(encode(answer)), self.settings.max_result_bytes
+        if size > most:
+            raise PayloadTooLargeError(
+                f"the answer has {size} bytes, over the bound of {most} (AGENTKIT_MAX_RESULT_BYTES)"
+            )
 
     def extend(
         self,

@@ -181,6 +181,22 @@ class Settings:
         "How long a model vendor may send no content: keepalives, comments and empty lines are none. An agent's model "
         "option `read_timeout` takes its place.",
     )
+    max_result_bytes: int = _setting(
+        _BOUNDS.max_result_bytes,
+        _COUNT,
+        "The largest result of a tool call, its details included. A larger one becomes an error result for the model; "
+        "of a client or a person it is refused with 413.",
+    )
+    max_calls_per_turn: int = _setting(
+        _BOUNDS.max_calls_per_turn,
+        _COUNT,
+        "Tool calls of one answer of a model that are carried out. Those beyond it get an error result.",
+    )
+    max_child_runs: int = _setting(
+        _BOUNDS.max_child_runs,
+        _COUNT,
+        "Runs of sub-agents that one run may start. Calls beyond it get an error result.",
+    )
     data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")
     url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.", secret=True)
     token: str | None = _setting(

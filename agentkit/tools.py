@@ -82,7 +82,8 @@ class ToolContext:
     def update(self, partial: Any) -> None:
         """Show a partial result to those who follow the run; the model never sees it.
 
-        `partial`: JSON, or what a tool's result may have in its place, say a date. Raises TypeError for anything else.
+        `partial`: JSON, or what a tool's result may have in its place, say a date. Raises TypeError for anything else,
+        and ToolError for more than a result may be (`AGENTKIT_MAX_RESULT_BYTES`).
         """
         self.on_update(partial)
 

@@ -72,6 +72,8 @@ class Call(Value, frozen=True):
     """Its tool_execution_start is in the log from an earlier step of this call."""
     child: str | None = None
     """The id of the run in which a sub-agent answers this call."""
+    child_limits: Json | None = None
+    """What that run may use of what this one had left when the call was made, by the wire names of limits."""
     child_pending: tuple[PendingItem, ...] = ()
     """What that run waits for, each item with its `run_id`; none while it works."""
     result: ToolResultMessage | None = None

@@ -145,6 +145,8 @@ class RunRecord:
     active_since: int | None = None
     answered: int = 0
     """How many pending items have been answered or have expired, those of sub-agents' runs among them."""
+    child_runs: int = 0
+    """How many runs of sub-agents its calls were to start so far."""
     # beside the state
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
@@ -260,6 +262,7 @@ class _State(Value, frozen=True):
     active_ms: int = 0
     active_since: int | None = None
     answered: int = 0
+    child_runs: int = 0
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
 

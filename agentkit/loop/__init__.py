@@ -11,7 +11,7 @@ messages by their number.
 """
 
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
-from agentkit.loop.calls import call_end, result_message
+from agentkit.loop.calls import bounded, call_end, result_message
 from agentkit.loop.children import MAX_DEPTH, delegate, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finish_model, finish_tool, park, postpone
@@ -23,6 +23,7 @@ __all__ = [
     "add_message",
     "ask_client",
     "begin_run",
+    "bounded",
     "call_end",
     "client_result",
     "delegate",

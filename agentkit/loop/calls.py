@@ -15,11 +15,13 @@ from agentkit.core.events import (
     ToolExecutionResult,
     ToolInDoubt,
 )
-from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.messages import Json, TextBlock, ToolResultMessage
+from agentkit.core.struct import encode
 from agentkit.tools import CheckedResult, error_result
 
 __all__ = [
     "IN_DOUBT_SCHEMA",
+    "bounded",
     "call_end",
     "error_message",
     "execution_end",
@@ -78,6 +80,20 @@ def result_message(call: Call, result: CheckedResult, now: int) -> ToolResultMes
         timestamp=now,
         details=result.details,
     )
+
+
+def bounded(result: CheckedResult, source: str, most: int) -> CheckedResult:
+    """Return the result, or an error result in its place where it has more than `most` bytes as JSON.
+
+    `source`: where it comes from, say "the tool 'x' was executed, but its result".
+    """
+    size = sum(len(block.text if isinstance(block, TextBlock) else block.data) for block in result.content)
+    if size <= most:  # else it is too large in characters alone, and need not be written
+        size = len(encode([result.content, result.details]))
+    if size <= most:
+        return result
+    text = f"{source} of {size} bytes is over the bound of {most} bytes (AGENTKIT_MAX_RESULT_BYTES), and was left out"
+    return error_result(text)
 
 
 def error_message(call: Call, text: str, now: int) -> ToolResultMessage:

@@ -8,6 +8,8 @@ Rules that this module alone knows:
 
 from __future__ import annotations
 
+import dataclasses
+
 from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
@@ -16,7 +18,7 @@ from agentkit.core.messages import Json, TextBlock, Usage, add_usage
 from agentkit.core.record import Change, RunRecord, RunState, Status
 from agentkit.core.struct import to_json
 from agentkit.errors import DecisionAmbiguousError
-from agentkit.loop.calls import execution_end, result_message
+from agentkit.loop.calls import bounded, execution_end, result_message
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, continue_paused, continue_without_step, settle
 from agentkit.tools import CheckedResult
@@ -63,7 +65,9 @@ def update_from_child(
         return None
     details = {"runId": child.id, "usage": to_json(child.usage)}
     if child.status is Status.COMPLETED:
-        result = CheckedResult([TextBlock(answer)], details=details)
+        source = f"the agent {child.agent} has answered, but its answer"
+        result = bounded(CheckedResult([TextBlock(answer)]), source, agent.bounds.max_result_bytes)
+        result = dataclasses.replace(result, details=details)
     else:
         why = child.error.message if child.error else "without a reason"
         result = _error(f"the agent {child.agent} {child.status}: {why}", details)

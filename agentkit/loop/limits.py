@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from agentkit.agents import BoundAgent
 from agentkit.core.events import RunError
+from agentkit.core.messages import Json
 from agentkit.core.record import RunRecord
 
-__all__ = ["over_limits", "over_turns"]
+__all__ = ["child_limits", "over_limits", "over_turns"]
 
 
 def over_limits(record: RunRecord, agent: BoundAgent, now: int) -> RunError | None:
@@ -29,6 +30,28 @@ def over_turns(record: RunRecord, agent: BoundAgent) -> RunError | None:
     if most is None or record.turn < most:
         return None
     return RunError("limit_turns", f"the run has had its {most} turns (maxTurns)")
+
+
+def child_limits(record: RunRecord, agent: BoundAgent, children: int) -> Json | str:
+    """Share what a run has left among the sub-agents' runs of one turn, of which there are `children`.
+
+    Tokens and dollars are divided, for what they use counts for the run; turns, which are each run's own, are not.
+    Returns the limits of each by their wire names, or why there can be none. The time is left to when they start.
+    """
+    limits = agent.agent.limits.override(record.limits)
+    shares: Json = {}
+    if limits.max_turns is not None:
+        shares["maxTurns"] = limits.max_turns - record.turn
+    if limits.max_tokens is not None:
+        shares["maxTokens"] = (limits.max_tokens - record.usage.total_tokens) // children
+    if limits.max_cost is not None:
+        shares["maxCost"] = (limits.max_cost - record.usage.cost.total) / children
+    used_up = [name for name, share in shares.items() if share <= 0]
+    if used_up:
+        return (
+            f"the run has too little left for the sub-agents of this turn ({', '.join(used_up)}): answer without them"
+        )
+    return shares
 
 
 def _over(what: str, how: str) -> RunError:

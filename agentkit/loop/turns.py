@@ -32,7 +32,8 @@ from agentkit.errors import RunNotPausedError
 from agentkit.loop.calls import IN_DOUBT_SCHEMA, error_message, item_of, result_message
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, open_turn, settle
-from agentkit.tools import Tool, invalid_arguments
+from agentkit.loop.limits import child_limits
+from agentkit.tools import CheckedResult, Tool, error_result, invalid_arguments
 
 __all__ = ["add_message", "ask_client", "begin_run", "doubt", "finish_model", "finish_tool", "park", "postpone"]
 
@@ -88,33 +89,61 @@ def finish_model(state: RunState, agent: BoundAgent, step: int, message: Assista
     draft.add_message(message, started=True)
     blocks = tool_calls_of(message)
     draft.calls = [Call(block.id, block.name, block.arguments, "ready") for block in blocks]
+    most = agent.bounds.max_calls_per_turn
+    children: list[tuple[int, Tool]] = []
     for index, block in enumerate(blocks):
-        _admit(draft, agent, index, block)
+        tool = agent.tool(block.name)
+        refusal = _too_many(most) if index >= most else _refusal(agent, tool, block)
+        if refusal is not None:
+            draft.finish_call(index, result_message(draft.calls[index], refusal, now))
+        elif tool is not None and tool.agent is not None:
+            children.append((index, tool))
+        elif tool is not None:
+            _ask(draft, index, tool)
+    _begin_children(draft, agent, children)
     settle(draft, agent)
     return draft.change()
 
 
-def _admit(draft: Draft, agent: BoundAgent, index: int, block: ToolCallBlock) -> None:
-    """Decide what becomes of a tool call: executed, asked for, or an error for the model."""
-    tool = agent.tool(block.name)
-    call = draft.calls[index]
+def _too_many(most: int) -> CheckedResult:
+    text = f"not executed: of one answer, at most {most} tool calls are carried out (AGENTKIT_MAX_CALLS_PER_TURN)"
+    return error_result(f"{text}; make the others after their results")
+
+
+def _refusal(agent: BoundAgent, tool: Tool | None, block: ToolCallBlock) -> CheckedResult | None:
+    """Return the error for the model where its call cannot be carried out; None where it can."""
     if tool is None:
         known = ", ".join(sorted(t.name for t in agent.agent.tools)) or "none"
-        text = f"there is no tool named {block.name!r}; the tools are: {known}"
-        draft.finish_call(index, error_message(call, text, draft.now))
-    elif block.raw_arguments is not None:
-        text = "the arguments are not a JSON object; send them again as one"
-        draft.finish_call(index, error_message(call, text, draft.now))
-    elif problems := tool.input_problems(block.arguments):
-        draft.finish_call(index, result_message(call, invalid_arguments(problems), draft.now))
-    else:
+        return error_result(f"there is no tool named {block.name!r}; the tools are: {known}")
+    if block.raw_arguments is not None:
+        return error_result("the arguments are not a JSON object; send them again as one")
+    if problems := tool.input_problems(block.arguments):
+        return invalid_arguments(problems)
+    return None
+
+
+def _begin_children(draft: Draft, agent: BoundAgent, calls: list[tuple[int, Tool]]) -> None:
+    """Give the sub-agents' calls of a turn the ids of their runs and a share of what the run has left.
+
+    Calls beyond the number of runs that a run may start, and all where too little is left, get an error result.
+    """
+    most = agent.bounds.max_child_runs
+    left = max(0, most - draft.record.child_runs)
+    admitted, refused = calls[:left], calls[left:]
+    shares = child_limits(draft.record, agent, len(admitted)) if admitted else {}
+    refusal = f"not executed: a run may start at most {most} runs of sub-agents (AGENTKIT_MAX_CHILD_RUNS)"
+    if isinstance(shares, str):
+        admitted, refused, refusal = [], calls, shares
+    for index, _ in refused:
+        draft.finish_call(index, error_message(draft.calls[index], refusal, draft.now))
+    for index, tool in admitted:
+        draft.set_call(index, child=new_id(), child_limits=shares or None)
         _ask(draft, index, tool)
+    draft.set(child_runs=draft.record.child_runs + len(admitted))
 
 
 def _ask(draft: Draft, index: int, tool: Tool) -> None:
     """Make an admitted call wait for whom it needs."""
-    if tool.agent is not None:
-        draft.set_call(index, child=new_id())
     if tool.decision is not None:
         draft.pend(index, "decision", tool.decision, timeout=tool.decision_timeout, on_expire=tool.on_expire)
     elif tool.runs == "client":

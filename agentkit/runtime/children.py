@@ -18,12 +18,16 @@ from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, Unsuppo
 from agentkit.loop import MAX_DEPTH, begin_run, fail_lost_child, update_from_child
 from agentkit.runtime.commands import abort
 from agentkit.runtime.commit import Committer
+from agentkit.runtime.deadlines import time_left
 from agentkit.runtime.failpoints import failpoint
 from agentkit.tools import Tool
 
 __all__ = ["Children"]
 
 log = logging.getLogger(__name__)
+
+MIN_SECONDS = 0.001
+"""What a run gets whose parent's time is over: it ends at once, and so does its parent."""
 
 
 class Children:
@@ -44,12 +48,17 @@ class Children:
         except AgentKitError as error:
             return error.message
         assert call.child is not None
+        limits = {**(call.child_limits or {})}
+        parent = self._committer.bind(record)
+        left = None if parent is None else time_left(record, parent)
+        if left is not None:
+            limits["timeout"] = max(left, MIN_SECONDS)
         change = begin_run(
             agent,
             call.child,
             call.args["input"],
             metadata=record.metadata,
-            limits={},
+            limits=agent.agent.limits.lowered(limits),
             now=now_ms(),
             parent=ParentCall(record.id, call.id, depth),
             owner=record.owner,

@@ -15,8 +15,9 @@ from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, ToolExecutionUpdate
 from agentkit.core.ids import now_ms
 from agentkit.core.record import Change, RunState
-from agentkit.errors import LeaseLostError
-from agentkit.loop import ask_client, call_end, delegate, doubt, fail, finish_tool, park, result_message
+from agentkit.core.struct import encode
+from agentkit.errors import LeaseLostError, ToolError
+from agentkit.loop import ask_client, bounded, call_end, delegate, doubt, fail, finish_tool, park, result_message
 from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.step_context import StepContext
@@ -146,6 +147,7 @@ class _Execution:
         self.buffer = context.buffer()
         self._held = context.held
         self._texts = context.texts
+        self._most = context.agent.bounds.max_result_bytes
         self._call = call
         self._place = f"{context.held.state.record.turn}:{context.step.call}"
 
@@ -158,6 +160,10 @@ class _Execution:
 
         def update(partial: Any) -> None:
             partial = to_json_value(partial)  # what is no JSON fails in the tool that gave it
+            size = len(encode(partial))
+            if size > self._most:
+                bound = f"{self._most} bytes (AGENTKIT_MAX_RESULT_BYTES)"
+                raise ToolError(f"an update of the tool {call.name!r} of {size} bytes is over the bound of {bound}")
             self.buffer.emit(
                 ToolExecutionUpdate(tool_call_id=call.id, tool_name=call.name, args=call.args, partial_result=partial)
             )
@@ -211,12 +217,13 @@ class _Execution:
 
     def _outcome(self, tool: Tool, get: Callable[[], Any]) -> CheckedResult:
         try:
-            return result_of(get())
+            result = result_of(get())
         except (CancelledError, asyncio.CancelledError):
             return error_result("the tool was cancelled")
         except BaseException as error:
             what = f"tool {tool.name} of run {self._held.lease.run_id}, step {self._held.lease.step}, failed"
-            return error_result(self._texts.of(error, what))
+            result = error_result(self._texts.of(error, what))
+        return bounded(result, f"the tool {tool.name!r} was executed, but its result", self._most)
 
 
 def _nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from tests.waiting import wait_until
 READY_SECONDS = 4
 THREADS = ("-P", "threads", "-c", "2")
 PREFORK = ("-P", "prefork", "-c", "2")
+_numbers = itertools.count()  # what was noted of a queue outlives its test by seconds
 WORK = script([call("look_up", order_id="A-1")], [call("look_up", order_id="A-2")], "There.")
 
 
@@ -73,7 +75,7 @@ class Installation:
 
 @pytest.fixture
 def one(stack: Stack, tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(stack, tmp_path, "one:")
+    installation = Installation(stack, tmp_path, f"one-{next(_numbers)}:")
     installation.web.start()
     yield installation
     installation.kill()
@@ -81,7 +83,7 @@ def one(stack: Stack, tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture
 def two(stack: Stack, tmp_path: Path) -> Iterator[Installation]:
-    installation = Installation(stack, tmp_path, "two:")
+    installation = Installation(stack, tmp_path, f"two-{next(_numbers)}:")
     installation.web.start()
     yield installation
     installation.kill()
@@ -94,9 +96,9 @@ def test_a_worker_that_was_told_to_consume_nothing_turns_readiness_red_and_back(
     assert one.ready() == (503, False)
     one.worker(pool)
     one.wait_until_ready()
-    one.control("cancel_consumer", "one")
+    one.control("cancel_consumer", one.name)
     one.wait_until_not_ready()
-    one.control("add_consumer", "one")
+    one.control("add_consumer", one.name)
     one.wait_until_ready()
 
 

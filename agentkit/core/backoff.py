@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 __all__ = ["Backoff"]
 
+_random = random.SystemRandom()  # not Python's one sequence, which an application may seed and a fork repeats
 _MAX_DOUBLINGS = 60  # beyond them every cap is reached, and a float may overflow
 
 
@@ -27,4 +28,4 @@ class Backoff:
 
     def delay(self, attempt: int) -> float:
         """Draw the seconds to wait before retry number `attempt`, which counts from 1."""
-        return random.uniform(0, self.longest(attempt))
+        return _random.uniform(0, self.longest(attempt))

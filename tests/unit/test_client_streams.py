@@ -54,7 +54,7 @@ def test_a_stream_without_events_that_stood_shows_that_the_server_is_there(
     clock = SimpleNamespace(monotonic=lambda: now)
     monkeypatch.setattr(plans, "time", clock)
     monkeypatch.setattr(calls, "time", clock)
-    monkeypatch.setattr("agentkit.core.backoff.random.uniform", lambda _, longest: longest)
+    monkeypatch.setattr("agentkit.core.backoff._random.uniform", lambda _, longest: longest)
     plan = calls.events(Server("http://server.test", retry_seconds=4), "r1")
     reply: Any = None
     opened = 0

@@ -38,7 +38,10 @@ nothing of HTTP: the web layer maps codes to statuses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, TypedDict
+from typing import TYPE_CHECKING, ClassVar, TypedDict
+
+if TYPE_CHECKING:
+    from agentkit.core.messages import Usage
 
 __all__ = [
     "AgentKitError",
@@ -269,6 +272,7 @@ class ProviderError(AgentKitError):
     connection failed or the stream broke. `retry_after`: seconds that the vendor asked to wait.
     `vendor`: the provider's name. `request_id`: the vendor's id of the request, for its support. `message` may be read
     by clients; `internal` is for the operator, say the name of a setting or a host, and stands in the log alone.
+    `usage`: what the vendor had counted of the answer before it failed, where it had.
     """
 
     code = "provider_error"
@@ -283,8 +287,10 @@ class ProviderError(AgentKitError):
         vendor: str | None = None,
         request_id: str | None = None,
         internal: str | None = None,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message)
+        self.usage = usage
         self.internal = internal
         self.retryable = retryable
         self.status = status

@@ -241,6 +241,8 @@ def check_messages(messages: Sequence[Any], now: int) -> list[Message]:
     return [_check_message(m, f"messages[{i}]", now) for i, m in enumerate(messages)]
 
 
+_MOST = 10**15
+"""Tokens or dollars of one message that a caller may claim."""
 _USAGE = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "totalTokens": 0}
 _COST = {"input": 0.0, "output": 0.0, "cacheRead": 0.0, "cacheWrite": 0.0, "total": 0.0}
 
@@ -261,8 +263,25 @@ def _check_message(message: Any, where: str, now: int) -> Message:
         check_content(filled["content"], f"{where}.content")
     elif isinstance(checked, ToolResultMessage):
         _check_images(checked.content, f"{where}.content")
+    if isinstance(checked, AssistantMessage):
+        checked.usage = _summed_usage(checked.usage, f"{where}.usage")
     check_text(checked, where)
     return checked
+
+
+def _summed_usage(usage: Usage, where: str) -> Usage:
+    """Return a caller's usage with its totals computed. Raises InvalidRequestError for a number out of range."""
+    counts = {"input": usage.input, "output": usage.output, "cacheRead": usage.cache_read}
+    counts |= {"cacheWrite": usage.cache_write, "totalTokens": usage.total_tokens}
+    cost = usage.cost
+    dollars = {"input": cost.input, "output": cost.output, "cacheRead": cost.cache_read, "cacheWrite": cost.cache_write}
+    dollars["total"] = cost.total
+    for name, value in [*counts.items(), *((f"cost.{name}", value) for name, value in dollars.items())]:
+        if not 0 <= value <= _MOST:
+            text = f"{where}.{name} must be from 0 to {_MOST:.0e}"
+            path = f"/{where}.{name}".replace("[", "/").replace("]", "").replace(".", "/")
+            raise InvalidRequestError(text, errors=[{"path": path, "message": text}])
+    return add_usage(usage, Usage.of())
 
 
 def check_text(value: Any, where: str) -> None:

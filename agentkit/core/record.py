@@ -23,7 +23,7 @@ import msgspec
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome, PendingItem, RunError
-from agentkit.core.messages import Json, Message, ToolResultMessage, Usage
+from agentkit.core.messages import Json, Message, ToolResultMessage, Usage, add_usage
 from agentkit.core.struct import Value, decode, encode
 from agentkit.errors import UnsupportedSchemaVersionError
 
@@ -145,11 +145,18 @@ class RunRecord:
     active_since: int | None = None
     answered: int = 0
     """How many pending items have been answered or have expired, those of sub-agents' runs among them."""
+    discarded: Usage | None = None
+    """What tries of model calls used whose answers are no messages of the run, those of sub-agents' runs among them."""
     child_runs: int = 0
     """How many runs of sub-agents its calls were to start so far."""
     # beside the state
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
+
+    @property
+    def spent(self) -> Usage:
+        """All that counts towards the limits: the usage and what was discarded."""
+        return self.usage if self.discarded is None else add_usage(self.usage, self.discarded)
 
     @property
     def terminal(self) -> bool:
@@ -262,6 +269,7 @@ class _State(Value, frozen=True):
     active_ms: int = 0
     active_since: int | None = None
     answered: int = 0
+    discarded: Usage | None = None
     child_runs: int = 0
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None

@@ -20,7 +20,11 @@ def _shape(name: str) -> msgspec.Meta:
 
 
 class Run(Value, frozen=True, kw_only=True):
-    """A run at one moment. Times are milliseconds since the Unix epoch. In a listing it has no `messages`."""
+    """A run at one moment. Times are milliseconds since the Unix epoch. In a listing it has no `messages`.
+
+    `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside it, as far as
+    vendors have counted it; None where there was nothing. Limits count both.
+    """
 
     id: str
     agent: str
@@ -32,6 +36,7 @@ class Run(Value, frozen=True, kw_only=True):
     pending: list[Annotated[Json, _shape("PendingItem")]]
     turn: int
     usage: Annotated[Json, _shape("Usage")]
+    discarded: Annotated[Json, _shape("Usage")] | None = None
     error: Annotated[Json, _shape("RunError")] | None = None
     metadata: Json
     created_at: int
@@ -55,6 +60,7 @@ class Run(Value, frozen=True, kw_only=True):
             pending=to_json(record.pending),
             turn=record.turn,
             usage=to_json(record.usage),
+            discarded=to_json(record.discarded),
             error=to_json(record.error),
             metadata=record.metadata,
             created_at=record.created_at,

@@ -14,6 +14,7 @@ from agentkit.loop.answers import Answer, client_result, expire, extend, find_pe
 from agentkit.loop.calls import bounded, call_end, result_message
 from agentkit.loop.children import MAX_DEPTH, delegate, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
+from agentkit.loop.limits import over_limits, with_discarded
 from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finish_model, finish_tool, park, postpone
 
 __all__ = [
@@ -37,9 +38,11 @@ __all__ = [
     "finish_model",
     "finish_tool",
     "not_pending",
+    "over_limits",
     "park",
     "postpone",
     "resolve",
     "result_message",
     "update_from_child",
+    "with_discarded",
 ]

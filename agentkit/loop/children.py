@@ -21,6 +21,7 @@ from agentkit.errors import DecisionAmbiguousError
 from agentkit.loop.calls import bounded, execution_end, result_message
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, continue_paused, continue_without_step, settle
+from agentkit.loop.limits import with_discarded
 from agentkit.tools import CheckedResult
 
 __all__ = ["MAX_DEPTH", "delegate", "fail_lost_child", "find_child", "update_from_child"]
@@ -71,7 +72,7 @@ def update_from_child(
     else:
         why = child.error.message if child.error else "without a reason"
         result = _error(f"the agent {child.agent} {child.status}: {why}", details)
-    return _answered(state, agent, index, result, child.usage, now)
+    return _answered(with_discarded(state, child.discarded), agent, index, result, child.usage, now)
 
 
 def fail_lost_child(state: RunState, agent: BoundAgent | None, child: str, now: int) -> Change | None:

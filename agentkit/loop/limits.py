@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agentkit.agents import BoundAgent
 from agentkit.core.events import RunError
-from agentkit.core.messages import Json
-from agentkit.core.record import RunRecord
+from agentkit.core.messages import Json, Usage, add_usage
+from agentkit.core.record import RunRecord, RunState
 
-__all__ = ["child_limits", "over_limits", "over_turns"]
+__all__ = ["child_limits", "over_limits", "over_turns", "with_discarded"]
+
+
+def with_discarded(state: RunState, usage: Usage | None) -> RunState:
+    """Return a state in which `usage` is counted among what failed tries used; None: there is nothing to count."""
+    if usage is None:
+        return state
+    before = state.record.discarded
+    discarded = usage if before is None else add_usage(before, usage)
+    return replace(state, record=replace(state.record, discarded=discarded))
 
 
 def over_limits(record: RunRecord, agent: BoundAgent, now: int) -> RunError | None:
     """Return why the run must end for its tokens, cost or time; None where it need not."""
     limits = agent.agent.limits.override(record.limits)
-    usage = record.usage
+    usage = record.spent
     if limits.max_tokens is not None and usage.total_tokens > limits.max_tokens:
         return _over("tokens", f"{usage.total_tokens} tokens of {limits.max_tokens} (maxTokens)")
     if limits.max_cost is not None and usage.cost.total > limits.max_cost:
@@ -43,9 +54,9 @@ def child_limits(record: RunRecord, agent: BoundAgent, children: int) -> Json | 
     if limits.max_turns is not None:
         shares["maxTurns"] = limits.max_turns - record.turn
     if limits.max_tokens is not None:
-        shares["maxTokens"] = (limits.max_tokens - record.usage.total_tokens) // children
+        shares["maxTokens"] = (limits.max_tokens - record.spent.total_tokens) // children
     if limits.max_cost is not None:
-        shares["maxCost"] = (limits.max_cost - record.usage.cost.total) / children
+        shares["maxCost"] = (limits.max_cost - record.spent.cost.total) / children
     used_up = [name for name, share in shares.items() if share <= 0]
     if used_up:
         return (

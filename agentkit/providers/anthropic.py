@@ -15,7 +15,7 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic_request import API, REDACTED, build_request
-from agentkit.providers.counts import token_count
+from agentkit.providers.counts import token_count, usage_of_failure
 from agentkit.providers.failures import stream_error, vendor_message
 from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_sse
 from agentkit.providers.json_events import json_events
@@ -88,11 +88,12 @@ class AnthropicProvider:
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
     """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
     decoder = EventDecoder(vendor)
-    for name, event in json_events(events, vendor):
-        if name == "error" and event.get("type") != "error":
-            raise stream_error(vendor, event)
-        yield from decoder.feed(event)
-    yield from decoder.finish()
+    with usage_of_failure(decoder.usage):
+        for name, event in json_events(events, vendor):
+            if name == "error" and event.get("type") != "error":
+                raise stream_error(vendor, event)
+            yield from decoder.feed(event)
+        yield from decoder.finish()
 
 
 _LENGTH_REASONS = {"max_tokens", "model_context_window_exceeded", "pause_turn"}
@@ -141,6 +142,10 @@ class EventDecoder:
             message = f"{self._vendor} sent an event of an unknown shape: {error}"
             raise ProviderError(message, vendor=self._vendor) from error
         return []
+
+    def usage(self) -> Usage:
+        """Return what the vendor has counted so far."""
+        return _usage(self._usage)
 
     def finish(self) -> list[Part]:
         """Return the last parts. Raises ProviderError where the answer is not complete, or was refused."""

@@ -23,6 +23,7 @@ from agentkit.core.messages import (
 from agentkit.core.strictjson import SurrogateJoiner, without_half_surrogates
 from agentkit.core.struct import decode, encode
 from agentkit.errors import ProviderError
+from agentkit.providers.counts import counted_usage
 from agentkit.providers.prices import priced
 from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
@@ -48,6 +49,7 @@ class MessageBuilder:
         self._open: int | None = None
         self._joiner = SurrogateJoiner()
         self._finish: Finish | None = None
+        self._failed_usage: Usage | None = None
 
     @property
     def started(self) -> bool:
@@ -96,17 +98,37 @@ class MessageBuilder:
         message = self.start()
         if self._finish is not None:
             try:
-                usage = priced(self._finish.usage, self._provider, self._model, self._finish.model)
-                message.usage = decode(encode(usage), Usage)  # another's provider may give what is no usage
+                message.usage = self._priced(self._finish.usage, self._finish.model)
             except Exception:
                 if stop_reason is None:
                     raise
             message.stop_reason = self._finish.stop_reason
+        elif self._failed_usage is not None:
+            message.usage = self._failed_usage
         if stop_reason is not None:
             message.stop_reason = stop_reason
         message.content = [_whole(block, pieces) for block, pieces in zip(self._blocks, self._texts, strict=True)]
         message.error_message = None if error is None else without_half_surrogates(error)
         return message
+
+    def fail(self, failure: ProviderError) -> None:
+        """Have the message so far carry what the vendor had counted before the answer failed."""
+        self._failed_usage = self.usage(failure)
+
+    def usage(self, failure: ProviderError) -> Usage:
+        """Return what the vendor had counted before the answer failed; nothing where it had not."""
+        finish = self._finish
+        try:
+            if finish is not None:
+                return self._priced(finish.usage, finish.model)
+            return Usage.of() if failure.usage is None else self._priced(failure.usage, None)
+        except Exception:  # of another's provider, which gave what is no usage
+            return Usage.of()
+
+    def _priced(self, usage: Usage, answered_by: str | None) -> Usage:
+        """Return a usage with its cost. Raises whatever what is no usage raises: another's provider may give that."""
+        counted = counted_usage(decode(encode(usage), Usage))
+        return priced(counted, self._provider, self._model, answered_by)
 
     def start(self) -> AssistantMessage:
         """Return what `message_start` carries: the message before any content."""

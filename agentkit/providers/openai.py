@@ -19,7 +19,7 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat, compat_for
-from agentkit.providers.counts import token_count
+from agentkit.providers.counts import token_count, usage_of_failure
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_sse
 from agentkit.providers.json_events import DONE, json_events
@@ -103,11 +103,12 @@ def _endpoint(base: str) -> str:
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
     """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
     decoder = ChunkDecoder(vendor)
-    for name, chunk in json_events(events, vendor):
-        if name == "error":
-            raise stream_error(vendor, chunk.get("error", chunk))
-        yield from decoder.feed(chunk)
-    yield from decoder.finish()
+    with usage_of_failure(decoder.usage):
+        for name, chunk in json_events(events, vendor):
+            if name == "error":
+                raise stream_error(vendor, chunk.get("error", chunk))
+            yield from decoder.feed(chunk)
+        yield from decoder.finish()
 
 
 _LENGTH_REASONS = {"length", "max_tokens", "model_length"}
@@ -133,6 +134,10 @@ class ChunkDecoder:
         except (AttributeError, TypeError) as error:
             message = f"{self._vendor} sent a chunk of an unknown shape: {error}"
             raise ProviderError(message, vendor=self._vendor) from error
+
+    def usage(self) -> Usage:
+        """Return what the vendor has counted so far."""
+        return _usage(self._usage)
 
     def finish(self) -> list[Part]:
         """Return the last part. Raises ProviderError where the answer is not complete, or was filtered."""

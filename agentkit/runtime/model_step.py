@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 
 from agentkit.core.events import MessageDiscard, MessageStart, MessageUpdate, ModelRetry
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import AssistantMessage, Message, StopReason, check_messages
+from agentkit.core.messages import AssistantMessage, Message, StopReason, Usage, add_usage, check_messages
 from agentkit.core.record import Change, RunState
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
 from agentkit.errors import LeaseLostError, ProviderError, StoreError
-from agentkit.loop import fail, finish_model, postpone
+from agentkit.loop import fail, finish_model, over_limits, postpone, with_discarded
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import ModelRequest
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
@@ -49,6 +50,7 @@ class _ModelStep:
         self._agent = context.agent.choice(context.step.choice)
         self._buffer = context.buffer()
         self._builder = self._new_builder()
+        self._discarded: Usage | None = None
 
     def execute(self) -> None:
         if self._held.lease.attempt > 1:
@@ -109,6 +111,9 @@ class _ModelStep:
 
     def _next_try(self, error: ProviderError) -> Literal["now", "later"] | None:
         """Prepare another call of this model or of the next one: "now", "later" (not ours any more), or None."""
+        discarded = self._with_usage_of(error)
+        if over_limits(with_discarded(self._held.state, discarded).record, self._all, now_ms()) is not None:
+            return None
         step, policy = self._step, self._agent.retry
         tries, since = step.tries + 1, step.since or now_ms()
         log.warning("model call %d of step %s of run %s failed: %s", tries, step.number, self._held.lease.run_id, error)
@@ -116,11 +121,13 @@ class _ModelStep:
         if delay is None:
             if step.choice + 1 >= self._all.choices:
                 return None
+            self._discarded = discarded
             self._step = msgspec.structs.replace(step, choice=step.choice + 1, tries=0, since=None)
             self._agent = self._all.choice(self._step.choice)
             self._begin_anew(f"{self._context.texts.redact(error.message)}; asking {self._agent.model_name} instead")
             return "now"
         assert policy is not None
+        self._discarded = discarded
         self._step = msgspec.structs.replace(step, tries=tries, since=since)
         self._buffer.emit(
             ModelRetry(
@@ -146,6 +153,13 @@ class _ModelStep:
             return "later"
         return "now"
 
+    def _with_usage_of(self, error: ProviderError) -> Usage | None:
+        """Return what this step's failed tries have used, the one that has just failed among them."""
+        usage = self._builder.usage(error)
+        if usage == Usage.of():
+            return self._discarded
+        return usage if self._discarded is None else add_usage(self._discarded, usage)
+
     def _postpone(self, delay: float, error: ProviderError) -> None:
         """Close this step and have another due when the wait is over, or the run's time."""
         held, waiting = self._held, self._step
@@ -158,7 +172,7 @@ class _ModelStep:
             )
 
         self._end_blocks()
-        self._context.commit(transition, self._buffer.drain(), message=lambda: self._message("aborted"))
+        self._commit(transition)
 
     def _conclude(self, failure: Exception | None) -> None:
         """Commit what came of it."""
@@ -174,6 +188,8 @@ class _ModelStep:
         error = TIME_IS_OVER if reason == "deadline" else None
         if failure is not None and error is None:
             error = self._error_of(failure)
+            if isinstance(failure, ProviderError):
+                builder.fail(failure)
 
         def transition(state: RunState) -> Change:
             if error is not None:
@@ -181,7 +197,12 @@ class _ModelStep:
                 return fail(state, code, text, now_ms(), message=self._message("error", text))
             return finish_model(state, self._all, held.lease.step, builder.message(), now_ms())
 
-        self._context.commit(transition, self._buffer.drain(), message=lambda: self._message("aborted"))
+        self._commit(transition)
+
+    def _commit(self, transition: Callable[[RunState], Change]) -> None:
+        self._context.commit(
+            transition, self._buffer.drain(), message=lambda: self._message("aborted"), discarded=self._discarded
+        )
 
     def _error_of(self, failure: Exception) -> tuple[str, str]:
         """Make the code and the text of the run's error."""
@@ -189,6 +210,11 @@ class _ModelStep:
         if isinstance(failure, _ContextError) and failure.__cause__ is not None:
             text = self._context.texts.of(failure.__cause__, f"{step}: transform_context of agent {self._agent.name}")
             return "step_failed", f"transform_context raised {text}"
+        if isinstance(failure, ProviderError):
+            used = with_discarded(self._held.state, self._with_usage_of(failure)).record
+            over = over_limits(used, self._all, now_ms())
+            if over is not None:
+                return over.code, over.message
         return "provider_error", self._context.texts.of(failure, f"{step}: the model call")
 
     def _message(self, stop_reason: StopReason, error: str | None = None) -> AssistantMessage:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from agentkit.agents import BoundAgent
 from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
-from agentkit.core.messages import AssistantMessage, ToolResultMessage
+from agentkit.core.messages import AssistantMessage, ToolResultMessage, Usage
 from agentkit.core.record import AbortRequest, Change, RunState, Step
 from agentkit.errors import LeaseLostError
-from agentkit.loop import abort
+from agentkit.loop import abort, with_discarded
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.error_texts import ErrorTexts
@@ -47,19 +47,22 @@ class StepContext:
         *,
         message: Callable[[], AssistantMessage] | None = None,
         finished: tuple[ToolResultMessage, bool] | None = None,
+        discarded: Usage | None = None,
         state: RunState | None = None,
     ) -> None:
         """Commit what `transition` makes of the run, or the run's end where somebody wants it aborted.
 
         `events` go in front of its own. `message` makes the open assistant message as far as it came, and `finished` is
-        the result of the tool call with whether its execution start is in the log: for the abort. `state`: the run as a
-        reply has just shown it. Raises LeaseLostError where the step is no longer ours.
+        the result of the tool call with whether its execution start is in the log: for the abort. `discarded`:
+        what failed tries of the step used. `state`: the run as a reply has just shown it. Raises LeaseLostError where
+        the step is no longer ours.
         """
         held = self.held
         if state is None and held.claim.complete and held.cancel.reason != "abort":
             state = held.state
 
         def outcome(state: RunState) -> Change:
+            state = with_discarded(state, discarded)
             if state.record.abort is None:
                 return transition(state).with_events(events)
             result = None if finished is None else (held.lease.step, *finished)

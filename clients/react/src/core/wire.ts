@@ -384,7 +384,12 @@ export interface StreamReset {
   run: Run
 }
 
-/** A run at one moment. Times are milliseconds since the Unix epoch. In a listing it has no `messages`. */
+/**
+ * A run at one moment. Times are milliseconds since the Unix epoch. In a listing it has no `messages`.
+ *
+ * `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside
+ * it, as far as vendors have counted it; null where there was nothing. Limits count both.
+ */
 export interface Run {
   id: string
   agent: string
@@ -396,6 +401,7 @@ export interface Run {
   pending: PendingItem[]
   turn: number
   usage: Usage
+  discarded?: Usage
   error?: RunError
   metadata: Record<string, unknown>
   /** Milliseconds since the Unix epoch. */
@@ -664,6 +670,7 @@ export interface RunSummary {
   pending: PendingItem[]
   turn: number
   usage: Usage
+  discarded?: Usage
   error?: RunError
   metadata: Record<string, unknown>
   /** Milliseconds since the Unix epoch. */

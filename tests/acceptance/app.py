@@ -93,6 +93,20 @@ FILING = {
 }
 
 
+STAMP = {
+    "type": "object",
+    "properties": {"code": {"type": "string", "pattern": "^(?:a+)+$"}},  # takes a browser years where it does not match
+    "required": ["code"],
+}
+
+
+@tool(decision=STAMP)
+def stamp(ctx: ToolContext, decision: dict[str, Any]) -> str:
+    """Stamp what a person says."""
+    _record("stamp", ctx)
+    return f"stamped {decision['code']}"
+
+
 @tool(decision=FILING)
 def file(ctx: ToolContext, decision: dict[str, Any]) -> str:
     """File what was said where a person says."""
@@ -160,7 +174,7 @@ support = Agent("support", model="openai:test-model", instructions="Be brief.", 
 kit = AgentKit(
     [
         Agent("boss", model="openai:test-model", tools=[support.as_tool()]),
-        Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, file, wait, meet, look_up]),
+        Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, file, stamp, wait, meet, look_up]),
         Agent("retrying", model="openai:test-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),

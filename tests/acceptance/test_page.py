@@ -100,6 +100,19 @@ def test_a_decision_of_lists_of_anything_and_of_foreign_patterns_can_be_given(st
     assert result["content"][0]["text"] == "B-7: ['blue'], by hand"
 
 
+def test_a_pattern_that_backtracks_is_left_to_the_server(stack: Stack, tab: Tab) -> None:
+    run_id = tab.begin("desk", script([call("stamp")], "It is stamped."))
+    tab.press("Submit")
+    tab.decision.get_by_label("code").fill("a" * 40 + "!")
+    tab.press("Submit")
+    expect(tab.page.get_by_role("alert")).to_contain_text("code")
+    tab.decision.get_by_label("code").fill("aaa")
+    tab.press("Submit")
+    tab.expect_answer("It is stamped.")
+    (result,) = [m for m in stack.web_b.get(run_id)["messages"] if m["role"] == "toolResult"]
+    assert result["content"][0]["text"] == "stamped aaa"
+
+
 def test_a_form_that_does_not_come_gives_way_to_json(stack: Stack, tab: Tab) -> None:
     tab.page.route("**/assets/SchemaForm-*.js", lambda route: route.abort())
     run_id = tab.begin("support", script([REFUND], "It is done."))
@@ -175,6 +188,44 @@ def test_a_text_that_no_parser_survives_is_shown_as_it_is(tab: Tab) -> None:
     tab.expect_answer(">" * 3000)
     tab.page.reload()
     tab.expect_answer(">" * 3000)
+
+
+HOSTILE = {
+    "quotes": ">" * 300_000,
+    "quotes apart": "> " * 150_000,
+    "bars": "|" * 300_000,
+    "a table of bars": "a|b\n-|-\n" + "|" * 300_000,
+    "lists": "1. " * 100_000,
+    "many quotes": (">" * 5000 + "\n\n") * 60,
+    "many tables": ("a|b\n-|-\n" + "|" * 9000 + "\n\n") * 33,
+    "links": ("[a](" * 2400 + "\n\n") * 31,
+}
+
+
+@pytest.mark.parametrize("kind", list(HOSTILE))
+def test_three_hundred_kilobytes_of_marks_do_not_freeze_the_page(
+    stack: Stack, open_tab: Callable[..., Tab], kind: str
+) -> None:
+    run_id = stack.web_a.begin("support", script(HOSTILE[kind]))
+    stack.wait_for(run_id, "completed")
+    tab = open_tab()
+    tab.page.add_init_script(
+        "window.longest = 0; new PerformanceObserver(list => list.getEntries().forEach("
+        "task => { window.longest = Math.max(window.longest, task.duration) })).observe({entryTypes: ['longtask']})"
+    )
+    tab.page.goto(f"http://127.0.0.1:{stack.web_a.port}/?run={run_id}")
+    expect(tab.answer).to_be_visible(timeout=20_000)
+    assert len(tab.answer.inner_text()) > 10_000
+    assert tab.page.evaluate("window.longest") < 5_000  # milliseconds, on a machine that does other things too
+
+
+def test_a_long_text_is_markdown_to_its_end(tab: Tab) -> None:
+    section = "## Part\n\n" + "Some **bold** words. " * 40 + "\n\n```\ncode\n\n# no heading\n```\n\n"
+    tab.begin("support", script(section * 20 + "The *end*."))
+    expect(tab.answer.locator("em")).to_have_text("end", timeout=30_000)
+    expect(tab.answer.locator("h2")).to_have_count(20)
+    expect(tab.answer.locator("pre code")).to_have_count(20)
+    expect(tab.answer.locator("h1, pre.plain")).to_have_count(0)
 
 
 def test_a_failed_run_says_so_and_can_be_tried_again(stack: Stack, tab: Tab) -> None:

@@ -1,11 +1,13 @@
 /**
  * A model's text as Markdown. It is untrusted: react-markdown builds elements and no HTML, links have no opener, and
- * pictures become links, so that no text makes the browser call another server. Text that cannot be parsed is shown as it
- * is, and growing text is parsed for a bounded part of the time.
+ * pictures become links, so that no text makes the browser call another server. Parsing takes a bounded time: a long text
+ * is parsed in pieces, and a piece that would nest deeply, is too long or comes when the time is used up is shown as it
+ * is, as is what cannot be parsed. Growing text is parsed for a bounded part of the time.
  */
 import { Component, memo, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from "react"
 import ReactMarkdown, { type Components } from "react-markdown"
 import remarkGfm from "remark-gfm"
+import { isPlain, piecesOf } from "./pieces"
 
 const PLUGINS = [remarkGfm]
 
@@ -34,24 +36,32 @@ interface Props {
 
 export const Markdown = memo(function Markdown({ text, grows }: Props) {
   const shown = usePaced(text, grows)
+  const budget = useRef({ left: 0 })
+  budget.current.left = PARSE_MS
   return (
     <div className="markdown">
-      <ParserBoundary text={text}>
-        <Parsed text={shown} />
-      </ParserBoundary>
+      {piecesOf(shown).map((piece, index) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: text grows at its end alone
+        <ParserBoundary text={piece} key={index}>
+          <Parsed text={piece} budget={budget.current} />
+        </ParserBoundary>
+      ))}
     </div>
   )
 })
 
-const Parsed = memo(function Parsed({ text }: { text: string }) {
-  return (
-    <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS}>
-      {text}
-    </ReactMarkdown>
-  )
+/** The milliseconds in which one text is parsed; those of its pieces that have not changed are not parsed again. */
+const PARSE_MS = 500
+
+const Parsed = memo(function Parsed({ text, budget }: { text: string; budget: { left: number } }) {
+  if (budget.left <= 0 || isPlain(text)) return <pre className="plain">{text}</pre>
+  const startedAt = performance.now()
+  const parsed = ReactMarkdown({ remarkPlugins: PLUGINS, components: COMPONENTS, children: text })
+  budget.left -= performance.now() - startedAt
+  return parsed
 })
 
-/** Shows the plain text where deep nesting overflows the parser's stack, so that the page stays. */
+/** Shows the plain text where parsing fails, so that the page stays. */
 class ParserBoundary extends Component<{ text: string; children: ReactNode }, { hasFailed: boolean }> {
   override state = { hasFailed: false }
 
@@ -60,7 +70,7 @@ class ParserBoundary extends Component<{ text: string; children: ReactNode }, { 
   }
 
   override render(): ReactNode {
-    return this.state.hasFailed ? <pre>{this.props.text}</pre> : this.props.children
+    return this.state.hasFailed ? <pre className="plain">{this.props.text}</pre> : this.props.children
   }
 }
 

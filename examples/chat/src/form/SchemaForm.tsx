@@ -9,6 +9,7 @@ import type {
 } from "@rjsf/utils"
 import { useImperativeHandle, useMemo, useRef, useState } from "react"
 import { AnyJson, type FieldProps } from "./AnyJson"
+import { isSmall } from "./bounded"
 import { validator } from "./validator"
 
 export interface Props extends FieldProps {
@@ -37,7 +38,7 @@ function Choice({ selector, optionSchemaField }: MultiSchemaFieldTemplateProps) 
 }
 
 export default function SchemaForm({ schema, ...props }: Props) {
-  return hasForm(schema) ? <Fields schema={schema} {...props} /> : <AnyJson {...props} />
+  return hasForm(schema) && isSmall(schema) ? <Fields schema={schema} {...props} /> : <AnyJson {...props} />
 }
 
 function Fields({ id, schema, first, handle }: Props) {

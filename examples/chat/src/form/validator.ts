@@ -10,6 +10,7 @@ import {
   type ValidationData,
   type ValidatorType,
 } from "@rjsf/utils"
+import { hasCheapPatterns } from "./bounded"
 
 // biome-ignore lint/suspicious/noExplicitAny: rjsf's default, for a form of any schema
 type Any = any
@@ -18,6 +19,7 @@ type Any = any
 const OUTER = ["properties", "items", "prefixItems", "$ref", "allOf", "dependentSchemas"]
 
 function problems(schema: RJSFSchema, data: unknown): RJSFValidationError[] {
+  if (!hasCheapPatterns(schema, data)) throw new Error("the server checks this")
   const { errors } = new Validator(schema as object, "2020-12", false).validate(json(data))
   return errors.filter((unit) => !OUTER.includes(unit.keyword)).map(toProblem)
 }
@@ -45,7 +47,8 @@ export const validator: ValidatorType = {
       const errors = problems(schema, data)
       return { errors, errorSchema: toErrorSchema(errors) }
     } catch {
-      return { errors: [], errorSchema: {} } // for instance a pattern that only the server's regex dialect has
+      // For instance a pattern that only the server's regex dialect has, or one that may take long.
+      return { errors: [], errorSchema: {} }
     }
   },
   isValid(schema: RJSFSchema, data: Any, root: RJSFSchema): boolean {

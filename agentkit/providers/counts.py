@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from agentkit.core.messages import Cost, Usage
@@ -41,5 +41,6 @@ def usage_of_failure(usage: Callable[[], Usage]) -> Iterator[None]:
     try:
         yield
     except ProviderError as error:
-        error.usage = usage()
+        with suppress(AttributeError, TypeError):  # what was sent for the counts has another shape
+            error.usage = usage()
         raise

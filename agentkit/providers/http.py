@@ -30,7 +30,7 @@ from agentkit.core.messages import Json
 from agentkit.errors import AgentKitError, ConfigurationError, ProviderError
 from agentkit.providers.body import ACCEPT_ENCODING, BoundedBody
 from agentkit.providers.failures import status_error, vendor_message
-from agentkit.providers.protocol import Part
+from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["Answer", "HttpRequest", "answer_parts", "api_key", "stream_lines", "stream_sse"]
 
@@ -106,6 +106,7 @@ def answer_parts(
     try:
         with closing(answer):
             for part in decode(answer, request.vendor):
+                _check_texts(part)
                 answer.content_came()
                 yield part
     except ProviderError as error:
@@ -117,6 +118,22 @@ def answer_parts(
         raise
     except Exception as error:
         raise ProviderError(f"{request.vendor} sent an answer of an unknown shape", vendor=request.vendor) from error
+
+
+def _check_texts(part: Part) -> None:
+    """Raise TypeError where a vendor sent something else for a text."""
+    match part:
+        case TextDelta(text):
+            texts = [text]
+        case ThinkingDelta(text, signature):
+            texts = [text, signature or ""]
+        case ToolCallDelta(_, call_id, name, arguments):
+            texts = [call_id, name, arguments]
+        case Finish(_, _, model):
+            texts = [model or ""]
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"a text is {type(text).__name__}")
 
 
 def stream_sse(

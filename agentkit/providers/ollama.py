@@ -237,7 +237,8 @@ class LineDecoder:
         if self._last is None:
             message = f"{self._vendor}: the stream ended before the answer was complete"
             raise ProviderError(message, retryable=True, vendor=self._vendor)
-        model = self._last.get("model") or None
+        model = self._last.get("model")
+        model = model if isinstance(model, str) and model else None
         if self._last.get("done_reason") == "length":
             return [Finish("length", _usage(self._last), model)]
         # The reason is `stop` also after tool calls.

@@ -153,7 +153,8 @@ class ChunkDecoder:
         return [Finish("length" if self._reason in _LENGTH_REASONS else whole, _usage(self._usage), self._model)]
 
     def _parts(self, chunk: Json) -> list[Part]:
-        self._model = chunk.get("model") or self._model
+        model = chunk.get("model")
+        self._model = model if isinstance(model, str) and model else self._model
         # Usage comes in a chunk of its own, in the finishing chunk, or (Groq) under x_groq.
         self._usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage") or self._usage
         parts: list[Part] = []

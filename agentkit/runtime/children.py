@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 
 from agentkit.core.calls import Call
-from agentkit.core.ids import now_ms
 from agentkit.core.messages import AssistantMessage, Message, text_of
 from agentkit.core.record import Change, ParentCall, RunRecord, RunState
 from agentkit.core.struct import check
@@ -50,7 +49,7 @@ class Children:
         assert call.child is not None
         limits = {**(call.child_limits or {})}
         parent = self._committer.bind(record)
-        left = None if parent is None else time_left(record, parent)
+        left = None if parent is None else time_left(record, parent, self._committer.now())
         if left is not None:
             limits["timeout"] = max(left, MIN_SECONDS)
         change = begin_run(
@@ -59,7 +58,7 @@ class Children:
             call.args["input"],
             metadata=record.metadata,
             limits=agent.agent.limits.lowered(limits),
-            now=now_ms(),
+            now=self._committer.now(),
             parent=ParentCall(record.id, call.id, depth),
             owner=record.owner,
         )
@@ -102,7 +101,7 @@ class Children:
             # Read after the parent, or what is known there already would be written again.
             record = self._committer.store.load(child).record
             agent = self._committer.bind(state.record)
-            return update_from_child(state, agent, record, self._answer_of(record), now_ms())
+            return update_from_child(state, agent, record, self._answer_of(record), self._committer.now())
 
         self._committer.update(parent, transition)
 
@@ -116,7 +115,8 @@ class Children:
 
     def _fail_lost(self, run_id: str, child: str) -> None:
         self._committer.update(
-            run_id, lambda state: fail_lost_child(state, self._committer.bind(state.record), child, now_ms())
+            run_id,
+            lambda state: fail_lost_child(state, self._committer.bind(state.record), child, self._committer.now()),
         )
 
     def _is_gone(self, run_id: str) -> bool:

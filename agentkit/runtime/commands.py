@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from agentkit import loop
 from agentkit.agents import BoundAgent
 from agentkit.core.events import PendingItem
-from agentkit.core.ids import new_id, now_ms
+from agentkit.core.ids import new_id
 from agentkit.core.messages import ContentBlock, Json, check_content, check_history, check_text
 from agentkit.core.record import AbortRequest, Change, RunState
 from agentkit.core.requests import check_idempotency_key, check_limits, check_metadata
@@ -70,7 +70,7 @@ def start(committer: Committer, request: StartRequest, permit: Callable[[Run], N
         raise InvalidRequestError("give either input or messages")
     metadata, limits = check_metadata(request.metadata), check_limits(request.limits)
     content = None if request.input is None else check_content(request.input)
-    history = None if request.messages is None else check_history(request.messages, now_ms())
+    history = None if request.messages is None else check_history(request.messages, committer.now())
     check_text([request.owner, request.idempotency_key], "owner and idempotency_key")
     agent = _bind(committer.agents, request)
     agent.agent.limits.check_lowered(limits)
@@ -83,7 +83,7 @@ def start(committer: Committer, request: StartRequest, permit: Callable[[Run], N
             history=history,
             metadata=metadata,
             limits=limits,
-            now=now_ms(),
+            now=committer.now(),
             owner=request.owner,
         )
         state = RunState(change.record, version=1, last_seq=len(change.events))
@@ -173,7 +173,9 @@ def answer(
             return receipt_alone(state, key, since=seq - 1)
         agent = committer.bind(state.record)
         tool = agent.tool(state.record.calls[index].name) if agent else None
-        return loop.resolve(state, index, answer, tool, agent.agent.parallel_tool_calls if agent else True, now_ms())
+        return loop.resolve(
+            state, index, answer, tool, agent.agent.parallel_tool_calls if agent else True, committer.now()
+        )
 
     once = Once(committer.store, key, transition)
     commit = committer.update(run_id, once)
@@ -219,7 +221,7 @@ def extend(committer: Committer, run_id: str, decision_id: str, by: float, *, ke
         if index is None:
             _answered_before(committer.store, state, None, decision_id)
             raise loop.not_pending(state.record)
-        return loop.extend(state, index, by, now_ms())
+        return loop.extend(state, index, by, committer.now())
 
     once = Once(committer.store, key, transition)
     commit = committer.update(run_id, once)
@@ -248,7 +250,7 @@ def send(
     def transition(state: RunState) -> Change:
         nonlocal seq
         seq = state.last_seq
-        return loop.add_message(state, content, when, now_ms())
+        return loop.add_message(state, content, when, committer.now())
 
     once = Once(committer.store, key, transition)
     committer.update(run_id, once)
@@ -261,7 +263,7 @@ def abort(committer: Committer, run_id: str, reason: str | None) -> int:
     Whoever holds a step is asked to end the run, and learns it by its next write or heartbeat.
     """
     while True:
-        transition = _Abort(reason)
+        transition = _Abort(committer, reason)
         committer.update(run_id, transition)
         state, request = transition.state, transition.request
         if request is None:
@@ -278,11 +280,12 @@ class _Abort:
     state: RunState
     request: AbortRequest | None = None
 
-    def __init__(self, reason: str | None) -> None:
+    def __init__(self, committer: Committer, reason: str | None) -> None:
+        self._committer = committer
         self._reason = reason
 
     def __call__(self, state: RunState) -> Change | None:
-        outcome = loop.abort(state, self._reason, now_ms())
+        outcome = loop.abort(state, self._reason, self._committer.now())
         self.state = state
         self.request = outcome if isinstance(outcome, AbortRequest) else None
         return outcome if isinstance(outcome, Change) else None

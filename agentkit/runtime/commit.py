@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agentkit.agents import BoundAgent
-from agentkit.core.ids import now_ms
 from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunRecord, RunState, Step
 from agentkit.errors import AgentKitError
 from agentkit.queue.protocol import StepQueue
@@ -60,17 +59,21 @@ class Committer:
         self.consequences: Callable[[Change], None] = lambda change: None
         self._soon_ms = round(lease_seconds * 500)
 
+    def now(self) -> int:
+        """Read the store's clock (ms), by which all times of runs go."""
+        return self.store.now()
+
     def create(self, change: Change, *, in_step: bool = False) -> bool:
         """Make the run of `change` and enqueue its first step; False if one of its id is there or was deleted."""
         store = self.step_store if in_step else self.store
         run_id = change.record.id
         began = time.monotonic()
-        store.schedule(run_id, now_ms() + self._soon_ms)
+        store.schedule(run_id, store.now() + self._soon_ms)
         store.index(run_id, change.record.owner)
         pushes = self._pushes(change)
         made = store.create(change, pushes)
         if self._is_late(began):
-            store.schedule(run_id, now_ms() + self._soon_ms)
+            store.schedule(run_id, store.now() + self._soon_ms)
             store.index(run_id, change.record.owner)
         if made and not pushes:
             self._enqueue(change)
@@ -104,13 +107,13 @@ class Committer:
         checks = [expires] if (expires := next_expiry(record)) is not None else []
         checks += [step.at for step in change.opened if step.at is not None]
         if (change.opened or record.terminal) and lease is None:
-            checks.append(now_ms() + self._soon_ms)  # the run may not be in the index, or stand there for much later
+            checks.append(store.now() + self._soon_ms)  # the run may not be in the index, or stand there for much later
         if checks:
             store.schedule(record.id, min(checks))
         if change.before is not None and change.before.schema_version < SCHEMA_VERSION:
             store.index(record.id, record.owner)  # made by a version that kept no owners' lists
         for child in change.orphans:
-            store.schedule(child, now_ms() + self._soon_ms)  # should this process not come to abort it
+            store.schedule(child, store.now() + self._soon_ms)  # should this process not come to abort it
         pushes = self._pushes(change)
         outcome = store.commit(change, version, lease, pushes)
         if isinstance(outcome, Conflict):

@@ -6,7 +6,6 @@ import time
 import weakref
 
 from agentkit.agents import BoundAgent
-from agentkit.core.ids import now_ms
 from agentkit.core.record import RunRecord
 from agentkit.runtime.leases import Held
 from agentkit.runtime.timer import Timer
@@ -18,17 +17,23 @@ TIME_IS_OVER = ("limit_time", "the run has used up its time (timeout)")
 _CHECK_SECONDS = 5.0
 
 
-def time_left(record: RunRecord, agent: BoundAgent) -> float | None:
-    """Compute the seconds that a run has left, at most 0 where its time is over; None while paused or without end."""
+def time_left(record: RunRecord, agent: BoundAgent, now: int) -> float | None:
+    """Compute the seconds that a run has left, at most 0 where its time is over; None while paused or without end.
+
+    `now`: the time of the store's clock, ms.
+    """
     timeout = agent.agent.limits.override(record.limits).timeout
     if timeout is None or record.active_since is None:
         return None
-    return timeout - (record.active_ms + now_ms() - record.active_since) / 1000
+    return timeout - (record.active_ms + now - record.active_since) / 1000
 
 
-def watch(timer: Timer, held: Held, agent: BoundAgent) -> None:
-    """Cancel what a worker does for a run, for the reason "deadline", when the run's time is over."""
-    left = time_left(held.state.record, agent)
+def watch(timer: Timer, held: Held, agent: BoundAgent, now: int) -> None:
+    """Cancel what a worker does for a run, for the reason "deadline", when the run's time is over.
+
+    `now`: the time of the store's clock, ms.
+    """
+    left = time_left(held.state.record, agent, now)
     if left is None:
         return
     ends = time.monotonic() + left

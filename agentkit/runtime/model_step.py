@@ -14,7 +14,6 @@ from typing import Literal
 import msgspec
 
 from agentkit.core.events import MessageDiscard, MessageStart, MessageUpdate, ModelRetry
-from agentkit.core.ids import now_ms
 from agentkit.core.messages import AssistantMessage, Message, StopReason, Usage, add_usage, check_messages
 from agentkit.core.record import Change, RunState
 from agentkit.core.run import Run
@@ -105,19 +104,19 @@ class _ModelStep:
             return messages
         try:
             shown = to_json(messages)
-            return check_messages(list(transform(shown, Run.of(self._held.state, shown))), now_ms())
+            return check_messages(list(transform(shown, Run.of(self._held.state, shown))), self._context.now())
         except Exception as error:
             raise _ContextError from error
 
     def _next_try(self, error: ProviderError) -> Literal["now", "later"] | None:
         """Prepare another call of this model or of the next one: "now", "later" (not ours any more), or None."""
         discarded = self._with_usage_of(error)
-        if over_limits(with_discarded(self._held.state, discarded).record, self._all, now_ms()) is not None:
+        if over_limits(with_discarded(self._held.state, discarded).record, self._all, self._context.now()) is not None:
             return None
         step, policy = self._step, self._agent.retry
-        tries, since = step.tries + 1, step.since or now_ms()
+        tries, since = step.tries + 1, step.since or self._context.now()
         log.warning("model call %d of step %s of run %s failed: %s", tries, step.number, self._held.lease.run_id, error)
-        delay = policy.delay(error, tries, (now_ms() - since) / 1000) if policy is not None else None
+        delay = policy.delay(error, tries, (self._context.now() - since) / 1000) if policy is not None else None
         if delay is None:
             if step.choice + 1 >= self._all.choices:
                 return None
@@ -163,12 +162,18 @@ class _ModelStep:
     def _postpone(self, delay: float, error: ProviderError) -> None:
         """Close this step and have another due when the wait is over, or the run's time."""
         held, waiting = self._held, self._step
-        left = time_left(held.state.record, self._all)
-        at = now_ms() + round((delay if left is None else max(0.0, min(delay, left))) * 1000)
+        left = time_left(held.state.record, self._all, self._context.now())
+        at = self._context.now() + round((delay if left is None else max(0.0, min(delay, left))) * 1000)
 
         def transition(state: RunState) -> Change:
             return postpone(
-                state, self._agent, held.lease.step, waiting, at, self._context.texts.redact(error.message), now_ms()
+                state,
+                self._agent,
+                held.lease.step,
+                waiting,
+                at,
+                self._context.texts.redact(error.message),
+                self._context.now(),
             )
 
         self._end_blocks()
@@ -194,8 +199,8 @@ class _ModelStep:
         def transition(state: RunState) -> Change:
             if error is not None:
                 code, text = error
-                return fail(state, code, text, now_ms(), message=self._message("error", text))
-            return finish_model(state, self._all, held.lease.step, builder.message(), now_ms())
+                return fail(state, code, text, self._context.now(), message=self._message("error", text))
+            return finish_model(state, self._all, held.lease.step, builder.message(), self._context.now())
 
         self._commit(transition)
 
@@ -212,7 +217,7 @@ class _ModelStep:
             return "step_failed", f"transform_context raised {text}"
         if isinstance(failure, ProviderError):
             used = with_discarded(self._held.state, self._with_usage_of(failure)).record
-            over = over_limits(used, self._all, now_ms())
+            over = over_limits(used, self._all, self._context.now())
             if over is not None:
                 return over.code, over.message
         return "provider_error", self._context.texts.of(failure, f"{step}: the model call")
@@ -230,7 +235,9 @@ class _ModelStep:
 
     def _new_builder(self) -> MessageBuilder:
         provider = self._agent.provider
-        return MessageBuilder(api=provider.api, provider=provider.name, model=self._agent.model, timestamp=now_ms())
+        return MessageBuilder(
+            api=provider.api, provider=provider.name, model=self._agent.model, timestamp=self._context.now()
+        )
 
 
 class _ContextError(Exception):

@@ -16,7 +16,6 @@ import socket
 import threading
 
 from agentkit.agents import BoundAgent
-from agentkit.core.ids import now_ms
 from agentkit.core.record import Change, RunRecord, RunState, Step
 from agentkit.errors import AgentKitError, AgentNotFoundError, RunNotFoundError, StoreUnavailableError
 from agentkit.loop import expire, fail
@@ -118,7 +117,7 @@ class Recovery:
                     error,
                     exc_info=None if known else error,
                 )
-                self._store.reschedule(run, now_ms() + self._lease_ms)
+                self._store.reschedule(run, self._store.now() + self._lease_ms)
         if len(due) < _BATCH:
             self._put_off = 0
         return len(due)
@@ -129,7 +128,7 @@ class Recovery:
         except RunNotFoundError:
             self._store.unlist(run.run_id)
             return
-        now = now_ms()
+        now = self._store.now()
         record = state.record
         if record.terminal:
             self._store.reschedule(run, (record.ended_at or now) + self._retention_ms + 1000)
@@ -155,7 +154,7 @@ class Recovery:
 
     def _check_time(self, record: RunRecord, agent: BoundAgent, now: int) -> list[int]:
         """End a run that only waits for children when its time is over; when to check it again."""
-        left = time_left(record, agent)
+        left = time_left(record, agent, now)
         if left is None:
             return []
         if left > 0:

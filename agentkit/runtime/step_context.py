@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from agentkit.agents import BoundAgent
 from agentkit.core.events import Event
-from agentkit.core.ids import now_ms
 from agentkit.core.messages import AssistantMessage, ToolResultMessage, Usage
 from agentkit.core.record import AbortRequest, Change, RunState, Step
 from agentkit.errors import LeaseLostError
@@ -40,6 +39,10 @@ class StepContext:
     stopping: Callable[[], bool]
     return_step: Callable[[str], bool]
 
+    def now(self) -> int:
+        """Read the store's clock (ms), by which all times of runs go."""
+        return self.committer.now()
+
     def commit(
         self,
         transition: Callable[[RunState], Change],
@@ -66,7 +69,9 @@ class StepContext:
             if state.record.abort is None:
                 return transition(state).with_events(events)
             result = None if finished is None else (held.lease.step, *finished)
-            return aborted(state, message=message() if message else None, finished=result).with_events(events)
+            return aborted(state, self.now(), message=message() if message else None, finished=result).with_events(
+                events
+            )
 
         self.committer.update(held.lease.run_id, outcome, lease=held.lease, state=state)
 
@@ -89,12 +94,13 @@ def hand_back(committer: Committer, held: Held) -> None:
 
 def aborted(
     state: RunState,
+    now: int,
     *,
     message: AssistantMessage | None = None,
     finished: tuple[int, ToolResultMessage, bool] | None = None,
 ) -> Change:
     """Compute the end of a run which somebody wants aborted, for the holder of a step. Raises LeaseLostError."""
-    change = abort(state, None, now_ms(), holding=True, message=message, finished=finished)
+    change = abort(state, None, now, holding=True, message=message, finished=finished)
     if change is None or isinstance(change, AbortRequest):
         raise LeaseLostError
     return change

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 from agentkit.core.backoff import Backoff
 from agentkit.core.events import Event, open_message, read_event
-from agentkit.core.ids import now_ms
 from agentkit.core.messages import AssistantMessage, StopReason, Usage
 from agentkit.core.record import RunRecord, Step, StepKind
 from agentkit.errors import (
@@ -148,7 +147,7 @@ class StepRunner:
                 if not self._return_step(held, step, error.message):
                     self._committer.step_store.release(held.lease, untouched=True)  # recovery enqueues it again
                 return
-            watch(self.timer, held, agent)
+            watch(self.timer, held, agent, self._committer.now())
             context = StepContext(
                 held,
                 step,
@@ -199,7 +198,7 @@ class StepRunner:
         message, ends = self._cut_message(held, "aborted")
         self._committer.update(
             held.lease.run_id,
-            lambda state: aborted(state, message=message).with_events(ends),
+            lambda state: aborted(state, self._committer.now(), message=message).with_events(ends),
             lease=held.lease,
             state=held.state if held.claim.complete else None,
         )
@@ -213,7 +212,7 @@ class StepRunner:
             return
         store = self._committer.step_store
         store.release(held.lease, failed=True)
-        store.schedule(held.lease.run_id, now_ms() + round(_BACKOFF.delay(held.lease.attempt) * 1000))
+        store.schedule(held.lease.run_id, self._committer.now() + round(_BACKOFF.delay(held.lease.attempt) * 1000))
 
     def _give_up(self, held: Held) -> None:
         text = f"step {held.lease.step} was begun {self._max_attempts} times and never finished"
@@ -224,7 +223,7 @@ class StepRunner:
         message, ends = self._cut_message(held, "error", text)
         self._committer.update(
             held.lease.run_id,
-            lambda state: fail(state, "step_failed", text, now_ms(), message=message).with_events(ends),
+            lambda state: fail(state, "step_failed", text, self._committer.now(), message=message).with_events(ends),
             lease=held.lease,
             state=held.state if held.claim.complete else None,
         )
@@ -249,6 +248,6 @@ class StepRunner:
         """Make what stands for a message whose beginning is no longer kept."""
         agent = self._committer.bind(record)
         if agent is not None:
-            return agent.empty_message(now_ms())
+            return agent.empty_message(self._committer.now())
         provider, _, model = record.model.partition(":")
-        return AssistantMessage([], "", provider, model, Usage.of(), "stop", now_ms())
+        return AssistantMessage([], "", provider, model, Usage.of(), "stop", self._committer.now())

@@ -147,6 +147,9 @@ class RetryingStore:
     def delete(self, run_id: str) -> None:
         self._retry.call(lambda: self._store.delete(run_id))
 
+    def now(self) -> int:
+        return self._retry.call(self._store.now)
+
     def schedule(self, run_id: str, at: int) -> None:
         self._retry.call(lambda: self._store.schedule(run_id, at))
 

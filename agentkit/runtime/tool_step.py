@@ -13,7 +13,6 @@ import msgspec
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, ToolExecutionUpdate
-from agentkit.core.ids import now_ms
 from agentkit.core.record import Change, RunState
 from agentkit.core.struct import encode
 from agentkit.errors import LeaseLostError, ToolError
@@ -53,7 +52,7 @@ def run_tool_step(context: StepContext) -> None:
         _commit(context, call, answered, executed=False)
     elif tool is None and call.answer is not None:
         reason = f"tool_not_registered: the worker has no tool {call.name!r}"
-        context.commit(lambda state: park(state, number, now_ms(), reason))
+        context.commit(lambda state: park(state, number, context.now(), reason))
     elif tool is None:
         # The worker that admitted the call knew it: a newer one, or this agent has lost the tool since.
         if not context.return_step(f"agent {agent.agent.name!r} has no tool {call.name!r} here"):
@@ -63,13 +62,13 @@ def run_tool_step(context: StepContext) -> None:
         _commit(context, call, invalid_arguments(problems))
     elif tool.runs == "client":
         # Its decision was taken by a process that did not know it, or it has moved to the client since.
-        context.commit(lambda state: ask_client(state, agent, number, now_ms()))
+        context.commit(lambda state: ask_client(state, agent, number, context.now()))
     elif tool.agent is not None and call.child is None:
         _commit(context, call, error_result(f"the tool {call.name!r} has become a sub-agent since the call was made"))
     elif tool.agent is not None:
         _delegate(context, call, tool)
     elif tool.effects == "once" and held.lease.attempt > 1:
-        context.commit(lambda state: doubt(state, agent, number, now_ms()))
+        context.commit(lambda state: doubt(state, agent, number, context.now()))
     else:
         execution = _Execution(context, call)
         failpoint("before tool")
@@ -85,7 +84,7 @@ def _delegate(context: StepContext, call: Call, tool: Tool) -> None:
     if refusal is not None:
         _commit(context, call, error_result(refusal))
         return
-    context.commit(lambda state: delegate(state, context.agent, number, now_ms()))
+    context.commit(lambda state: delegate(state, context.agent, number, context.now()))
     # The child may have been quicker.
     context.children.reconcile(context.committer.step_store.load(record.id).record)
 
@@ -105,13 +104,13 @@ def _commit(
     held, agent, number = context.held, context.agent, context.held.lease.step
     if held.cancel.reason == "lost":
         raise LeaseLostError
-    message = None if result is None else result_message(call, result, now_ms())
+    message = None if result is None else result_message(call, result, context.now())
 
     def transition(state: RunState) -> Change:
         if message is not None:
-            return finish_tool(state, agent, number, message, now_ms(), executed=executed)
+            return finish_tool(state, agent, number, message, context.now(), executed=executed)
         if held.cancel.reason == "deadline":
-            return fail(state, *TIME_IS_OVER, now_ms())
+            return fail(state, *TIME_IS_OVER, context.now())
         raise LeaseLostError
 
     state: RunState | None = None

@@ -15,7 +15,6 @@ from flask import Flask, g, request
 from flask_cors import CORS
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json
 from agentkit.core.requests import TokenScope
 from agentkit.core.run import Run
@@ -163,7 +162,7 @@ def stream_token(run_id: str, scope: TokenScope) -> tuple[str, int]:
 
     `scope`: "read", or "answer" for one whose holder may do over a WebSocket what the caller may.
     """
-    expires_at = now_ms() + state().settings.stream_token_seconds * 1000
+    expires_at = state().kit.store.now() + state().settings.stream_token_seconds * 1000
     return str(_serializer().dumps([run_id, principal(), expires_at, scope])), expires_at
 
 
@@ -178,7 +177,7 @@ def _read_token(token: str, run_id: str | None) -> tuple[str | None, str]:
         raise UnauthenticatedError("the stream token was not signed with this server's AGENTKIT_SECRET_KEY") from error
     except ValueError as error:
         raise UnauthenticatedError("the stream token is of an earlier agentkit: request another") from error
-    if expires_at <= now_ms():
+    if expires_at <= state().kit.store.now():
         raise UnauthenticatedError("the stream token has expired: request another")
     if token_run_id != run_id:
         raise UnauthenticatedError("the stream token is for another run")

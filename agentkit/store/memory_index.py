@@ -24,6 +24,9 @@ class MemoryIndex:
         self._probes: dict[str, int] = {}
         self.changed = threading.Condition(threading.RLock())
 
+    def now(self) -> int:
+        return now_ms()
+
     def schedule(self, run_id: str, at: int) -> None:
         with self.changed:
             self._due[run_id] = float(int(min(self._due.get(run_id, at), at)))

@@ -278,6 +278,13 @@ class Store(Protocol):
 
     # -- across runs: each call is atomic, but no call spans a run and an index
 
+    def now(self) -> int:
+        """Read the store's clock (ms since the Unix epoch), by which all times go that are kept or compared.
+
+        It is never behind the time of a reply that has come before. Cheap: it is asked for every few seconds at most.
+        """
+        ...
+
     def schedule(self, run_id: str, at: int) -> None:
         """Have the run checked at `at` (ms) or before. Called before the change that makes it so."""
         ...

@@ -13,7 +13,7 @@ import redis
 import redis.exceptions
 
 from agentkit.core.events import Event
-from agentkit.core.ids import new_id, now_ms
+from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState
 from agentkit.core.struct import decode, encode
@@ -23,6 +23,7 @@ from agentkit.errors import (
     RunNotTerminalError,
     UnsupportedSchemaVersionError,
 )
+from agentkit.store.clock import StoreClock
 from agentkit.store.connection import connect, translated
 from agentkit.store.encoding import decode_receipt, decode_resolution, decode_state, encode_change, take_call
 from agentkit.store.lua import RunKeys, Scripts
@@ -63,6 +64,7 @@ class RedisStore:
         self._max_events = max_events
         self._scripts = Scripts(self._client)
         self._hub = Hub(self._client)
+        self._clock = StoreClock(self._server_ms)
         self._due = f"{prefix}due"
         self._runs = f"{prefix}runs"
         self._owners = f"{prefix}owners"
@@ -87,7 +89,7 @@ class RedisStore:
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
-        return _outcome(self._commit(change, version, lease, pushes, request_id), change.record.id)
+        return self._outcome(self._commit(change, version, lease, pushes, request_id), change.record.id)
 
     def _commit(
         self, change: Change, version: int | None, lease: Lease | None, pushes: Sequence[Push], request_id: str
@@ -117,7 +119,7 @@ class RedisStore:
         reply = self._scripts.commit_call(
             self._keys(lease.run_id), request_id or new_id(), lease, call, encode(result), bodies, self._max_events
         )
-        return _outcome(reply, lease.run_id)
+        return self._outcome(reply, lease.run_id)
 
     @translated
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
@@ -126,12 +128,12 @@ class RedisStore:
 
     @translated
     def load(self, run_id: str) -> RunState:
-        return _state(_found(self._scripts.load(self._keys(run_id), messages=False), run_id))
+        return self._state(_found(self._scripts.load(self._keys(run_id), messages=False), run_id))
 
     @translated
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
         now, fields, messages = _found(self._scripts.load(self._keys(run_id), messages=True), run_id)
-        return _state((now, fields, ())), [decode(message, Json) for message in messages]
+        return self._state((now, fields, ())), [decode(message, Json) for message in messages]
 
     @translated
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
@@ -144,8 +146,8 @@ class RedisStore:
         lease = Lease(run_id, step, int(token), int(attempt))
         if not complete:
             call = take_call(pairs)
-            return Claim(lease, decode_state(int(now), pairs), call, complete=False)
-        state = decode_state(int(now), pairs, messages)
+            return Claim(lease, decode_state(self._clock.observe(int(now)), pairs), call, complete=False)
+        state = decode_state(self._clock.observe(int(now)), pairs, messages)
         opened = state.record.step(step)
         if opened is None or opened.call is None:
             return Claim(lease, state)
@@ -217,7 +219,34 @@ class RedisStore:
             raise RunNotTerminalError
         self.unlist(run_id)
 
+    def _outcome(self, reply: Any, run_id: str) -> Commit | Conflict:
+        reply = _found(reply, run_id)
+        if reply == b"lost":
+            raise LeaseLostError
+        if reply[0] == b"state":
+            return Conflict(self._state(reply[1]))
+        version, before, last = (int(value) for value in reply)
+        return Commit(version, before + 1, last)
+
+    def _state(self, reply: Any) -> RunState:
+        now, fields, messages = reply
+        return decode_state(self._clock.observe(int(now)), _pairs(fields), messages)
+
+    def _state_or_error(self, reply: Any) -> RunState | UnsupportedSchemaVersionError:
+        try:
+            return self._state(reply)
+        except UnsupportedSchemaVersionError as error:
+            return error
+
     # -- across runs
+
+    @translated
+    def _server_ms(self) -> int:
+        seconds, microseconds = self._client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def now(self) -> int:
+        return self._clock.now()
 
     @translated
     def schedule(self, run_id: str, at: int) -> None:
@@ -226,6 +255,7 @@ class RedisStore:
     @translated
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
         mark, ids = self._scripts.take(self._due, limit, hold_ms)
+        self._clock.observe(int(float(mark)) - hold_ms)
         return [DueRun(run_id.decode(), float(mark)) for run_id in ids]
 
     @translated
@@ -283,13 +313,13 @@ class RedisStore:
     @translated
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         replies = self._scripts.load_many([self._keys(run_id) for run_id in run_ids])
-        return [None if reply == b"missing" else _state_or_error(reply) for reply in replies]
+        return [None if reply == b"missing" else self._state_or_error(reply) for reply in replies]
 
     # -- the store itself
 
     @translated
     def heartbeat(self, worker: str, ttl_ms: int) -> None:
-        now = now_ms()
+        now = self.now()
         pipe = self._client.pipeline(transaction=False)
         pipe.zremrangebyscore(self._workers, "-inf", now)
         pipe.zadd(self._workers, {worker: now + ttl_ms})
@@ -299,7 +329,7 @@ class RedisStore:
 
     @translated
     def workers(self) -> list[str]:
-        return [w.decode() for w in cast(list[bytes], self._client.zrangebyscore(self._workers, now_ms(), "+inf"))]
+        return [w.decode() for w in cast(list[bytes], self._client.zrangebyscore(self._workers, self.now(), "+inf"))]
 
     @translated
     def mark_served(self, queue: str, ttl_ms: int) -> None:
@@ -315,7 +345,7 @@ class RedisStore:
 
     @translated
     def backlog(self) -> tuple[int, int]:
-        overdue = self._client.zcount(self._due, "-inf", now_ms())
+        overdue = self._client.zcount(self._due, "-inf", self.now())
         return self._client.zcard(self._due), overdue
 
     @translated
@@ -349,30 +379,8 @@ def _found(reply: Any, run_id: str) -> Any:
     return reply
 
 
-def _outcome(reply: Any, run_id: str) -> Commit | Conflict:
-    reply = _found(reply, run_id)
-    if reply == b"lost":
-        raise LeaseLostError
-    if reply[0] == b"state":
-        return Conflict(_state(reply[1]))
-    version, before, last = (int(value) for value in reply)
-    return Commit(version, before + 1, last)
-
-
-def _state(reply: Any) -> RunState:
-    now, fields, messages = reply
-    return decode_state(int(now), _pairs(fields), messages)
-
-
 def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(fields[::2], fields[1::2], strict=True))
-
-
-def _state_or_error(reply: Any) -> RunState | UnsupportedSchemaVersionError:
-    try:
-        return _state(reply)
-    except UnsupportedSchemaVersionError as error:
-        return error
 
 
 def _seq(entry_id: bytes) -> int:

@@ -190,7 +190,10 @@ def test_no_tool_begins_after_the_time_of_its_run() -> None:
     run_id = app.kit.start("a", "go", limits={"timeout": 0.2}).id
     app.execute_next()
     record, agent = app.store.load(run_id).record, app.kit.bind("a")
-    wait_until(lambda: (left := time_left(record, agent)) is not None and left <= 0, what="the run's time to be over")
+    wait_until(
+        lambda: (left := time_left(record, agent, app.store.now())) is not None and left <= 0,
+        what="the run's time to be over",
+    )
     run = app.work().check(run_id)
     assert (run.status, run.error["code"], begun) == ("failed", "limit_time", [])
 

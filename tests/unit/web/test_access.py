@@ -219,11 +219,11 @@ def test_a_stream_token_ends_with_its_time(build: Callable[..., Web], monkeypatc
     web = build(stream_token_seconds=60)
     run_id = begin(web, ADA, "hello")
     now = 1_800_000_000_000
-    monkeypatch.setattr(access, "now_ms", lambda: now)
+    monkeypatch.setattr(web.store, "now", lambda: now)
     token = token_of(web, run_id, ADA)
-    monkeypatch.setattr(access, "now_ms", lambda: now + 59_999)
+    monkeypatch.setattr(web.store, "now", lambda: now + 59_999)
     assert web.client.get(f"/runs/{run_id}/events?token={token}").status_code == 200
-    monkeypatch.setattr(access, "now_ms", lambda: now + 60_000)
+    monkeypatch.setattr(web.store, "now", lambda: now + 60_000)
     problem = assert_problem(web.client.get(f"/runs/{run_id}/events?token={token}"), 401, "unauthenticated")
     assert "expired" in problem["detail"]
 

@@ -29,13 +29,12 @@ from agentkit.errors import (
     InvalidRequestError,
     PayloadTooLargeError,
     RunNotFoundError,
-    UnsupportedSchemaVersionError,
 )
 from agentkit.loop import Answer, client_result
 from agentkit.providers import resolve as resolve_provider
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
-from agentkit.runtime import commands, tool_loop
+from agentkit.runtime import commands, listing, tool_loop
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
@@ -49,11 +48,6 @@ from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredResolution
 
 __all__ = ["AgentKit", "Authenticate", "May", "load_app", "load_kit"]
-
-
-MAX_READ = 1000
-"""How many runs one page of a listing reads at the most."""
-_PAGE = 100
 
 
 class AgentKit:
@@ -361,30 +355,10 @@ class AgentKit:
     ) -> tuple[list[Run], str | None]:
         """Read up to `limit` runs older than `cursor`, newest first, and the cursor of the next page if there is more.
 
-        `owner`: of this principal alone. A page reads `MAX_READ` runs at the most: where few of many are wanted, it may
+        `owner`: of this principal alone. A page reads 1,000 runs at the most: where few of many are wanted, it may
         be short, or empty, and there is more all the same.
         """
-        store = self._engine.store
-        listed_owner = owner if owner is not None and store.has_owner_lists() else None
-        found: list[Run] = []
-        for _ in range(MAX_READ // _PAGE):
-            ids = store.listing(cursor, _PAGE, listed_owner)
-            for state in store.loads(ids):
-                if state is None or isinstance(state, UnsupportedSchemaVersionError):
-                    continue  # gone, or about to be made; or a newer worker's, which lists it there
-                record = state.record
-                if status not in (None, str(record.status)) or agent not in (None, record.agent):
-                    continue
-                run = Run.of(state, None)
-                if owner not in (None, record.owner) or not where(run):
-                    continue
-                found.append(run)
-                if len(found) > limit:
-                    return found[:limit], found[limit - 1].id
-            if len(ids) < _PAGE:
-                return found, None
-            cursor = ids[-1]
-        return found, cursor
+        return listing.page(self._engine.store, listing.Filter(owner, agent, status, where), limit, cursor)
 
     def only_owner(self, principal: str | None) -> str | None:
         """Return the owner whose runs alone a principal may read; None where `may` decides, or all may read all."""

@@ -40,7 +40,50 @@ class IndexContract:
         assert store.listing(None, 10) == ids[::-1]
         store.unlist(ids[3])
         assert store.listing(None, 10, "ann") == [ids[0]]
-        assert store.has_owner_lists()
+        assert store.has_lists()
+
+    def test_runs_are_listed_by_agent_and_by_status_of_all_and_of_an_owner(self, store: Store) -> None:
+        ids = [new_id() for _ in range(6)]
+        for number, run_id in enumerate(ids):
+            owner, agent = ["ann", None][number % 2], ["a", "b", "b"][number % 3]
+            store.index(run_id, owner, agent=agent, status="active")
+        assert store.listing(None, 10, agent="b") == [ids[5], ids[4], ids[2], ids[1]]
+        assert store.listing(ids[4], 1, agent="b") == [ids[2]]
+        assert store.listing(None, 10, "ann", agent="b") == [ids[4], ids[2]]
+        assert store.listing(None, 10, agent="c") == store.listing(None, 10, "eve", agent="a") == []
+        assert store.listing(None, 10, status="active") == ids[::-1]
+        assert store.listing(None, 10, "ann", status="active") == [ids[4], ids[2], ids[0]]
+        assert store.listing(None, 10, status="paused") == []
+
+    def test_a_run_leaves_the_list_of_a_status_only_when_it_is_taken_out(self, store: Store) -> None:
+        one, two = new_id(), new_id()
+        for run_id in (one, two):
+            store.index(run_id, "ann", agent="a", status="active")
+        store.index(one, "ann", agent="a", status="paused")
+        for owner in (None, "ann"):
+            assert store.listing(None, 10, owner, status="active") == [two, one]
+            assert store.listing(None, 10, owner, status="paused") == [one]
+        store.unindex(one, ["active", "failed"], "ann")
+        for owner in (None, "ann"):
+            assert store.listing(None, 10, owner, status="active") == [two]
+            assert store.listing(None, 10, owner, status="paused") == [one]
+            assert store.listing(None, 10, owner, agent="a") == [two, one]
+
+    def test_a_run_that_is_gone_is_in_no_list(self, store: Store) -> None:
+        run_id = new_id()
+        store.index(run_id, "ann", agent="a", status="active")
+        store.index(run_id, "ann", agent="a", status="paused")
+        store.unlist(run_id)
+        for owner in (None, "ann", "a"):
+            for wanted in ({}, {"agent": "a"}, {"status": "active"}, {"status": "paused"}):
+                assert store.listing(None, 10, owner, **wanted) == []
+
+    def test_the_names_of_owners_and_agents_do_not_mix(self, store: Store) -> None:
+        run_id = new_id()
+        store.index(run_id, "agent:a", agent="of", status="active")
+        assert store.listing(None, 10, agent="a") == []
+        assert store.listing(None, 10, "a") == store.listing(None, 10, ":of:agent:a") == []
+        assert store.listing(None, 10, "agent:a") == [run_id]
 
     def test_a_log_is_read_in_pages(self, store: Store) -> None:
         run_id = new_run(store)

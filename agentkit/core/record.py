@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -29,6 +29,7 @@ from agentkit.errors import UnsupportedSchemaVersionError
 
 __all__ = [
     "SCHEMA_VERSION",
+    "STATUS_LISTS",
     "TERMINAL",
     "TRANSITIONS",
     "AbortRequest",
@@ -41,8 +42,10 @@ __all__ = [
     "RunRecord",
     "RunState",
     "Status",
+    "StatusList",
     "Step",
     "StepKind",
+    "status_list",
 ]
 
 SCHEMA_VERSION = 2
@@ -69,7 +72,27 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.ABORTED: frozenset(),
 }
 
+StatusList = Literal["active", "paused", "completed", "failed", "aborted"]
+"""Runs that are listed together by their status. `active`: queued and running ones, between which a run goes often."""
+
+STATUS_LISTS: tuple[StatusList, ...] = get_args(StatusList)
+
 StepKind = Literal["model", "tool"]
+
+
+def status_list(status: Status) -> StatusList:
+    """Name the list of the runs that have this status."""
+    return _STATUS_LISTS[status]
+
+
+_STATUS_LISTS: Mapping[Status, StatusList] = {
+    Status.QUEUED: "active",
+    Status.RUNNING: "active",
+    Status.PAUSED: "paused",
+    Status.COMPLETED: "completed",
+    Status.FAILED: "failed",
+    Status.ABORTED: "aborted",
+}
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -161,6 +184,11 @@ class RunRecord:
     @property
     def terminal(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def status_list(self) -> StatusList:
+        """The list that the run belongs to by its status."""
+        return status_list(self.status)
 
     @property
     def pending(self) -> list[PendingItem]:

@@ -42,6 +42,10 @@ def _due(change: Change) -> list[Step]:
     return [step for step in change.opened if step.at is None]
 
 
+def _index(store: Store, record: RunRecord) -> None:
+    store.index(record.id, record.owner, agent=record.agent, status=record.status_list)
+
+
 class Committer:
     """A store, the queue of its workers, and the agents that this process knows. One per process.
 
@@ -69,12 +73,12 @@ class Committer:
         run_id = change.record.id
         began = time.monotonic()
         store.schedule(run_id, store.now() + self._soon_ms)
-        store.index(run_id, change.record.owner)
+        _index(store, change.record)
         pushes = self._pushes(change)
         made = store.create(change, pushes)
         if self._is_late(began):
             store.schedule(run_id, store.now() + self._soon_ms)
-            store.index(run_id, change.record.owner)
+            _index(store, change.record)
         if made and not pushes:
             self._enqueue(change)
         return made
@@ -110,8 +114,9 @@ class Committer:
             checks.append(store.now() + self._soon_ms)  # the run may not be in the index, or stand there for much later
         if checks:
             store.schedule(record.id, min(checks))
-        if change.before is not None and change.before.schema_version < SCHEMA_VERSION:
-            store.index(record.id, record.owner)  # made by a version that kept no owners' lists
+        before = change.before
+        if before is None or before.status_list != record.status_list or before.schema_version < SCHEMA_VERSION:
+            _index(store, record)  # of schemaVersion 1: made by a version that kept no lists
         for child in change.orphans:
             store.schedule(child, store.now() + self._soon_ms)  # should this process not come to abort it
         pushes = self._pushes(change)

@@ -16,14 +16,14 @@ import socket
 import threading
 
 from agentkit.agents import BoundAgent
-from agentkit.core.record import Change, RunRecord, RunState, Step
+from agentkit.core.record import STATUS_LISTS, Change, RunRecord, RunState, Step
 from agentkit.errors import AgentKitError, AgentNotFoundError, RunNotFoundError, StoreUnavailableError
 from agentkit.loop import expire, fail
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer, next_expiry
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.shutdown import StopFlag
-from agentkit.runtime.upgrade import index_owners
+from agentkit.runtime.upgrade import index_runs
 from agentkit.store.protocol import DueRun
 
 __all__ = ["Recovery"]
@@ -88,7 +88,7 @@ class Recovery:
                     away = False
                     self._stop.wait(_HOLDERS_FIRST_SECONDS)
                 if not upgraded:
-                    index_owners(self._store)
+                    index_runs(self._store)
                     upgraded = True
                 while self.sweep() == _BATCH and not self._stop.is_set():
                     pass
@@ -130,6 +130,8 @@ class Recovery:
             return
         now = self._store.now()
         record = state.record
+        if record.terminal or not record.steps:
+            self._settle(record)
         if record.terminal:
             self._store.reschedule(run, (record.ended_at or now) + self._retention_ms + 1000)
             return
@@ -151,6 +153,16 @@ class Recovery:
             elif step.number not in state.live:
                 checks.append(now + self._enqueue_again(record.id, step))
         self._store.reschedule(run, min(checks, default=None))
+
+    def _settle(self, record: RunRecord) -> None:
+        """Have a run that waits stand in the list of its status, and one that has ended in no other status's.
+
+        It entered the list by the commit that made it so, unless a worker of an older version made it.
+        """
+        self._store.index(record.id, record.owner, agent=record.agent, status=record.status_list)
+        if record.terminal:
+            others = [status for status in STATUS_LISTS if status != record.status_list]
+            self._store.unindex(record.id, others, record.owner)
 
     def _check_time(self, record: RunRecord, agent: BoundAgent, now: int) -> list[int]:
         """End a run that only waits for children when its time is over; when to check it again."""

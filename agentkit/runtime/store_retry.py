@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from agentkit.core.backoff import Backoff
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState
+from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.errors import StoreUnavailableError, UnsupportedSchemaVersionError
 from agentkit.store.protocol import (
     Claim,
@@ -162,20 +162,38 @@ class RetryingStore:
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         return self._retry.call(lambda: self._store.remember(key, digest, run_id))
 
-    def index(self, run_id: str, owner: str | None = None) -> None:
-        self._retry.call(lambda: self._store.index(run_id, owner))
+    def index(
+        self,
+        run_id: str,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> None:
+        self._retry.call(lambda: self._store.index(run_id, owner, agent=agent, status=status))
+
+    def unindex(self, run_id: str, statuses: Collection[StatusList], owner: str | None = None) -> None:
+        self._retry.call(lambda: self._store.unindex(run_id, statuses, owner))
 
     def unlist(self, run_id: str) -> None:
         self._retry.call(lambda: self._store.unlist(run_id))
 
-    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
-        return self._retry.call(lambda: self._store.listing(before, limit, owner))
+    def listing(
+        self,
+        before: str | None,
+        limit: int,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> list[str]:
+        return self._retry.call(lambda: self._store.listing(before, limit, owner, agent=agent, status=status))
 
-    def has_owner_lists(self) -> bool:
-        return self._retry.call(self._store.has_owner_lists)
+    def has_lists(self) -> bool:
+        return self._retry.call(self._store.has_lists)
 
-    def set_owner_lists(self) -> None:
-        self._retry.call(self._store.set_owner_lists)
+    def set_has_lists(self) -> None:
+        self._retry.call(self._store.set_has_lists)
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         return self._retry.call(lambda: self._store.loads(run_ids))

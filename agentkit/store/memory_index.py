@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from agentkit.core.ids import now_ms
+from agentkit.core.record import StatusList
+from agentkit.store.lists import list_name, lists_of
 from agentkit.store.protocol import DueRun
 
 __all__ = ["MemoryIndex"]
@@ -16,7 +18,7 @@ class MemoryIndex:
 
     def __init__(self, retention_seconds: int) -> None:
         self._retention_ms = retention_seconds * 1000
-        self._listed: dict[str, str | None] = {}
+        self._lists: dict[str, set[str]] = {}
         self._due: dict[str, float] = {}
         self._keys: dict[str, tuple[str, str, int]] = {}
         self._workers: dict[str, int] = {}
@@ -55,24 +57,47 @@ class MemoryIndex:
                 bound = self._keys[key] = (digest, run_id, now_ms() + self._retention_ms)
             return bound[0], bound[1]
 
-    def index(self, run_id: str, owner: str | None = None) -> None:
+    def index(
+        self,
+        run_id: str,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> None:
         with self.changed:
-            self._listed[run_id] = owner
+            for name in lists_of(owner, agent, status):
+                self._lists.setdefault(name, set()).add(run_id)
+
+    def unindex(self, run_id: str, statuses: Collection[StatusList], owner: str | None = None) -> None:
+        with self.changed:
+            for status in statuses:
+                for of in {None, owner}:
+                    self._lists.get(list_name(of, None, status), set()).discard(run_id)
 
     def unlist(self, run_id: str) -> None:
         with self.changed:
-            self._listed.pop(run_id, None)
+            for ids in self._lists.values():
+                ids.discard(run_id)
             self._due.pop(run_id, None)
 
-    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
+    def listing(
+        self,
+        before: str | None,
+        limit: int,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> list[str]:
         with self.changed:
-            ids = (i for i, of in self._listed.items() if owner in (None, of) and (before is None or i < before))
-            return sorted(ids, reverse=True)[:limit]
+            ids = self._lists.get(list_name(owner, agent, status), set())
+            return sorted((i for i in ids if before is None or i < before), reverse=True)[:limit]
 
-    def has_owner_lists(self) -> bool:
+    def has_lists(self) -> bool:
         return True
 
-    def set_owner_lists(self) -> None:
+    def set_has_lists(self) -> None:
         """They are kept from the first run on."""
 
     def heartbeat(self, worker: str, ttl_ms: int) -> None:

@@ -9,7 +9,7 @@ asked (nothing has changed, or the same call again has the effect of one), the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -17,7 +17,7 @@ from typing import Protocol
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState
+from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.errors import UnsupportedSchemaVersionError
 
 __all__ = [
@@ -301,27 +301,51 @@ class Store(Protocol):
         """Bind an idempotency key to (digest, run id) unless it is bound; returns what it is bound to."""
         ...
 
-    def index(self, run_id: str, owner: str | None = None) -> None:
-        """List a run, also in its owner's list. Called before it is created: an entry without a run is passed over."""
+    def index(
+        self,
+        run_id: str,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> None:
+        """List a run, also among those of its owner, of its agent and of its status, where they are named.
+
+        Called before the run is created, and before each change that takes it into another status list: an entry
+        without a run, or in the list of a status that the run has no more or not yet, is passed over by readers.
+        """
+        ...
+
+    def unindex(self, run_id: str, statuses: Collection[StatusList], owner: str | None = None) -> None:
+        """Take a run out of the lists of statuses that it has no more; harmless where it is not there."""
         ...
 
     def unlist(self, run_id: str) -> None:
         """Take a run that is gone out of every index. Not for readers: what is not there may be about to be made."""
         ...
 
-    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
-        """List ids of runs, newest first, those older than the id `before`; of one owner where it is named.
+    def listing(
+        self,
+        before: str | None,
+        limit: int,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> list[str]:
+        """List ids of runs, newest first, those older than the id `before`; of one owner, agent and status where named.
 
-        What that costs depends on how many are listed, not on how many there are.
+        Where `status` is named, runs of other agents may be among them, and such as have another status. What it costs
+        depends on how many are listed, not on how many there are.
         """
         ...
 
-    def has_owner_lists(self) -> bool:
-        """Whether every run of an owner is in its list: versions of before had none (`runtime/upgrade.py`)."""
+    def has_lists(self) -> bool:
+        """Whether every run is in all its lists: earlier versions kept none but that of all (`runtime/upgrade.py`)."""
         ...
 
-    def set_owner_lists(self) -> None:
-        """Say that every run of an owner is in its list."""
+    def set_has_lists(self) -> None:
+        """Say that every run is in all its lists."""
         ...
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:

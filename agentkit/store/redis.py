@@ -6,7 +6,7 @@ the list of runs) is never in one script with a run's keys, so the store can be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import redis
@@ -15,7 +15,7 @@ import redis.exceptions
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
-from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState
+from agentkit.core.record import STATUS_LISTS, AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.core.struct import decode, encode
 from agentkit.errors import (
     LeaseLostError,
@@ -26,6 +26,7 @@ from agentkit.errors import (
 from agentkit.store.clock import StoreClock
 from agentkit.store.connection import connect, translated
 from agentkit.store.encoding import decode_receipt, decode_resolution, decode_state, encode_change, take_call
+from agentkit.store.lists import list_name, lists_of
 from agentkit.store.lua import RunKeys, Scripts
 from agentkit.store.protocol import (
     Claim,
@@ -67,7 +68,7 @@ class RedisStore:
         self._clock = StoreClock(self._server_ms)
         self._due = f"{prefix}due"
         self._runs = f"{prefix}runs"
-        self._owners = f"{prefix}owners"
+        self._listed = f"{prefix}listed"
         self._workers = f"{prefix}workers"
 
     def _keys(self, run_id: str) -> RunKeys:
@@ -271,44 +272,64 @@ class RedisStore:
         return bound_digest, bound_run
 
     @translated
-    def index(self, run_id: str, owner: str | None = None) -> None:
+    def index(
+        self,
+        run_id: str,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> None:
         pipe = self._client.pipeline(transaction=False)
-        if owner is not None:
-            pipe.zadd(self._runs_of(owner), {run_id: 0})
-            pipe.hset(self._owners, run_id, owner)
-        pipe.zadd(self._runs, {run_id: 0})
+        pipe.hset(self._listed, run_id, encode((owner, agent)))
+        for name in lists_of(owner, agent, status):
+            pipe.zadd(f"{self._runs}{name}", {run_id: 0})
         pipe.zcard(self._runs)
         if pipe.execute()[-1] == 1:  # the first run of all: there is none that an older version made
-            self.set_owner_lists()
+            self.set_has_lists()
+
+    @translated
+    def unindex(self, run_id: str, statuses: Collection[StatusList], owner: str | None = None) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for status in statuses:
+            for of in {None, owner}:
+                pipe.zrem(f"{self._runs}{list_name(of, None, status)}", run_id)
+        pipe.execute()
 
     @translated
     def unlist(self, run_id: str) -> None:
-        owner = cast(bytes | None, self._client.hget(self._owners, run_id))
+        listed = cast(bytes | None, self._client.hget(self._listed, run_id))
+        owner, agent = decode(listed, tuple[str | None, str | None]) if listed else (None, None)
+        names = {name for status in STATUS_LISTS for name in lists_of(owner, agent, status)}
         pipe = self._client.pipeline(transaction=False)
-        if owner is not None:
-            pipe.zrem(self._runs_of(owner.decode()), run_id)
-            pipe.hdel(self._owners, run_id)
-        pipe.zrem(self._runs, run_id)
+        for name in names:
+            pipe.zrem(f"{self._runs}{name}", run_id)
+        pipe.hdel(self._listed, run_id)
         pipe.zrem(self._due, run_id)
         pipe.execute()
 
     @translated
-    def listing(self, before: str | None, limit: int, owner: str | None = None) -> list[str]:
+    def listing(
+        self,
+        before: str | None,
+        limit: int,
+        owner: str | None = None,
+        *,
+        agent: str | None = None,
+        status: StatusList | None = None,
+    ) -> list[str]:
         newest = f"({before}" if before else "+"
-        runs = self._runs if owner is None else self._runs_of(owner)
-        ids = cast(list[bytes], self._client.zrevrangebylex(runs, newest, "-", 0, limit))
+        name = f"{self._runs}{list_name(owner, agent, status)}"
+        ids = cast(list[bytes], self._client.zrevrangebylex(name, newest, "-", 0, limit))
         return [run_id.decode() for run_id in ids]
 
-    def _runs_of(self, owner: str) -> str:
-        return f"{self._runs}:{owner}"
+    @translated
+    def has_lists(self) -> bool:
+        return bool(self._client.hexists(self._listed, ""))
 
     @translated
-    def has_owner_lists(self) -> bool:
-        return bool(self._client.hexists(self._owners, ""))
-
-    @translated
-    def set_owner_lists(self) -> None:
-        self._client.hset(self._owners, "", "")
+    def set_has_lists(self) -> None:
+        self._client.hset(self._listed, "", "")
 
     @translated
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.ids import new_id
-from agentkit.kit import MAX_READ
-from agentkit.runtime.upgrade import index_owners
+from agentkit.core.record import Status, StatusList, status_list
+from agentkit.runtime.listing import MAX_READ
+from agentkit.runtime.upgrade import index_runs
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
-from tests.apps import FakeQueue
+from tests.apps import App, FakeQueue
 from tests.store_changes import first_change
+from tests.tools import YES, refund
+from tests.turns import call
+from tests.waiting import wait_until
 
 
 class Counting(MemoryStore):
@@ -27,12 +32,19 @@ class Counting(MemoryStore):
         return super().loads(run_ids)
 
 
+def add(store: Any, owner: str | None = None, agent: str = "a", status: Status = Status.QUEUED) -> str:
+    """A run that is in its lists, and has had its status for years."""
+    run_id = new_id()
+    store.index(run_id, owner, agent=agent, status=status_list(status))
+    change = first_change(run_id, owner=owner)
+    store.create(replace(change, record=replace(change.record, agent=agent, status=status)))
+    return run_id
+
+
 def store_of(count: int, owner: str | None) -> Counting:
     store = Counting()
     for _ in range(count):
-        run_id = new_id()
-        store.index(run_id, owner)
-        store.create(first_change(run_id, owner=owner))
+        add(store, owner)
     return store
 
 
@@ -54,10 +66,7 @@ def test_a_principal_with_no_runs_reads_none_beside_however_many_of_others(query
 
 def test_a_principal_sees_its_own_among_many() -> None:
     store = store_of(2000, "ann")
-    mine = [new_id() for _ in range(3)]
-    for run_id in mine:
-        store.index(run_id, "bob")
-        store.create(first_change(run_id, owner="bob"))
+    mine = [add(store, "bob") for _ in range(3)]
     body, read = page(store, "bob")
     assert [run["id"] for run in body["runs"]] == mine[::-1]
     assert read == 3
@@ -71,14 +80,139 @@ def test_a_page_reads_a_bounded_number_where_may_allows_few_of_many() -> None:
     assert (body, read) == ({"runs": []}, 50)
 
 
+@pytest.mark.parametrize("owner", ["ann", None])
+def test_a_page_of_a_status_reads_no_runs_of_others(owner: str | None) -> None:
+    store = Counting()
+    paused = [add(store, "ann", status=Status.PAUSED) for _ in range(2)]
+    for status in (Status.COMPLETED, Status.FAILED, Status.ABORTED, Status.RUNNING) * 500:
+        add(store, "ann", status=status)
+    hooks = {} if owner else {"authenticate": None}
+    for status, wanted in (("paused", paused[::-1]), ("queued", [])):
+        body, read = page(store, "ann", f"?status={status}", **hooks)
+        assert [run["id"] for run in body["runs"]] == wanted
+        assert read == (2 if status == "paused" else 500)
+    body, read = page(store, "ann", "?status=completed&limit=3", **hooks)
+    assert (len(body["runs"]), read) == (3, 4)
+
+
+def test_a_page_of_an_agent_reads_no_runs_of_others() -> None:
+    store = Counting()
+    few = [add(store, "ann", agent="b") for _ in range(3)]
+    for _ in range(1500):
+        add(store, "ann")
+    body, read = page(store, "ann", "?agent=b&limit=2")
+    assert ([run["id"] for run in body["runs"]], read) == (few[:0:-1], 3)
+    body, read = page(store, "ann", f"?agent=b&limit=2&cursor={body['nextCursor']}")
+    assert ([run["id"] for run in body["runs"]], read) == ([few[0]], 1)
+    assert page(store, "ann", "?agent=none") == ({"runs": []}, 0)
+
+
+def test_of_a_status_and_an_agent_both_count() -> None:
+    store = Counting()
+    for agent in "ab" * 20:
+        add(store, "ann", agent=agent, status=Status.PAUSED)
+    wanted = [add(store, "ann", agent="b", status=Status.FAILED) for _ in range(2)]
+    body, read = page(store, "ann", "?status=failed&agent=b")
+    assert ([run["id"] for run in body["runs"]], read) == (wanted[::-1], 2)
+
+
+def statuses(kit: AgentKit) -> dict[str, int]:
+    """How many runs each status shows."""
+    return {status: found for status in Status if (found := len(list(kit.runs(status=status))))}
+
+
+def test_a_run_is_listed_under_the_status_that_it_has_at_every_moment() -> None:
+    app = App([call("refund")], "done", tools=[refund])
+    run_id = app.start()
+    assert statuses(app.kit) == {"queued": 1}
+    app.work()
+    assert statuses(app.kit) == {"paused": 1}
+    app.kit.resume(run_id, YES)
+    assert statuses(app.kit) == {"queued": 1}
+    app.work()
+    assert statuses(app.kit) == {"completed": 1}
+    aborted = app.run()
+    app.kit.abort(aborted)
+    assert statuses(app.kit) == {"completed": 1, "aborted": 1}
+    assert len(list(app.kit.runs(agent="a"))) == 2
+
+
+def test_an_ended_run_is_taken_out_of_the_lists_of_its_other_statuses() -> None:
+    app = App([call("refund")], "done", tools=[refund], lease_seconds=0.1)
+    run_id = app.run()
+    app.kit.resume(run_id, YES)
+    app.work()
+    assert app.store.listing(None, 10, status="paused") == [run_id]
+    recovery = app.kit.recovery()
+    wait_until(
+        lambda: (recovery.sweep(), app.store.listing(None, 10, status="paused") == [])[1], what="the recovery check"
+    )
+    assert app.store.listing(None, 10, status="active") == []
+    assert statuses(app.kit) == {"completed": 1}
+
+
+@pytest.mark.parametrize("ends", ["paused", "completed"])
+def test_a_run_that_a_worker_of_an_older_version_paused_or_ended_is_listed_after_its_next_check(ends: str) -> None:
+    class OldWorkers(MemoryStore):
+        old = True
+
+        def index(self, run_id: str, owner: str | None = None, **lists: Any) -> None:
+            super().index(run_id, owner, **({} if self.old else lists))
+
+    store = OldWorkers()
+    app = App(*([[call("refund")]] if ends == "paused" else []), "done", tools=[refund], store=store, lease_seconds=0.1)
+    app.run()
+    store.old = False
+    assert statuses(app.kit) == {}
+    recovery = app.kit.recovery()
+    wait_until(lambda: (recovery.sweep(), statuses(app.kit) == {ends: 1})[1], what="the recovery check")
+
+
+def test_a_page_takes_out_what_has_left_its_status_for_long_and_nothing_else() -> None:
+    store = Counting()
+    old = [add(store, "ann", status=Status.PAUSED) for _ in range(150)]
+    for run_id in old:
+        store.index(run_id, "ann", agent="a", status="active")
+    kept = add(store, "ann", status=Status.RUNNING)
+    for left in (50, 0):
+        body, _ = page(store, "ann", "?status=running")
+        assert [run["id"] for run in body["runs"]] == [kept]
+        assert len(store.listing(None, 1000, "ann", status="active")) == left + 1
+    assert len(store.listing(None, 1000, status="active")) == 1
+    assert len(store.listing(None, 1000, "ann", status="paused")) == 150
+
+
+def test_what_has_just_changed_its_status_stays_in_both_lists() -> None:
+    app = App([call("refund")], "done", tools=[refund])
+    run_id = app.run()
+    assert list(app.kit.runs(status="running")) == []
+    assert app.store.listing(None, 10, status="active") == [run_id]
+
+
+def test_a_run_that_comes_back_while_it_is_taken_out_is_put_back() -> None:
+    class Quick(Counting):
+        def unindex(self, run_id: str, statuses: Collection[StatusList], owner: str | None = None) -> None:
+            super().unindex(run_id, statuses, owner)
+            change = first_change(run_id, owner=owner)
+            state = self.load(run_id)
+            record = replace(state.record, status=Status.RUNNING)
+            self.commit(replace(change, before=state.record, record=record, opened=()), state.version)
+
+    store = Quick()
+    run_id = add(store, "ann", status=Status.PAUSED)
+    store.index(run_id, "ann", agent="a", status="active")
+    page(store, "ann", "?status=running")
+    assert store.listing(None, 10, status="active") == store.listing(None, 10, "ann", status="active") == [run_id]
+
+
 def test_runs_of_a_version_without_owners_lists_are_listed_before_and_after_they_are_indexed() -> None:
     class Old(Counting):
         indexed = False
 
-        def has_owner_lists(self) -> bool:
+        def has_lists(self) -> bool:
             return self.indexed
 
-        def set_owner_lists(self) -> None:
+        def set_has_lists(self) -> None:
             self.indexed = True
 
     store = Old()
@@ -86,8 +220,10 @@ def test_runs_of_a_version_without_owners_lists_are_listed_before_and_after_they
     for number, run_id in enumerate(ids):
         store.index(run_id)
         store.create(first_change(run_id, owner="bob" if number == 1100 else "ann"))
-    body, _ = page(store, "bob")
-    assert [run["id"] for run in body["runs"]] == [ids[1100]]
-    index_owners(store)
-    body, read = page(store, "bob")
-    assert ([run["id"] for run in body["runs"]], read) == ([ids[1100]], 1)
+    for query in ("", "?status=queued", "?agent=a"):
+        body, _ = page(store, "bob", query)
+        assert [run["id"] for run in body["runs"]] == [ids[1100]]
+    index_runs(store)
+    for query in ("", "?status=queued", "?agent=a"):
+        body, read = page(store, "bob", query)
+        assert ([run["id"] for run in body["runs"]], read) == ([ids[1100]], 1)

@@ -31,8 +31,8 @@
 --   P{ID}      channel  an empty message: the run has paused or ended
 --   Pdue       zset     run ids, scored by the time (ms) at which they are to be checked; permanent
 --   Pruns      zset     run ids, score 0, read in the order of the ids; permanent
---   Pruns:OWNER  zset   the same, of one owner's runs; permanent
---   Powners    hash     run id -> owner, and the empty field where each owner's list is complete; permanent
+--   Pruns:NAME  zset    the same, of an owner's runs, an agent's or those of a status (agentkit/store/lists.py); permanent
+--   Plisted    hash     run id -> JSON of its owner and agent, and the empty field where all lists are complete; permanent
 --   Pidem:KEY  string   "digest run-id", expires
 --   Pprobe     string   written to see whether the server takes writes; expires
 --   Pserved:Q   string   something of queue Q was executed lately; expires

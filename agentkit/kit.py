@@ -19,7 +19,7 @@ from agentkit.core.calls import ClientResult
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.messages import Json, check_content, check_text
 from agentkit.core.record import StepKind
-from agentkit.core.requests import check_extension
+from agentkit.core.requests import check_extension, check_principal
 from agentkit.core.run import Run
 from agentkit.core.struct import encode, to_json
 from agentkit.errors import (
@@ -308,19 +308,20 @@ class AgentKit:
         when: Literal["steer", "followUp"] = "followUp",
         *,
         idempotency_key: str | None = None,
-        caller: str | None = None,
+        by: str | None = None,
     ) -> RunHandle:
         """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end.
 
-        `idempotency_key` as for `resume`; it is that of the principal `caller`.
+        `by`: the principal that sends it, which stands in the log; `idempotency_key`, as for `resume`, is its own.
         Raises IdempotencyConflictError, InvalidRequestError, RunNotFoundError, and RunNotPausedError for an ended run.
         """
         content = check_content(message, "message")
         if when not in ("steer", "followUp"):
             raise InvalidRequestError("when must be 'steer' or 'followUp'")
+        check_principal(by, "by")
         engine = self._engine_of(run_id)
-        key = CallKey.of(idempotency_key, run_id, caller, ["message", to_json(content), when])
-        return RunHandle(engine.store, run_id, commands.send(engine.committer, run_id, content, when, key=key))
+        key = CallKey.of(idempotency_key, run_id, by, ["message", to_json(content), when])
+        return RunHandle(engine.store, run_id, commands.send(engine.committer, run_id, content, when, by=by, key=key))
 
     def get(self, run_id: str) -> Run:
         """The run with its messages. Raises RunNotFoundError."""

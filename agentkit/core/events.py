@@ -174,7 +174,10 @@ class MessageUpdate(_Event, tag="message_update"):
 
 
 class MessageEnd(_Event, tag="message_end"):
+    """`by`: who sent a user message into the run while it went on, where somebody was named."""
+
     message: Message
+    by: str | None = None
 
 
 class MessageDiscard(_Event, tag="message_discard"):

@@ -120,9 +120,10 @@ class ParentCall(Value, frozen=True):
 
 
 class QueuedMessage(Value, frozen=True):
-    """The content of a user message that waits for its turn."""
+    """The content of a user message that waits for its turn, and who sent it; None where nobody was named."""
 
     content: Any
+    by: str | None = None
 
 
 class AbortRequest(Value, frozen=True):

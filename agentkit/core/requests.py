@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from agentkit.core import strictjson
 from agentkit.core.calls import Rejection
-from agentkit.core.messages import Json
+from agentkit.core.messages import Json, check_text
 from agentkit.core.struct import Wire, check, encode
 from agentkit.errors import InvalidRequestError
 
@@ -34,6 +34,7 @@ __all__ = [
     "check_idempotency_key",
     "check_limits",
     "check_metadata",
+    "check_principal",
     "or_none",
 ]
 
@@ -194,6 +195,14 @@ def check_extension(by: Any) -> float:
     if not isinstance(by, int | float) or isinstance(by, bool) or not 0 < by <= MAX_EXTENSION_SECONDS:
         raise InvalidRequestError(f"by must be a number of seconds over 0, at most {MAX_EXTENSION_SECONDS}")
     return by
+
+
+def check_principal(name: Any, field: str) -> str | None:
+    """Read who calls, a text; None where nobody is named. Raises InvalidRequestError, which names the `field`."""
+    if name is not None and not isinstance(name, str):
+        raise InvalidRequestError(f"{field} must be the name of a principal, a text")
+    check_text(name, field)
+    return name
 
 
 def check_idempotency_key(key: Any) -> str:

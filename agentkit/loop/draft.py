@@ -114,12 +114,15 @@ class Draft:
         """Append events to the log."""
         self._events += events
 
-    def add_message(self, message: Message, *, started: bool = False) -> None:
-        """Append a message with its events; `started` where its message_start is in the log already."""
+    def add_message(self, message: Message, *, started: bool = False, by: str | None = None) -> None:
+        """Append a message with its events; `started` where its message_start is in the log already.
+
+        `by`: who sent it into the run.
+        """
         reference = stored_at(self.message_count)
         if not started:
             self.emit(MessageStart(message=reference))
-        self.emit(MessageEnd(message=reference))
+        self.emit(MessageEnd(message=reference, by=by))
         self._messages.append(message)
 
     def adopt_history(self, history: list[Message]) -> None:

@@ -39,7 +39,7 @@ __all__ = ["advance", "continue_paused", "continue_without_step", "end", "open_t
 def open_turn(draft: Draft, agent: BoundAgent) -> None:
     """Begin the next turn: its model call becomes due."""
     for steer in draft.record.steers:
-        draft.add_message(UserMessage(content=_content(steer), timestamp=draft.now))
+        draft.add_message(UserMessage(content=_content(steer), timestamp=draft.now), by=steer.by)
     turn = draft.record.turn + 1
     draft.calls = []
     draft.set(steers=(), turn=turn, turn_from=draft.message_count, flushed=0)

@@ -228,23 +228,28 @@ def park(state: RunState, step: int, now: int, reason: str) -> Change:
 
 
 def add_message(
-    state: RunState, content: str | list[ContentBlock], when: Literal["steer", "followUp"], now: int
+    state: RunState,
+    content: str | list[ContentBlock],
+    when: Literal["steer", "followUp"],
+    now: int,
+    *,
+    by: str | None = None,
 ) -> Change:
     """Take a user message from outside into a run that has not ended: at the next turn, or when it would end.
 
-    Raises RunNotPausedError where the run has ended.
+    `by`: who sends it. Raises RunNotPausedError where the run has ended.
     """
     record = state.record
     if record.terminal:
         raise RunNotPausedError(f"the run has ended ({record.status}): start another with its messages")
     draft = Draft(state, now)
     if when == "followUp":
-        draft.set(follow_ups=(*record.follow_ups, QueuedMessage(content)))
+        draft.set(follow_ups=(*record.follow_ups, QueuedMessage(content, by)))
     elif _turn_is_due(state):
-        draft.add_message(UserMessage(content=content, timestamp=now))  # the call that is due will see it
+        draft.add_message(UserMessage(content=content, timestamp=now), by=by)  # the call that is due will see it
         draft.set(turn_from=draft.message_count)
     else:
-        draft.set(steers=(*record.steers, QueuedMessage(content)))
+        draft.set(steers=(*record.steers, QueuedMessage(content, by)))
     return draft.change()
 
 

@@ -1,12 +1,14 @@
 """What a caller can do to a run: start, answer, extend, send to and abort it.
 
 Each is a transition of the loop, made true by `Committer.update`. Anybody may do any of them at any moment: where a
-commit meets another, the transition is computed again from the newer state. Nothing here knows who asks.
+commit meets another, the transition is computed again from the newer state. Who calls, `by`, is written down and
+logged; nothing here knows who may.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -34,6 +36,8 @@ from agentkit.runtime.idempotency import CallKey, Once, digest, receipt_alone
 from agentkit.store.protocol import Store, StoredResolution
 
 __all__ = ["StartRequest", "Started", "abort", "answer", "extend", "find_item", "send", "start"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,21 +243,23 @@ def send(
     content: str | list[ContentBlock],
     when: Literal["steer", "followUp"],
     *,
+    by: str | None = None,
     key: CallKey | None = None,
 ) -> int:
     """Send a user message into a run, to "steer" or as "followUp"; the seq of the log's last event before it.
 
-    Raises RunNotPausedError where the run has ended.
+    `by`: who sends it. Raises RunNotPausedError where the run has ended.
     """
     seq = 0
 
     def transition(state: RunState) -> Change:
         nonlocal seq
         seq = state.last_seq
-        return loop.add_message(state, content, when, committer.now())
+        return loop.add_message(state, content, when, committer.now(), by=by)
 
     once = Once(committer.store, key, transition)
-    committer.update(run_id, once)
+    if committer.update(run_id, once) is not None:
+        log.info("run %s: a message (%s) was sent%s", run_id, when, _shown(by))
     return seq if once.done is None or once.done.since is None else once.done.since
 
 
@@ -316,6 +322,11 @@ def find_item(
         if known is not None:
             return Run.of(store.load(known[0]), None), None
     return Run.of(state, None), None
+
+
+def _shown(by: str | None) -> str:
+    """Say who called, for a line of the log, in which what a principal is named can begin no other line."""
+    return "" if by is None else f" by {by!r}"
 
 
 def _answered_before(

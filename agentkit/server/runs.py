@@ -134,8 +134,8 @@ def abort_run(run_id: str) -> Response:
 @blueprint.post("/runs/<run_id>/messages")
 def send_message(run_id: str) -> Response:
     body = bodies.read(MessageBody)
-    caller = access.principal()
-    return _accepted(state().kit.send(run_id, body.message, body.when, idempotency_key=_key(), caller=caller))
+    by = access.principal()
+    return _accepted(state().kit.send(run_id, body.message, body.when, idempotency_key=_key(), by=by))
 
 
 @blueprint.delete("/runs/<run_id>")

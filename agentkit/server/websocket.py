@@ -161,7 +161,7 @@ def _dispatch(run_id: str, message: Json) -> None:
         case AbortFrame() as frame:
             state().kit.abort(run_id, or_none(frame.reason))
         case MessageFrame() as frame:
-            state().kit.send(run_id, frame.message, frame.when)
+            state().kit.send(run_id, frame.message, frame.when, by=access.principal())
 
 
 _FRAMES: Mapping[str, type[RequestBody]] = {"resume": ResumeFrame, "abort": AbortFrame, "message": MessageFrame}

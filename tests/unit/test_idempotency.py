@@ -126,8 +126,8 @@ def test_other_values_under_the_same_key_are_a_conflict(app: App, run_id: str) -
 def test_a_key_is_each_callers_and_each_runs_own(app: App, run_id: str) -> None:
     another = app.start()
     for caller in (None, "ada", "bob"):
-        app.kit.send(run_id, f"from {caller}", idempotency_key="k", caller=caller)
-        app.kit.send(another, f"from {caller}", idempotency_key="k", caller=caller)
+        app.kit.send(run_id, f"from {caller}", idempotency_key="k", by=caller)
+        app.kit.send(another, f"from {caller}", idempotency_key="k", by=caller)
     assert queued(app, run_id) == queued(app, another) == ["from None", "from ada", "from bob"]
 
 

@@ -246,9 +246,11 @@ export type AssistantMessageEvent =
       toolCall: ToolCallBlock
     }
 
+/** `by`: who sent a user message into the run while it went on, where somebody was named. */
 export interface MessageEnd {
   type: "message_end"
   message: Message
+  by?: string
   seq: number
   /** Milliseconds since the Unix epoch. */
   timestamp: number

@@ -389,8 +389,11 @@ def result_of(value: Any) -> CheckedResult:
         return CheckedResult([TextBlock(f"Done. The result, a {name}, cannot be shown.")])
 
 
+_CONTENT_TYPES = ("text", "image", "document", "audio")
+
+
 def _looks_like_block(item: Any) -> bool:
-    return isinstance(item, ContentBlock) or (isinstance(item, dict) and item.get("type") in ("text", "image"))
+    return isinstance(item, ContentBlock) or (isinstance(item, dict) and item.get("type") in _CONTENT_TYPES)
 
 
 def _content(content: Any) -> list[ContentBlock]:

@@ -11,6 +11,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from agentkit.core.struct import Json, Wire, check, encode
 from agentkit.errors import InvalidRequestError
@@ -18,10 +19,12 @@ from agentkit.errors import InvalidRequestError
 __all__ = [
     "AssistantBlock",
     "AssistantMessage",
+    "AudioBlock",
     "Block",
     "Cache",
     "ContentBlock",
     "Cost",
+    "DocumentBlock",
     "ImageBlock",
     "Json",
     "Message",
@@ -49,14 +52,33 @@ Cache = Literal["short", "long"]
 
 
 class TextBlock(Wire, tag_field="type", tag="text"):
-    """Text."""
+    """Text. `provider_data`, of a model's answer: what its vendor wants to see again beside this block."""
 
     text: str
     cache: Cache | None = None
+    provider_data: Json | None = None
 
 
 class ImageBlock(Wire, tag_field="type", tag="image"):
-    """An image; `data` is base64."""
+    """An image: either `data`, which is base64, with its `mime_type`, or the `url` at which the vendor finds it."""
+
+    data: str | None = None
+    mime_type: str | None = None
+    cache: Cache | None = None
+    url: str | None = None
+
+
+class DocumentBlock(Wire, tag_field="type", tag="document"):
+    """A document, as a rule a PDF; `data` is base64. `name`: its file name."""
+
+    data: str
+    mime_type: str
+    name: str | None = None
+    cache: Cache | None = None
+
+
+class AudioBlock(Wire, tag_field="type", tag="audio"):
+    """Sound; `data` is base64."""
 
     data: str
     mime_type: str
@@ -69,6 +91,7 @@ class ThinkingBlock(Wire, tag_field="type", tag="thinking"):
     thinking: str
     signature: str | None = None
     cache: Cache | None = None
+    provider_data: Json | None = None
 
 
 class ToolCallBlock(Wire, tag_field="type", tag="toolCall"):
@@ -79,12 +102,13 @@ class ToolCallBlock(Wire, tag_field="type", tag="toolCall"):
     arguments: Json
     raw_arguments: str | None = None
     cache: Cache | None = None
+    provider_data: Json | None = None
 
 
-ContentBlock = TextBlock | ImageBlock
+ContentBlock = TextBlock | ImageBlock | DocumentBlock | AudioBlock
 """What a user message and a tool result may hold."""
 AssistantBlock = TextBlock | ThinkingBlock | ToolCallBlock
-Block = TextBlock | ImageBlock | ThinkingBlock | ToolCallBlock
+Block = ContentBlock | ThinkingBlock | ToolCallBlock
 
 
 class Cost(Wire):
@@ -127,6 +151,8 @@ class UserMessage(Wire, tag_field="role", tag="user"):
 
 
 class AssistantMessage(Wire, tag_field="role", tag="assistant"):
+    """An answer. `provider_data`: what its vendor wants to see again and came with no single block."""
+
     content: list[AssistantBlock]
     api: str
     provider: str
@@ -136,6 +162,7 @@ class AssistantMessage(Wire, tag_field="role", tag="assistant"):
     timestamp: int
     error_message: str | None = None
     cache: Cache | None = None
+    provider_data: Json | None = None
 
 
 class ToolResultMessage(Wire, tag_field="role", tag="toolResult"):
@@ -191,7 +218,7 @@ def tool_calls_of(message: AssistantMessage) -> list[ToolCallBlock]:
 
 
 def check_content(content: Any, where: str = "input") -> str | list[ContentBlock]:
-    """Read the content of a user message: text, or a list of text and image blocks.
+    """Read the content of a user message: text, or a list of content blocks.
 
     Raises InvalidRequestError that names what is wrong and where.
     """
@@ -202,14 +229,14 @@ def check_content(content: Any, where: str = "input") -> str | list[ContentBlock
     checked: str | list[ContentBlock] = check(content, str | list[ContentBlock], where)
     check_text(checked, where)
     if not isinstance(checked, str):
-        _check_images(checked, where)
+        _check_media(checked, where)
     return checked
 
 
 def check_tool_content(content: Any, where: str) -> list[ContentBlock]:
-    """Read the content of a tool result: a list of text and image blocks. Raises InvalidRequestError."""
+    """Read the content of a tool result: a list of content blocks. Raises InvalidRequestError."""
     checked = check(content, list[ContentBlock], where)
-    _check_images(checked, where)
+    _check_media(checked, where)
     return checked
 
 
@@ -262,7 +289,7 @@ def _check_message(message: Any, where: str, now: int) -> Message:
     if isinstance(checked, UserMessage):
         check_content(filled["content"], f"{where}.content")
     elif isinstance(checked, ToolResultMessage):
-        _check_images(checked.content, f"{where}.content")
+        _check_media(checked.content, f"{where}.content")
     if isinstance(checked, AssistantMessage):
         checked.usage = _summed_usage(checked.usage, f"{where}.usage")
     check_text(checked, where)
@@ -302,10 +329,33 @@ def _filled_usage(usage: Any) -> Any:
     return {**_USAGE, **usage, "cost": {**_COST, **cost} if isinstance(cost, dict) else cost}
 
 
-def _check_images(blocks: list[ContentBlock], where: str) -> None:
+def _check_media(blocks: list[ContentBlock], where: str) -> None:
+    """Check what the shapes cannot say of images, documents and sound. Nothing is fetched: a URL is the vendor's."""
     for index, block in enumerate(blocks):
+        if isinstance(block, TextBlock):
+            continue
+        place = f"{where}[{index}]"
         if isinstance(block, ImageBlock):
+            _check_source(block, place)
+        if block.data is not None:
             try:
                 base64.b64decode(block.data, validate=True)
             except (binascii.Error, ValueError) as error:
-                raise InvalidRequestError(f"{where}[{index}].data must be base64") from error
+                raise InvalidRequestError(f"{place}.data must be base64") from error
+
+
+def _check_source(image: ImageBlock, where: str) -> None:
+    if (image.data is None) == (image.url is None):
+        raise InvalidRequestError(f"{where} must have either data, in base64, or url")
+    if image.data is not None and image.mime_type is None:
+        raise InvalidRequestError(f"{where}.mimeType is missing: say image/png or what it is")
+    if image.url is not None and not _is_web_url(image.url):
+        raise InvalidRequestError(f"{where}.url must be an https:// or http:// URL")
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("https", "http") and bool(parts.hostname) and url.isprintable() and " " not in url

@@ -87,7 +87,7 @@ def bounded(result: CheckedResult, source: str, most: int) -> CheckedResult:
 
     `source`: where it comes from, say "the tool 'x' was executed, but its result".
     """
-    size = sum(len(block.text if isinstance(block, TextBlock) else block.data) for block in result.content)
+    size = sum(len(block.text if isinstance(block, TextBlock) else block.data or "") for block in result.content)
     if size <= most:  # else it is too large in characters alone, and need not be written
         size = len(encode([result.content, result.details]))
     if size <= most:

@@ -6,13 +6,16 @@ rule is noted where it is met. Pure.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from agentkit.core.messages import (
     AssistantMessage,
+    AudioBlock,
     ContentBlock,
+    DocumentBlock,
     ImageBlock,
     Json,
     Message,
@@ -111,11 +114,19 @@ def _content_blocks(content: str | list[ContentBlock]) -> list[Json]:
     """Write user or tool content. Blank texts are left out: the vendor refuses them."""
     if isinstance(content, str):
         content = [TextBlock(content)]
-    return [
-        _image(block) if isinstance(block, ImageBlock) else _text(block)
-        for block in content
-        if isinstance(block, ImageBlock) or block.text.strip()
-    ]
+    return [_content_block(block) for block in content if not isinstance(block, TextBlock) or block.text.strip()]
+
+
+def _content_block(block: ContentBlock) -> Json:
+    match block:
+        case TextBlock():
+            return _text(block)
+        case ImageBlock():
+            return _image(block)
+        case DocumentBlock():
+            return _document(block)
+        case AudioBlock():
+            raise ProviderError("Anthropic's models take no audio")
 
 
 def _assistant_blocks(message: AssistantMessage) -> list[Json]:
@@ -155,11 +166,24 @@ def _text(block: TextBlock) -> Json:
 
 
 def _image(block: ImageBlock) -> Json:
+    if block.url is not None:
+        return _marked({"type": "image", "source": {"type": "url", "url": block.url}}, block.cache)
     media_type = "image/jpeg" if block.mime_type == "image/jpg" else block.mime_type
     if media_type not in _IMAGE_TYPES:
         return _marked({"type": "text", "text": f"(an image of type {media_type}, not shown)"}, block.cache)
     source = {"type": "base64", "media_type": media_type, "data": block.data}
     return _marked({"type": "image", "source": source}, block.cache)
+
+
+def _document(block: DocumentBlock) -> Json:
+    source = {"type": "base64", "media_type": block.mime_type, "data": block.data}
+    if block.mime_type.startswith("text/"):  # the vendor takes text documents as text alone
+        text = base64.b64decode(block.data).decode(errors="replace")
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+    document: Json = {"type": "document", "source": source}
+    if block.name:
+        document["title"] = block.name
+    return _marked(document, block.cache)
 
 
 # -- cache marks

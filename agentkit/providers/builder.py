@@ -6,7 +6,10 @@ The one place that knows when a content block starts and ends, whatever the vend
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
+
+from msgspec.structs import replace
 
 from agentkit.core import strictjson
 from agentkit.core.events import AssistantMessageEvent, UpdateType
@@ -14,6 +17,7 @@ from agentkit.core.ids import new_id
 from agentkit.core.messages import (
     AssistantBlock,
     AssistantMessage,
+    Json,
     StopReason,
     TextBlock,
     ThinkingBlock,
@@ -25,7 +29,7 @@ from agentkit.core.struct import decode, encode
 from agentkit.errors import ProviderError
 from agentkit.providers.counts import counted_usage
 from agentkit.providers.prices import priced
-from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.protocol import BlockEnd, Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["MessageBuilder"]
 
@@ -64,10 +68,12 @@ class MessageBuilder:
     def feed(self, part: Part) -> list[AssistantMessageEvent]:
         """Add a part; return the events that announce it."""
         match part:
-            case TextDelta(text):
-                return self._text(text)
-            case ThinkingDelta(thinking, signature):
-                return self._thinking(thinking, signature)
+            case TextDelta(text, data):
+                return self._text(text, data)
+            case ThinkingDelta(thinking, signature, data):
+                return self._thinking(thinking, signature, data)
+            case BlockEnd():
+                return self._close()
             case ToolCallDelta():
                 return self._tool_call(part)
             case Finish():
@@ -84,7 +90,7 @@ class MessageBuilder:
             if not block.id or block.id in ids:
                 block.id = f"call_{new_id()}"  # some servers send none or one twice, and results are matched by it
             ids.add(block.id)
-            events.append(AssistantMessageEvent("toolcall_end", call.content_index, tool_call=copy.copy(block)))
+            events.append(AssistantMessageEvent("toolcall_end", call.content_index, tool_call=_shown(block)))
         self._calls.clear()
         return events
 
@@ -103,6 +109,7 @@ class MessageBuilder:
                 if stop_reason is None:
                     raise
             message.stop_reason = self._finish.stop_reason
+            message.provider_data = _clean(self._finish.data)
         elif self._failed_usage is not None:
             message.usage = self._failed_usage
         if stop_reason is not None:
@@ -142,23 +149,25 @@ class MessageBuilder:
             timestamp=self._timestamp,
         )
 
-    def _text(self, delta: str) -> list[AssistantMessageEvent]:
-        if not delta:
+    def _text(self, delta: str, data: Json | None) -> list[AssistantMessageEvent]:
+        if not delta and not data:
             return []
         block, events = self._open_block(), []
         if not isinstance(block, TextBlock):
             block = TextBlock("")
             events = self._begin(block, "text_start")
+        _add_data(block, data)
         return [*events, *self._append(block, self._joiner.feed(delta))]
 
-    def _thinking(self, delta: str, signature: str | None) -> list[AssistantMessageEvent]:
-        if not delta and signature is None:
+    def _thinking(self, delta: str, signature: str | None, data: Json | None) -> list[AssistantMessageEvent]:
+        if not delta and signature is None and not data:
             return []
         block, events = self._open_block(), []
         if not isinstance(block, ThinkingBlock) or block.signature is not None:
             block = ThinkingBlock("")
             events = self._begin(block, "thinking_start")
         events += self._append(block, self._joiner.feed(delta))
+        _add_data(block, data)
         if signature is not None:
             block.signature = without_half_surrogates(signature)
         return events
@@ -206,9 +215,10 @@ class MessageBuilder:
             call = self._calls[part.index] = _OpenCall(len(self._blocks))
             self._add(call.block)
             arguments = call.add(part.id, part.name, part.arguments)
-            events.append(AssistantMessageEvent("toolcall_start", call.content_index, tool_call=copy.copy(call.block)))
+            events.append(AssistantMessageEvent("toolcall_start", call.content_index, tool_call=_shown(call.block)))
         else:
             arguments = call.add(part.id, part.name, part.arguments)
+        _add_data(call.block, part.data)
         if arguments:
             events.append(AssistantMessageEvent("toolcall_delta", call.content_index, arguments))
         return events
@@ -239,6 +249,27 @@ class _OpenCall:
             self.block.arguments = arguments
         else:
             self.block.raw_arguments = written
+
+
+def _shown(block: ToolCallBlock) -> ToolCallBlock:
+    """Return a copy for an event of the stream: the vendor's data comes with the message's end alone."""
+    return replace(block, provider_data=None)
+
+
+def _add_data(block: AssistantBlock, data: Json | None) -> None:
+    if data:
+        block.provider_data = {**(block.provider_data or {}), **(_clean(data) or {})}
+
+
+def _clean(data: Json | None) -> Json | None:
+    """Return the vendor's data such as the store can hold: half of a surrogate pair in it is replaced.
+
+    Raises TypeError or ValueError for what is no JSON: another's provider may give that.
+    """
+    if not data:
+        return None
+    cleaned: Json = strictjson.loads(without_half_surrogates(json.dumps(data, ensure_ascii=False, allow_nan=False)))
+    return cleaned
 
 
 def _whole(block: AssistantBlock, pieces: list[str]) -> AssistantBlock:

@@ -30,7 +30,7 @@ from agentkit.core.messages import Json
 from agentkit.errors import AgentKitError, ConfigurationError, ProviderError
 from agentkit.providers.body import ACCEPT_ENCODING, BoundedBody
 from agentkit.providers.failures import status_error, vendor_message
-from agentkit.providers.protocol import Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.protocol import BlockEnd, Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["Answer", "HttpRequest", "answer_parts", "api_key", "stream_lines", "stream_sse"]
 
@@ -127,6 +127,8 @@ def _check_texts(part: Part) -> None:
             texts = [text]
         case ThinkingDelta(text, signature):
             texts = [text, signature or ""]
+        case BlockEnd():
+            texts = []
         case ToolCallDelta(_, call_id, name, arguments):
             texts = [call_id, name, arguments]
         case Finish(_, _, model):

@@ -15,6 +15,8 @@ from typing import Any
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import (
     AssistantMessage,
+    AudioBlock,
+    DocumentBlock,
     ImageBlock,
     Json,
     Message,
@@ -189,10 +191,18 @@ def _tool_images(images: list[str]) -> Json:
 
 
 def _images(message: Message) -> list[str]:
-    """List the images of a message, each as base64."""
+    """List the images of a message, each as base64. Raises ProviderError for what Ollama does not take."""
     if isinstance(message.content, str):
         return []
-    return [block.data for block in message.content if isinstance(block, ImageBlock)]
+    images = []
+    for block in message.content:
+        if isinstance(block, ImageBlock):
+            if block.data is None:
+                raise ProviderError("Ollama takes no images by URL: send the image's data")
+            images.append(block.data)
+        elif isinstance(block, DocumentBlock | AudioBlock):
+            raise ProviderError("Ollama takes no documents and no audio")
+    return images
 
 
 # -- the answer

@@ -12,7 +12,9 @@ from typing import Any
 
 from agentkit.core.messages import (
     AssistantMessage,
+    AudioBlock,
     ContentBlock,
+    DocumentBlock,
     ImageBlock,
     Json,
     TextBlock,
@@ -123,11 +125,11 @@ def _messages(request: ModelRequest, provider: str, compat: Compat) -> list[Json
     prepared = prepare(
         request.messages, api=API, provider=provider, model=request.model, id_pattern=compat.tool_call_id_pattern
     )
-    images: list[ContentBlock] = []  # of the tool results before, which could not carry them
+    media: list[ContentBlock] = []  # of the tool results before, which could not carry them
     for message in prepared:
-        if images and not isinstance(message, ToolResultMessage):
-            written.append({"role": "user", "content": _user_content(images)})
-            images = []
+        if media and not isinstance(message, ToolResultMessage):
+            written.append({"role": "user", "content": _user_content(media)})
+            media = []
         match message:
             case UserMessage():
                 written.append({"role": "user", "content": _user_content(message.content)})
@@ -136,8 +138,8 @@ def _messages(request: ModelRequest, provider: str, compat: Compat) -> list[Json
             case ToolResultMessage():
                 result, left_over = _tool_result(message, compat)
                 written.append(result)
-                images += left_over
-    return [*written, {"role": "user", "content": _user_content(images)}] if images else written
+                media += left_over
+    return [*written, {"role": "user", "content": _user_content(media)}] if media else written
 
 
 def _assistant(message: AssistantMessage, compat: Compat) -> list[Json]:
@@ -153,18 +155,18 @@ def _assistant(message: AssistantMessage, compat: Compat) -> list[Json]:
     return [written] if text or len(written) > 2 else []
 
 
-def _tool_result(message: ToolResultMessage, compat: Compat) -> tuple[Json, list[ImageBlock]]:
-    """Write the tool message; return it and the images that it cannot carry."""
-    images = [block for block in message.content if isinstance(block, ImageBlock)]
+def _tool_result(message: ToolResultMessage, compat: Compat) -> tuple[Json, list[ContentBlock]]:
+    """Write the tool message; return it and the images, documents and sound that it cannot carry."""
+    media: list[ContentBlock] = [block for block in message.content if not isinstance(block, TextBlock)]
     content: str | list[Json] = text_of(message) or "(no output)"
-    if images and compat.tool_result_images:
-        content, images = _user_content(message.content), []
-    elif images and not text_of(message):
-        content = "(see the image below)"
+    if media and compat.tool_result_images and all(isinstance(block, ImageBlock) for block in media):
+        content, media = _user_content(message.content), []
+    elif media and not text_of(message):
+        content = f"(see the {'image' if isinstance(media[0], ImageBlock) else 'attachment'} below)"
     written: Json = {"role": "tool", "tool_call_id": message.tool_call_id, "content": content}
     if compat.tool_result_name:
         written["name"] = message.tool_name
-    return written, images
+    return written, media
 
 
 def _call(call: ToolCallBlock) -> Json:
@@ -178,9 +180,23 @@ def _user_content(content: str | list[ContentBlock]) -> str | list[Json]:
         return content
     if len(content) == 1 and isinstance(content[0], TextBlock):
         return content[0].text  # the shape that every server understands
-    return [
-        {"type": "text", "text": block.text}
-        if isinstance(block, TextBlock)
-        else {"type": "image_url", "image_url": {"url": f"data:{block.mime_type};base64,{block.data}"}}
-        for block in content
-    ]
+    return [_content_part(block) for block in content]
+
+
+def _content_part(block: ContentBlock) -> Json:
+    match block:
+        case TextBlock(text):
+            return {"type": "text", "text": text}
+        case ImageBlock(data, mime_type, url=url):
+            return {"type": "image_url", "image_url": {"url": url or f"data:{mime_type};base64,{data}"}}
+        case DocumentBlock(data, mime_type, name):
+            file = {"filename": name or "document.pdf", "file_data": f"data:{mime_type};base64,{data}"}
+            return {"type": "file", "file": file}
+        case AudioBlock(data, mime_type):
+            return {"type": "input_audio", "input_audio": {"data": data, "format": _audio_format(mime_type)}}
+
+
+def _audio_format(mime_type: str) -> str:
+    """Return the vendor's name of a kind of sound: `wav` or `mp3`, or what another server may know."""
+    kind = mime_type.partition(";")[0].rpartition("/")[2].removeprefix("x-").lower()
+    return {"mpeg": "mp3", "wave": "wav"}.get(kind, kind)

@@ -16,6 +16,7 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Cache, Json, Message, StopReason, Usage
 
 __all__ = [
+    "BlockEnd",
     "Finish",
     "ModelRequest",
     "Part",
@@ -62,20 +63,31 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More text. A new text block begins where the part before was of another kind."""
+    """More text. A new text block begins where the part before was of another kind, or a BlockEnd.
+
+    `data` becomes the block's `provider_data`: what the vendor wants to see again. Of several, later keys win. A part
+    with data alone begins a block, too, if none is open.
+    """
 
     text: str
+    data: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
     """More thinking. `signature`, where the vendor signs, belongs to the whole block and comes with its last part.
 
-    Thinking after a signed part is a block of its own.
+    Thinking after a signed part is a block of its own. `data` as TextDelta has it.
     """
 
     text: str
     signature: str | None = None
+    data: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEnd:
+    """The text or thinking block that is open, if any, is whole: what follows is another, even if of the same kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +95,30 @@ class ToolCallDelta:
     """More of a tool call. Parts with the same `index` belong together, also when interleaved.
 
     `id` and `name` may come with any part; the first that is not empty counts. `arguments` is a piece of the JSON text
-    of the arguments.
+    of the arguments. `data` as TextDelta has it.
     """
 
     index: int
     id: str = ""
     name: str = ""
     arguments: str = ""
+    data: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of the response: exactly one, the last part. `model` is the vendor's name of the model that answered."""
+    """The end of the response: exactly one, the last part. `model` is the vendor's name of the model that answered.
+
+    `data` becomes the message's `provider_data`: what the vendor wants to see again and belongs to no single block.
+    """
 
     stop_reason: StopReason
     usage: Usage
     model: str | None = None
+    data: Json | None = None
 
 
-Part = TextDelta | ThinkingDelta | ToolCallDelta | Finish
+Part = TextDelta | ThinkingDelta | BlockEnd | ToolCallDelta | Finish
 
 
 class Provider(Protocol):

@@ -41,6 +41,8 @@ def prepare(
     """Return the messages as `model` of `provider` may be sent them.
 
     - Assistant messages that failed or were aborted are left out, with the results of their calls.
+    - What a vendor wants to see again (`provider_data`) stays for the `api` and `provider` of the message alone, and is
+      left out for others.
     - Thinking of another model becomes text within `<thinking>` tags, without its signature; empty thinking of another
       model, blank text, and messages that have nothing else are left out.
     - Each tool call is followed at once by its result, in the calls' order; one is made up where there is none. Results
@@ -58,7 +60,10 @@ def prepare(
         if isinstance(message, UserMessage):
             prepared.append(message)
         elif isinstance(message, AssistantMessage) and message.stop_reason not in _LEFT_OUT:
-            same_model = (message.api, message.provider, message.model) == (api, provider, model)
+            same_vendor = (message.api, message.provider) == (api, provider)
+            same_model = same_vendor and message.model == model
+            if not same_vendor:
+                message = _without_data(message)
             prepared += _turn(message, same_model, results.get(at, {}), ids)
     return prepared
 
@@ -83,6 +88,12 @@ def _results(messages: Sequence[Message]) -> dict[int, dict[int, ToolResultMessa
     return results
 
 
+def _without_data(message: AssistantMessage) -> AssistantMessage:
+    return replace(
+        message, content=[replace(block, provider_data=None) for block in message.content], provider_data=None
+    )
+
+
 def _turn(
     message: AssistantMessage, same_model: bool, results: dict[int, ToolResultMessage], ids: _Ids
 ) -> list[Message]:
@@ -103,9 +114,9 @@ def _turn(
                     content.append(TextBlock(f"<thinking>\n{block.thinking}\n</thinking>"))
             case ThinkingBlock():
                 content.append(block)
-            case TextBlock() if block.text.strip():
+            case TextBlock() if block.text.strip() or block.provider_data:
                 content.append(block)
-    return [replace(message, content=content), *answers] if content else []
+    return [replace(message, content=content), *answers] if content or message.provider_data else []
 
 
 class _Ids:

@@ -11,7 +11,7 @@ import logging
 
 from agentkit.core.calls import Call
 from agentkit.core.messages import AssistantMessage, Message, text_of
-from agentkit.core.record import Change, ParentCall, RunRecord, RunState
+from agentkit.core.record import Change, ParentCall, RunRecord, RunState, Status
 from agentkit.core.struct import check
 from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, UnsupportedSchemaVersionError
 from agentkit.loop import MAX_DEPTH, begin_run, fail_lost_child, update_from_child
@@ -72,20 +72,24 @@ class Children:
             return False
         children = [call.child for call in record.calls if call.state == "waiting" and call.child]
         for child in children:
-            try:
-                self._update_parent(child, record.id)
-            except RunNotFoundError:
-                log.warning("run %s: its child %s was deleted, and the call gets an error result", record.id, child)
-                self._fail_lost(record.id, child)
-            except UnsupportedSchemaVersionError as error:
-                log.info("run %s waits for run %s, which a newer worker executes: %s", record.id, child, error)
+            self.reconcile_child(record.id, child)
         return bool(children)
+
+    def reconcile_child(self, run_id: str, child: str) -> None:
+        """Make up for what a run did not learn of one of its children, which may have been quicker than it."""
+        try:
+            self._update_parent(child, run_id)
+        except RunNotFoundError:
+            log.warning("run %s: its child %s was deleted, and the call gets an error result", run_id, child)
+            self._fail_lost(run_id, child)
+        except UnsupportedSchemaVersionError as error:
+            log.info("run %s waits for run %s, which a newer worker executes: %s", run_id, child, error)
 
     def _follow_up(self, change: Change) -> None:
         for child in change.orphans:
             self._abort_orphan(child)
         parent = change.record.parent
-        if parent is not None:
+        if parent is not None and _concerns_parent(change):
             self._notify_parent(change.record.id, parent.run_id)
 
     def _notify_parent(self, child: str, parent: str) -> None:
@@ -134,3 +138,9 @@ class Children:
             pass  # its parent ended before it began
         except StoreError as error:
             log.info("run %s, whose parent has ended, could not be aborted; recovery will: %s", run_id, error)
+
+
+def _concerns_parent(change: Change) -> bool:
+    """Whether a change shows in the run's parent, which knows what the run waits for and what came of it."""
+    records = (change.record,) if change.before is None else (change.record, change.before)
+    return any(record.terminal or record.status is Status.PAUSED for record in records)

@@ -85,8 +85,8 @@ def _delegate(context: StepContext, call: Call, tool: Tool) -> None:
         _commit(context, call, error_result(refusal))
         return
     context.commit(lambda state: delegate(state, context.agent, number, context.now()))
-    # The child may have been quicker.
-    context.children.reconcile(context.committer.step_store.load(record.id).record)
+    assert call.child is not None
+    context.children.reconcile_child(record.id, call.child)
 
 
 def _commit(

@@ -33,6 +33,7 @@ from agentkit.errors import (
     ToolNotRegisteredError,
     TooManyWatchersError,
     UnauthenticatedError,
+    UnknownKeywordError,
     UnsupportedSchemaVersionError,
     ValidationError,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "ToolError",
     "ToolNotRegisteredError",
     "UnauthenticatedError",
+    "UnknownKeywordError",
     "UnsupportedSchemaVersionError",
     "ValidationError",
 ]

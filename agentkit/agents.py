@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from agentkit.core.backoff import Backoff
 from agentkit.core.bounds import Bounds
-from agentkit.core.messages import AssistantMessage, Cache, Json, TextBlock, Usage
+from agentkit.core.keywords import refuse_unknown_keywords
+from agentkit.core.messages import AssistantMessage, Json, TextBlock, Usage
 from agentkit.core.run import Run
 from agentkit.core.struct import Wire, check
 from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderError
@@ -113,6 +114,7 @@ class RetryPolicy:
         return delay if waited + delay <= self.deadline else None
 
 
+@refuse_unknown_keywords
 @dataclass(frozen=True)
 class Agent:
     """An agent's definition, made once and never stored: a run keeps the agent's name.
@@ -127,74 +129,87 @@ class Agent:
     `parallel_tool_calls`: whether the tool calls of one turn are executed side by side. `max_turns` (model calls),
     `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run; None: no limit.
     `retry`: when a failed model call is tried again, by default as the kit says. `transform_context`: what the model is
-    sent in place of the conversation, which stays as it is; see ContextHook. The rest are model options that go to the
-    provider as they are, say `temperature`, `top_p`, `stop`, `tool_choice`, `reasoning_effort` and `max_output_tokens`,
-    the limit of one answer.
+    sent in place of the conversation, which stays as it is; see ContextHook.
 
-    Raises ConfigurationError for whatever is declared wrongly.
+    What every vendor understands has a parameter here, which each provider spells as its vendor does; None leaves it to
+    the vendor: `temperature`, `top_p`, `stop` (texts that end an answer), `tool_choice` ("auto", "none", "required", or
+    a function by name), `reasoning_effort`, and `max_output_tokens`, the limit of one answer. `connect_timeout` and
+    `read_timeout` are seconds of one call. `options`: all else, by the vendor's own names, which goes to the vendor as
+    it is.
+
+    `replace` makes a changed copy, as `dataclasses.replace` does. Raises ConfigurationError for whatever is declared
+    wrongly, and for an unknown keyword UnknownKeywordError, which is a TypeError, too.
     """
+
+    unknown_keyword_hint: ClassVar[str] = "What only the vendor knows goes into options={…}."
 
     name: str
     model: Any
-    instructions: str = ""
-    instructions_cache: Cache | None = None
+    instructions: str | Json = ""
+    tools: Sequence[Tool] = ()
+    _: KW_ONLY
     cache: Literal["auto"] | None = None
-    tools: tuple[Tool, ...] = ()
-    models: tuple[str, ...] = ()
+    models: Sequence[str] = ()
     parallel_tool_calls: bool = True
-    limits: Limits = field(default_factory=Limits)
+    max_turns: int | None = 100
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    timeout: float | None = None
     retry: RetryPolicy | None = None
     transform_context: ContextHook | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | Sequence[str] | None = None
+    tool_choice: str | Json | None = None
+    reasoning_effort: str | None = None
+    max_output_tokens: int | None = None
+    connect_timeout: float | None = None
+    read_timeout: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def __init__(
-        self,
-        name: str,
-        model: Any,
-        instructions: str | Json = "",
-        tools: Iterable[Tool] = (),
-        *,
-        cache: Literal["auto"] | None = None,
-        models: Iterable[str] = (),
-        parallel_tool_calls: bool = True,
-        max_turns: int | None = 100,
-        max_tokens: int | None = None,
-        max_cost: float | None = None,
-        timeout: float | None = None,
-        retry: RetryPolicy | None = None,
-        transform_context: ContextHook | None = None,
-        **options: Any,
-    ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigurationError(f"agent name {name!r}: use 1 to 64 letters, digits, '_', '-' or '.'")
-        tools = tuple(tools)
-        for item in tools:
-            if not isinstance(item, Tool):
-                raise ConfigurationError(f"agent {name!r}: {item!r} is no tool; decorate the function with @tool")
-        names = [item.name for item in tools]
-        duplicates = sorted({n for n in names if names.count(n) > 1})
-        if duplicates:
-            raise ConfigurationError(f"agent {name!r} has two tools named {duplicates[0]!r}")
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigurationError(f"agent name {self.name!r}: use 1 to 64 letters, digits, '_', '-' or '.'")
+        what = f"agent {self.name!r}"
+        _instructions(self.name, self.instructions)
+        if self.cache not in (None, "auto"):
+            raise ConfigurationError(f"{what}: cache must be 'auto' or left out, not {self.cache!r}")
+        if isinstance(self.models, str):
+            raise ConfigurationError(f"{what}: models must be a list of names, not the text {self.models!r}")
+        if self.retry is not None and not isinstance(self.retry, RetryPolicy):
+            raise ConfigurationError(f"{what}: retry must be a RetryPolicy, not {self.retry!r}")
+        if not isinstance(self.options, Mapping):
+            raise ConfigurationError(f"{what}: options must be a mapping of the vendor's options")
+        for name in _COMMON_OPTIONS:
+            if getattr(self, name) is not None and name in self.options:
+                raise ConfigurationError(f"{what}: {name} is named twice, as a parameter and in options")
         set_field = object.__setattr__
-        set_field(self, "name", name)
-        set_field(self, "model", model)
-        prompt = _instructions(name, instructions)
-        set_field(self, "instructions", prompt.text)
-        set_field(self, "instructions_cache", prompt.cache)
-        if cache not in (None, "auto"):
-            raise ConfigurationError(f"agent {name!r}: cache must be 'auto' or left out, not {cache!r}")
-        set_field(self, "cache", cache)
-        if isinstance(models, str):
-            raise ConfigurationError(f"agent {name!r}: models must be a list of names, not the text {models!r}")
-        set_field(self, "models", tuple(models))
-        set_field(self, "tools", tools)
-        set_field(self, "parallel_tool_calls", parallel_tool_calls)
-        set_field(self, "limits", Limits(max_turns, max_tokens, max_cost, timeout))
-        if retry is not None and not isinstance(retry, RetryPolicy):
-            raise ConfigurationError(f"agent {name!r}: retry must be a RetryPolicy, not {retry!r}")
-        set_field(self, "retry", retry)
-        set_field(self, "transform_context", transform_context)
-        set_field(self, "options", dict(options))
+        set_field(self, "tools", _checked_tools(what, self.tools))
+        set_field(self, "models", tuple(self.models))
+        set_field(self, "options", dict(self.options))
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of every run."""
+        return Limits(self.max_turns, self.max_tokens, self.max_cost, self.timeout)
+
+    @property
+    def prompt(self) -> TextBlock:
+        """The instructions as a text block, with their cache mark."""
+        return _instructions(self.name, self.instructions)
+
+    @property
+    def model_options(self) -> Json:
+        """What a provider is passed as `ModelRequest.options`: `options`, and the common ones that are set."""
+        common = {name: getattr(self, name) for name in _COMMON_OPTIONS}
+        return {**self.options, **{name: value for name, value in common.items() if value is not None}}
+
+    def replace(self, **changes: Any) -> Agent:
+        """Make a copy with other values for some of the parameters; all others are kept, and all are checked again.
+
+        Raises ConfigurationError and UnknownKeywordError as Agent does.
+        """
+        return replace(self, **changes)
 
     def as_tool(
         self,
@@ -226,6 +241,31 @@ class Agent:
             on_expire=on_expire,
         )(answer)
         return replace(declared, agent=self)
+
+
+_COMMON_OPTIONS = (
+    "temperature",
+    "top_p",
+    "stop",
+    "tool_choice",
+    "reasoning_effort",
+    "max_output_tokens",
+    "connect_timeout",
+    "read_timeout",
+)
+
+
+def _checked_tools(what: str, tools: Iterable[Tool]) -> tuple[Tool, ...]:
+    """Return the tools of an agent. Raises ConfigurationError for what is no tool, and for two of one name."""
+    tools = tuple(tools)
+    for item in tools:
+        if not isinstance(item, Tool):
+            raise ConfigurationError(f"{what}: {item!r} is no tool; decorate the function with @tool")
+    names = [item.name for item in tools]
+    duplicates = sorted({n for n in names if names.count(n) > 1})
+    if duplicates:
+        raise ConfigurationError(f"{what} has two tools named {duplicates[0]!r}")
+    return tools
 
 
 def _instructions(name: str, instructions: str | Json) -> TextBlock:

@@ -2,6 +2,7 @@
 
     AgentKitError
     ├── ConfigurationError             a setting, agent or tool is declared wrongly
+    │   └── UnknownKeywordError        an argument that there is not; a TypeError, too
     ├── InvalidRequestError            the caller's input has the wrong shape
     │   └── InvalidLastEventIdError    a Last-Event-ID that is no seq of this run
     ├── UnauthenticatedError           the request has no valid credentials
@@ -71,6 +72,7 @@ __all__ = [
     "ToolError",
     "ToolNotRegisteredError",
     "UnauthenticatedError",
+    "UnknownKeywordError",
     "UnsupportedSchemaVersionError",
     "ValidationError",
 ]
@@ -104,6 +106,10 @@ class ConfigurationError(AgentKitError):
     """The application is not configured correctly."""
 
     code = "configuration_error"
+
+
+class UnknownKeywordError(ConfigurationError, TypeError):
+    """There is no such keyword argument."""
 
 
 class InvalidRequestError(AgentKitError):

@@ -71,14 +71,15 @@ class _ModelStep:
     def _call(self) -> Exception | None:
         """Feed the model's answer to the builder and the log; what went wrong, if something did."""
         held, agent, builder = self._held, self._agent, self._builder
+        prompt = agent.agent.prompt
         try:
             request = ModelRequest(
                 model=agent.model,
-                instructions=agent.agent.instructions,
+                instructions=prompt.text,
                 messages=self._messages(),
                 tools=agent.tool_specs(),
-                options=agent.agent.options,
-                instructions_cache=agent.agent.instructions_cache,
+                options=agent.agent.model_options,
+                instructions_cache=prompt.cache,
                 cache=agent.agent.cache,
                 bounds=agent.bounds,
             )

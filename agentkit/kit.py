@@ -292,12 +292,16 @@ class AgentKit:
         store.load(run_id)
         return store.resolutions(run_id)
 
-    def abort(self, run_id: str, reason: str | None = None) -> RunHandle:
-        """End a run: at once where nothing executes, otherwise within a second. Harmless when repeated."""
+    def abort(self, run_id: str, reason: str | None = None, *, by: str | None = None) -> RunHandle:
+        """End a run: at once where nothing executes, otherwise within a second. Harmless when repeated.
+
+        `by`: the principal that wants it, which stands in the log with the `reason`.
+        """
         if reason is not None:
             check_text(reason, "reason")
+        check_principal(by, "by")
         engine = self._engine_of(run_id)
-        since = commands.abort(engine.committer, run_id, reason)
+        since = commands.abort(engine.committer, run_id, reason, by=by)
         self._drain(engine, run_id)
         return RunHandle(engine.store, run_id, since)
 

@@ -145,12 +145,13 @@ class AgentPause(_Event, tag="agent_pause"):
 
 
 class AgentEnd(_Event, tag="agent_end"):
-    """Once, last."""
+    """Once, last. `by`: who aborted the run, where somebody was named."""
 
     run_id: str
     status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["completed", "failed", "aborted"]})]
     usage: Usage
     error: RunError | None = None
+    by: str | None = None
 
 
 class TurnStart(_Event, tag="turn_start"):

@@ -127,9 +127,18 @@ class QueuedMessage(Value, frozen=True):
 
 
 class AbortRequest(Value, frozen=True):
-    """Somebody wants the run to end; whoever holds a step ends it."""
+    """Somebody wants the run to end; whoever holds a step ends it.
+
+    `by`: who, None where nobody was named. `at`: when it was asked for (ms); earlier versions wrote no time.
+    """
 
     reason: str | None = None
+    by: str | None = None
+    at: int | None = None
+
+    def keeps(self, finished_at: int) -> bool:
+        """Whether the run keeps the result of a call that finished at `finished_at` (ms): before this was asked for."""
+        return self.at is None or finished_at <= self.at
 
 
 @dataclass(frozen=True, slots=True)

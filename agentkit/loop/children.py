@@ -53,6 +53,7 @@ def update_from_child(
 ) -> Change | None:
     """Bring a run up to date with the state of a child; None where nothing changes, or no call waits for it.
 
+    Nor does what a child came to after its parent's abort was asked for: the holder of a step is about to end that.
     `answer`: the text of the child's last message, where it has ended. `agent`: the parent's; None where this
     process does not know it, and then can only show what the child waits for.
     """
@@ -62,7 +63,8 @@ def update_from_child(
     if not child.terminal:
         parallel = agent.agent.parallel_tool_calls if agent else True
         return _update_pending(state, index, child, parallel, now)
-    if agent is None:
+    abort = state.record.abort
+    if agent is None or (abort is not None and not abort.keeps(child.ended_at or now)):
         return None
     details = {"runId": child.id, "usage": to_json(child.usage)}
     if child.status is Status.COMPLETED:

@@ -1,7 +1,11 @@
 """The transitions that end a run before its work is done.
 
-Rule that this module alone knows: who ends an aborted run. Where a worker holds a step, or held it with a message
-open, only the holder of that step knows what is to be closed, and others can only ask for it.
+Rules that this module alone knows:
+
+1. Who ends an aborted run. Where a worker holds a step, or held it with a message open, only the holder of that step
+   knows what is to be closed, and others can only ask for it.
+2. Which results an aborted run keeps: those of calls that had finished when its abort was asked for. What a tool comes
+   to after that, because it was cancelled or in spite of it, is no message.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ __all__ = ["abort", "fail"]
 
 
 @overload
-def abort(state: RunState, reason: str | None, now: int) -> Change | AbortRequest | None: ...
+def abort(state: RunState, reason: str | None, now: int, *, by: str | None = None) -> Change | AbortRequest | None: ...
 @overload
 def abort(
     state: RunState,
@@ -34,15 +38,16 @@ def abort(
     reason: str | None,
     now: int,
     *,
+    by: str | None = None,
     holding: bool = False,
     message: AssistantMessage | None = None,
     finished: tuple[int, ToolResultMessage, bool] | None = None,
 ) -> Change | AbortRequest | None:
     """Abort a run: end it, or ask the worker that holds a step to do so.
 
-    `reason`: why, where somebody says so; that of an abort which was asked for counts before it. `holding`: the
-    caller is the worker, with the open assistant `message` as far as it came, or with the tool step that it has
-    `finished`: its number, its result, and whether its execution start is in the log.
+    `reason`: why, where somebody says so, and `by`: who; those of an abort which was asked for count before them.
+    `holding`: the caller is the worker, with the open assistant `message` as far as it came, or with the tool step that
+    it has `finished`: its number, its result, and whether its execution start is in the log.
 
     Returns the change that ends the run; the request that is to stand beside its state; None where it has ended, or
     where its abort was asked for already. Raises LeaseLostError where the finished step is not open.
@@ -52,17 +57,17 @@ def abort(
         return None
     open_message = any(s.kind == "model" and s.number in state.claimed for s in record.steps)
     if not holding and (state.live or open_message):
-        return AbortRequest(reason) if record.abort is None else None
+        return AbortRequest(reason, by, now) if record.abort is None else None
     if message is None and any(step.tries for step in record.steps):
         message = _unwritten(record, now)
-    asked = record.abort or AbortRequest(reason)
+    asked = record.abort or AbortRequest(reason, by, now)
     draft = Draft(state, now)
     if message is not None:
         draft.set(usage=add_usage(record.usage, message.usage))
-    if finished is not None:
+    if finished is not None and asked.keeps(finished[1].timestamp):
         step, result, executed = finished
         draft.finish_step(step, result, executed=executed)
-    end(draft, Status.ABORTED, RunError("aborted", asked.reason or "the run was aborted"), message)
+    end(draft, Status.ABORTED, RunError("aborted", asked.reason or "the run was aborted"), message, by=asked.by)
     return draft.change()
 
 

@@ -173,10 +173,17 @@ def _end_turn(draft: Draft) -> None:
     draft.set(flushed=0, turn_from=draft.message_count)
 
 
-def end(draft: Draft, status: Status, error: RunError | None, message: AssistantMessage | None = None) -> None:
+def end(
+    draft: Draft,
+    status: Status,
+    error: RunError | None,
+    message: AssistantMessage | None = None,
+    *,
+    by: str | None = None,
+) -> None:
     """End the run, closing whatever is open.
 
-    `message`: the open assistant message as far as it came, where a claimed model step leaves one.
+    `message`: the open assistant message as far as it came, where a claimed model step leaves one. `by`: who aborts it.
     """
     claimed = draft.state.claimed
     if message is None and any(s.kind == "model" and n in claimed for n, s in draft.steps.items()):
@@ -193,7 +200,7 @@ def end(draft: Draft, status: Status, error: RunError | None, message: Assistant
         draft.set_status(Status.RUNNING)
     draft.set_status(status)
     draft.set(ended_at=draft.now, error=error, steers=(), follow_ups=(), active_since=None)
-    draft.emit(AgentEnd(run_id=draft.record.id, status=str(status), usage=draft.record.usage, error=error))
+    draft.emit(AgentEnd(run_id=draft.record.id, status=str(status), usage=draft.record.usage, error=error, by=by))
 
 
 def _cut_calls(draft: Draft) -> None:

@@ -263,18 +263,21 @@ def send(
     return seq if once.done is None or once.done.since is None else once.done.since
 
 
-def abort(committer: Committer, run_id: str, reason: str | None) -> int:
+def abort(committer: Committer, run_id: str, reason: str | None, *, by: str | None = None) -> int:
     """End a run, at once where nobody holds a step of it; the seq of the log's last event before. Harmless repeated.
 
-    Whoever holds a step is asked to end the run, and learns it by its next write or heartbeat.
+    `by`: who wants it. Whoever holds a step is asked to end the run, and learns it by its next write or heartbeat.
     """
     while True:
-        transition = _Abort(committer, reason)
-        committer.update(run_id, transition)
+        transition = _Abort(committer, reason, by)
+        commit = committer.update(run_id, transition)
         state, request = transition.state, transition.request
+        if commit is not None:
+            log.info("run %s: aborted%s", run_id, _shown(by))
         if request is None:
             return state.last_seq
         if committer.store.request_abort(run_id, request, state.version):
+            log.info("run %s: its abort was asked for%s, and the holder of its step ends it", run_id, _shown(by))
             for step in () if state.live else state.record.steps:
                 committer.enqueue(state.record, step.number)  # its worker is gone: another ends the run
             return state.last_seq
@@ -286,12 +289,13 @@ class _Abort:
     state: RunState
     request: AbortRequest | None = None
 
-    def __init__(self, committer: Committer, reason: str | None) -> None:
+    def __init__(self, committer: Committer, reason: str | None, by: str | None) -> None:
         self._committer = committer
         self._reason = reason
+        self._by = by
 
     def __call__(self, state: RunState) -> Change | None:
-        outcome = loop.abort(state, self._reason, self._committer.now())
+        outcome = loop.abort(state, self._reason, self._committer.now(), by=self._by)
         self.state = state
         self.request = outcome if isinstance(outcome, AbortRequest) else None
         return outcome if isinstance(outcome, Change) else None

@@ -37,9 +37,6 @@ __all__ = ["run_tool_step"]
 
 log = logging.getLogger(__name__)
 
-ABORT_GRACE_SECONDS = 0.3
-"""How long an aborted tool may take to notice, before the run ends without it."""
-
 
 def run_tool_step(context: StepContext) -> None:
     """Give the step's call its result and commit it."""
@@ -74,7 +71,7 @@ def run_tool_step(context: StepContext) -> None:
         failpoint("before tool")
         result = execution.execute(tool)
         failpoint("after tool")
-        _commit(context, call, result, execution.buffer.drain())
+        _commit(context, call, result, execution.buffer.drain(), finished_at=execution.finished_at)
 
 
 def _delegate(context: StepContext, call: Call, tool: Tool) -> None:
@@ -96,15 +93,18 @@ def _commit(
     updates: Sequence[Event] = (),
     *,
     executed: bool = True,
+    finished_at: int | None = None,
 ) -> None:
     """Commit what came of a call; `result` is None where the run is to end before it had one.
 
-    `updates`: events that go before it. `executed`: its execution start is in the log.
+    `updates`: events that go before it. `executed`: its execution start is in the log. `finished_at`: when the tool had
+    its result (ms), by default now.
     """
     held, agent, number = context.held, context.agent, context.held.lease.step
     if held.cancel.reason == "lost":
         raise LeaseLostError
-    message = None if result is None else result_message(call, result, context.now())
+    finished_at = context.now() if finished_at is None else finished_at
+    message = None if result is None else result_message(call, result, finished_at)
 
     def transition(state: RunState) -> Change:
         if message is not None:
@@ -140,10 +140,15 @@ def _answered_result(call: Call) -> CheckedResult | None:
 
 
 class _Execution:
-    """One execution of a tool, in a thread or on the event loop of tools, so that it can be outlived."""
+    """One execution of a tool, in a thread or on the event loop of tools, so that it can be outlived.
+
+    `finished_at`: when it ended, by its result or without one (ms).
+    """
 
     def __init__(self, context: StepContext, call: Call) -> None:
+        self.finished_at: int | None = None
         self.buffer = context.buffer()
+        self._now = context.now
         self._held = context.held
         self._texts = context.texts
         self._most = context.agent.bounds.max_result_bytes
@@ -154,7 +159,7 @@ class _Execution:
         """The tool's result; None where the run is to end, or the step was lost, before it had one."""
         call, held = self._call, self._held
         record = held.state.record
-        if held.cancel.reason == "deadline":
+        if held.cancel.cancelled:
             return None
 
         def update(partial: Any) -> None:
@@ -203,16 +208,14 @@ class _Execution:
             stop = _nothing
         in_time = done.wait(tool.timeout)
         forget()
-        if outcome:
-            return outcome[0]
-        if not in_time:
-            stop()
-            return error_result(f"the tool {tool.name!r} did not finish within {tool.timeout:g} seconds (its timeout)")
-        done.clear()
+        result = outcome[0] if outcome else None
+        self.finished_at = self._now()
+        if result is not None:
+            return result
         stop()
-        if not outcome:
-            done.wait(ABORT_GRACE_SECONDS)
-        return outcome[0] if outcome else None
+        if in_time:  # by the end of its run, not by its own: what it still comes to is dropped, sync or async
+            return None
+        return error_result(f"the tool {tool.name!r} did not finish within {tool.timeout:g} seconds (its timeout)")
 
     def _outcome(self, tool: Tool, get: Callable[[], Any]) -> CheckedResult:
         try:

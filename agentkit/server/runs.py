@@ -128,7 +128,7 @@ def extend_item(run_id: str) -> Response:
 @blueprint.post("/runs/<run_id>/abort")
 def abort_run(run_id: str) -> Response:
     body = bodies.read(AbortBody, optional=True)
-    return _accepted(state().kit.abort(run_id, or_none(body.reason)))
+    return _accepted(state().kit.abort(run_id, or_none(body.reason), by=access.principal()))
 
 
 @blueprint.post("/runs/<run_id>/messages")

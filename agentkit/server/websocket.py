@@ -159,7 +159,7 @@ def _dispatch(run_id: str, message: Json) -> None:
         case ResumeFrame() as frame:
             resume(run_id, frame)
         case AbortFrame() as frame:
-            state().kit.abort(run_id, or_none(frame.reason))
+            state().kit.abort(run_id, or_none(frame.reason), by=access.principal())
         case MessageFrame() as frame:
             state().kit.send(run_id, frame.message, frame.when, by=access.principal())
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from agentkit import InvalidRequestError
+from agentkit import AgentKit, InvalidRequestError
 from tests.apps import App, Silent, in_background
 
 TWO_LINES = "ada\n2026-11-28 run x was deleted"
@@ -70,8 +71,58 @@ def test_a_message_is_logged_with_its_run_and_its_sender_on_one_line(caplog: pyt
 
 
 @pytest.mark.parametrize("by", [7, ["ada"], "\ud800"])
-def test_a_sender_that_is_no_text_is_refused(by: Any) -> None:
+@pytest.mark.parametrize("act", [lambda kit, *args, **named: kit.send(*args, "hi", **named), AgentKit.abort])
+def test_a_caller_that_is_no_text_is_refused(act: Callable[..., Any], by: Any) -> None:
     app = App("hello")
     run_id = app.start()
     with pytest.raises(InvalidRequestError, match="by"):
-        app.kit.send(run_id, "hi", by=by)
+        act(app.kit, run_id, by=by)
+    assert (app.kit.get(run_id).status, app.store.load(run_id).record.abort) == ("queued", None)
+
+
+def ending(app: App, run_id: str) -> tuple[Any, ...]:
+    last = app.log(run_id)[-1]
+    assert (last["type"], last["status"]) == ("agent_end", "aborted")
+    return last["error"]["message"], last.get("by")
+
+
+def test_an_abort_of_a_run_that_nobody_holds_names_who_aborted(caplog: pytest.LogCaptureFixture) -> None:
+    app = App("hello")
+    run_id = app.start()
+    app.kit.abort(run_id, "enough", by="ada")
+    app.kit.abort(run_id, "again", by="bob")  # changes nothing
+    app.check(run_id)
+    assert ending(app, run_id) == ("enough", "ada")
+    assert logged(caplog, run_id) == [f"run {run_id}: aborted by 'ada'"]
+
+
+def test_an_abort_that_the_holder_of_a_step_carries_out_names_who_asked_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = Silent()
+    app = App(model=model)
+    run_id = app.start()
+    thread = in_background(app.execute_next)
+    assert model.reached.wait(5)
+    app.kit.abort(run_id, "enough", by="ada")
+    app.kit.abort(run_id, "again", by="bob")
+    thread.join(5)
+    app.check(run_id)
+    assert ending(app, run_id) == ("enough", "ada")
+    assert logged(caplog, run_id) == [
+        f"run {run_id}: its abort was asked for by 'ada', and the holder of its step ends it"
+    ]
+
+
+def test_an_abort_by_nobody_who_was_named_names_nobody() -> None:
+    app = App("hello")
+    run_id = app.start()
+    app.kit.abort(run_id)
+    assert ending(app, run_id) == ("the run was aborted", None)
+    assert "by" not in app.log(run_id)[-1]
+
+
+def test_a_run_that_ends_by_itself_names_nobody() -> None:
+    app = App("hello")
+    run_id = app.run()
+    assert "by" not in app.log(run_id)[-1]

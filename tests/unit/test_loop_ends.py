@@ -99,10 +99,10 @@ def test_an_aborted_run_keeps_the_results_that_were_there() -> None:
 def test_an_abort_of_a_held_run_is_a_request_that_is_made_once() -> None:
     run = new()
     run.claim("model")
-    assert abort(run.state, "stop", run.now) == AbortRequest("stop")
+    assert abort(run.state, "stop", run.now) == AbortRequest("stop", at=run.now)
     assert run.abort("stop")
     assert abort(run.state, "again", run.now) is None
-    assert run.record.abort == AbortRequest("stop")
+    assert run.record.abort == AbortRequest("stop", at=run.now)
     with pytest.raises(RunNotPausedError):
         find_pending(run.record, tool_call_id=None, decision_id=None)
 
@@ -161,7 +161,7 @@ def test_where_a_worker_holds_the_model_step_it_ends_the_run_and_keeps_what_was_
     run = new()
     claim = run.claim("model")
     assert run.abort("stop")
-    assert (run.status, run.record.abort) == ("running", AbortRequest("stop"))
+    assert (run.status, run.record.abort) == ("running", AbortRequest("stop", at=run.now))
     assert not run.abort("again")
     assert run.abort(holding=True, message=run.cut_message("half of it", "aborted"))
     run.check()

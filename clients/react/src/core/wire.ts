@@ -197,13 +197,14 @@ export interface PendingItem {
   runId?: string
 }
 
-/** Once, last. */
+/** Once, last. `by`: who aborted the run, where somebody was named. */
 export interface AgentEnd {
   type: "agent_end"
   runId: string
   status: "completed" | "failed" | "aborted"
   usage: Usage
   error?: RunError
+  by?: string
   seq: number
   /** Milliseconds since the Unix epoch. */
   timestamp: number

@@ -317,7 +317,9 @@ class AgentKit:
         """Send a user message into a run: "steer" for its next model call, "followUp" for another turn at its end.
 
         `by`: the principal that sends it, which stands in the log; `idempotency_key`, as for `resume`, is its own.
-        Raises IdempotencyConflictError, InvalidRequestError, RunNotFoundError, and RunNotPausedError for an ended run.
+        What waits is in the run's `queued`, and what never came into a turn in the `unsent` of its `agent_end`.
+        Raises IdempotencyConflictError, InvalidRequestError, RunNotFoundError, RunNotPausedError for an ended run, and
+        PayloadTooLargeError where too many messages wait in it, or too much.
         """
         content = check_content(message, "message")
         if when not in ("steer", "followUp"):
@@ -325,7 +327,9 @@ class AgentKit:
         check_principal(by, "by")
         engine = self._engine_of(run_id)
         key = CallKey.of(idempotency_key, run_id, by, ["message", to_json(content), when])
-        return RunHandle(engine.store, run_id, commands.send(engine.committer, run_id, content, when, by=by, key=key))
+        bounds = self.settings.bounds
+        since = commands.send(engine.committer, run_id, content, when, by=by, bounds=bounds, key=key)
+        return RunHandle(engine.store, run_id, since)
 
     def get(self, run_id: str) -> Run:
         """The run with its messages. Raises RunNotFoundError."""

@@ -197,6 +197,16 @@ class Settings:
         _COUNT,
         "Runs of sub-agents that one run may start. Calls beyond it get an error result.",
     )
+    max_queued_messages: int = _setting(
+        _BOUNDS.max_queued_messages,
+        _COUNT,
+        "Messages that were sent into one run and wait. One more is refused with 413.",
+    )
+    max_queued_bytes: int = _setting(
+        _BOUNDS.max_queued_bytes,
+        _COUNT,
+        "Bytes that the messages which wait in one run may have together. What would exceed it is refused with 413.",
+    )
     data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")
     url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.", secret=True)
     token: str | None = _setting(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 import redis
 from redis.crc import key_slot
 
-from agentkit.core.record import AbortRequest, Step
+from agentkit.core.messages import QueuedMessage
+from agentkit.core.record import AbortRequest, Change, Step
 from agentkit.errors import LeaseLostError, RunNotTerminalError
 from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store
 from agentkit.store.redis import RedisStore
 from tests.store_changes import LEASE_MS, MakeStore, claimed, ended, event, first_change, new_run, step_done
-from tests.store_contract import StoreContract, calls_of, result_of
+from tests.store_contract import HURRY, StoreContract, calls_of, queue, result_of
 
 __all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 
@@ -137,6 +139,30 @@ class RedisStoreContract(StoreContract):
         store.commit(step_done(claim), claim.state.version, claim.lease, [Push("queue", "one"), Push("queue", "two")])
         client.lossy = False
         assert client.lrange("queue", 0, -1) == [b"two", b"one"]
+
+    def test_what_a_commit_sends_does_not_grow_with_what_is_queued(
+        self, store: Store, client: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes: list[int] = []
+        for count in (0, 9):
+            run_id = new_run(store)
+            for _ in range(count):
+                queue(store, run_id, QueuedMessage("x" * 100_000, "followUp"))
+            claim = claimed(store, run_id)
+            with monkeypatch.context() as patch:
+                patch.setattr(client, "note", lambda *args: sizes.append(len(str(args))))
+                store.commit(step_done(claim, opens=(Step(2, "model"),)), claim.state.version, claim.lease)
+            assert len(store.load(run_id).record.queued) == count
+        assert sizes[1] < sizes[0] + 100
+
+    def test_a_queue_that_the_server_has_lost_stops_no_commit_half_way(self, store: Store, client: Any) -> None:
+        run_id = new_run(store)
+        queue(store, run_id, HURRY)
+        state = store.load(run_id)
+        assert client.delete(f"{PREFIX}{{{run_id}}}:q") == 1
+        change = Change(replace(state.record, queued=(), turn=7), state.record, events=(event("x"),))
+        assert isinstance(store.commit(change, state.version), Commit)
+        assert (store.load(run_id).record.turn, store.load(run_id).record.queued) == (7, ())
 
     def test_an_idempotency_key_has_a_time_to_live(self, store: Store, client: Any) -> None:
         store.remember("k", "digest", "run")

@@ -15,8 +15,18 @@ import pytest
 from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import MessageEnd, TurnEnd, stored_at
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import TextBlock, ToolResultMessage
-from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, Receipt, Resolution, Status, Step
+from agentkit.core.messages import QueuedMessage, TextBlock, ToolResultMessage
+from agentkit.core.record import (
+    SCHEMA_VERSION,
+    AbortRequest,
+    Change,
+    Lease,
+    Receipt,
+    Resolution,
+    RunState,
+    Status,
+    Step,
+)
 from agentkit.core.struct import to_json
 from agentkit.errors import (
     LeaseLostError,
@@ -64,6 +74,17 @@ def calls_of(store: Store, count: int, lease_ms: int = LEASE_MS) -> tuple[str, l
 
 def result_of(n: int) -> ToolResultMessage:
     return ToolResultMessage(f"c{n}", "t", [TextBlock(f"result {n}")], False, TIMESTAMP)
+
+
+HURRY = QueuedMessage("hurry ☃", "steer")
+LATER = QueuedMessage([TextBlock("later")], "followUp", "ann")
+
+
+def queue(store: Store, run_id: str, message: QueuedMessage) -> Commit:
+    """Send a message into a run."""
+    state = store.load(run_id)
+    record = replace(state.record, queued=(*state.record.queued, message))
+    return committed(store, Change(record, state.record), state.version)
 
 
 class StoreContract(IndexContract, LeaseContract):
@@ -476,6 +497,84 @@ class StoreContract(IndexContract, LeaseContract):
         assert all(ttl is not None and 90_000 < ttl <= 100_000 for ttl in self.ttls(store, run_id))
         store.delete(run_id)
         assert store.receipt(run_id, "n") is None
+
+    # -- queued messages ---------------------------------------------------------------------------
+
+    def test_messages_are_queued_after_those_that_wait_and_read_in_that_order(self, store: Store) -> None:
+        run_id = new_run(store)
+        for message in (HURRY, LATER, HURRY):
+            queue(store, run_id, message)
+        wanted = (HURRY, LATER, HURRY)
+        assert store.load(run_id).record.queued == store.messages(run_id)[0].record.queued == wanted
+        assert claimed(store, run_id).state.record.queued == wanted
+
+    def test_what_a_commit_takes_from_the_queue_is_gone_and_nothing_else(self, store: Store) -> None:
+        run_id = new_run(store)
+        for text in "abcdef":
+            queue(store, run_id, QueuedMessage(text, "followUp"))
+        state = store.load(run_id)
+        left = tuple(each for each in state.record.queued if each.message in "bce")
+        new = QueuedMessage("g", "steer", "ann")
+        committed(store, Change(replace(state.record, queued=(*left, new)), state.record), state.version)
+        assert "".join(str(each.message) for each in store.load(run_id).record.queued) == "bceg"
+        assert store.load(run_id).record.queued[-1] == new
+
+    def test_what_is_queued_between_is_kept_for_it_refuses_the_change(self, store: Store) -> None:
+        run_id = new_run(store)
+        queue(store, run_id, HURRY)
+        claim = claimed(store, run_id)
+        queue(store, run_id, LATER)
+        done = step_done(claim)
+        conflict = store.commit(replace(done, record=replace(done.record, queued=())), claim.state.version, claim.lease)
+        assert isinstance(conflict, Conflict)
+        assert conflict.state.record.queued == (HURRY, LATER)
+        assert store.load(run_id).record.queued == (HURRY, LATER)
+
+    def test_a_queue_that_is_written_twice_under_one_name_is_written_once(self, store: Store) -> None:
+        run_id = new_run(store)
+        state = store.load(run_id)
+        change = Change(replace(state.record, queued=(HURRY,)), state.record)
+        assert len({store.commit(change, state.version, request_id="a") for _ in range(2)}) == 1
+        state = store.load(run_id)
+        change = Change(replace(state.record, queued=(LATER,)), state.record)
+        assert len({store.commit(change, state.version, request_id="b") for _ in range(2)}) == 1
+        assert store.load(run_id).record.queued == (LATER,)
+
+    def test_neither_a_listing_nor_one_of_many_calls_reads_what_is_queued(self, store: Store) -> None:
+        run_id, _ = calls_of(store, 2, lease_ms=0)
+        queue(store, run_id, HURRY)
+        [listed] = store.loads([run_id])
+        assert isinstance(listed, RunState)
+        assert listed.record.queued == ()
+        claim = claimed(store, run_id, 2)
+        assert claim.state.record.queued == ()
+        assert isinstance(store.commit_call(claim.lease, 0, result_of(0)), Commit)
+        last = claimed(store, run_id, 3)
+        assert last.state.record.queued == (HURRY,)
+        whole = store.commit_call(last.lease, 1, result_of(1))
+        assert isinstance(whole, Conflict)
+        assert whole.state.record.queued == (HURRY,)
+
+    def test_a_record_that_had_its_queue_in_its_state_gets_it_beside_it(self, store: Store) -> None:
+        """As those up to schemaVersion 2 are read."""
+        run_id = new_run(store)
+        state = store.load(run_id)
+        old = replace(state.record, schema_version=2, queued=(HURRY, LATER))
+        committed(store, Change(replace(old, turn=2), old), state.version)
+        record = store.load(run_id).record
+        assert (record.schema_version, record.turn, record.queued) == (SCHEMA_VERSION, 2, (HURRY, LATER))
+
+    def test_what_was_queued_goes_with_its_run(self, store: Store) -> None:
+        run_id = new_run(store)
+        queue(store, run_id, HURRY)
+        assert set(self.ttls(store, run_id)) == {None}, "what has not ended must not expire"
+        claim = claimed(store, run_id)
+        done = step_done(claim, status=Status.COMPLETED, ended_at=now_ms())
+        committed(store, replace(done, record=replace(done.record, queued=())), claim.state.version, claim.lease)
+        assert store.load(run_id).record.queued == ()
+        assert None not in self.ttls(store, run_id)
+        store.delete(run_id)
+        assert len(self.ttls(store, run_id)) <= 1, "a mark"
 
     # -- the end -----------------------------------------------------------------------------------
 

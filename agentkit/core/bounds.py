@@ -18,7 +18,8 @@ class Bounds:
     decompressed. `model_silence_seconds`: how long a vendor may send no content, whatever keepalives it sends.
     `max_result_bytes`: what a tool call comes to, as JSON: content and details of a tool's result, an update, what a
     client, a person or a sub-agent answers. `max_calls_per_turn`: tool calls of one answer that are carried out.
-    `max_child_runs`: the runs of sub-agents that one run may start.
+    `max_child_runs`: the runs of sub-agents that one run may start. `max_queued_messages`, `max_queued_bytes`: the
+    messages that were sent into a run and wait, and the bytes of their contents.
     """
 
     model_line_bytes: int = 16_000_000
@@ -27,3 +28,5 @@ class Bounds:
     max_result_bytes: int = 10_000_000
     max_calls_per_turn: int = 500
     max_child_runs: int = 100
+    max_queued_messages: int = 100
+    max_queued_bytes: int = 1_000_000

@@ -18,6 +18,7 @@ from agentkit.core.messages import (
     ContentBlock,
     Json,
     Message,
+    QueuedMessage,
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
@@ -145,13 +146,17 @@ class AgentPause(_Event, tag="agent_pause"):
 
 
 class AgentEnd(_Event, tag="agent_end"):
-    """Once, last. `by`: who aborted the run, where somebody was named."""
+    """Once, last. `by`: who aborted the run, where somebody was named.
+
+    `unsent`: the messages that were sent into the run and came into no turn, where there are any.
+    """
 
     run_id: str
     status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["completed", "failed", "aborted"]})]
     usage: Usage
     error: RunError | None = None
     by: str | None = None
+    unsent: list[QueuedMessage] | None = None
 
 
 class TurnStart(_Event, tag="turn_start"):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from agentkit.core.struct import Json, Wire, check, encode
+from agentkit.core.struct import Json, Value, Wire, check, encode
 from agentkit.errors import InvalidRequestError
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "ImageBlock",
     "Json",
     "Message",
+    "QueuedMessage",
     "StopReason",
     "TextBlock",
     "ThinkingBlock",
@@ -41,6 +42,7 @@ __all__ = [
     "check_messages",
     "check_text",
     "check_tool_content",
+    "content_bytes",
     "text_of",
     "text_of_json",
     "tool_calls_of",
@@ -180,6 +182,17 @@ class ToolResultMessage(Wire, tag_field="role", tag="toolResult"):
 Message = UserMessage | AssistantMessage | ToolResultMessage
 
 
+class QueuedMessage(Value, frozen=True):
+    """The content of a user message that was sent into a run and waits. `by`: who sent it, where somebody was named.
+
+    A "steer" waits for the next turn, a "followUp" for the end of the run, which it puts off.
+    """
+
+    message: str | list[ContentBlock]
+    when: Literal["steer", "followUp"]
+    by: str | None = None
+
+
 def add_usage(a: Usage, b: Usage) -> Usage:
     """Add two usages; totals are computed, not trusted."""
     return Usage.of(
@@ -194,6 +207,11 @@ def add_usage(a: Usage, b: Usage) -> Usage:
             a.cost.cache_write + b.cost.cache_write,
         ),
     )
+
+
+def content_bytes(content: str | list[ContentBlock]) -> int:
+    """Count the bytes of a user message's content: of a text as UTF-8, of blocks as JSON."""
+    return len(content.encode() if isinstance(content, str) else encode(content))
 
 
 def text_of(message: Message) -> str:

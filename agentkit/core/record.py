@@ -3,9 +3,10 @@
 Rules that this module alone knows:
 
 1. Which status may follow which (`TRANSITIONS`).
-2. How a record is divided in the store, so that a commit's size does not grow with the conversation, and that of a tool
-   call's end not with the number of calls beside it: `fixed` is written once, `state` with every commit, each tool call
-   of the open turn by itself where it has changed. Messages and events are lists beside them.
+2. How a record is divided in the store, so that a commit's size does not grow with the conversation, nor with what is
+   queued, and that of a tool call's end not with the number of calls beside it: `fixed` is written once, `state` with
+   every commit, each tool call of the open turn by itself where it has changed. Messages, events and queued messages
+   are lists beside them.
 3. What `schemaVersion` means: older records are read, newer ones refused.
 
 Records are values: a transition (agentkit.loop) takes a `RunState` and returns a `Change`; the store makes the change
@@ -23,7 +24,7 @@ import msgspec
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome, PendingItem, RunError
-from agentkit.core.messages import Json, Message, ToolResultMessage, Usage, add_usage
+from agentkit.core.messages import ContentBlock, Json, Message, QueuedMessage, ToolResultMessage, Usage, add_usage
 from agentkit.core.struct import Value, decode, encode
 from agentkit.errors import UnsupportedSchemaVersionError
 
@@ -36,7 +37,6 @@ __all__ = [
     "Change",
     "Lease",
     "ParentCall",
-    "QueuedMessage",
     "Receipt",
     "Resolution",
     "RunRecord",
@@ -48,8 +48,11 @@ __all__ = [
     "status_list",
 ]
 
-SCHEMA_VERSION = 2
-"""2: the calls of the open turn are fields of their own, and events refer to messages. 1 is read."""
+SCHEMA_VERSION = 3
+"""3: queued messages have a key of their own. 2: so have the calls of the open turn, and events refer to messages.
+
+All are read, and written as 3 when they change.
+"""
 
 
 class Status(StrEnum):
@@ -119,13 +122,6 @@ class ParentCall(Value, frozen=True):
     depth: int
 
 
-class QueuedMessage(Value, frozen=True):
-    """The content of a user message that waits for its turn, and who sent it; None where nobody was named."""
-
-    content: Any
-    by: str | None = None
-
-
 class AbortRequest(Value, frozen=True):
     """Somebody wants the run to end; whoever holds a step ends it.
 
@@ -172,8 +168,6 @@ class RunRecord:
     """How many calls of the open turn have their tool result message."""
     steps: tuple[Step, ...] = ()
     next_step: int = 1
-    steers: tuple[QueuedMessage, ...] = ()
-    follow_ups: tuple[QueuedMessage, ...] = ()
     active_ms: int = 0
     active_since: int | None = None
     answered: int = 0
@@ -182,8 +176,14 @@ class RunRecord:
     """What tries of model calls used whose answers are no messages of the run, those of sub-agents' runs among them."""
     child_runs: int = 0
     """How many runs of sub-agents its calls were to start so far."""
+    joined: int = 0
+    """How many messages from outside have joined the turn that is due."""
+    joined_bytes: int = 0
+    """How many bytes these have."""
     # beside the state
     calls: tuple[Call, ...] = ()
+    queued: tuple[QueuedMessage, ...] = ()
+    """What was sent into the run and waits, in the order of arrival."""
     abort: AbortRequest | None = None
 
     @property
@@ -234,6 +234,7 @@ class RunRecord:
         status: str,
         *,
         calls: Sequence[bytes] = (),
+        queued: Sequence[bytes] = (),
         results: Mapping[int, bytes] | None = None,
         open_steps: Collection[int] | None = None,
         flushed: int | None = None,
@@ -242,7 +243,8 @@ class RunRecord:
     ) -> RunRecord:
         """Read a stored record, of this version or an older one.
 
-        What has changed since `state` was written stands beside it: `calls`, those of the open turn; `results`, by the
+        `queued`: the messages that wait. What has changed since `state` was written stands beside it, too: `calls`,
+        those of the open turn; `results`, by the
         index of their calls, the tool result messages of those that have ended, empty where the message is among the
         run's; `flushed`, how many are; `open_steps`, the steps that are still open; `updated_at`; `abort`.
         Raises UnsupportedSchemaVersionError.
@@ -273,6 +275,7 @@ class RunRecord:
             values["updated_at"] = max(now.updated_at, updated_at or 0)
         else:
             values["calls"] = now.calls
+        values["queued"] = tuple(decode(each, QueuedMessage) for each in queued) if version > 2 else _queued_before(now)
         values["abort"] = decode(abort, AbortRequest) if abort is not None else now.abort
         return cls(**values, status=Status(status), schema_version=version)
 
@@ -289,8 +292,18 @@ class _Fixed(Value, frozen=True):
     owner: str | None = None
 
 
+class _Waiting(Value, frozen=True):
+    """A queued message up to schemaVersion 2."""
+
+    content: str | list[ContentBlock]
+    by: str | None = None
+
+
 class _State(Value, frozen=True):
-    """Defaults are left out, so that most states are short. `calls` and `abort` are of schemaVersion 1."""
+    """Defaults are left out, so that most states are short.
+
+    `calls` and `abort` are of schemaVersion 1, `steers` and `follow_ups` of the versions up to 2.
+    """
 
     updated_at: int = 0
     ended_at: int | None = None
@@ -302,19 +315,22 @@ class _State(Value, frozen=True):
     flushed: int = 0
     steps: tuple[Step, ...] = ()
     next_step: int = 1
-    steers: tuple[QueuedMessage, ...] = ()
-    follow_ups: tuple[QueuedMessage, ...] = ()
+    steers: tuple[_Waiting, ...] = ()
+    follow_ups: tuple[_Waiting, ...] = ()
     active_ms: int = 0
     active_since: int | None = None
     answered: int = 0
     discarded: Usage | None = None
     child_runs: int = 0
+    joined: int = 0
+    joined_bytes: int = 0
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
 
 
 _FIXED = ("id", "agent", "model", "metadata", "limits", "created_at", "parent", "owner")
-_STATE = tuple(name for name in _State.__struct_fields__ if name not in ("calls", "abort"))
+_OLD = ("calls", "abort", "steers", "follow_ups")
+_STATE = tuple(name for name in _State.__struct_fields__ if name not in _OLD)
 
 
 class _Version(msgspec.Struct, rename="camel"):
@@ -334,6 +350,12 @@ def _read_calls(calls: Sequence[bytes], results: Mapping[int, bytes], flushed: i
             done = decode(message, ToolResultMessage) if message and index >= flushed else None
             read[index] = msgspec.structs.replace(read[index], state="done", result=done)
     return tuple(read)
+
+
+def _queued_before(state: _State) -> tuple[QueuedMessage, ...]:
+    """List the queued messages of a state up to schemaVersion 2, of which only the order of each kind is known."""
+    steers = [QueuedMessage(each.content, "steer", each.by) for each in state.steers]
+    return (*steers, *(QueuedMessage(each.content, "followUp", each.by) for each in state.follow_ups))
 
 
 def _read_v1(state: bytes) -> _State:
@@ -366,7 +388,8 @@ class RunState:
     """What the store knows of a run at one moment.
 
     `version` changes with every change of the record or of who holds its steps. `messages`: the whole conversation in
-    the state that a claimed model step gets, else empty. `claimed`: open steps that a worker has begun, now or before.
+    the state that a claimed model step gets, else empty. What is queued is left out of the states of a listing, and of
+    a claim that is not complete. `claimed`: open steps that a worker has begun, now or before.
     `live`: those whose lease still runs, and until when (ms).
     """
 

@@ -20,7 +20,7 @@ def _shape(name: str) -> msgspec.Meta:
 
 
 class Run(Value, frozen=True, kw_only=True):
-    """A run at one moment. Times are milliseconds since the Unix epoch. In a listing it has no `messages`.
+    """A run at one moment. Times are ms since the Unix epoch. A listing has neither `messages` nor `queued`.
 
     `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside it, as far as
     vendors have counted it; None where there was nothing. Limits count both.
@@ -34,6 +34,7 @@ class Run(Value, frozen=True, kw_only=True):
     owner: str | None = None
     messages: list[Annotated[Json, _shape("Message")]] | None = None
     pending: list[Annotated[Json, _shape("PendingItem")]]
+    queued: list[Annotated[Json, _shape("QueuedMessage")]] | None = None
     turn: int
     usage: Annotated[Json, _shape("Usage")]
     discarded: Annotated[Json, _shape("Usage")] | None = None
@@ -58,6 +59,7 @@ class Run(Value, frozen=True, kw_only=True):
             owner=record.owner,
             messages=None if messages is None else list(messages),
             pending=to_json(record.pending),
+            queued=None if messages is None else to_json(list(record.queued)),
             turn=record.turn,
             usage=to_json(record.usage),
             discarded=to_json(record.discarded),

@@ -5,7 +5,8 @@ Rules that this module alone knows:
 1. An event refers to messages that stand in the run's list of messages; it holds no copy of them.
 2. A transition costs time in proportion to the number of calls of the open turn, not to its square, and none in
    proportion to the conversation. So calls and steps are no tuples here, and a move changes what it names alone.
-3. A call that the transition leaves alone stays the very same object: the store writes those that do not.
+3. A call, and a queued message, that the transition leaves alone stays the very same object: the store writes those
+   that do not. Queued messages are taken from anywhere and come at the end.
 """
 
 from __future__ import annotations

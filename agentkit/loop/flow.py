@@ -11,7 +11,7 @@ Rules that this module alone knows:
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Sequence
 
 from agentkit.agents import BoundAgent
 from agentkit.core.calls import Call
@@ -27,8 +27,8 @@ from agentkit.core.events import (
     TurnStart,
     stored_at,
 )
-from agentkit.core.messages import AssistantMessage, ContentBlock, UserMessage
-from agentkit.core.record import QueuedMessage, Status
+from agentkit.core.messages import AssistantMessage, QueuedMessage, UserMessage
+from agentkit.core.record import Status
 from agentkit.loop.calls import error_message, execution_end, settles
 from agentkit.loop.draft import Draft
 from agentkit.loop.limits import over_limits, over_turns
@@ -36,13 +36,21 @@ from agentkit.loop.limits import over_limits, over_turns
 __all__ = ["advance", "continue_paused", "continue_without_step", "end", "open_turn", "settle", "unpause"]
 
 
-def open_turn(draft: Draft, agent: BoundAgent) -> None:
-    """Begin the next turn: its model call becomes due."""
-    for steer in draft.record.steers:
-        draft.add_message(UserMessage(content=_content(steer), timestamp=draft.now), by=steer.by)
+def open_turn(draft: Draft, agent: BoundAgent, messages: Sequence[QueuedMessage] = ()) -> None:
+    """Begin the next turn with these of the queued messages: its model call becomes due."""
+    for each in messages:
+        draft.add_message(UserMessage(content=each.message, timestamp=draft.now), by=each.by)
+    taken = {id(each) for each in messages}
     turn = draft.record.turn + 1
     draft.calls = []
-    draft.set(steers=(), turn=turn, turn_from=draft.message_count, flushed=0)
+    draft.set(
+        queued=tuple(each for each in draft.record.queued if id(each) not in taken),
+        joined=0,
+        joined_bytes=0,
+        turn=turn,
+        turn_from=draft.message_count,
+        flushed=0,
+    )
     draft.open_step("model", (TurnStart(turn=turn), MessageStart(message=agent.empty_message(draft.now))))
 
 
@@ -138,25 +146,18 @@ def _flush_results(draft: Draft, *, skip_unfinished: bool = False) -> None:
 def _finish_turn(draft: Draft, agent: BoundAgent) -> None:
     had_calls = bool(draft.calls)
     _end_turn(draft)
+    steers = [each for each in draft.record.queued if each.when == "steer"]
+    follow_ups = [each for each in draft.record.queued if each.when == "followUp"]
+    messages = steers if had_calls or steers else follow_ups[:1]
     error = over_limits(draft.record, agent, draft.now)
     if error is not None:
         end(draft, Status.FAILED, error)
-    elif had_calls or draft.record.steers:
-        _next_turn(draft, agent)
-    elif draft.record.follow_ups:
-        first, *rest = draft.record.follow_ups
-        draft.set(steers=(first,), follow_ups=tuple(rest))
-        _next_turn(draft, agent)
-    else:
+    elif not had_calls and not messages:
         end(draft, Status.COMPLETED, None)
-
-
-def _next_turn(draft: Draft, agent: BoundAgent) -> None:
-    error = over_turns(draft.record, agent)
-    if error is not None:
+    elif (error := over_turns(draft.record, agent)) is not None:
         end(draft, Status.FAILED, error)
     else:
-        open_turn(draft, agent)
+        open_turn(draft, agent, messages)
 
 
 def _end_turn(draft: Draft) -> None:
@@ -199,8 +200,10 @@ def end(
     if draft.record.status is Status.QUEUED and status is not Status.ABORTED:
         draft.set_status(Status.RUNNING)
     draft.set_status(status)
-    draft.set(ended_at=draft.now, error=error, steers=(), follow_ups=(), active_since=None)
-    draft.emit(AgentEnd(run_id=draft.record.id, status=str(status), usage=draft.record.usage, error=error, by=by))
+    unsent = list(draft.record.queued) or None
+    draft.set(ended_at=draft.now, error=error, queued=(), active_since=None)
+    run_id, usage = draft.record.id, draft.record.usage
+    draft.emit(AgentEnd(run_id=run_id, status=str(status), usage=usage, error=error, by=by, unsent=unsent))
 
 
 def _cut_calls(draft: Draft) -> None:
@@ -215,9 +218,3 @@ def _cut_calls(draft: Draft) -> None:
             draft.orphans.append(call.child)
     _flush_results(draft, skip_unfinished=True)
     _end_turn(draft)
-
-
-def _content(queued: QueuedMessage) -> str | list[ContentBlock]:
-    """Read the blocks of a queued message, which are JSON where it comes from the store."""
-    content: str | list[ContentBlock] = msgspec.convert(queued.content, str | list[ContentBlock])
-    return content

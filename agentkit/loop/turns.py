@@ -3,7 +3,7 @@
 Rules that this module alone knows:
 
 1. What becomes of a tool call when the model has made it: executed, asked for, or an error for the model.
-2. Where a message from outside goes: into the turn that is due, or beside it until the next.
+2. Where a message from outside goes: into the turn that is due, or beside it until the next; and how many may.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
+from agentkit.core.bounds import Bounds
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import AgentStart, MessageDiscard, MessageStart, stored_at
 from agentkit.core.ids import new_id
@@ -21,14 +22,16 @@ from agentkit.core.messages import (
     ContentBlock,
     Json,
     Message,
+    QueuedMessage,
     ToolCallBlock,
     ToolResultMessage,
     UserMessage,
     add_usage,
+    content_bytes,
     tool_calls_of,
 )
-from agentkit.core.record import Change, ParentCall, QueuedMessage, RunRecord, RunState, Status, Step
-from agentkit.errors import RunNotPausedError
+from agentkit.core.record import Change, ParentCall, RunRecord, RunState, Status, Step
+from agentkit.errors import PayloadTooLargeError, RunNotPausedError
 from agentkit.loop.calls import IN_DOUBT_SCHEMA, error_message, item_of, result_message
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, open_turn, settle
@@ -234,23 +237,46 @@ def add_message(
     now: int,
     *,
     by: str | None = None,
+    bounds: Bounds | None = None,
 ) -> Change:
     """Take a user message from outside into a run that has not ended: at the next turn, or when it would end.
 
-    `by`: who sends it. Raises RunNotPausedError where the run has ended.
+    `by`: who sends it. `bounds`: how many may wait; None for the defaults. Raises RunNotPausedError where the run has
+    ended, and PayloadTooLargeError where too many wait already, or too much.
     """
     record = state.record
     if record.terminal:
         raise RunNotPausedError(f"the run has ended ({record.status}): start another with its messages")
+    size = content_bytes(content)
+    _check_room(state, size, bounds or Bounds())
     draft = Draft(state, now)
-    if when == "followUp":
-        draft.set(follow_ups=(*record.follow_ups, QueuedMessage(content, by)))
-    elif _turn_is_due(state):
+    if when == "steer" and _turn_is_due(state):
         draft.add_message(UserMessage(content=content, timestamp=now), by=by)  # the call that is due will see it
-        draft.set(turn_from=draft.message_count)
+        draft.set(turn_from=draft.message_count, joined=record.joined + 1, joined_bytes=record.joined_bytes + size)
     else:
-        draft.set(steers=(*record.steers, QueuedMessage(content, by)))
+        draft.set(queued=(*record.queued, QueuedMessage(content, when, by)))
     return draft.change()
+
+
+def _check_room(state: RunState, size: int, bounds: Bounds) -> None:
+    """Raise PayloadTooLargeError where a message of `size` bytes more is too much for what waits in a run.
+
+    A message that has joined the turn that is due waits as well, for its model call.
+    """
+    record = state.record
+    joined, joined_bytes = (record.joined, record.joined_bytes) if _turn_is_due(state) else (0, 0)
+    count = len(record.queued) + joined
+    if count >= bounds.max_queued_messages:
+        raise PayloadTooLargeError(
+            f"{count} messages wait in the run already, as many as may (AGENTKIT_MAX_QUEUED_MESSAGES): send this one "
+            "when the model has seen some of them"
+        )
+    waiting = sum(content_bytes(each.message) for each in record.queued) + joined_bytes
+    if waiting + size > bounds.max_queued_bytes:
+        raise PayloadTooLargeError(
+            f"with this message of {size} bytes, {waiting + size} bytes would wait in the run, of the "
+            f"{bounds.max_queued_bytes} that may (AGENTKIT_MAX_QUEUED_BYTES)"
+        )
 
 
 def _turn_is_due(state: RunState) -> bool:

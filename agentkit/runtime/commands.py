@@ -15,6 +15,7 @@ from typing import Any, Literal, cast
 
 from agentkit import loop
 from agentkit.agents import BoundAgent
+from agentkit.core.bounds import Bounds
 from agentkit.core.events import PendingItem
 from agentkit.core.ids import new_id
 from agentkit.core.messages import ContentBlock, Json, check_content, check_history, check_text
@@ -244,18 +245,20 @@ def send(
     when: Literal["steer", "followUp"],
     *,
     by: str | None = None,
+    bounds: Bounds | None = None,
     key: CallKey | None = None,
 ) -> int:
     """Send a user message into a run, to "steer" or as "followUp"; the seq of the log's last event before it.
 
-    `by`: who sends it. Raises RunNotPausedError where the run has ended.
+    `by`: who sends it. `bounds`: how many may wait. Raises RunNotPausedError where the run has ended, and
+    PayloadTooLargeError where too many wait already, or too much.
     """
     seq = 0
 
     def transition(state: RunState) -> Change:
         nonlocal seq
         seq = state.last_seq
-        return loop.add_message(state, content, when, committer.now(), by=by)
+        return loop.add_message(state, content, when, committer.now(), by=by, bounds=bounds)
 
     once = Once(committer.store, key, transition)
     if committer.update(run_id, once) is not None:

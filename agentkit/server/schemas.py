@@ -5,8 +5,8 @@ msgspec describes each structure. What a structure does not say about what is se
 1. An optional field that has its default is left out, and never null.
 2. What the server sends stays open to fields of later versions; only requests refuse unknown ones.
 3. Unions that have a name are components too.
-4. A stored event has its `seq` and `timestamp`, a run alone its messages, a listed run none, and an update the fields
-   of its type.
+4. A stored event has its `seq` and `timestamp`, a run alone its messages, also those that wait, a listed run none, and
+   an update the fields of its type.
 5. A user message has its `timestamp`, and who sends one may leave it out.
 
 The TypeScript types of clients/react are made from the same components (clients/make_types.py).
@@ -61,6 +61,7 @@ _REQUESTS = (
     *(ResumeFrame, AbortFrame, MessageFrame),
 )
 _CLOSED = {cls.__name__ for cls in (*_REQUESTS, Limits, Rejection)}
+_RUN_ALONE = ("messages", "queued")
 _WITH_DEFAULTS = {Capabilities.__name__}
 """Structures that are sent with the fields that have their defaults."""
 _ALL = (*_UNIONS.values(), Status, Run, *_REQUESTS, Limits, RunPage, StreamToken, AgentList, Health, Readiness, Problem)
@@ -96,9 +97,9 @@ def schemas() -> Json:
     components["AssistantMessageEvent"] = _updates(components[AssistantMessageEvent.__name__])
     components["Problem"]["properties"]["code"]["description"] = f"One of {', '.join(STATUSES)}."
     run = components["Run"]
-    listed = {name: schema for name, schema in run["properties"].items() if name != "messages"}
+    listed = {name: schema for name, schema in run["properties"].items() if name not in _RUN_ALONE}
     components["RunSummary"] = {**run, "properties": listed, "description": "A run without its messages."}
-    components["Run"] = {**run, "required": [*run["required"], "messages"]}
+    components["Run"] = {**run, "required": [*run["required"], *_RUN_ALONE]}
     components["RunPage"]["properties"]["runs"]["items"] = ref("RunSummary")
     return components
 

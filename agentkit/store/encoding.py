@@ -13,7 +13,7 @@ import msgspec
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome
-from agentkit.core.messages import Message
+from agentkit.core.messages import Message, QueuedMessage
 from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
 from agentkit.core.struct import decode, encode
 from agentkit.store.protocol import StoredResolution
@@ -74,6 +74,10 @@ class EncodedChange:
     """(index, JSON) of the calls that are new or have changed."""
     results: list[tuple[int, bytes]]
     """(index, JSON) of the tool result messages of calls that have ended; empty where the message is in the list."""
+    unqueued: list[int]
+    """Where the queued messages that are to be forgotten stand in the list of those that are stored."""
+    queued: list[bytes]
+    """JSON of the messages that are queued after those that stay."""
     receipts: list[tuple[str, int | None, bytes]]
     """(name, since, JSON)"""
 
@@ -84,15 +88,16 @@ def lines(events: Iterable[Event]) -> bytes:
 
 
 def encode_change(change: Change) -> EncodedChange:
-    """Write a change down; of its calls, those that differ from the ones it was computed from."""
+    """Write a change down; of its calls and queued messages, those that differ from the ones it was computed from."""
     record, before = change.record, change.before
-    current = before is not None and before.schema_version == SCHEMA_VERSION
-    known = before.calls if current and before is not None else ()
-    dropped, calls, results = _changed_calls(known, record.calls)
+    version = 0 if before is None else before.schema_version
+    current = version == SCHEMA_VERSION
+    dropped, calls, results = _changed_calls(before.calls if before and version > 1 else (), record.calls)
+    unqueued, queued = _changed_queue(before.queued if before and version > 2 else (), record.queued)
     return EncodedChange(
         schema_version=record.written_version,
         fixed=b"" if current else record.encode_fixed(),
-        abort=b"" if current or before is None or before.abort is None else encode(before.abort),
+        abort=encode(before.abort) if before and version == 1 and before.abort else b"",
         state=record.encode_state(),
         status=str(record.status),
         turn_from=record.turn_from,
@@ -116,6 +121,8 @@ def encode_change(change: Change) -> EncodedChange:
         dropped_calls=dropped,
         calls=calls,
         results=results,
+        unqueued=unqueued,
+        queued=queued,
         receipts=[_encode_receipt(change.receipt)] if change.receipt else [],
     )
 
@@ -136,8 +143,17 @@ def _changed_calls(
     return dropped, calls, results
 
 
-def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes] = ()) -> RunState:
-    """Read a run's state from the fields of its hash (store/scripts/common.lua) and the messages read with it."""
+def _changed_queue(before: Sequence[QueuedMessage], after: Sequence[QueuedMessage]) -> tuple[list[int], list[bytes]]:
+    """Compare what is queued: the places of what is taken, and what is added."""
+    known, kept = {id(each) for each in before}, {id(each) for each in after}
+    taken = [place for place, each in enumerate(before) if id(each) not in kept]
+    return taken, [encode(each) for each in after if id(each) not in known]
+
+
+def decode_state(
+    now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes] = (), queued: Sequence[bytes] = ()
+) -> RunState:
+    """Read a run's state from the fields of its hash (store/scripts/common.lua) and the lists read with it."""
     claimed: set[int] = set()
     live: dict[int, int] = {}
     opened: set[int] = set()
@@ -164,6 +180,7 @@ def decode_state(now: int, fields: Mapping[bytes, bytes], messages: Iterable[byt
         fields[b"state"],
         fields[b"status"].decode(),
         calls=[calls[index] for index in range(len(calls))] if 0 in calls else (),
+        queued=queued,
         results=results,
         open_steps=opened,
         flushed=_int(fields.get(b"fl")),

@@ -47,12 +47,13 @@ class RunKeys:
     events: str
     resolutions: str
     deleted: str
+    queued: str
 
     @classmethod
     def of(cls, prefix: str, run_id: str) -> RunKeys:
         """Name the keys of a run."""
         run = f"{prefix}{{{run_id}}}"
-        return cls(run, f"{run}:m", f"{run}:e", f"{run}:r", f"{run}:x")
+        return cls(run, f"{run}:m", f"{run}:e", f"{run}:r", f"{run}:x", f"{run}:q")
 
 
 class Scripts:
@@ -110,9 +111,11 @@ class Scripts:
         args.append(len(change.receipts))
         for name, since, text in change.receipts:
             args += [name, "" if since is None else since, text]
+        args += [len(change.unqueued), *change.unqueued]
+        args += [len(change.queued), *change.queued]
         args += [push.message for push in pushes]
-        names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, *(push.queue for push in pushes)]
-        return self._call("commit", names, *args)
+        names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, keys.queued]
+        return self._call("commit", [*names, *(push.queue for push in pushes)], *args)
 
     def commit_call(
         self,
@@ -125,7 +128,7 @@ class Scripts:
         max_events: int,
     ) -> Any:
         """Give a tool call its result, and append events."""
-        names = [keys.run, keys.messages, keys.events]
+        names = [keys.run, keys.messages, keys.events, keys.queued]
         args = (request_id, lease.step, lease.token, call, result, max_events, SCHEMA_VERSION)
         return self._call("commit_call", names, *args, *events)
 
@@ -133,14 +136,15 @@ class Scripts:
         return self._call("request_abort", [keys.run], version, request)
 
     def load(self, keys: RunKeys, *, messages: bool) -> Any:
-        return self._call("load", [keys.run, keys.messages], int(messages))
+        names = [keys.run, keys.messages, keys.queued]
+        return self._call("load", names, int(messages), 1)
 
     def load_many(self, runs: Sequence[RunKeys]) -> list[Any]:
-        """Read several runs without their messages, in one round trip."""
-        return self._call_many("load", [([keys.run, keys.messages], [0]) for keys in runs])
+        """Read several runs without their messages, also those that are queued, in one round trip."""
+        return self._call_many("load", [([keys.run, keys.messages, keys.queued], [0, 0]) for keys in runs])
 
     def claim(self, keys: RunKeys, request_id: str, step: int, lease_ms: int, max_events: int) -> Any:
-        names = [keys.run, keys.messages, keys.events]
+        names = [keys.run, keys.messages, keys.events, keys.queued]
         return self._call("claim", names, step, lease_ms, max_events, SCHEMA_VERSION, request_id)
 
     def append(self, keys: RunKeys, lease: Lease, events: Sequence[bytes], flush: int, max_events: int) -> Any:
@@ -161,7 +165,7 @@ class Scripts:
         return self._call("events", names, after + 1, limit, "" if size is None else size, SCHEMA_VERSION)
 
     def delete(self, keys: RunKeys, retention_ms: int) -> Any:
-        names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted]
+        names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, keys.queued]
         return self._call("delete", names, SCHEMA_VERSION, retention_ms)
 
     # -- the due index

@@ -74,6 +74,7 @@ class _Run:
     calls: list[bytes] = field(default_factory=list)
     results: dict[int, bytes] = field(default_factory=dict)
     messages: list[bytes] = field(default_factory=list)
+    queued: list[bytes] = field(default_factory=list)
     events: deque[StoredEvent] = field(default_factory=deque)
     resolutions: dict[str, bytes] = field(default_factory=dict)
     by_call: dict[str, str] = field(default_factory=dict)
@@ -167,6 +168,8 @@ class MemoryStore(MemoryIndex):
         for index, call in encoded.calls:
             run.calls[index : index + 1] = [call]
         run.results.update(encoded.results)
+        taken = set(encoded.unqueued)
+        run.queued = [each for place, each in enumerate(run.queued) if place not in taken] + encoded.queued
         run.state, run.status, run.flushed = encoded.state, encoded.status, encoded.flushed
         run.on_claim = encoded.on_claim or run.on_claim
         if encoded.ended:
@@ -259,7 +262,7 @@ class MemoryStore(MemoryIndex):
         call = decode(run.calls[step.call], Call)
         if len(run.steps) == 1:
             return Claim(lease, self._state(run), call)
-        return Claim(lease, self._state(run, calls=(), steps={lease.step: step}), call, complete=False)
+        return Claim(lease, self._state(run, calls=(), queued=(), steps={lease.step: step}), call, complete=False)
 
     def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
         with self.changed:
@@ -352,7 +355,7 @@ class MemoryStore(MemoryIndex):
         with self.changed:
             for run in (self._find(run_id) for run_id in run_ids):
                 try:
-                    found.append(None if run is None else self._state(run))
+                    found.append(None if run is None else self._state(run, queued=()))
                 except UnsupportedSchemaVersionError as error:
                     found.append(error)
         return found
@@ -401,6 +404,7 @@ class MemoryStore(MemoryIndex):
         messages: Iterable[bytes] = (),
         *,
         calls: Sequence[bytes] | None = None,
+        queued: Sequence[bytes] | None = None,
         steps: dict[int, _Step] | None = None,
     ) -> RunState:
         now = now_ms()
@@ -411,6 +415,7 @@ class MemoryStore(MemoryIndex):
                 run.state,
                 run.status,
                 calls=run.calls if calls is None else calls,
+                queued=run.queued if queued is None else queued,
                 results=run.results,
                 open_steps=steps,
                 flushed=run.flushed,

@@ -51,8 +51,8 @@ class Claim:
     """A step lent to a worker until `lease_ms` have passed, and the run as it stands.
 
     `call` is the tool call that a tool step executes. While other steps of its turn are open, `complete` is False: then
-    `state` has none of the turn's calls and knows of no step but this one, so that claiming one of many calls does not
-    read them all. `Store.commit_call` gives the whole state to the one that ends last.
+    `state` has none of the turn's calls nor what is queued, and knows of no step but this one, so that claiming one of
+    many calls does not read them all. `Store.commit_call` gives the whole state to the one that ends last.
     """
 
     lease: Lease
@@ -169,7 +169,7 @@ class Store(Protocol):
         ...
 
     def load(self, run_id: str) -> RunState:
-        """Read a run without its messages."""
+        """Read a run without its messages, but with those that are queued."""
         ...
 
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
@@ -204,7 +204,8 @@ class Store(Protocol):
         """Make `change` true if the run still has `version` and the lease, where given, still holds.
 
         Where the version is another, nothing changes and the present state comes back. Raises LeaseLostError, and
-        changes nothing. The keys of an ended run get a time to live. `pushes` go into their queues in the same act;
+        changes nothing. What it queues and takes from the queue is all that it writes of that. The keys of an ended run
+        get a time to live. `pushes` go into their queues in the same act;
         only a store that shares its server with them gets any.
         """
         ...
@@ -349,7 +350,7 @@ class Store(Protocol):
         ...
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
-        """Read several runs without their messages; None for each that is gone.
+        """Read several runs without their messages, queued ones too; None for each that is gone.
 
         A record of a newer agentkit does not hide the others: its error stands in its place.
         """

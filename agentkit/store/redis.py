@@ -133,8 +133,8 @@ class RedisStore:
 
     @translated
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
-        now, fields, messages = _found(self._scripts.load(self._keys(run_id), messages=True), run_id)
-        return self._state((now, fields, ())), [decode(message, Json) for message in messages]
+        now, fields, messages, queued = _found(self._scripts.load(self._keys(run_id), messages=True), run_id)
+        return self._state((now, fields, (), queued)), [decode(message, Json) for message in messages]
 
     @translated
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
@@ -142,13 +142,13 @@ class RedisStore:
         reply = _found(self._scripts.claim(keys, request_id or new_id(), step, lease_ms, self._max_events), run_id)
         if reply == b"no":
             return None
-        token, attempt, complete, (now, fields, messages) = reply
+        token, attempt, complete, (now, fields, messages, queued) = reply
         pairs = _pairs(fields)
         lease = Lease(run_id, step, int(token), int(attempt))
         if not complete:
             call = take_call(pairs)
             return Claim(lease, decode_state(self._clock.observe(int(now)), pairs), call, complete=False)
-        state = decode_state(self._clock.observe(int(now)), pairs, messages)
+        state = decode_state(self._clock.observe(int(now)), pairs, messages, queued)
         opened = state.record.step(step)
         if opened is None or opened.call is None:
             return Claim(lease, state)
@@ -230,8 +230,8 @@ class RedisStore:
         return Commit(version, before + 1, last)
 
     def _state(self, reply: Any) -> RunState:
-        now, fields, messages = reply
-        return decode_state(self._clock.observe(int(now)), _pairs(fields), messages)
+        now, fields, messages, queued = reply
+        return decode_state(self._clock.observe(int(now)), _pairs(fields), messages, queued)
 
     def _state_or_error(self, reply: Any) -> RunState | UnsupportedSchemaVersionError:
         try:

@@ -328,6 +328,22 @@ def follow_up() -> Case:
     return run.work()
 
 
+def unsent_aborted() -> Case:
+    """What waits when a paused run is aborted is in agent_end, in the order in which it was sent."""
+    run = asking()
+    run.app.kit.send(run.id, [{"type": "text", "text": "And order A-2?"}], "followUp", by="ann")
+    run.app.kit.send(run.id, "Make it quick.", "steer")
+    run.app.kit.abort(run.id, "enough")
+    return run
+
+
+def unsent_limit() -> Case:
+    """A follow-up whose turn would be one more than the run may have."""
+    run = Case("Hello.", limits={"maxTurns": 1})
+    run.app.kit.send(run.id, "And order A-2?", "followUp")
+    return run.work()
+
+
 # -- limits ----------------------------------------------------------------------------------------
 
 
@@ -371,7 +387,7 @@ CASES: dict[str, Callable[[], Case]] = {
         *(in_doubt_retry, in_doubt_done, in_doubt_failed, model_step_again),
         *(abort_running_model, abort_running_tool, abort_paused, abort_queued),
         *(provider_error, model_retry, model_fallback, sub_agent_pending, sub_agent, sub_agent_aborted),
-        *(steer_paused, steer_too_late, follow_up),
+        *(steer_paused, steer_too_late, follow_up, unsent_aborted, unsent_limit),
         *(limit_turns, limit_tokens, limit_cost, limit_time),
     )
 }

@@ -102,6 +102,25 @@ def test_a_run_aborted_while_paused_leaves_no_key_without_a_time_to_live(app: Ap
     check_keys(app)
 
 
+@pytest.mark.parametrize("ending", ["abort", "complete"])
+def test_what_waits_has_a_key_that_goes_when_it_was_taken_at_the_latest_with_the_end(app: App, ending: str) -> None:
+    run_id = app.kit.start("a", "go").id
+    app.work()
+    key = f"{PREFIX}{{{run_id}}}:q"
+    assert not app.redis.exists(key)
+    app.kit.send(run_id, "hurry", "steer")
+    app.kit.send(run_id, "later")
+    assert app.keys()[key] is None, "what has not ended must not expire"
+    if ending == "abort":
+        app.kit.abort(run_id)
+    while app.kit.get(run_id).status == "paused":
+        app.kit.resume(run_id, YES)
+        app.work()
+    assert app.kit.get(run_id).status == {"abort": "aborted", "complete": "completed"}[ending]
+    assert not app.redis.exists(key)
+    check_keys(app)
+
+
 def test_a_run_aborted_while_its_tool_executes_leaves_no_key_no_lease_and_no_item(app: App) -> None:
     run_id = app.kit.start("a", "go").id
     app.kit.execute(*app.queue.waiting.popleft())

@@ -52,6 +52,8 @@ class Place:
         key = f"agentkit:{{{self.run_id}}}"
         self.client.hset(key, mapping=body["hash"])
         self.client.rpush(f"{key}:m", *body["messages"])
+        if body.get("queued"):
+            self.client.rpush(f"{key}:q", *body["queued"])
         for entry, data in body["events"]:
             self.client.xadd(f"{key}:e", {"d": data}, id=entry)
         if body["resolutions"]:
@@ -130,13 +132,56 @@ def test_an_old_run_goes_on_to_its_end(path: Path, place: Place) -> None:
     assert [each["id"] for each in listed["runs"]] == [place.run_id]
 
 
-def test_an_old_abort_that_a_worker_was_asked_for_outlasts_another_change(place: Place) -> None:
-    place.lay(FOLDER / "keys" / "running.json")
+QUEUED = [
+    {"message": "hurry", "when": "steer"},
+    {"message": [{"type": "text", "text": "and then"}], "when": "followUp"},
+]
+"""What waits in the frozen records of a running run."""
+
+
+def lay_running(place: Place, version: Path) -> str:
+    """Put the frozen run that executes a tool into the server; its worker's lease is over. Returns the run's key."""
+    place.lay(version / "keys" / "running.json")
+    key = f"agentkit:{{{place.run_id}}}"
+    token, _, rest = place.client.hget(key, "s:2").decode().split(" ", 2)
+    place.client.hset(key, "s:2", f"{token} 1 {rest}")
+    return key
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda folder: folder.name)
+def test_an_old_abort_and_what_was_queued_outlast_another_change(version: Path, place: Place) -> None:
+    key = lay_running(place, version)
+    assert place.kit.get(place.run_id).queued == QUEUED
     place.kit.send(place.run_id, "are you there?", "steer")
     state = place.store.load(place.run_id)
     assert (state.record.schema_version, state.record.abort) == (SCHEMA_VERSION, AbortRequest("enough"))
+    sent = [*QUEUED, {"message": "are you there?", "when": "steer"}]
+    assert place.kit.get(place.run_id).queued == sent
+    assert place.client.llen(f"{key}:q") == 3
+    assert b"and then" not in place.client.hget(key, "state")
     place.work()
     assert place.kit.get(place.run_id).status == "aborted"
+    assert place.events()[-1]["unsent"] == sent
+    assert not place.client.exists(f"{key}:q")
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=lambda folder: folder.name)
+def test_what_an_old_run_has_queued_comes_into_its_turns(version: Path, place: Place) -> None:
+    key = lay_running(place, version)
+    if version.name == "v1":  # the abort that was asked for stands in the state
+        state = json.loads(place.client.hget(key, "state"))
+        del state["abort"]
+        place.client.hset(key, "state", json.dumps(state))
+    place.client.hdel(key, "abort")
+    place.work()
+    for item in place.kit.get(place.run_id).pending:
+        place.kit.resume(place.run_id, {"verdict": "retry"}, decision_id=item["decisionId"])
+        place.work()
+    run = place.kit.get(place.run_id)
+    assert (run.status, run.queued) == ("completed", [])
+    users = [message["content"] for message in run.messages or [] if message["role"] == "user"]
+    assert users[1:] == [each["message"] for each in QUEUED]
+    check_log(place.events(), run.messages or [], run.status)
 
 
 def test_an_old_item_whose_time_is_over_expires_as_its_tool_declared(place: Place) -> None:

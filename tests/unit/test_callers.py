@@ -42,9 +42,11 @@ def test_each_message_of_the_log_names_who_sent_it() -> None:
     app.kit.send(run_id, "while it streams", "steer", by="bob")
     app.kit.send(run_id, "at the end", by="cyd")
     app.kit.send(run_id, "by nobody who was named")
-    record = app.store.load(run_id).record
-    assert [(queued.content, queued.by) for queued in record.steers] == [("while it streams", "bob")]
-    assert [queued.by for queued in record.follow_ups] == ["cyd", None]
+    assert app.kit.get(run_id).queued == [
+        {"message": "while it streams", "when": "steer", "by": "bob"},
+        {"message": "at the end", "when": "followUp", "by": "cyd"},
+        {"message": "by nobody who was named", "when": "followUp"},
+    ]
     app.kit.stop(at_once=True)
     thread.join(5)
     app.another_worker().work()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -112,7 +113,8 @@ def test_a_child_run_of_a_newer_version_holds_up_nobody(monkeypatch: pytest.Monk
     for _ in range(2):  # the model's step, and the first call's
         app.execute_next()
     [child] = children_of(app, run_id)
-    app.store._runs[child].fixed = app.store._runs[child].fixed.replace(b'"schemaVersion":2', b'"schemaVersion":99')
+    fixed = app.store._runs[child].fixed
+    app.store._runs[child].fixed = re.sub(rb'"schemaVersion":\d+', b'"schemaVersion":99', fixed)
     app.queue.enqueued.clear()
     swept(app, lambda: len(children_of(app, run_id)) == 2, "the second call to be enqueued again")
 

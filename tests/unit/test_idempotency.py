@@ -46,8 +46,7 @@ def results(app: App, run_id: str) -> list[str]:
 
 
 def queued(app: App, run_id: str) -> list[Any]:
-    record = app.store.load(run_id).record
-    return [message.content for message in (*record.steers, *record.follow_ups)]
+    return [each["message"] for each in app.kit.get(run_id).queued or []]
 
 
 CALLS: dict[str, Callable[..., Any]] = {

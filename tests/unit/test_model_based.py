@@ -27,7 +27,7 @@ from agentkit.errors import (
 )
 from agentkit.loop import Answer, abort, client_result, doubt, extend, finish_model, finish_tool, resolve
 from agentkit.store.protocol import Claim, Conflict
-from tests.loop_driver import LEASE_MS, Driver
+from tests.loop_driver import LEASE_MS, Driver, texts_of
 from tests.tools import look, pay, refund_with
 from tests.turns import call
 
@@ -47,6 +47,7 @@ class Runs(RuleBasedStateMachine):
         self.run: Driver | None = None
         self.hands: list[Claim] = []
         self.accepted: dict[str, ItemAnswer] = {}
+        self.sent: list[str] = []
         self.turns = 0
 
     @property
@@ -195,7 +196,8 @@ class Runs(RuleBasedStateMachine):
     @precondition(lambda self: self.run is not None and not self.run.record.terminal)
     @rule(when=st.sampled_from(["steer", "followUp"]))
     def send(self, when: str) -> None:
-        self.driver.send("more", when)
+        self.sent.append(f"message {len(self.sent)}")
+        self.driver.send(self.sent[-1], when)
 
     @precondition(lambda self: self.run is not None)
     @rule(often=st.integers(0, 9))
@@ -218,7 +220,19 @@ class Runs(RuleBasedStateMachine):
             self.run.check()
             record = self.run.record
             assert record.terminal or record.steps or record.pending, "somebody can always make the run go on"
-            assert not record.terminal or (not record.steps and not record.pending)
+            assert not record.terminal or (not record.steps and not record.pending and not record.queued)
+
+    @invariant()
+    def nothing_that_was_sent_is_lost(self) -> None:
+        if self.run is not None:
+            last = self.run.events[-1]
+            waits = [each.message for each in self.run.record.queued]
+            waits += [each["message"] for each in last.get("unsent", ())]
+            came = [text for text in texts_of(self.run.messages, "user") if text in self.sent]
+            assert sorted(came + waits) == sorted(self.sent), "each is in one place"
+            for when in ("steer", "followUp"):
+                own = [each.message for each in self.run.record.queued if each.when == when]
+                assert own == sorted(own, key=self.sent.index), "in the order of arrival"
 
     def teardown(self) -> None:
         """Whatever state it was left in, a run that is driven reaches its end."""

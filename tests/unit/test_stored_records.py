@@ -10,8 +10,8 @@ import pytest
 
 from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import RunError
-from agentkit.core.messages import text_of
-from agentkit.core.record import SCHEMA_VERSION, AbortRequest, QueuedMessage, RunRecord, RunState, Status, Step
+from agentkit.core.messages import QueuedMessage, TextBlock, text_of
+from agentkit.core.record import SCHEMA_VERSION, AbortRequest, RunRecord, RunState, Status, Step
 from agentkit.core.run import Run
 from agentkit.core.struct import encode
 from agentkit.errors import UnsupportedSchemaVersionError
@@ -36,6 +36,7 @@ def decode(body: dict[str, Any]) -> RunRecord:
         encode(body["state"]),
         body["status"],
         calls=[encode(call) for call in body.get("calls", ())],
+        queued=[encode(each) for each in body.get("queued", ())],
         results={int(index): encode(result) if result else b"" for index, result in results.items()},
         abort=encode(body["abort"]) if body.get("abort") else None,
     )
@@ -46,7 +47,8 @@ def named(name: str, folder: Path = FOLDER) -> RunRecord:
 
 
 def test_the_corpus_is_there() -> None:
-    assert {path.stem for path in FILES if path.parent == FOLDER} == set(RUNS)
+    for folder in (FOLDER, FOLDER.parent / "v2"):
+        assert {path.stem for path in FILES if path.parent == folder} == set(RUNS)
     assert {path.stem for path in FILES if path.parent.name == "v1"} == RUNS_OF_V1
 
 
@@ -75,6 +77,7 @@ def test_a_record_of_version_1_is_written_in_the_present_form_and_loses_nothing(
     body = read(path)
     now = written(decode(body))
     calls, abort = body["state"].pop("calls", []), body["state"].pop("abort", None)
+    assert now["queued"] == queued_of(body["state"])
     for state in (now["state"], body["state"]):
         state["steps"] = [Step(*step) for step in state.get("steps", ())]
     assert (now["state"], now["status"], now["abort"]) == (body["state"], body["status"], abort)
@@ -93,6 +96,28 @@ def test_a_record_of_version_1_is_written_in_the_present_form_and_loses_nothing(
     }
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "v2"], ids=lambda path: path.stem)
+def test_a_record_of_version_2_is_written_in_the_present_form_and_loses_nothing(path: Path) -> None:
+    body = read(path)
+    now = written(decode(body))
+    del body["messages"]
+    body["queued"] = queued_of(body["state"])
+    body["fixed"]["schemaVersion"] = SCHEMA_VERSION
+    assert now == body
+
+
+def queued_of(state: dict[str, Any]) -> list[Any]:
+    """Take what is queued out of a state of a version up to 2, in its present form."""
+    steers = [{"message": each["content"], "when": "steer"} for each in state.pop("steers", ())]
+    return steers + [{"message": each["content"], "when": "followUp"} for each in state.pop("followUps", ())]
+
+
+def test_who_sent_a_queued_message_of_version_2_is_read() -> None:
+    body = read(FOLDER.parent / "v2" / "running.json")
+    body["state"]["steers"][0]["by"] = "ann"
+    assert [each.by for each in decode(body).queued] == ["ann", None]
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_queued_record(folder: Path) -> None:
     record = named("queued", folder)
@@ -105,8 +130,7 @@ def test_a_running_record(folder: Path) -> None:
     record = named("running", folder)
     assert [call.state for call in record.calls] == ["ready", "done"]
     assert record.steps == (Step(2, "tool", 0),)
-    assert record.steers == (QueuedMessage("hurry"),)
-    assert record.follow_ups == (QueuedMessage([{"type": "text", "text": "and then"}]),)
+    assert record.queued == (QueuedMessage("hurry", "steer"), QueuedMessage([TextBlock("and then")], "followUp"))
     assert record.abort == AbortRequest("enough")
     result = record.calls[1].result
     assert result is not None
@@ -194,5 +218,5 @@ def test_this_version_still_writes_what_it_wrote(tmp_path: Path) -> None:
     for name in RUNS:
         before, now = read(FOLDER / f"{name}.json"), read(tmp_path / f"{name}.json")
         assert now["messages"] == before["messages"], name
-        for part in ("fixed", "state", "status", "calls", "results", "abort"):
+        for part in ("fixed", "state", "status", "calls", "queued", "results", "abort"):
             assert holds(now[part], before[part]), (name, part)

@@ -1,12 +1,13 @@
--- Make a change true. KEYS: run, messages, events, resolutions, the mark that it was deleted, the queues of the
--- messages to push.
+-- Make a change true. KEYS: run, messages, events, resolutions, the mark that it was deleted, queued messages, the
+-- queues of the messages to push.
 -- ARGV: commit id, version ('new': create), step ('' without lease), token, status, fixed ('' where it is stored),
 --   state, index of the open turn's first message, how many of its calls have messages, ttl ms ('' unless ended),
 --   events kept, on_claim lines, schema version, how many calls to forget, abort ('' to leave it as it is), then
 --   counted lists:
 --   messages; events; opened steps (number, from, due ms, call, first-claim lines); closed steps;
 --   resolutions (decision id, tool call id, index among the events, JSON); calls (index, JSON); results (index, JSON);
---   receipts (name, seq before the reply or '' for that before the events, JSON); and the messages to push, one a queue.
+--   receipts (name, seq before the reply or '' for that before the events, JSON); places in the list of queued messages
+--   whose message was taken; messages to queue after the others; and the messages to push, one a queue.
 -- Returns 'missing', 'exists', 'lost', {'state', state...} where the version is another, or
 -- {version, seq before the change's events, last seq}.
 local run = KEYS[1]
@@ -40,7 +41,7 @@ else
     end
   end
   if known[1] ~= ARGV[2] then
-    return {'state', state_of(run)}
+    return {'state', state_of(run, KEYS[6])}
   end
 end
 
@@ -86,6 +87,16 @@ for _ = 1, tonumber(take()) do
   local name, since, json = take(), take(), take()
   redis.call('HSET', KEYS[4], 'i:' .. name, (since == '' and int(before) or since) .. ' ' .. json)
 end
+local taken = tonumber(take())
+for _ = 1, taken do
+  redis.pcall('LSET', KEYS[6], take(), '')  -- pcall: nothing may end a commit half way, were the list lost
+end
+if taken > 0 then
+  redis.call('LREM', KEYS[6], taken, '')
+end
+for _ = 1, tonumber(take()) do
+  redis.call('RPUSH', KEYS[6], take())
+end
 redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'fl', ARGV[9], 'open', int(open))
 if ARGV[6] ~= '' then
   redis.call('HSET', run, 'fixed', ARGV[6], 'sv', ARGV[13])
@@ -106,7 +117,7 @@ if ARGV[10] ~= '' then
     redis.call('PEXPIRE', KEYS[i], ARGV[10])
   end
 end
-for i = 6, #KEYS do
+for i = 7, #KEYS do
   redis.call('LPUSH', KEYS[i], take())
 end
 return reply

@@ -1,4 +1,5 @@
--- Give a tool call its result and close its step, beside others that are open. KEYS: run, messages, events.
+-- Give a tool call its result and close its step, beside others that are open. KEYS: run, messages, events,
+-- queued messages.
 -- ARGV: commit id, step, token, index of the call, its tool result message, events kept, schema version, events...
 -- Returns 'missing', 'lost', {'state', state...} where a commit must say what follows (it is the last open step, or the
 -- run is to be aborted, or its record is an older one), or {version, seq before the events, last seq}.
@@ -16,7 +17,7 @@ if not s or s.token ~= ARGV[3] then
   return 'lost'
 end
 if known[4] or known[3] ~= ARGV[7] or not known[5] or known[5] == '1' then
-  return {'state', state_of(run)}
+  return {'state', state_of(run, KEYS[4])}
 end
 
 redis.call('HSET', run, 'r:' .. ARGV[4], ARGV[5])

@@ -23,6 +23,8 @@
 --                fl       how many calls of the open turn have their message in the list
 --                up       when a call last ended by itself (commit_call.lua), in ms
 --   P{ID}:m    list     the messages, JSON
+--   P{ID}:q    list     the messages that were sent into the run and wait, JSON (agentkit/core/messages.py); gone when
+--                       none waits, at the latest when the run ends
 --   P{ID}:e    stream   the events; id SEQ-0, field d: JSON, in which "\1FIRST COUNT\1" stands for messages of the list
 --   P{ID}:r    hash     answered items: d:DECISION -> "seq json", t:TOOLCALL -> decision id;
 --                    calls with an idempotency key: i:NAME -> "seq-before-the-reply json" (agentkit/core/record.py)
@@ -154,7 +156,11 @@ local function committed(run, acts, commit, before, events)
   return {version, int(before), last}
 end
 
--- What a RunState is read from; with all messages where their key is given.
-local function state_of(run, messages)
-  return {int(now_ms()), redis.call('HGETALL', run), messages and redis.call('LRANGE', messages, 0, -1) or {}}
+local function all_of(list)
+  return list and redis.call('LRANGE', list, 0, -1) or {}
+end
+
+-- What a RunState is read from; with what is queued, and with all messages, where their keys are given.
+local function state_of(run, queued, messages)
+  return {int(now_ms()), redis.call('HGETALL', run), all_of(messages), all_of(queued)}
 end

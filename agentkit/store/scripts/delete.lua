@@ -1,4 +1,5 @@
--- Forget an ended run. KEYS: run, messages, events, resolutions, the mark that it was deleted.
+-- Forget an ended run. KEYS: run, messages, events, resolutions, the mark that it was deleted, queued
+-- messages.
 -- ARGV: schema version, ms that the mark stays.
 -- Returns 'missing', 'newer', 'running' or 'ok'.
 local known = redis.call('HMGET', KEYS[1], 'status', 'sv')
@@ -12,7 +13,7 @@ end
 if status ~= 'completed' and status ~= 'failed' and status ~= 'aborted' then
   return 'running'
 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6])
 redis.call('SET', KEYS[5], '', 'PX', ARGV[2])
 redis.call('PUBLISH', KEYS[3], '')
 redis.call('PUBLISH', KEYS[1], '')

@@ -1,6 +1,6 @@
--- Read a run. KEYS: run, messages. ARGV: whether its messages are wanted ('1').
+-- Read a run. KEYS: run, messages, queued messages. ARGV: whether its messages are wanted ('1'), and those that wait.
 -- Returns 'missing' or the state.
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 'missing'
 end
-return state_of(KEYS[1], ARGV[1] == '1' and KEYS[2] or nil)
+return state_of(KEYS[1], ARGV[2] == '1' and KEYS[3] or nil, ARGV[1] == '1' and KEYS[2] or nil)

@@ -50,6 +50,7 @@ export class PlayedRun {
       model: "scripted:script",
       messages: [...state.messages],
       pending: [...state.pending],
+      queued: [],
       turn: state.turn,
       usage: {} as Run["usage"],
       ...(state.error && { error: state.error }),

@@ -13,6 +13,7 @@ export type {
   Limits,
   Message,
   PendingItem,
+  QueuedMessage,
   Run,
   RunError,
   Status as RunStatus,

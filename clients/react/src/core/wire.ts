@@ -197,7 +197,11 @@ export interface PendingItem {
   runId?: string
 }
 
-/** Once, last. `by`: who aborted the run, where somebody was named. */
+/**
+ * Once, last. `by`: who aborted the run, where somebody was named.
+ *
+ * `unsent`: the messages that were sent into the run and came into no turn, where there are any.
+ */
 export interface AgentEnd {
   type: "agent_end"
   runId: string
@@ -205,6 +209,7 @@ export interface AgentEnd {
   usage: Usage
   error?: RunError
   by?: string
+  unsent?: QueuedMessage[]
   seq: number
   /** Milliseconds since the Unix epoch. */
   timestamp: number
@@ -219,6 +224,18 @@ export interface AgentEnd {
 export interface RunError {
   code: string
   message: string
+}
+
+/**
+ * The content of a user message that was sent into a run and waits. `by`: who sent it, where somebody was
+ * named.
+ *
+ * A "steer" waits for the next turn, a "followUp" for the end of the run, which it puts off.
+ */
+export interface QueuedMessage {
+  message: Content
+  when: "followUp" | "steer"
+  by?: string
 }
 
 export interface TurnStart {
@@ -414,7 +431,7 @@ export interface StreamReset {
 }
 
 /**
- * A run at one moment. Times are milliseconds since the Unix epoch. In a listing it has no `messages`.
+ * A run at one moment. Times are ms since the Unix epoch. A listing has neither `messages` nor `queued`.
  *
  * `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside
  * it, as far as vendors have counted it; null where there was nothing. Limits count both.
@@ -428,6 +445,7 @@ export interface Run {
   owner?: string
   messages: Message[]
   pending: PendingItem[]
+  queued: QueuedMessage[]
   turn: number
   usage: Usage
   discarded?: Usage

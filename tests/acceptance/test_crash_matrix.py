@@ -293,6 +293,57 @@ def test_a_web_process_dies_while_it_aborts_a_run(shared_stack: CrashStack, poin
     stack.check(run_id, "aborted")
 
 
+SENT = {"steer": script("In between."), "followUp": script("And after.")}
+
+
+def pause_with_messages(stack: CrashStack, web_fault: str = "") -> str:
+    """Bring a run to a pause in which a follow-up and a steer wait; `web_fault` strikes as the first is sent."""
+    run_id = stack.begin("till", script([call("approve")], "Never asked for."))
+    wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
+    stack.web_fault.write_text(web_fault)
+    for when in ("followUp", "steer"):
+        stack.ask(f"/runs/{run_id}/messages", {"message": SENT[when], "when": when}, key=new_id())
+        assert not stack.web_fault.read_text(), "nobody came to the point"
+    return run_id
+
+
+def check_sent(stack: CrashStack, run: dict[str, Any]) -> None:
+    assert [m["content"] for m in run["messages"] if m["role"] == "user"][1:] == [SENT["steer"], SENT["followUp"]]
+    assert run["messages"][-1]["content"] == [{"type": "text", "text": "And after."}]
+    events = stack.check(run["id"])
+    assert (run["queued"], "unsent" in events[-1]) == ([], False)
+
+
+@pytest.mark.parametrize("point", around("commit", 1))
+def test_a_web_process_dies_while_it_takes_a_message(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    run_id = pause_with_messages(stack, point)
+    assert [each["message"] for each in stack.web_b.get(run_id)["queued"]] == [SENT["followUp"], SENT["steer"]]
+    check_sent(stack, stack.finish(run_id))
+
+
+@pytest.mark.parametrize("point", around("commit", 1, 2))
+def test_a_worker_dies_while_a_turn_takes_what_was_sent(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    run_id = pause_with_messages(stack)
+    stack.worker_fault.write_text(point)
+    run = stack.finish(run_id)
+    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    check_sent(stack, run)
+
+
+@pytest.mark.parametrize("point", around("commit", 1))
+def test_a_web_process_dies_while_it_ends_a_run_in_which_messages_wait(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    run_id = pause_with_messages(stack)
+    stack.web_fault.write_text(point)
+    stack.ask(f"/runs/{run_id}/abort", {})
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: stack.web_b.get(run_id)["status"] == "aborted", what="the end")
+    end = stack.check(run_id, "aborted")[-1]
+    assert [each["message"] for each in end["unsent"]] == [SENT["followUp"], SENT["steer"]]
+
+
 def test_a_web_process_dies_between_the_abort_of_a_run_and_of_its_sub_agents(shared_stack: CrashStack) -> None:
     stack = shared_stack
     run_id = stack.begin("boss", SUB_AGENT)

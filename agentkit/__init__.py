@@ -39,6 +39,7 @@ from agentkit.errors import (
 )
 from agentkit.kit import AgentKit
 from agentkit.providers import register_provider
+from agentkit.providers.choice import Model
 from agentkit.providers.models import register_model
 from agentkit.providers.prices import set_price
 from agentkit.providers.scripted import ScriptedModel
@@ -50,6 +51,7 @@ __all__ = [
     # an application
     "Agent",
     "AgentKit",
+    "Model",
     "RetryPolicy",
     "ScriptedModel",
     "Settings",

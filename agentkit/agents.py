@@ -11,12 +11,15 @@ from typing import Any, ClassVar, Literal
 from agentkit.core.backoff import Backoff
 from agentkit.core.bounds import Bounds
 from agentkit.core.keywords import refuse_unknown_keywords
+from agentkit.core.limits import Limits
 from agentkit.core.messages import AssistantMessage, Json, TextBlock, Usage
 from agentkit.core.run import Run
 from agentkit.core.struct import Wire, check
 from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderError
+from agentkit.providers.choice import BoundModel, Model, ModelChoice, bind_model, full_name
+from agentkit.providers.connection import Connection, HeadersSource, KeySource
 from agentkit.providers.models import Capabilities, capabilities
-from agentkit.providers.protocol import Provider, ToolSpec
+from agentkit.providers.protocol import ToolSpec
 from agentkit.tools import Tool, tool
 
 __all__ = ["Agent", "AgentDefinition", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
@@ -30,52 +33,6 @@ Both are messages as the protocol has them, `{"role": "user", "content": …, "t
 change what it was passed. It is called before each model call, and again when a step is executed again, perhaps in
 another process. What it raises fails the run.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a run may use; None is without limit.
-
-    `max_turns`: model calls. `max_tokens`: the run's `usage.totalTokens`. `max_cost`: US dollars. `timeout`: seconds
-    that the run is queued or running; time spent paused does not count.
-    """
-
-    max_turns: int | None = None
-    max_tokens: int | None = None
-    max_cost: float | None = None
-    timeout: float | None = None
-
-    def check_lowered(self, overrides: Mapping[str, Any]) -> None:
-        """Check that the limits of one run, by their wire names, are at most these.
-
-        Raises InvalidRequestError that names the first which is higher.
-        """
-        for name, limit in self._named().items():
-            if limit is not None and overrides.get(name, limit) > limit:
-                text = f"limits.{name} may only lower the agent's limit, which is {limit:g}"
-                raise InvalidRequestError(text, errors=[{"path": f"/limits/{name}", "message": text}])
-
-    def lowered(self, overrides: Mapping[str, Any]) -> Json:
-        """Return `overrides`, limits by their wire names, of which none is higher than here."""
-        lower = {name: limit for name, limit in self._named().items() if limit is not None}
-        return {name: min(value, lower.get(name, value)) for name, value in overrides.items()}
-
-    def _named(self) -> dict[str, float | None]:
-        return {
-            "maxTurns": self.max_turns,
-            "maxTokens": self.max_tokens,
-            "maxCost": self.max_cost,
-            "timeout": self.timeout,
-        }
-
-    def override(self, overrides: Mapping[str, Any]) -> Limits:
-        """Return these limits with those of one run, by their wire names (`maxTurns` …), in front."""
-        return Limits(
-            overrides.get("maxTurns", self.max_turns),
-            overrides.get("maxTokens", self.max_tokens),
-            overrides.get("maxCost", self.max_cost),
-            overrides.get("timeout", self.timeout),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +76,13 @@ class RetryPolicy:
 class Agent:
     """An agent's definition, made once and never stored: a run keeps the agent's name.
 
-    `name`: 1 to 64 letters, digits, "_", "-" or ".". `model`: a name `provider:model` or a provider object such as
-    ScriptedModel; or a list of them, of which each is asked when the one before it has failed for good.
+    `name`: 1 to 64 letters, digits, "_", "-" or ".". `model`: a name `provider:model`, a Model, or a provider object
+    such as ScriptedModel; or a list of them, of which each is asked when the one before it has failed for good.
     `instructions`: the system prompt, a text or a text block with a `cache` mark. `tools`: functions decorated with
     `@tool`.
 
     `cache`: "auto" where what stays the same from call to call is to be marked for the vendor's prompt cache.
-    `models`: more names that a start may choose from in place of `model`; it may choose no others.
+    `models`: more names, or Models, that a start may choose from in place of `model`; it may choose no others.
     `parallel_tool_calls`: whether the tool calls of one turn are executed side by side. `max_turns` (model calls),
     `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run; None: no limit.
     `retry`: when a failed model call is tried again, by default as the kit says. `transform_context`: what the model is
@@ -133,9 +90,17 @@ class Agent:
 
     What every vendor understands has a parameter here, which each provider spells as its vendor does; None leaves it to
     the vendor: `temperature`, `top_p`, `stop` (texts that end an answer), `tool_choice` ("auto", "none", "required", or
-    a function by name), `reasoning_effort`, and `max_output_tokens`, the limit of one answer. `connect_timeout` and
+    a function by name, as OpenAI spells it), `reasoning_effort`, and `max_output_tokens`, the limit of one answer. A
+    `tool_choice` that makes the model call tools holds for the first model call after each user message, since a run
+    would never end otherwise; with `reset_tool_choice=False` it holds for every call. `connect_timeout` and
     `read_timeout` are seconds of one call. `options`: all else, by the vendor's own names, which goes to the vendor as
-    it is.
+    it is; of these, `parallel_tool_calls: False`, which has the model make one call a turn, is understood by all that
+    can.
+
+    `base_url`, `api_key` and `headers` take the place of the provider's settings, for models that are named by a text
+    and all of one vendor; a Model has its own. `api_key`: a text, or a function that is asked for each request and
+    returns the key, or the key and until when it may be kept. `headers`: a mapping, or a function that returns one and
+    is asked for each request. Both functions are ordinary ones.
 
     `replace` makes a changed copy, as `dataclasses.replace` does. Raises ConfigurationError for whatever is declared
     wrongly, and for an unknown keyword UnknownKeywordError, which is a TypeError, too.
@@ -144,12 +109,12 @@ class Agent:
     unknown_keyword_hint: ClassVar[str] = "What only the vendor knows goes into options={…}."
 
     name: str
-    model: Any
+    model: ModelChoice | Sequence[ModelChoice]
     instructions: str | Json = ""
     tools: Sequence[Tool] = ()
     _: KW_ONLY
     cache: Literal["auto"] | None = None
-    models: Sequence[str] = ()
+    models: Sequence[str | Model] = ()
     parallel_tool_calls: bool = True
     max_turns: int | None = 100
     max_tokens: int | None = None
@@ -161,11 +126,16 @@ class Agent:
     top_p: float | None = None
     stop: str | Sequence[str] | None = None
     tool_choice: str | Json | None = None
+    reset_tool_choice: bool = True
     reasoning_effort: str | None = None
     max_output_tokens: int | None = None
     connect_timeout: float | None = None
     read_timeout: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    base_url: str | None = field(default=None, repr=False)
+    api_key: KeySource | None = field(default=None, repr=False)
+    headers: HeadersSource | None = field(default=None, repr=False)
+    connection: Connection = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -176,6 +146,11 @@ class Agent:
             raise ConfigurationError(f"{what}: cache must be 'auto' or left out, not {self.cache!r}")
         if isinstance(self.models, str):
             raise ConfigurationError(f"{what}: models must be a list of names, not the text {self.models!r}")
+        if not self.choices:
+            raise ConfigurationError(f"{what} has no model")
+        for choice in (*self.choices, *self.models):
+            if not isinstance(choice, str | Model) and not hasattr(choice, "stream"):
+                raise ConfigurationError(f"{what}: {choice!r} is no model: name provider:model, or a Model")
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise ConfigurationError(f"{what}: retry must be a RetryPolicy, not {self.retry!r}")
         if not isinstance(self.options, Mapping):
@@ -187,6 +162,45 @@ class Agent:
         set_field(self, "tools", _checked_tools(what, self.tools))
         set_field(self, "models", tuple(self.models))
         set_field(self, "options", dict(self.options))
+        set_field(self, "connection", self._checked_connection())
+
+    def _checked_connection(self) -> Connection:
+        """Return what is declared for the models. Raises ConfigurationError where it could reach another vendor."""
+        try:
+            connection = Connection(self.base_url, self.api_key, self.headers)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"agent {self.name!r}: {error}") from error
+        if connection.is_declared and len(vendors := self._vendors()) != 1:
+            raise ConfigurationError(
+                f"agent {self.name!r}: base_url, api_key and headers are for models of one vendor that are named by a "
+                f"text, and here are {', '.join(sorted(vendors)) or 'none'}: give each its own with Model(…)"
+            )
+        return connection
+
+    def _vendors(self) -> set[str]:
+        """Return the providers' names of the models that have no connection of their own."""
+        choices = [choice for choice in (*self.choices, *self.models) if not isinstance(choice, Model)]
+        return {full_name(choice).partition(":")[0] for choice in choices}
+
+    @property
+    def choices(self) -> tuple[ModelChoice, ...]:
+        """The models of `model`, in the order in which they are asked."""
+        return (
+            (self.model,) if isinstance(self.model, str) or not isinstance(self.model, Sequence) else tuple(self.model)
+        )
+
+    def bind(self, name: str) -> BoundModel:
+        """Find the model `provider:model` among the agent's, or else by its name.
+
+        Raises ConfigurationError for one of no known provider.
+        """
+        named = (choice for choice in (*self.choices, *self.models) if full_name(choice) == name)
+        return self.bind_choice(next(named, name))
+
+    def bind_choice(self, choice: ModelChoice) -> BoundModel:
+        """Find the provider of a model, with the agent's connection where that is for it."""
+        is_ours = full_name(choice).partition(":")[0] in self._vendors()
+        return bind_model(choice, self.connection if is_ours else Connection())
 
     @property
     def limits(self) -> Limits:
@@ -317,20 +331,21 @@ class AgentDefinition(Wire):
 class BoundAgent:
     """An agent with the providers that answer for it: what a step needs to run.
 
-    `models`: the provider and the name of each model, in the order in which they are asked; `provider` and `model` are
-    the first's. `retry` is the agent's policy, or else the kit's. `bounds` are the application's.
+    `models`: in the order in which they are asked; `provider`, `model`, `connection` and `options` are the first's.
+    `retry` is the agent's policy, or else the kit's. `bounds` are the application's.
     """
 
     def __init__(
         self,
         agent: Agent,
-        models: Sequence[tuple[Provider, str]],
+        models: Sequence[BoundModel],
         retry: RetryPolicy | None = None,
         bounds: Bounds | None = None,
     ) -> None:
         self.agent = agent
         self.bounds = bounds or Bounds()
-        self.provider, self.model = models[0]
+        self.provider, self.model, self.connection, options = models[0]
+        self.options = {**agent.model_options, **options}
         self.retry = agent.retry or retry
         self._models = models
         self._tools = {item.name: item for item in agent.tools}
@@ -343,8 +358,8 @@ class BoundAgent:
     @property
     def allowed_models(self) -> list[str]:
         """The models that a start may name: the agent's own and those of `Agent(models=…)`."""
-        own = [f"{provider.name}:{model}" for provider, model in self._models]
-        return list(dict.fromkeys([*own, *self.agent.models]))
+        own = [model.full_name for model in self._models]
+        return list(dict.fromkeys([*own, *map(full_name, self.agent.models)]))
 
     def choice(self, number: int) -> BoundAgent:
         """Return the agent with its model number `number` (from 0, at most the last) and those after it."""
@@ -358,7 +373,7 @@ class BoundAgent:
     @property
     def model_name(self) -> str:
         """The first model's name, with its provider's: `provider:model`."""
-        return f"{self.provider.name}:{self.model}"
+        return self._models[0].full_name
 
     def tool(self, name: str) -> Tool | None:
         """Find the tool of that name."""
@@ -373,7 +388,7 @@ class BoundAgent:
         return AgentDefinition(
             name=self.name,
             model=self.model_name,
-            fallbacks=[f"{provider.name}:{model}" for provider, model in self._models[1:]],
+            fallbacks=[model.full_name for model in self._models[1:]],
             models=self.allowed_models,
             capabilities=capabilities(self.model_name),
             tools=[

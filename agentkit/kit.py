@@ -31,7 +31,6 @@ from agentkit.errors import (
     RunNotFoundError,
 )
 from agentkit.loop import Answer, client_result
-from agentkit.providers import resolve as resolve_provider
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
 from agentkit.runtime import commands, listing, tool_loop
@@ -112,12 +111,10 @@ class AgentKit:
                 )
 
     def _bound(self, agent: Agent) -> BoundAgent:
-        for name in agent.models:
-            resolve_provider(name)  # one that a start may name is known to exist
-        models = list(agent.model) if isinstance(agent.model, list | tuple) else [agent.model]
-        if not models:
-            raise ConfigurationError(f"agent {agent.name!r} has no model")
-        return BoundAgent(agent, [resolve_provider(model) for model in models], self._retry, self.settings.bounds)
+        for choice in agent.models:
+            agent.bind_choice(choice)  # one that a start may name is known to exist
+        models = [agent.bind_choice(choice) for choice in agent.choices]
+        return BoundAgent(agent, models, self._retry, self.settings.bounds)
 
     @property
     def agents(self) -> list[BoundAgent]:
@@ -131,7 +128,7 @@ class AgentKit:
             raise AgentNotFoundError(f"there is no agent {name!r}; the agents are: {known}")
         if model is None or model == bound.model_name:
             return bound
-        return BoundAgent(bound.agent, [resolve_provider(model)], self._retry, self.settings.bounds)
+        return BoundAgent(bound.agent, [bound.agent.bind(model)], self._retry, self.settings.bounds)
 
     # -- rights
 

@@ -45,6 +45,7 @@ from agentkit.loop import (
 from agentkit.loop import add_message as send_message
 from agentkit.loop import doubt as doubt_step
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.choice import BoundModel
 from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.scripted import ScriptedModel
 from agentkit.store.memory import MemoryStore
@@ -68,7 +69,7 @@ class Driver:
 
     def __init__(self, *tools: Tool, store: Store | None = None, **options: Any) -> None:
         model = ScriptedModel(["unused"])
-        self.agent = BoundAgent(Agent("tester", model, tools=tools, **options), [(model, model.model)])
+        self.agent = BoundAgent(Agent("tester", model, tools=tools, **options), [BoundModel(model, model.model)])
         self.store: Store = store or MemoryStore()
         self.now = 1_700_000_000_000
         self.run_id = new_id()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-__all__ = ["mask_log", "mask_secrets", "mask_url", "mask_urls", "url_secrets"]
+__all__ = ["mask_log", "mask_secrets", "mask_url", "mask_urls", "names_secret", "url_secrets"]
 
 _LOGIN = re.compile(r"^((?:[a-z][a-z0-9+.-]*:)?//)?.*@", re.IGNORECASE | re.DOTALL)
 _QUERY = re.compile(r"([?&;#][^=&;#\s]*=)[^&;#\s]*")
@@ -37,6 +37,11 @@ def _mask_record(record: logging.LogRecord) -> bool:
     return True
 
 
+def names_secret(name: str) -> bool:
+    """Whether what has this name, a parameter or a header, is likely a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def url_secrets(url: str) -> list[str]:
     """Return the secrets in a URL: its password, or its user where that is alone, and keys and tokens of its query."""
     try:
@@ -45,7 +50,7 @@ def url_secrets(url: str) -> list[str]:
         return []
     login, has_login, _ = parts.netloc.rpartition("@")
     user, has_password, password = login.partition(":")
-    values = [value for name, value in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
+    values = [value for name, value in parse_qsl(parts.query) if names_secret(name)]
     found = [*values, password if has_password else user if has_login else ""]
     return [form for value in found for form in (value, unquote(value)) if form]
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from httpx_sse import ServerSentEvent
 
@@ -15,15 +15,18 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic_request import API, REDACTED, build_request
+from agentkit.providers.connection import read_key
 from agentkit.providers.counts import token_count, usage_of_failure
 from agentkit.providers.failures import stream_error, vendor_message
-from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_sse
+from agentkit.providers.http import HttpRequest, answer_parts, stream_sse
 from agentkit.providers.json_events import json_events
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["AnthropicProvider", "EventDecoder", "build_request", "decode"]
 
 _DEFAULT_URL = "https://api.anthropic.com"
+_KEY_SETTING = "ANTHROPIC_API_KEY"
+_TOKEN_SETTING = "ANTHROPIC_AUTH_TOKEN"
 _VERSION = "2023-06-01"
 _TIMEOUTS = ("connect_timeout", "read_timeout")
 
@@ -32,7 +35,8 @@ class AnthropicProvider:
     """Models of Anthropic and of every server that speaks its Messages API.
 
     `name`: the part before the colon of its models' names. `url`: the base URL, where the environment variable
-    `url_setting` has none. `key_setting`: the environment variable that holds the API key. Both are read at each call.
+    `url_setting` has none. `key_setting`: the environment variable that holds the API key. Both are read at each call,
+    unless the agent declares its own; so is the bearer token ANTHROPIC_AUTH_TOKEN where the key is ANTHROPIC_API_KEY.
 
     The model options `connect_timeout` and `read_timeout` (seconds) are ours, `betas` names the vendor's beta features;
     the others are described with `build_request`.
@@ -45,7 +49,7 @@ class AnthropicProvider:
         name: str = "anthropic",
         *,
         url: str = _DEFAULT_URL,
-        key_setting: str = "ANTHROPIC_API_KEY",
+        key_setting: str = _KEY_SETTING,
         url_setting: str = "ANTHROPIC_BASE_URL",
     ) -> None:
         self.name = name
@@ -59,13 +63,18 @@ class AnthropicProvider:
         yield from answer_parts(call, cancel, stream_sse(call, cancel, last_event="message_stop"), decode)
 
     def _call(self, request: ModelRequest) -> HttpRequest:
-        url = (os.environ.get(self._url_setting, "").strip() or self._url).rstrip("/").removesuffix("/v1")
-        key = api_key(self._key_setting, self.name)
-        if not key and url == _DEFAULT_URL:
-            raise ProviderError(f"no API key for {self.name}", vendor=self.name, internal=f"set {self._key_setting}")
+        endpoint = request.connection.endpoint(
+            self.name, url=self._url, url_setting=self._url_setting, key_setting=self._key_setting
+        )
+        url = endpoint.url.rstrip("/").removesuffix("/v1")
         headers = {"anthropic-version": _VERSION}
-        if key:
-            headers["x-api-key"] = key
+        if endpoint.key:
+            headers["x-api-key"] = endpoint.key
+        if token := self._token(request):
+            headers["authorization"] = f"Bearer {token}"
+            endpoint = replace(endpoint, secrets=(*endpoint.secrets, token))
+        elif url == _DEFAULT_URL:
+            endpoint.require_key(self.name)
         if betas := request.options.get("betas"):
             headers["anthropic-beta"] = betas if isinstance(betas, str) else ",".join(betas)
         timeouts = {name: request.options[name] for name in _TIMEOUTS if name in request.options}
@@ -74,12 +83,16 @@ class AnthropicProvider:
             url=f"{url}/v1/messages",
             body=build_request(request, provider=self.name),
             headers=headers,
-            secrets=(key,),
-            key_setting=self._key_setting,
-            url_setting=self._url_setting,
+            endpoint=endpoint,
             bounds=request.bounds,
             **timeouts,
         )
+
+    def _token(self, request: ModelRequest) -> str:
+        """Read the bearer token of the environment, which is sent beside a key, as Anthropic's own libraries do."""
+        if self._key_setting != _KEY_SETTING or request.connection.api_key is not None:
+            return ""
+        return read_key(_TOKEN_SETTING, self.name)
 
 
 # -- the answer

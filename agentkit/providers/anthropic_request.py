@@ -43,9 +43,9 @@ _MAX_MARKS = 4
 def build_request(request: ModelRequest, *, provider: str = "anthropic") -> Json:
     """Write the body of POST /v1/messages.
 
-    Options go to the vendor as they are, but `max_output_tokens`, `stop`, `reasoning_effort` and `tool_choice` may be
-    spelled as other vendors do, and the vendor's own `tools` join ours. Raises ProviderError for options that the
-    vendor cannot take.
+    Options go to the vendor as they are, but `max_output_tokens`, `stop`, `reasoning_effort`, `tool_choice` and
+    `parallel_tool_calls` may be spelled as other vendors do, and the vendor's own `tools` join ours. Raises
+    ProviderError for options that the vendor cannot take.
     """
     try:
         options = _options(request)
@@ -236,6 +236,10 @@ def _options(request: ModelRequest) -> Json:
         options["stop_sequences"] = [options["stop_sequences"]]
     if "tool_choice" in options:
         options["tool_choice"] = _tool_choice(options["tool_choice"])
+    if options.pop("parallel_tool_calls", True) is False:
+        choice = options.get("tool_choice") or {"type": "auto"}
+        if choice.get("type") != "none":  # which takes no other keys
+            options["tool_choice"] = {"disable_parallel_tool_use": True, **choice}
     default = next(tokens for pattern, tokens in _DEFAULT_MAX_TOKENS if re.search(pattern, request.model))
     effort = options.pop("reasoning_effort", None)
     if effort not in (None, "none") and "thinking" not in options:

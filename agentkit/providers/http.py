@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -29,10 +28,11 @@ from agentkit.core.masking import mask_log, mask_secrets, url_secrets
 from agentkit.core.messages import Json
 from agentkit.errors import AgentKitError, ConfigurationError, ProviderError
 from agentkit.providers.body import ACCEPT_ENCODING, BoundedBody
+from agentkit.providers.connection import Endpoint
 from agentkit.providers.failures import status_error, vendor_message
 from agentkit.providers.protocol import BlockEnd, Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
-__all__ = ["Answer", "HttpRequest", "answer_parts", "api_key", "stream_lines", "stream_sse"]
+__all__ = ["Answer", "HttpRequest", "answer_parts", "stream_lines", "stream_sse"]
 
 T = TypeVar("T")
 
@@ -44,14 +44,15 @@ _BODY_LIMIT = 64 * 1024  # bytes of a body that describes an error
 _BODY_SECONDS = 10.0
 _NAME_LENGTH = 100  # characters of a vendor's header that an error quotes
 _DRAIN_SECONDS = 1.0
+_UNAUTHORIZED = 401
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """A POST of JSON that a stream answers.
 
-    `secrets` are replaced in every error. `key_setting` and `url_setting` name the settings that people should check
-    when there is an error. Timeouts are seconds; the read timeout is of silence, not of the whole, and by default that
+    `endpoint`: what the URL and the headers were made of; its own headers stand in front, and its secrets are replaced
+    in every error. Timeouts are seconds; the read timeout is of silence, not of the whole, and by default that
     of the `bounds`.
     """
 
@@ -59,9 +60,7 @@ class HttpRequest:
     url: str = field(repr=False)
     body: Json = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    key_setting: str = ""
-    url_setting: str = ""
+    endpoint: Endpoint = field(default_factory=Endpoint)
     bounds: Bounds = field(default_factory=Bounds)
     connect_timeout: float = 10.0
     read_timeout: float | None = None
@@ -73,23 +72,7 @@ class HttpRequest:
 
     def redact(self, text: str) -> str:
         """Replace the secrets in a text, and those in the URL: all of them, parts, and Base64 of them."""
-        return mask_secrets(text, [*self.secrets, *url_secrets(self.url)])
-
-
-def api_key(setting: str, vendor: str) -> str:
-    """Read the key from the environment variable `setting`; "" where it is unset.
-
-    Raises ProviderError for one that no HTTP header can carry.
-    """
-    key = os.environ.get(setting, "").strip()
-    # Refused here, because httpx would quote the key in its own error.
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ProviderError(
-            f"the API key for {vendor} is not usable",
-            vendor=vendor,
-            internal=f"{setting} has characters that no API key has: copy it again",
-        )
-    return key
+        return mask_secrets(text, [*self.endpoint.secrets, *url_secrets(self.url)])
 
 
 def answer_parts(
@@ -112,6 +95,8 @@ def answer_parts(
     except ProviderError as error:
         if cancel.cancelled:
             return
+        if error.status == _UNAUTHORIZED:
+            request.endpoint.forget_key()
         error.args = (request.redact(error.message),)
         raise
     except AgentKitError:
@@ -292,12 +277,7 @@ class _Transfer(Generic[T]):
                 "POST",
                 request.url,
                 content=_encoded(request.body),
-                headers={
-                    "content-type": "application/json",
-                    "accept": self._content_type,
-                    "accept-encoding": ACCEPT_ENCODING,
-                    **request.headers,
-                },
+                headers=_headers(request, self._content_type),
                 timeout=httpx.Timeout(request.silence_seconds, connect=request.connect_timeout, pool=None),
             ) as response:
                 self.answered = True
@@ -344,6 +324,14 @@ def _client() -> httpx.AsyncClient:
     return _pool[1]
 
 
+def _headers(request: HttpRequest, content_type: str) -> httpx.Headers:
+    """Join the headers. Names are compared without their case, so that each is sent once."""
+    ours = {"content-type": "application/json", "accept": content_type, "accept-encoding": ACCEPT_ENCODING}
+    headers = httpx.Headers({**ours, **request.headers})
+    headers.update(request.endpoint.headers)
+    return headers
+
+
 def _encoded(body: Json) -> bytes:
     try:
         return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
@@ -359,8 +347,8 @@ async def _check(request: HttpRequest, response: httpx.Response, content_type: s
             response.status_code,
             response.headers,
             request.redact(await _body(response)),
-            key_setting=request.key_setting,
-            url_setting=request.url_setting,
+            key_setting=request.endpoint.key_setting,
+            url_setting=request.endpoint.url_setting,
         )
     received_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()[:_NAME_LENGTH]
     if received_type != content_type:
@@ -370,7 +358,7 @@ async def _check(request: HttpRequest, response: httpx.Response, content_type: s
             f"{error_text or 'nothing'}",
             status=response.status_code,
             vendor=request.vendor,
-            internal=f"check {request.url_setting}",
+            internal=f"check {request.endpoint.url_setting}",
         )
 
 
@@ -397,7 +385,7 @@ def _connection_error(request: HttpRequest, error: Exception) -> ProviderError:
     host, retryable = _host(request.url), True
     match error:
         case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-            problem, detail, retryable = "its URL is not usable", f"check {request.url_setting}", False
+            problem, detail, retryable = "its URL is not usable", f"check {request.endpoint.url_setting}", False
         case httpx.LocalProtocolError():
             problem, detail, retryable = "the request cannot be sent as HTTP", "", False
         case httpx.ConnectTimeout():

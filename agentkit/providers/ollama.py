@@ -7,7 +7,6 @@ pieces, but each tool call whole, its arguments an object. It has no cache marks
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -31,7 +30,7 @@ from agentkit.core.messages import (
 from agentkit.errors import ProviderError
 from agentkit.providers.counts import token_count
 from agentkit.providers.failures import stream_error
-from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_lines
+from agentkit.providers.http import HttpRequest, answer_parts, stream_lines
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.replay import prepare
 
@@ -48,10 +47,10 @@ _TOP_LEVEL = ("format", "keep_alive", "think", "logprobs", "top_logprobs", "trun
 class OllamaProvider:
     """Models of an Ollama server: the one on this machine, or where `OLLAMA_HOST` says.
 
-    `OLLAMA_API_KEY` is sent where it is set, as Ollama's cloud demands. Both are read at each call. Of the model
-    options, `think`, `format`, `keep_alive` and such go to the request, and all others to its `options`: `temperature`,
-    `num_ctx`, and so on. `max_output_tokens` is `num_predict` there, and `reasoning_effort` is `think`.
-    `connect_timeout` and `read_timeout` (seconds) are ours.
+    `OLLAMA_API_KEY` is sent where it is set, as Ollama's cloud demands. Both are read at each call, unless the agent
+    declares its own. Of the model options, `think`, `format`, `keep_alive` and such go to the request, and all others
+    to its `options`: `temperature`, `num_ctx`, and so on. `max_output_tokens` is `num_predict` there, and
+    `reasoning_effort` is `think`. `connect_timeout` and `read_timeout` (seconds) are ours.
     """
 
     name = "ollama"
@@ -59,15 +58,15 @@ class OllamaProvider:
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
-        key = api_key(_KEY_SETTING, self.name)
+        endpoint = request.connection.endpoint(self.name, url="", url_setting=_URL_SETTING, key_setting=_KEY_SETTING)
+        declared = request.connection.base_url  # a whole URL, while a setting is a host
+        url = host_url(endpoint.url) if declared is None else declared.rstrip("/")
         call = HttpRequest(
             vendor=self.name,
-            url=f"{host_url(os.environ.get(_URL_SETTING, ''))}/api/chat",
+            url=f"{url}/api/chat",
             body=build_request(request),
-            headers={"authorization": f"Bearer {key}"} if key else {},
-            secrets=(key,),
-            key_setting=_KEY_SETTING,
-            url_setting=_URL_SETTING,
+            headers={"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
+            endpoint=endpoint,
             bounds=request.bounds,
             **{name: request.options[name] for name in _OUR_OPTIONS if name in request.options},
         )
@@ -112,6 +111,7 @@ def build_request(request: ModelRequest) -> Json:
     """Write the body of POST /api/chat."""
     options = {name: value for name, value in request.options.items() if name not in _OUR_OPTIONS}
     tool_choice = options.pop("tool_choice", None)  # unknown to Ollama
+    options.pop("parallel_tool_calls", None)  # likewise
     effort = options.pop("reasoning_effort", None)
     body: Json = {"model": request.model, "messages": _messages(request), "stream": True}
     if effort is not None:

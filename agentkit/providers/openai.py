@@ -19,9 +19,10 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat, compat_for
+from agentkit.providers.connection import Endpoint
 from agentkit.providers.counts import token_count, usage_of_failure
 from agentkit.providers.failures import stream_error
-from agentkit.providers.http import HttpRequest, answer_parts, api_key, stream_sse
+from agentkit.providers.http import HttpRequest, answer_parts, stream_sse
 from agentkit.providers.json_events import DONE, json_events
 from agentkit.providers.openai_request import API, OUR_OPTIONS, build_request
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
@@ -30,6 +31,8 @@ __all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
 
 _DEFAULT_URL = "https://api.openai.com/v1"
 _PATH = "/chat/completions"
+_KEY_SETTING = "OPENAI_API_KEY"
+_ACCOUNT_SETTINGS = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
 
 
 class OpenAIProvider:
@@ -37,7 +40,8 @@ class OpenAIProvider:
 
     Another vendor is `register_provider(OpenAIProvider("groq", url=…, key_setting="GROQ_API_KEY"))`. `name`: the part
     before the colon of its models' names. `url`: the base URL, where the environment variable `url_setting` has none.
-    `key_setting`: the environment variable that holds the API key. Both are read at each call. `compat`: what the
+    `key_setting`: the environment variable that holds the API key. Both are read at each call, unless the agent
+    declares its own; so are OPENAI_ORG_ID and OPENAI_PROJECT_ID where the key is OPENAI_API_KEY. `compat`: what the
     server accepts; by default what is known of the base URL's host.
 
     The model options `connect_timeout` and `read_timeout` (seconds) are ours; `max_output_tokens` and
@@ -51,7 +55,7 @@ class OpenAIProvider:
         name: str = "openai",
         *,
         url: str = _DEFAULT_URL,
-        key_setting: str = "OPENAI_API_KEY",
+        key_setting: str = _KEY_SETTING,
         url_setting: str = "OPENAI_BASE_URL",
         compat: Compat | None = None,
     ) -> None:
@@ -67,27 +71,41 @@ class OpenAIProvider:
         yield from answer_parts(call, cancel, stream_sse(call, cancel, last=DONE), decode)
 
     def _call(self, request: ModelRequest) -> HttpRequest:
-        url = os.environ.get(self._url_setting, "").strip() or self._url
-        compat = self._compat or compat_for(url)
-        key = api_key(self._key_setting, self.name)
-        if not key and url.rstrip("/") == _DEFAULT_URL:
-            raise ProviderError(f"no API key for {self.name}", vendor=self.name, internal=f"set {self._key_setting}")
-        credential = key if compat.key_header == "api-key" else f"Bearer {key}"
+        endpoint = request.connection.endpoint(
+            self.name, url=self._url, url_setting=self._url_setting, key_setting=self._key_setting
+        )
+        compat = self._compat or compat_for(endpoint.url)
+        if endpoint.url.rstrip("/") == _DEFAULT_URL:
+            endpoint.require_key(self.name)
         timeouts = {name: request.options[name] for name in OUR_OPTIONS if name in request.options}
         return HttpRequest(
             vendor=self.name,
-            url=_endpoint(url),
+            url=_with_path(endpoint.url),
             body=build_request(request, self.name, compat),
-            headers={compat.key_header: credential} if key else {},
-            secrets=(key,),
-            key_setting=self._key_setting,
-            url_setting=self._url_setting,
+            headers={**self._account(), **_credential(endpoint, compat)},
+            endpoint=endpoint,
             bounds=request.bounds,
             **timeouts,
         )
 
+    def _account(self) -> dict[str, str]:
+        """Return the headers that name an organisation and a project of OpenAI's; other vendors get none."""
+        if self._key_setting != _KEY_SETTING:
+            return {}
+        values = {name: os.environ.get(setting, "").strip() for name, setting in _ACCOUNT_SETTINGS.items()}
+        return {name: value for name, value in values.items() if value}
 
-def _endpoint(base: str) -> str:
+
+def _credential(endpoint: Endpoint, compat: Compat) -> dict[str, str]:
+    """Return the header that carries the key. Azure has its own for keys, but not for the tokens of functions."""
+    if not endpoint.key:
+        return {}
+    if compat.key_header == "api-key" and not endpoint.is_token:
+        return {"api-key": endpoint.key}
+    return {"authorization": f"Bearer {endpoint.key}"}
+
+
+def _with_path(base: str) -> str:
     """Add the path to the base URL before its query: Azure's has `?api-version=…`."""
     try:
         url = urlsplit(base)

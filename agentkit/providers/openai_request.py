@@ -36,6 +36,9 @@ API = "openai-completions"
 OUR_OPTIONS = ("connect_timeout", "read_timeout")
 """Options that are ours and reach no vendor."""
 
+_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
+"""Options that are refused without tools."""
+
 _MAX_TOKENS = ("max_output_tokens", "max_tokens")
 
 
@@ -51,6 +54,9 @@ def build_request(request: ModelRequest, provider: str = "openai", compat: Compa
         body["stream_options"] = {"include_usage": True}
     if request.tools:
         body["tools"] = [{"type": "function", "function": _function(tool, compat)} for tool in request.tools]
+    if not body.get("tools"):
+        for name in _OF_TOOLS:
+            body.pop(name, None)
     return body
 
 

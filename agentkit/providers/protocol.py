@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from agentkit.core.bounds import Bounds
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Cache, Json, Message, StopReason, Usage
+from agentkit.providers.connection import Connection
 
 __all__ = [
     "BlockEnd",
@@ -48,7 +49,7 @@ class ModelRequest:
     `instructions_cache` marks the instructions as `ToolSpec.cache` marks a tool; messages and blocks carry their own
     `cache`. With `cache` "auto", the adapter marks what stays the same from call to call. Marks are hints: an adapter
     whose vendor has no such thing ignores them. `bounds`: how much the answer may be, and how long the vendor may be
-    silent.
+    silent. `connection`: where the call goes and with which key and headers, where the application declares it.
     """
 
     model: str
@@ -59,6 +60,7 @@ class ModelRequest:
     instructions_cache: Cache | None = None
     cache: Literal["auto"] | None = None
     bounds: Bounds = field(default_factory=Bounds)
+    connection: Connection = field(default_factory=Connection, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from agentkit.core.events import MessageDiscard, MessageStart, MessageUpdate, ModelRetry
-from agentkit.core.messages import AssistantMessage, Message, StopReason, Usage, add_usage, check_messages
+from agentkit.core.messages import AssistantMessage, Message, StopReason, Usage, UserMessage, add_usage, check_messages
 from agentkit.core.record import Change, RunState
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
@@ -22,6 +22,7 @@ from agentkit.errors import LeaseLostError, ProviderError, StoreError
 from agentkit.loop import fail, finish_model, over_limits, postpone, with_discarded
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import ModelRequest
+from agentkit.providers.tool_choice import without_forced_call
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.step_context import StepContext
 
@@ -78,7 +79,8 @@ class _ModelStep:
                 instructions=prompt.text,
                 messages=self._messages(),
                 tools=agent.tool_specs(),
-                options=agent.agent.model_options,
+                options=self._options(),
+                connection=agent.connection,
                 instructions_cache=prompt.cache,
                 cache=agent.agent.cache,
                 bounds=agent.bounds,
@@ -96,6 +98,12 @@ class _ModelStep:
                 return None  # cut on purpose, whatever the provider makes of it
             return error
         return None
+
+    def _options(self) -> Mapping[str, Any]:
+        """The model options of this call: a tool may be forced in the first call after a user message only."""
+        options, messages = self._agent.options, self._held.state.messages
+        is_first = not messages or isinstance(messages[-1], UserMessage)
+        return options if is_first or not self._agent.agent.reset_tool_choice else without_forced_call(options)
 
     def _messages(self) -> list[Message]:
         """The conversation as the application wants the model to see it."""

@@ -79,7 +79,7 @@ def test_the_signature_shows_every_parameter() -> None:
 
 EVERYTHING: dict[str, Any] = {
     "name": "a",
-    "model": [MODEL, "openai:m"],
+    "model": ["openai:l", "openai:m"],
     "instructions": {"type": "text", "text": "Be brief.", "cache": "short"},
     "tools": (look,),
     "cache": "auto",
@@ -95,11 +95,15 @@ EVERYTHING: dict[str, Any] = {
     "top_p": 0.9,
     "stop": ["END"],
     "tool_choice": "required",
+    "reset_tool_choice": False,
     "reasoning_effort": "low",
     "max_output_tokens": 100,
     "connect_timeout": 2.0,
     "read_timeout": 9.0,
     "options": {"seed": 1},
+    "base_url": "https://llm.test/v1",
+    "api_key": lambda: "sk-1",
+    "headers": {"x-team": "a"},
 }
 
 

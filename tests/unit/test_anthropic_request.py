@@ -92,6 +92,24 @@ def test_a_choice_of_tool_may_be_spelled_as_either_vendor_does(choice: Any, sent
     assert built(HI, tools=[LOOK], options={"tool_choice": choice})["tool_choice"] == sent
 
 
+@pytest.mark.parametrize(
+    ("options", "sent"),
+    [
+        ({}, {"type": "auto", "disable_parallel_tool_use": True}),
+        ({"tool_choice": "required"}, {"type": "any", "disable_parallel_tool_use": True}),
+        ({"tool_choice": {"type": "tool", "name": "look"}}, None),
+        ({"tool_choice": "none"}, {"type": "none"}),
+    ],
+)
+def test_one_call_a_turn_joins_the_choice_of_tool(options: dict[str, Any], sent: Any) -> None:
+    body = built(HI, tools=[LOOK], options={**options, "parallel_tool_calls": False})
+    assert body["tool_choice"] == (sent or {"type": "tool", "name": "look", "disable_parallel_tool_use": True})
+    assert "parallel_tool_calls" not in body
+    assert "tool_choice" not in built(HI, options={**options, "parallel_tool_calls": False})
+    both = built(HI, tools=[LOOK], options={**options, "parallel_tool_calls": True})
+    assert both.get("tool_choice") == built(HI, tools=[LOOK], options=options).get("tool_choice")
+
+
 def test_the_vendors_own_tools_join_ours() -> None:
     own = {"type": "web_search_20250305", "name": "web_search"}
     body = built(HI, tools=[LOOK], options={"tools": [own]}, cache="auto")

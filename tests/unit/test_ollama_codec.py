@@ -77,6 +77,7 @@ def test_options_go_where_ollama_wants_them() -> None:
         "format": {"type": "object"},
         "reasoning_effort": "low",
         "tool_choice": "auto",
+        "parallel_tool_calls": False,
         "read_timeout": 5,
     }
     schema = {"type": "object", "properties": {"cache": {"type": "string"}}}

@@ -65,7 +65,8 @@ def test_a_request_streams_with_usage_and_carries_instructions_tools_and_options
 
 
 def test_a_request_without_tools_or_instructions_has_no_such_keys() -> None:
-    body = build_request(ModelRequest("m", "", [UserMessage("hi", 0)], options={"max_tokens": 3}))
+    options = {"max_tokens": 3, "tool_choice": "required", "parallel_tool_calls": False}
+    body = build_request(ModelRequest("m", "", [UserMessage("hi", 0)], options=options))
     assert sorted(body) == ["max_completion_tokens", "messages", "model", "stream", "stream_options"]
 
 

@@ -20,7 +20,7 @@ from agentkit.providers.choice import BoundModel, Model, ModelChoice, bind_model
 from agentkit.providers.connection import Connection, HeadersSource, KeySource
 from agentkit.providers.models import Capabilities, capabilities
 from agentkit.providers.protocol import ToolSpec
-from agentkit.tools import Tool, tool
+from agentkit.tools import Tool, bound_tool, tool
 
 __all__ = ["Agent", "AgentDefinition", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
 
@@ -271,10 +271,11 @@ _COMMON_OPTIONS = (
 
 def _checked_tools(what: str, tools: Iterable[Tool]) -> tuple[Tool, ...]:
     """Return the tools of an agent. Raises ConfigurationError for what is no tool, and for two of one name."""
-    tools = tuple(tools)
+    tools = tuple(bound_tool(item) for item in tools)
     for item in tools:
         if not isinstance(item, Tool):
             raise ConfigurationError(f"{what}: {item!r} is no tool; decorate the function with @tool")
+        item.check_bound()
     names = [item.name for item in tools]
     duplicates = sorted({n for n in names if names.count(n) > 1})
     if duplicates:
@@ -332,7 +333,8 @@ class BoundAgent:
     """An agent with the providers that answer for it: what a step needs to run.
 
     `models`: in the order in which they are asked; `provider`, `model`, `connection` and `options` are the first's.
-    `retry` is the agent's policy, or else the kit's. `bounds` are the application's.
+    `retry` is the agent's policy, or else the kit's. `bounds` are the application's, and so is `redact`, which every
+    text of an error goes through before it leaves.
     """
 
     def __init__(
@@ -341,8 +343,10 @@ class BoundAgent:
         models: Sequence[BoundModel],
         retry: RetryPolicy | None = None,
         bounds: Bounds | None = None,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self.agent = agent
+        self.redact = redact
         self.bounds = bounds or Bounds()
         self.provider, self.model, self.connection, options = models[0]
         self.options = {**agent.model_options, **options}
@@ -364,7 +368,9 @@ class BoundAgent:
     def choice(self, number: int) -> BoundAgent:
         """Return the agent with its model number `number` (from 0, at most the last) and those after it."""
         number = min(number, len(self._models) - 1)
-        return self if number == 0 else BoundAgent(self.agent, self._models[number:], self.retry, self.bounds)
+        if number == 0:
+            return self
+        return BoundAgent(self.agent, self._models[number:], self.retry, self.bounds, self.redact)
 
     @property
     def name(self) -> str:

@@ -114,7 +114,7 @@ class AgentKit:
         for choice in agent.models:
             agent.bind_choice(choice)  # one that a start may name is known to exist
         models = [agent.bind_choice(choice) for choice in agent.choices]
-        return BoundAgent(agent, models, self._retry, self.settings.bounds)
+        return BoundAgent(agent, models, self._retry, self.settings.bounds, self.texts.redact)
 
     @property
     def agents(self) -> list[BoundAgent]:
@@ -128,7 +128,7 @@ class AgentKit:
             raise AgentNotFoundError(f"there is no agent {name!r}; the agents are: {known}")
         if model is None or model == bound.model_name:
             return bound
-        return BoundAgent(bound.agent, [bound.agent.bind(model)], self._retry, self.settings.bounds)
+        return BoundAgent(bound.agent, [bound.agent.bind(model)], self._retry, self.settings.bounds, self.texts.redact)
 
     # -- rights
 

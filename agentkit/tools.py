@@ -21,7 +21,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
-from types import FrameType
+from types import FrameType, FunctionType, MethodType
 from typing import Any, Literal, overload
 from uuid import UUID
 
@@ -30,15 +30,17 @@ import msgspec
 from agentkit.core import strictjson
 from agentkit.core.messages import Cache, ContentBlock, Json, TextBlock, check_tool_content
 from agentkit.core.strictjson import without_half_surrogates
-from agentkit.errors import ConfigurationError, InvalidRequestError, SchemaProblem
-from agentkit.schema.check import Schema, compile_schema
-from agentkit.schema.signatures import Signature, read_signature, summary_of
+from agentkit.errors import ConfigurationError, InvalidRequestError, SchemaProblem, ToolError
+from agentkit.schema.check import MAX_PROBLEMS, Schema, compile_schema
+from agentkit.schema.conversion import ConversionError
+from agentkit.schema.signatures import Signature, read_signature
 
 __all__ = [
     "CheckedResult",
     "Tool",
     "ToolContext",
     "ToolResult",
+    "bound_tool",
     "error_result",
     "invalid_arguments",
     "result_of",
@@ -50,6 +52,13 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_Place = Literal["elsewhere", "method", "classmethod", "class body", "misnamed"]
+"""Where a tool's function was defined: a method and a classmethod are still to be bound.
+
+"class body": a function there whose first parameter is not called as a method's is. @staticmethod may say that it is
+none; read from the class or an object without that, it is "misnamed".
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,31 +152,75 @@ class Tool:
     _signature: Signature = field(repr=False)
     _input_schema: Schema = field(repr=False)
     _decision_schema: Schema | None = field(repr=False)
+    _place: _Place = field(repr=False)
     agent: Any = field(default=None, repr=False)
     """The agent that answers in the function's place, in a run of its own (`Agent.as_tool`)."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Tool:
+        """Bind a method to the object that it is read from, as Python binds functions: `tools=[desk.refund]`."""
+        if self._place == "class body":
+            return dataclasses.replace(self, _place="misnamed")
+        receiver = (owner or type(instance)) if self._place == "classmethod" else instance
+        if receiver is None or self._place not in ("method", "classmethod"):
+            return self
+        return dataclasses.replace(self, fn=self.fn.__get__(receiver, owner), _place="elsewhere")
+
+    def check_bound(self) -> None:
+        """Raise ConfigurationError for a method that was not read from an object: there is nothing to call it on."""
+        owner = getattr(self.fn, "__qualname__", "").rpartition(".")[0].rpartition(".")[2]
+        if self._place == "misnamed":
+            raise ConfigurationError(
+                f"tool {self.name!r} is a method of {owner}, but its first parameter is neither 'self' nor 'cls': "
+                "rename it, or put @staticmethod above @tool"
+            )
+        if self._place in ("method", "classmethod"):
+            place = owner if self._place == "classmethod" else f"{owner}(…)"
+            raise ConfigurationError(
+                f"tool {self.name!r} is a method of {owner} and not bound: "
+                f"pass it from an object, as in tools=[{place}.{self.name}]"
+            )
+
     def input_problems(self, args: Any) -> list[SchemaProblem]:
-        """List what is wrong with a tool call's arguments, by JSON Pointer; empty if nothing is."""
-        return self._input_schema.problems(args)
+        """List what is wrong with a tool call's arguments, by JSON Pointer; empty if nothing is.
+
+        They must satisfy `parameters`, and then the types of the function, whose validators are called.
+        """
+        if problems := self._input_schema.problems(args):
+            return problems
+        try:
+            self._signature.bind(args)
+        except ConversionError as error:
+            return error.problems[:MAX_PROBLEMS]
+        return []
 
     def decision_problems(self, value: Any) -> list[SchemaProblem]:
         """List what is wrong with a decision, by JSON Pointer; empty if nothing is, or if the tool asks for none."""
         return [] if self._decision_schema is None else self._decision_schema.problems(value)
 
     def call(self, args: Json, ctx: ToolContext) -> Any:
-        """Execute with arguments that satisfy `parameters`; an async tool's coroutine is returned, not awaited.
+        """Execute with arguments that have no `input_problems`; an async tool's coroutine is returned, not awaited.
 
-        Raises whatever the function raises, and what a conversion raises (pydantic's own validators).
+        Raises whatever the function raises, and ToolError where a validator refuses now what it took before.
         """
-        kwargs = self._signature.bind(args)
+        try:
+            kwargs = self._signature.bind(args)
+        except ConversionError as error:
+            raise ToolError(_refusal(error.problems)) from error
         if self.wants_ctx:
             kwargs["ctx"] = ctx
         if self.wants_decision:
             kwargs["decision"] = ctx.decision
         return self.fn(**kwargs)
+
+
+def bound_tool(item: Any) -> Any:
+    """Return the tool of a method that Python has bound itself (@classmethod above @tool); what is none, as it is."""
+    if isinstance(item, MethodType) and isinstance(item.__func__, Tool):
+        return item.__func__.__get__(item.__self__, type(item.__self__))
+    return item
 
 
 # -- declaration
@@ -215,15 +268,17 @@ def tool(
     """Make a function a tool: `@tool`, or `@tool(decision={…}, …)`.
 
     `name`: 1 to 64 letters, digits, "_" or "-"; by default the function's. `label`: the name that people are shown; by
-    default `name`. `description`: what the model reads of the tool; by default the docstring's first paragraph.
+    default `name`. `description`: what the model reads of the tool; by default the docstring up to its first section.
     `parameters`: the JSON Schema of the arguments, an object's; by default read from the function's annotations and the
-    docstring's "Args:". `decision`: the JSON Schema of what a person must decide before the tool executes;
+    docstring's descriptions of them. `decision`: the JSON Schema of what a person must decide before the tool executes;
     `decision_timeout`: seconds that are left for it, without limit by default. `on_expire`: what counts when they are
     over: "reject" (an error result of the call), "abort" (of the run) or a decision that satisfies the schema. `runs`:
     "client" where a client executes the tool, and the body is never called. `effects`: "once" where the tool must not
     be executed again by itself when a worker died in it: a person decides. `timeout`: seconds that an
     execution may take, without limit by default. `cache`: "short" or "long" where a vendor's prompt cache may end after
     this tool's definition.
+
+    A method is a tool of the object that it is read from: `Agent(tools=[desk.refund])`.
 
     Raises ConfigurationError for whatever is declared wrongly.
     """
@@ -261,8 +316,9 @@ def _declare(
     timeout: float | None,
     cache: Cache | None,
 ) -> Tool:
+    fn, place = _placed(fn)
     _check_function(fn)
-    name = getattr(fn, "__name__", type(fn).__name__) if name is None else name
+    name = _name_of(fn) if name is None else name
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError(
             f"the tool name {name!r} must be 1 to 64 letters, digits, '_' or '-': give another by name="
@@ -281,11 +337,17 @@ def _declare(
         if parameters.get("type", "object") != "object":
             raise ConfigurationError(f'the parameters of tool {name!r} must describe an object: say "type": "object"')
         parameters = {"type": "object", **parameters}
-    signature = read_signature(fn, has_decision=decision_schema is not None, parameters=parameters, caller=caller)
+    signature = read_signature(
+        fn,
+        has_decision=decision_schema is not None,
+        parameters=parameters,
+        caller=caller,
+        skip_first=place in ("method", "classmethod"),
+    )
     return Tool(
         name=name,
         label=name if label is None else label,
-        description=summary_of(fn) if description is None else description,
+        description=signature.description if description is None else description,
         parameters=signature.parameters,
         decision=decision,
         decision_timeout=decision_timeout,
@@ -299,9 +361,33 @@ def _declare(
         wants_ctx=signature.wants_ctx,
         wants_decision=signature.wants_decision,
         _signature=signature,
-        _input_schema=compile_schema(signature.parameters, f"the parameters of tool {name!r}"),
+        _input_schema=compile_schema(signature.accepts, f"the parameters of tool {name!r}"),
         _decision_schema=decision_schema,
+        _place=place,
     )
+
+
+def _placed(fn: Any) -> tuple[Any, _Place]:
+    """Find where a function was defined, and the function in a staticmethod or classmethod.
+
+    Before a class exists, only the name of a function shows that it stands in the class's body, and only the name of
+    its first parameter that it is a method.
+    """
+    if isinstance(fn, staticmethod):
+        return fn.__func__, "elsewhere"
+    if isinstance(fn, classmethod):
+        return fn.__func__, "classmethod"
+    owner = fn.__qualname__.rpartition(".")[0] if isinstance(fn, FunctionType) else ""
+    if not owner or owner.endswith("<locals>"):
+        return fn, "elsewhere"
+    first = next(iter(inspect.signature(fn).parameters), "")
+    return fn, "method" if first in ("self", "cls") else "class body"
+
+
+def _name_of(fn: Any) -> str:
+    while isinstance(fn, partial):
+        fn = fn.func
+    return str(getattr(fn, "__name__", type(fn).__name__))
 
 
 def _check_function(fn: Any) -> None:
@@ -352,10 +438,17 @@ def error_result(message: str) -> CheckedResult:
     return CheckedResult([TextBlock(without_half_surrogates(message))], is_error=True)
 
 
-def invalid_arguments(problems: Sequence[SchemaProblem]) -> CheckedResult:
-    """Make the result of a call whose arguments do not satisfy the tool's parameters: the model can correct it."""
+def invalid_arguments(problems: Sequence[SchemaProblem], redact: Callable[[str], str] = str) -> CheckedResult:
+    """Make the result of a call whose arguments do not satisfy the tool's parameters: the model can correct it.
+
+    `redact`: applied to its text, in which a validator of the application may have had a say.
+    """
+    return error_result(redact(_refusal(problems)))
+
+
+def _refusal(problems: Sequence[SchemaProblem]) -> str:
     listed = "; ".join(f"{p['path'] or '/'}: {p['message']}" for p in problems)
-    return error_result(f"the arguments do not satisfy the tool's parameters: {listed}")
+    return f"the arguments do not satisfy the tool's parameters: {listed}"
 
 
 def to_result(value: Any) -> CheckedResult:

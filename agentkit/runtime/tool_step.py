@@ -56,7 +56,7 @@ def run_tool_step(context: StepContext) -> None:
             _commit(context, call, error_result(f"the tool {call.name!r} is not registered"))
     elif call.answer is not None and (problems := tool.input_problems(call.args)):
         # They were valid when the call was admitted: the tool has changed while the run waited.
-        _commit(context, call, invalid_arguments(problems))
+        _commit(context, call, invalid_arguments(problems, agent.redact))
     elif tool.runs == "client":
         # Its decision was taken by a process that did not know it, or it has moved to the client since.
         context.commit(lambda state: ask_client(state, agent, number, context.now()))

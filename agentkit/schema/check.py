@@ -23,7 +23,7 @@ from agentkit.core.messages import Json
 from agentkit.errors import ConfigurationError, SchemaProblem
 from agentkit.schema.keywords import FORMATS, BoundedValidator, TooMuchWorkError, bounded, matches
 
-__all__ = ["Schema", "compile_schema"]
+__all__ = ["MAX_PROBLEMS", "Schema", "compile_schema", "pointer", "problem"]
 
 MAX_PROBLEMS = 20
 MAX_MESSAGE = 300
@@ -44,20 +44,20 @@ class Schema:
         problems: list[SchemaProblem] = []
         try:
             with bounded():
-                for problem in _problems(self._validator.iter_errors(value)):
-                    if problem not in problems:
-                        problems.append(problem)
+                for found in _problems(self._validator.iter_errors(value)):
+                    if found not in problems:
+                        problems.append(found)
                     if len(problems) == MAX_PROBLEMS:
                         break
         except TooMuchWorkError as error:
-            problems.append(_problem("", f"cannot be checked: {error}"))
+            problems.append(problem("", f"cannot be checked: {error}"))
         except RecursionError:
-            problems.append(_problem("", "is nested too deeply to be checked"))
+            problems.append(problem("", "is nested too deeply to be checked"))
         except Unresolvable as error:
-            problems.append(_problem("", f"cannot be checked: the schema's $ref {_show(error.ref)} leads nowhere"))
+            problems.append(problem("", f"cannot be checked: the schema's $ref {_show(error.ref)} leads nowhere"))
         except (ArithmeticError, ValueError) as error:
             # Numbers beyond what Python divides or prints, say multipleOf 0.1 of a 400-digit integer.
-            problems.append(_problem("", f"cannot be checked: {error}"))
+            problems.append(problem("", f"cannot be checked: {error}"))
         return problems
 
 
@@ -99,8 +99,8 @@ def _compile(canonical: str) -> Schema:
 
 
 def _check_form(schema: Any) -> None:
-    for problem in _problems(_metaschema().iter_errors(schema)):
-        raise _BadSchemaError(f"at {problem['path'] or '/'}: {problem['message']}")
+    for found in _problems(_metaschema().iter_errors(schema)):
+        raise _BadSchemaError(f"at {found['path'] or '/'}: {found['message']}")
 
 
 @lru_cache(maxsize=1)
@@ -140,22 +140,23 @@ def _check_refs(resource: Resource[Any], resolver: Any, keywords: set[str], seen
 
 def _problems(errors: Iterable[Mismatch]) -> Iterator[SchemaProblem]:
     for error in errors:
-        path = _pointer(error.absolute_path)
+        path = pointer(error.absolute_path)
         if error.validator in ("anyOf", "oneOf") and error.context:
             yield from _of_branches(error)
         elif error.validator == "required":
             for name in error.validator_value:
                 if name not in error.instance:
-                    yield _problem(path, f"the required property {_show(name)} is missing")
+                    yield problem(path, f"the required property {_show(name)} is missing")
         else:
-            yield _problem(path, _subject(error) + _message(error))
+            yield problem(path, _subject(error) + _message(error))
 
 
-def _problem(path: str, message: str) -> SchemaProblem:
+def problem(path: str, message: str) -> SchemaProblem:
+    """Say that the value at `path`, a JSON Pointer, is wrong; both texts are cut where they are long."""
     return {"path": _cut(path, MAX_MESSAGE), "message": _cut(message, MAX_MESSAGE)}
 
 
-def _pointer(path: Iterable[str | int]) -> str:
+def pointer(path: Iterable[str | int]) -> str:
     """Write a path as a JSON Pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
@@ -179,11 +180,11 @@ def _of_branches(error: Mismatch) -> Iterator[SchemaProblem]:
             ]
             if depth == 1:
                 misfits = [e for e in misfits if not _distance(branches[e.relative_schema_path[0]])[0]]
-            paths = {_pointer(e.absolute_path) for e in misfits}
+            paths = {pointer(e.absolute_path) for e in misfits}
             if len(paths) == 1:
                 expected = dict.fromkeys(text for e in misfits for text in _expected(e))
                 show = _kind if all(e.validator == "type" for e in misfits) else _show
-                yield _problem(paths.pop(), f"must be {_either(list(expected))}, not {show(misfits[0].instance)}")
+                yield problem(paths.pop(), f"must be {_either(list(expected))}, not {show(misfits[0].instance)}")
                 return
             break
     yield from _problems(ranked[0])

@@ -93,11 +93,13 @@ def from_error(error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _from_http(error)
     if isinstance(error, AgentKitError) and error.code in STATUSES and error.code != "internal_error":
-        detail = state().kit.texts.redact(error.message)
+        redact = state().kit.texts.redact
+        detail = redact(error.message)
         if isinstance(error, StoreUnavailableError):  # its text names the store's host
             log.warning("%s %s answered 503: %s", request.method, request.path, str(error))
             detail = "the store cannot be used at the moment: try again"
-        errors = error.errors if isinstance(error, ValidationError | InvalidRequestError) else ()
+        problems = error.errors if isinstance(error, ValidationError | InvalidRequestError) else ()
+        errors = [SchemaProblem(path=each["path"], message=redact(each["message"])) for each in problems]
         return problem(STATUSES[error.code], error.code, detail, errors=errors, headers=_headers(error))
     log.error("%s %s answered 500: unexpected error", request.method, request.path, exc_info=error)
     return problem(500, "internal_error", "unexpected error in the server: its log has the traceback")

@@ -8,14 +8,31 @@ import enum
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Dict, List, Literal, NewType, NotRequired, Optional, TypedDict, Union
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Dict,
+    List,
+    Literal,
+    NewType,
+    NotRequired,
+    Optional,
+    Required,
+    TypedDict,
+    Union,
+    Unpack,
+)
 
+import msgspec
 import pydantic
 import pytest
+from typing_extensions import TypeAliasType
 
 from agentkit.errors import ConfigurationError
 from agentkit.schema.check import compile_schema
-from agentkit.schema.signatures import Signature, read_signature, summary_of
+from agentkit.schema.conversion import ConversionError
+from agentkit.schema.signatures import Signature, read_signature
 
 if TYPE_CHECKING:
     from nowhere import Unresolvable  # type: ignore[import-not-found]
@@ -60,6 +77,7 @@ class Order(pydantic.BaseModel):
 
 
 UserId = NewType("UserId", int)
+ANY_OF_THREE = {"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}]}
 POINT = {
     "type": "object",
     "properties": {
@@ -93,17 +111,29 @@ def of(annotation: Any) -> Signature:
         (None, {"type": "null"}),
         (Any, {}),
         (object, {}),
-        (list, {"type": "array"}),
+        (list, {"type": "array", "items": {}}),
         (list[int], {"type": "array", "items": {"type": "integer"}}),
         (List[int], {"type": "array", "items": {"type": "integer"}}),
         (Sequence[str], {"type": "array", "items": {"type": "string"}}),
-        (list[Any], {"type": "array"}),
+        (list[Any], {"type": "array", "items": {}}),
+        (list[list], {"type": "array", "items": {"type": "array", "items": {}}}),
+        (set, {"type": "array", "items": {}, "uniqueItems": True}),
+        (frozenset, {"type": "array", "items": {}, "uniqueItems": True}),
         (set[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}),
-        (tuple, {"type": "array"}),
+        (tuple, {"type": "array", "items": {}}),
+        (tuple[()], {"type": "array", "items": {}, "minItems": 0, "maxItems": 0}),
+        (tuple[int, int], {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}),
+        (tuple[Any, ...], {"type": "array", "items": {}}),
         (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
         (
             tuple[int, str],
-            {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2, "maxItems": 2},
+            {
+                "type": "array",
+                "prefixItems": [{"type": "integer"}, {"type": "string"}],
+                "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+                "minItems": 2,
+                "maxItems": 2,
+            },
         ),
         (dict, {"type": "object"}),
         (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
@@ -111,6 +141,7 @@ def of(annotation: Any) -> Signature:
         (Mapping[str, bool], {"type": "object", "additionalProperties": {"type": "boolean"}}),
         (Optional[int], {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
         (int | str, {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+        (Union[int, Annotated[Union[str, None], "x"]], {**ANY_OF_THREE, "description": "x"}),
         (Union[int, Any], {}),
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
         (Literal["a", 1, None], {"enum": ["a", 1, None]}),
@@ -232,6 +263,13 @@ def test_pydantic_models_of_one_name_do_not_collide() -> None:
     assert schema.problems({"a": {"items": [{"other": True}]}, "b": {"items": []}}) != []
 
 
+def test_defaults_that_are_no_json_are_shown_as_such() -> None:
+    def f(a: Point = Point(1), b: set[str] = {"b", "a"}, c: tuple[Color, ...] = (Color.RED,)) -> None: ...  # noqa: B006, B008
+
+    shown = {name: schema["default"] for name, schema in read(f).parameters["properties"].items()}
+    assert shown == {"a": {"x": 1, "y": 0.0, "tags": []}, "b": ["a", "b"], "c": ["red"]}
+
+
 def test_defaults_are_in_the_schema_and_not_required() -> None:
     def f(a, b: int = 3, c: Color = Color.BLUE, d: Any = object(), *, e: bool) -> None: ...  # type: ignore[no-untyped-def]  # noqa: B008
 
@@ -275,6 +313,45 @@ def test_keyword_arguments_open_the_schema() -> None:
     assert read(f).parameters["additionalProperties"] is True
 
 
+@pytest.mark.parametrize(
+    ("rest", "schema"),
+    [
+        (int, {"type": "integer"}),
+        (Annotated[str, "more"], {"type": "string", "description": "more"}),
+        (list, {"type": "array", "items": {}}),
+        (Any, True),
+    ],
+)
+def test_the_type_of_keyword_arguments_is_in_the_schema(rest: Any, schema: Any) -> None:
+    def f(a: int, **rest: Any) -> None: ...
+
+    f.__annotations__["rest"] = rest
+    assert read(f).parameters["additionalProperties"] == schema
+
+
+def test_keyword_arguments_are_converted() -> None:
+    def f(a: int, **rest: Color) -> None: ...
+
+    signature = read(f)
+    assert signature.bind({"a": 1, "b": "red", "rest": "blue"}) == {"a": 1, "b": Color.RED, "rest": Color.BLUE}
+    assert compile_schema(signature.parameters, "p").problems({"a": 1, "b": "green"})[0]["path"] == "/b"
+
+
+class Options(TypedDict, total=False):
+    color: Color
+    at: Required[Point]
+
+
+def test_keyword_arguments_of_a_typed_dict_are_named() -> None:
+    def f(a: int, **options: Unpack[Options]) -> None: ...
+
+    signature = read(f)
+    assert list(signature.parameters["properties"]) == ["a", "color", "at"]
+    assert signature.parameters["required"] == ["a", "at"]
+    assert signature.parameters["additionalProperties"] is False
+    assert signature.bind({"a": 1, "at": {"x": 2}, "color": "red"}) == {"a": 1, "at": Point(2), "color": Color.RED}
+
+
 def test_a_class_local_to_a_function_resolves() -> None:
     @dataclass
     class Local:
@@ -283,6 +360,81 @@ def test_a_class_local_to_a_function_resolves() -> None:
     def f(x: Local) -> None: ...
 
     assert read(f).bind({"x": {"n": 1}}) == {"x": Local(1)}
+
+
+def test_a_class_local_to_the_function_around_resolves_wherever_the_tool_is_declared() -> None:
+    @dataclass
+    class Local:
+        n: int
+
+    class Desk:
+        def f(self, x: Local) -> None: ...
+
+    def f(x: Local, more: list[Local]) -> None: ...
+
+    for fn in (f, Desk().f):
+        assert declared_elsewhere(fn).bind({"x": {"n": 1}}) == {"x": Local(1)}
+
+
+def declared_elsewhere(fn: Callable[..., Any]) -> Signature:
+    return read(fn)
+
+
+Rows = TypeAliasType("Rows", "list[Rows] | dict[str, Rows] | Color | None")
+Pairs = TypeAliasType("Pairs", list[tuple[int, int]])
+
+
+def test_an_alias_that_contains_itself_goes_to_defs() -> None:
+    def f(a: Rows, b: list[Rows], c: Pairs) -> None: ...
+
+    signature = read(f)
+    assert signature.parameters["properties"]["a"] == {"$ref": "#/$defs/Rows"}
+    assert signature.parameters["properties"]["b"] == {"type": "array", "items": {"$ref": "#/$defs/Rows"}}
+    assert list(signature.parameters["$defs"]) == ["Rows"]
+    schema = compile_schema(signature.parameters, "p")
+    assert schema.problems({"a": ["red", {"x": [None]}], "b": [], "c": [[1, 2]]}) == []
+    assert schema.problems({"a": [{"x": [1]}], "b": [], "c": []}) != []
+    assert signature.bind({"a": ["red", {"x": ["blue"]}]}) == {"a": [Color.RED, {"x": [Color.BLUE]}]}
+
+
+@dataclass
+class Span:
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        if self.low < 0:
+            raise KeyError(self.low)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "problems"),
+    [
+        (Span, {"low": 2, "high": 1}, {"/x": "low is above high"}),
+        (list[Span], [{"low": 1, "high": 1}, {"low": 2, "high": 1}], {"/x/1": "low is above high"}),
+        (dict[str, Span], {"a/b": {"low": 2, "high": 1}}, {"/x/a~1b": "low is above high"}),
+        (tuple[int, Span], [1, {"low": 2, "high": 1}], {"/x/1": "low is above high"}),
+        (Optional[Span], {"low": 2, "high": 1}, {"/x": "low is above high"}),
+        (Span, {"low": -1, "high": 1}, {"/x": "cannot be checked: a validator failed with KeyError"}),
+        (set[Any], [[]], {"/x": "cannot be checked: a validator failed with TypeError"}),
+    ],
+)
+def test_what_a_type_refuses_is_a_problem_at_its_place(annotation: Any, value: Any, problems: dict[str, str]) -> None:
+    with pytest.raises(ConversionError) as caught:
+        of(annotation).bind({"x": value})
+    assert {problem["path"]: problem["message"] for problem in caught.value.problems} == problems
+
+
+def test_an_alternative_that_refuses_a_value_leaves_it_to_the_next() -> None:
+    signature = of(Union[Span, dict])
+    assert signature.bind({"x": {"low": 2, "high": 1}}) == {"x": {"low": 2, "high": 1}}
+    assert signature.bind({"x": {"low": 1, "high": 1}}) == {"x": Span(1, 1)}
+
+
+class Opaque:
+    pass
 
 
 class Callable_:
@@ -311,10 +463,10 @@ def test_what_cannot_be_passed_by_name_is_refused(fn: Callable[..., Any], messag
 @pytest.mark.parametrize(
     "annotation",
     [
-        bytes,
-        complex,
-        dict[int, str],
+        Opaque,
+        type[int],
         Callable[[], int],
+        Annotated[int, msgspec.Meta(ge=1)],
         "Unresolvable",
         "1 +",
         Literal[b"a"],
@@ -330,18 +482,18 @@ def test_an_unsupported_annotation_is_a_clear_error(annotation: Any) -> None:
 
 @dataclass
 class Holder:
-    data: bytes
+    data: Opaque
 
 
 def test_an_unsupported_member_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"in Holder\.data: bytes is not supported"):
+    with pytest.raises(ConfigurationError, match=r"in Holder\.data: Opaque is not supported"):
         of(list[Holder])
 
 
 def test_given_parameters_replace_the_derived_ones_and_annotations_still_convert() -> None:
     schema = {"type": "object", "properties": {"x": {"enum": ["red"]}, "y": {}}}
 
-    def f(x: Color, y: complex) -> None: ...
+    def f(x: Color, y: Opaque) -> None: ...
 
     signature = read(f, parameters=schema)
     assert signature.parameters == schema
@@ -363,36 +515,30 @@ def test_explicit_parameters_must_fit_the_function(properties: dict[str, Any], m
         read(f, parameters={"type": "object", "properties": properties})
 
 
-def _google(a: int, b: int, c: Annotated[int, "own"]) -> None:
-    """Adds numbers
-    of any size.
+def test_a_type_of_defs_is_described_beside_its_reference() -> None:
+    def f(root: Node, other: Node = None) -> None:  # type: ignore[assignment]
+        """Walks.
 
-    More of it.
+        Args:
+            root: Where to begin.
+            other: Where to end.
+        """
 
-    Args:
-        a (int): The first,
-            which goes on.
-        b: The second.
-        c: Not described.
-
-    Returns:
-        b: nothing.
-    """
-
-
-def _sphinx(a: int, b: int, c: Annotated[int, "own"]) -> None:
-    """Adds numbers
-    of any size.
-
-    :param int a: The first,
-        which goes on.
-    :param b: The second.
-    :returns: nothing
-    """
+    properties = read(f).parameters["properties"]
+    assert properties["root"] == {"anyOf": [{"$ref": "#/$defs/Node"}], "description": "Where to begin."}
+    assert properties["other"] == {
+        "anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}],
+        "default": None,
+        "description": "Where to end.",
+    }
 
 
-@pytest.mark.parametrize("fn", [_google, _sphinx])
-def test_docstrings_describe_function_and_parameters(fn: Callable[..., Any]) -> None:
-    assert summary_of(fn) == "Adds numbers of any size."
-    descriptions = {name: schema["description"] for name, schema in read(fn).parameters["properties"].items()}
-    assert descriptions == {"a": "The first, which goes on.", "b": "The second.", "c": "own"}
+def test_an_optional_parameter_with_the_default_none_lists_null_once() -> None:
+    def f(a: Optional[str] = None, b: int | str | None = None, c: str = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
+
+    string, null = {"type": "string"}, {"type": "null"}
+    assert read(f).parameters["properties"] == {
+        "a": {"anyOf": [string, null], "default": None},
+        "b": {"anyOf": [{"type": "integer"}, string, null], "default": None},
+        "c": {"anyOf": [string, null], "default": None},
+    }

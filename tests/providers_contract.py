@@ -17,6 +17,7 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import AssistantMessage, TextBlock, ToolCallBlock, UserMessage, text_of, tool_calls_of
 from agentkit.errors import ProviderError
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import Finish, ModelRequest, Part, Provider, TextDelta, ToolCallDelta, ToolSpec
 from tests.wire_server import Reply, WireServer
 
@@ -239,6 +240,20 @@ class ProviderContract:
         assert server.waiting.wait(10)
         parts.close()  # type: ignore[attr-defined]  # providers' iterators are generators
         assert server.hung_up.wait(1)
+
+    def test_what_the_agent_declares_takes_the_place_of_the_settings(
+        self, serve: Callable[[Reply], WireServer], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = serve(self.reply("hi"))
+        self.point_at("http://127.0.0.1:1", SECRET, monkeypatch)
+        calls = iter(range(9))
+        declared = Connection(server.url, lambda: f"sk-function-{next(calls)}", {"X-Team": "support"})
+        for _ in range(2):
+            assert text_of(build(self.parts(connection=declared))) == "hi"
+        for number, request in enumerate(server.requests):
+            assert f"sk-function-{number}" in str(request.headers)
+            assert SECRET not in str(request.headers)
+            assert request.headers["x-team"] == "support"
 
     def test_many_streams_run_at_once(self, serve: Callable[[Reply], WireServer]) -> None:
         serve(self.reply("x" * 5000))

@@ -34,6 +34,7 @@ from agentkit.errors import (
     RunNotTerminalError,
     UnsupportedSchemaVersionError,
 )
+from agentkit.store.encoding import SMALL_QUEUE_BYTES
 from agentkit.store.protocol import Claim, Commit, Conflict, LeaseStatus, Store
 from tests.store_changes import (
     LEASE_MS,
@@ -83,7 +84,7 @@ LATER = QueuedMessage([TextBlock("later")], "followUp", "ann")
 def queue(store: Store, run_id: str, message: QueuedMessage) -> Commit:
     """Send a message into a run."""
     state = store.load(run_id)
-    record = replace(state.record, queued=(*state.record.queued, message))
+    record = state.record.with_queued([*(state.record.queued or ()), message])
     return committed(store, Change(record, state.record), state.version)
 
 
@@ -513,11 +514,11 @@ class StoreContract(IndexContract, LeaseContract):
         for text in "abcdef":
             queue(store, run_id, QueuedMessage(text, "followUp"))
         state = store.load(run_id)
-        left = tuple(each for each in state.record.queued if each.message in "bce")
+        left = [each for each in state.record.queued or () if each.message in ("b", "c", "e")]
         new = QueuedMessage("g", "steer", "ann")
-        committed(store, Change(replace(state.record, queued=(*left, new)), state.record), state.version)
-        assert "".join(str(each.message) for each in store.load(run_id).record.queued) == "bceg"
-        assert store.load(run_id).record.queued[-1] == new
+        committed(store, Change(state.record.with_queued([*left, new]), state.record), state.version)
+        assert store.load(run_id).record.queued == (*left, new)
+        assert [each.message for each in left] == ["b", "c", "e"]
 
     def test_what_is_queued_between_is_kept_for_it_refuses_the_change(self, store: Store) -> None:
         run_id = new_run(store)
@@ -525,7 +526,8 @@ class StoreContract(IndexContract, LeaseContract):
         claim = claimed(store, run_id)
         queue(store, run_id, LATER)
         done = step_done(claim)
-        conflict = store.commit(replace(done, record=replace(done.record, queued=())), claim.state.version, claim.lease)
+        taking = replace(done, record=done.record.with_queued([]))
+        conflict = store.commit(taking, claim.state.version, claim.lease)
         assert isinstance(conflict, Conflict)
         assert conflict.state.record.queued == (HURRY, LATER)
         assert store.load(run_id).record.queued == (HURRY, LATER)
@@ -533,10 +535,10 @@ class StoreContract(IndexContract, LeaseContract):
     def test_a_queue_that_is_written_twice_under_one_name_is_written_once(self, store: Store) -> None:
         run_id = new_run(store)
         state = store.load(run_id)
-        change = Change(replace(state.record, queued=(HURRY,)), state.record)
+        change = Change(state.record.with_queued([HURRY]), state.record)
         assert len({store.commit(change, state.version, request_id="a") for _ in range(2)}) == 1
         state = store.load(run_id)
-        change = Change(replace(state.record, queued=(LATER,)), state.record)
+        change = Change(state.record.with_queued([LATER]), state.record)
         assert len({store.commit(change, state.version, request_id="b") for _ in range(2)}) == 1
         assert store.load(run_id).record.queued == (LATER,)
 
@@ -545,9 +547,9 @@ class StoreContract(IndexContract, LeaseContract):
         queue(store, run_id, HURRY)
         [listed] = store.loads([run_id])
         assert isinstance(listed, RunState)
-        assert listed.record.queued == ()
+        assert listed.record.queued is None
         claim = claimed(store, run_id, 2)
-        assert claim.state.record.queued == ()
+        assert claim.state.record.queued is None
         assert isinstance(store.commit_call(claim.lease, 0, result_of(0)), Commit)
         last = claimed(store, run_id, 3)
         assert last.state.record.queued == (HURRY,)
@@ -555,11 +557,31 @@ class StoreContract(IndexContract, LeaseContract):
         assert isinstance(whole, Conflict)
         assert whole.state.record.queued == (HURRY,)
 
+    def test_much_that_is_queued_is_read_by_load_alone(self, store: Store) -> None:
+        run_id = new_run(store)
+        much = QueuedMessage("x" * (SMALL_QUEUE_BYTES // 2), "followUp")
+        queue(store, run_id, much)
+        assert claimed(store, run_id, lease_ms=0).state.record.queued == (much,), "it is little"
+        queue(store, run_id, much)
+        claim = claimed(store, run_id)
+        assert claim.state.record.queued is None
+        assert (claim.state.record.queued_steers, claim.state.record.queued_follow_ups) == (0, 2)
+        conflict = store.commit(step_done(claim), claim.state.version - 1, claim.lease)
+        assert isinstance(conflict, Conflict)
+        assert conflict.state.record.queued is None
+        committed(store, step_done(claim), claim.state.version, claim.lease)
+        state = store.load(run_id)
+        assert state.record.queued == store.messages(run_id)[0].record.queued == (much, much), "it was left alone"
+        committed(store, Change(state.record.with_queued([much]), state.record), state.version)
+        refused = store.commit(Change(state.record, state.record), state.version)
+        assert isinstance(refused, Conflict)
+        assert refused.state.record.queued == (much,), "it is little again"
+
     def test_a_record_that_had_its_queue_in_its_state_gets_it_beside_it(self, store: Store) -> None:
         """As those up to schemaVersion 2 are read."""
         run_id = new_run(store)
         state = store.load(run_id)
-        old = replace(state.record, schema_version=2, queued=(HURRY, LATER))
+        old = replace(state.record.with_queued([HURRY, LATER]), schema_version=2)
         committed(store, Change(replace(old, turn=2), old), state.version)
         record = store.load(run_id).record
         assert (record.schema_version, record.turn, record.queued) == (SCHEMA_VERSION, 2, (HURRY, LATER))
@@ -570,7 +592,7 @@ class StoreContract(IndexContract, LeaseContract):
         assert set(self.ttls(store, run_id)) == {None}, "what has not ended must not expire"
         claim = claimed(store, run_id)
         done = step_done(claim, status=Status.COMPLETED, ended_at=now_ms())
-        committed(store, replace(done, record=replace(done.record, queued=())), claim.state.version, claim.lease)
+        committed(store, replace(done, record=done.record.with_queued([])), claim.state.version, claim.lease)
         assert store.load(run_id).record.queued == ()
         assert None not in self.ttls(store, run_id)
         store.delete(run_id)

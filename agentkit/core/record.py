@@ -180,10 +180,14 @@ class RunRecord:
     """How many messages from outside have joined the turn that is due."""
     joined_bytes: int = 0
     """How many bytes these have."""
+    queued_steers: int = 0
+    """How many of the queued messages are steers."""
+    queued_follow_ups: int = 0
+    """How many are follow-ups."""
     # beside the state
     calls: tuple[Call, ...] = ()
-    queued: tuple[QueuedMessage, ...] = ()
-    """What was sent into the run and waits, in the order of arrival."""
+    queued: tuple[QueuedMessage, ...] | None = ()
+    """What was sent into the run and waits, in the order of arrival; None where some does and was not read."""
     abort: AbortRequest | None = None
 
     @property
@@ -213,6 +217,11 @@ class RunRecord:
         """The schema version that the record has once it is written again: an older one is brought up to date."""
         return max(self.schema_version, SCHEMA_VERSION)
 
+    def with_queued(self, messages: Sequence[QueuedMessage]) -> RunRecord:
+        """Return the record with other messages queued."""
+        steers = sum(each.when == "steer" for each in messages)
+        return replace(self, queued=tuple(messages), queued_steers=steers, queued_follow_ups=len(messages) - steers)
+
     def step(self, number: int) -> Step | None:
         return next((step for step in self.steps if step.number == number), None)
 
@@ -234,7 +243,7 @@ class RunRecord:
         status: str,
         *,
         calls: Sequence[bytes] = (),
-        queued: Sequence[bytes] = (),
+        queued: Sequence[bytes] | None = (),
         results: Mapping[int, bytes] | None = None,
         open_steps: Collection[int] | None = None,
         flushed: int | None = None,
@@ -243,10 +252,10 @@ class RunRecord:
     ) -> RunRecord:
         """Read a stored record, of this version or an older one.
 
-        `queued`: the messages that wait. What has changed since `state` was written stands beside it, too: `calls`,
-        those of the open turn; `results`, by the
-        index of their calls, the tool result messages of those that have ended, empty where the message is among the
-        run's; `flushed`, how many are; `open_steps`, the steps that are still open; `updated_at`; `abort`.
+        `queued`: the messages that wait, None where they were not read. What has changed since `state` was written
+        stands beside it, too: `calls`, those of the open turn; `results`, by the index of their calls, the tool result
+        messages of those that have ended, empty where the message is among the run's; `flushed`, how many are;
+        `open_steps`, the steps that are still open; `updated_at`; `abort`.
         Raises UnsupportedSchemaVersionError.
         """
         version, run_id = _version(fixed)
@@ -275,9 +284,13 @@ class RunRecord:
             values["updated_at"] = max(now.updated_at, updated_at or 0)
         else:
             values["calls"] = now.calls
-        values["queued"] = tuple(decode(each, QueuedMessage) for each in queued) if version > 2 else _queued_before(now)
         values["abort"] = decode(abort, AbortRequest) if abort is not None else now.abort
-        return cls(**values, status=Status(status), schema_version=version)
+        record = cls(**values, status=Status(status), schema_version=version)
+        if version < 3:
+            return record.with_queued(_queued_before(now))
+        if queued is None:
+            return replace(record, queued=None) if now.queued_steers or now.queued_follow_ups else record
+        return record.with_queued([decode(each, QueuedMessage) for each in queued])
 
 
 class _Fixed(Value, frozen=True):
@@ -324,6 +337,8 @@ class _State(Value, frozen=True):
     child_runs: int = 0
     joined: int = 0
     joined_bytes: int = 0
+    queued_steers: int = 0
+    queued_follow_ups: int = 0
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
 
@@ -352,10 +367,10 @@ def _read_calls(calls: Sequence[bytes], results: Mapping[int, bytes], flushed: i
     return tuple(read)
 
 
-def _queued_before(state: _State) -> tuple[QueuedMessage, ...]:
+def _queued_before(state: _State) -> list[QueuedMessage]:
     """List the queued messages of a state up to schemaVersion 2, of which only the order of each kind is known."""
     steers = [QueuedMessage(each.content, "steer", each.by) for each in state.steers]
-    return (*steers, *(QueuedMessage(each.content, "followUp", each.by) for each in state.follow_ups))
+    return steers + [QueuedMessage(each.content, "followUp", each.by) for each in state.follow_ups]
 
 
 def _read_v1(state: bytes) -> _State:
@@ -388,8 +403,8 @@ class RunState:
     """What the store knows of a run at one moment.
 
     `version` changes with every change of the record or of who holds its steps. `messages`: the whole conversation in
-    the state that a claimed model step gets, else empty. What is queued is left out of the states of a listing, and of
-    a claim that is not complete. `claimed`: open steps that a worker has begun, now or before.
+    the state that a claimed model step gets, else empty. What is queued is there in what `Store.load` reads, and
+    elsewhere where it is little. `claimed`: open steps that a worker has begun, now or before.
     `live`: those whose lease still runs, and until when (ms).
     """
 

@@ -22,6 +22,8 @@ def _shape(name: str) -> msgspec.Meta:
 class Run(Value, frozen=True, kw_only=True):
     """A run at one moment. Times are ms since the Unix epoch. A listing has neither `messages` nor `queued`.
 
+    Nor is `queued` shown to a context hook where it is over 16 kB.
+
     `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside it, as far as
     vendors have counted it; None where there was nothing. Limits count both.
     """
@@ -59,7 +61,7 @@ class Run(Value, frozen=True, kw_only=True):
             owner=record.owner,
             messages=None if messages is None else list(messages),
             pending=to_json(record.pending),
-            queued=None if messages is None else to_json(list(record.queued)),
+            queued=None if messages is None or record.queued is None else to_json(list(record.queued)),
             turn=record.turn,
             usage=to_json(record.usage),
             discarded=to_json(record.discarded),

@@ -13,6 +13,7 @@ messages by their number.
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
 from agentkit.loop.calls import bounded, call_end, result_message
 from agentkit.loop.children import MAX_DEPTH, delegate, fail_lost_child, find_child, update_from_child
+from agentkit.loop.draft import QueueNotReadError
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.limits import over_limits, with_discarded
 from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finish_model, finish_tool, park, postpone
@@ -20,6 +21,7 @@ from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finis
 __all__ = [
     "MAX_DEPTH",
     "Answer",
+    "QueueNotReadError",
     "abort",
     "add_message",
     "ask_client",

@@ -11,6 +11,7 @@ Rules that this module alone knows:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,13 +29,17 @@ from agentkit.core.events import (
     stored_at,
 )
 from agentkit.core.ids import new_id
-from agentkit.core.messages import Json, Message, ToolResultMessage
+from agentkit.core.messages import Json, Message, QueuedMessage, ToolResultMessage
 from agentkit.core.record import TRANSITIONS, Change, Resolution, RunRecord, RunState, Status, Step, StepKind
 from agentkit.errors import LeaseLostError
 from agentkit.loop.calls import call_end, item_of, pending_event
 from agentkit.tools import Tool
 
-__all__ = ["Draft"]
+__all__ = ["Draft", "QueueNotReadError"]
+
+
+class QueueNotReadError(Exception):
+    """A transition needs the messages that are queued, and the state that it was given was read without them."""
 
 
 class Draft:
@@ -129,6 +134,17 @@ class Draft:
     def adopt_history(self, history: list[Message]) -> None:
         """Append messages that agent_start shows."""
         self._messages += history
+
+    @property
+    def queued(self) -> tuple[QueuedMessage, ...]:
+        """The messages that wait. Raises QueueNotReadError where some do, and were not read."""
+        if self.record.queued is None:
+            raise QueueNotReadError
+        return self.record.queued
+
+    def set_queued(self, messages: Sequence[QueuedMessage]) -> None:
+        """Have these messages wait, of which those that did stay the very same objects, in their order."""
+        self.record = self.record.with_queued(messages)
 
     def open_step(
         self, kind: StepKind, on_first_claim: tuple[Event, ...] = (), call: int | None = None, **retry: Any

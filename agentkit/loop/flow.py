@@ -40,17 +40,12 @@ def open_turn(draft: Draft, agent: BoundAgent, messages: Sequence[QueuedMessage]
     """Begin the next turn with these of the queued messages: its model call becomes due."""
     for each in messages:
         draft.add_message(UserMessage(content=each.message, timestamp=draft.now), by=each.by)
-    taken = {id(each) for each in messages}
+    if messages:
+        taken = {id(each) for each in messages}
+        draft.set_queued([each for each in draft.queued if id(each) not in taken])
     turn = draft.record.turn + 1
     draft.calls = []
-    draft.set(
-        queued=tuple(each for each in draft.record.queued if id(each) not in taken),
-        joined=0,
-        joined_bytes=0,
-        turn=turn,
-        turn_from=draft.message_count,
-        flushed=0,
-    )
+    draft.set(turn=turn, turn_from=draft.message_count, flushed=0, joined=0, joined_bytes=0)
     draft.open_step("model", (TurnStart(turn=turn), MessageStart(message=agent.empty_message(draft.now))))
 
 
@@ -144,20 +139,21 @@ def _flush_results(draft: Draft, *, skip_unfinished: bool = False) -> None:
 
 
 def _finish_turn(draft: Draft, agent: BoundAgent) -> None:
-    had_calls = bool(draft.calls)
+    takes_steers = bool(draft.calls or draft.record.queued_steers)
     _end_turn(draft)
-    steers = [each for each in draft.record.queued if each.when == "steer"]
-    follow_ups = [each for each in draft.record.queued if each.when == "followUp"]
-    messages = steers if had_calls or steers else follow_ups[:1]
     error = over_limits(draft.record, agent, draft.now)
     if error is not None:
         end(draft, Status.FAILED, error)
-    elif not had_calls and not messages:
+    elif not takes_steers and not draft.record.queued_follow_ups:
         end(draft, Status.COMPLETED, None)
     elif (error := over_turns(draft.record, agent)) is not None:
         end(draft, Status.FAILED, error)
+    elif takes_steers and not draft.record.queued_steers:
+        open_turn(draft, agent)
+    elif takes_steers:
+        open_turn(draft, agent, [each for each in draft.queued if each.when == "steer"])
     else:
-        open_turn(draft, agent, messages)
+        open_turn(draft, agent, [each for each in draft.queued if each.when == "followUp"][:1])
 
 
 def _end_turn(draft: Draft) -> None:
@@ -200,8 +196,9 @@ def end(
     if draft.record.status is Status.QUEUED and status is not Status.ABORTED:
         draft.set_status(Status.RUNNING)
     draft.set_status(status)
-    unsent = list(draft.record.queued) or None
-    draft.set(ended_at=draft.now, error=error, queued=(), active_since=None)
+    unsent = list(draft.queued) or None
+    draft.set_queued(())
+    draft.set(ended_at=draft.now, error=error, active_since=None)
     run_id, usage = draft.record.id, draft.record.usage
     draft.emit(AgentEnd(run_id=run_id, status=str(status), usage=usage, error=error, by=by, unsent=unsent))
 

@@ -248,30 +248,30 @@ def add_message(
     if record.terminal:
         raise RunNotPausedError(f"the run has ended ({record.status}): start another with its messages")
     size = content_bytes(content)
-    _check_room(state, size, bounds or Bounds())
     draft = Draft(state, now)
+    _check_room(draft, size, bounds or Bounds())
     if when == "steer" and _turn_is_due(state):
         draft.add_message(UserMessage(content=content, timestamp=now), by=by)  # the call that is due will see it
         draft.set(turn_from=draft.message_count, joined=record.joined + 1, joined_bytes=record.joined_bytes + size)
     else:
-        draft.set(queued=(*record.queued, QueuedMessage(content, when, by)))
+        draft.set_queued((*draft.queued, QueuedMessage(content, when, by)))
     return draft.change()
 
 
-def _check_room(state: RunState, size: int, bounds: Bounds) -> None:
+def _check_room(draft: Draft, size: int, bounds: Bounds) -> None:
     """Raise PayloadTooLargeError where a message of `size` bytes more is too much for what waits in a run.
 
     A message that has joined the turn that is due waits as well, for its model call.
     """
-    record = state.record
-    joined, joined_bytes = (record.joined, record.joined_bytes) if _turn_is_due(state) else (0, 0)
-    count = len(record.queued) + joined
+    record = draft.record
+    joined, joined_bytes = (record.joined, record.joined_bytes) if _turn_is_due(draft.state) else (0, 0)
+    count = len(draft.queued) + joined
     if count >= bounds.max_queued_messages:
         raise PayloadTooLargeError(
             f"{count} messages wait in the run already, as many as may (AGENTKIT_MAX_QUEUED_MESSAGES): send this one "
             "when the model has seen some of them"
         )
-    waiting = sum(content_bytes(each.message) for each in record.queued) + joined_bytes
+    waiting = sum(content_bytes(each.message) for each in draft.queued) + joined_bytes
     if waiting + size > bounds.max_queued_bytes:
         raise PayloadTooLargeError(
             f"with this message of {size} bytes, {waiting + size} bytes would wait in the run, of the "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from itertools import pairwise
 from typing import Any
 
 from msgspec.structs import replace
@@ -84,8 +85,9 @@ class MessageBuilder:
         """Close what is open, and return the events: the last text or thinking block, then the tool calls in order."""
         events = self._close()
         ids: set[str] = set()
+        cut = self._finish is not None and self._finish.stop_reason == "length"
         for call in self._calls.values():
-            call.settle()
+            call.settle(cut=cut and call.content_index == len(self._blocks) - 1)
             block = call.block
             if not block.id or block.id in ids:
                 block.id = f"call_{new_id()}"  # some servers send none or one twice, and results are matched by it
@@ -234,18 +236,26 @@ class _OpenCall:
         self._joiner = SurrogateJoiner()
 
     def add(self, id: str, name: str, arguments: str) -> str:
-        """Add what a part brings, and return what it adds to the arguments. The first id and name count."""
+        """Add what a part brings, and return what it adds to the arguments.
+
+        The first id counts. A name may come in pieces, or again, before the arguments do.
+        """
         self.block.id = self.block.id or without_half_surrogates(id)
-        self.block.name = self.block.name or without_half_surrogates(name)
+        if name and name != self.block.name and not any(self._arguments):
+            self.block.name += without_half_surrogates(name)
         arguments = self._joiner.feed(arguments)
         self._arguments.append(arguments)
         return arguments
 
-    def settle(self) -> None:
-        """Set the block's arguments: those that the model wrote, or their text where it is no JSON object."""
-        written = "".join([*self._arguments, self._joiner.flush()])
-        arguments = _parsed(written)
-        if isinstance(arguments, dict):
+    def settle(self, *, cut: bool) -> None:
+        """Set the block's arguments: those that the model wrote, or their text where it is no JSON object.
+
+        `cut`: the answer was cut after this call, so that no arguments are not the same as none.
+        """
+        self._arguments.append(self._joiner.flush())
+        written = "".join(self._arguments)
+        arguments = None if cut and not written.strip() else _arguments(written, self._arguments)
+        if arguments is not None:
             self.block.arguments = arguments
         else:
             self.block.raw_arguments = written
@@ -280,6 +290,30 @@ def _whole(block: AssistantBlock, pieces: list[str]) -> AssistantBlock:
     elif isinstance(whole, ThinkingBlock):
         whole.thinking = "".join(pieces)
     return whole
+
+
+def _arguments(written: str, pieces: list[str]) -> Json | None:
+    """Read the arguments of a call, also from servers that send them oddly where that leaves no doubt.
+
+    As JSON in JSON, as `[]` for none, after an empty object, or again and again as far as they have come. None where
+    they are no object.
+    """
+    value = _parsed(written)
+    if isinstance(value, str):
+        value = _parsed(value)
+    if value == []:
+        return {}
+    if isinstance(value, dict):
+        return value
+    pieces = [piece for piece in pieces if piece.strip()]
+    if len(pieces) > 1:
+        rest = "".join(pieces[1:])
+        repeated = all(later.startswith(earlier) for earlier, later in pairwise(pieces))
+        if pieces[0].strip() in ("{}", "null"):
+            value = _parsed(rest)
+        elif repeated or pieces[-1] == "".join(pieces[:-1]):
+            value = _parsed(pieces[-1])
+    return value if isinstance(value, dict) else None
 
 
 def _parsed(arguments: str) -> Any:

@@ -14,10 +14,16 @@ __all__ = ["counted_usage", "token_count", "usage_of_failure"]
 
 _MOST = 10**12
 """Beyond any answer: a larger count says nothing, and sums of them would be no JSON any more."""
+_MOST_CHARACTERS = 20
 
 
 def token_count(value: Any) -> int:
-    """Read a vendor's count as a whole number from 0 to 10**12; 0 for what is none."""
+    """Read a vendor's count, a number or the text of one, as a whole number from 0 to 10**12; 0 for what is none."""
+    if isinstance(value, str):
+        try:
+            value = float(value[:_MOST_CHARACTERS])
+        except ValueError:
+            return 0
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         return 0
     return int(min(max(value, 0), _MOST)) if value != math.inf else 0

@@ -26,7 +26,7 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _TRANSIENT_KINDS = re.compile(
-    r"overload|rate.?limit|server.?error|api_error|internal|timeout|unavailable", re.IGNORECASE
+    r"overload|throttl|rate.?limit|server.?error|api_error|internal|timeout|unavailable", re.IGNORECASE
 )
 _QUOTA_EXHAUSTED = "insufficient_quota"
 

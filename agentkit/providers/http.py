@@ -124,17 +124,21 @@ def _check_texts(part: Part) -> None:
 
 
 def stream_sse(
-    request: HttpRequest, cancel: Cancellation, *, last: str | None = None, last_event: str | None = None
+    request: HttpRequest,
+    cancel: Cancellation,
+    *,
+    is_last: Callable[[str], bool] = lambda _: False,
+    last_event: str | None = None,
 ) -> Answer[ServerSentEvent]:
-    """Iterate over the answer's server-sent events; one named `last_event`, or whose data is `last`, is the last."""
+    """Iterate over the answer's server-sent events; one named `last_event`, or of whose data `is_last`, is the last."""
 
     def read(body: httpx.Response) -> AsyncIterator[ServerSentEvent]:
         return EventSource(body).aiter_sse()
 
-    def is_last(event: ServerSentEvent) -> bool:
-        return event.event == last_event or (last is not None and event.data.strip() == last)
+    def ends(event: ServerSentEvent) -> bool:
+        return event.event == last_event or is_last(event.data)
 
-    return Answer(request, cancel, "text/event-stream", read, is_last)
+    return Answer(request, cancel, "text/event-stream", read, ends)
 
 
 def stream_lines(request: HttpRequest, cancel: Cancellation, *, content_type: str) -> Answer[str]:

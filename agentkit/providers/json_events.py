@@ -11,16 +11,20 @@ from agentkit.core.messages import Json
 from agentkit.errors import ProviderError
 from agentkit.providers.failures import stream_error
 
-__all__ = ["DONE", "json_events"]
+__all__ = ["is_done", "json_events"]
 
-DONE = "[DONE]"
-"""What OpenAI's streams end with, and some gateways' of other vendors too."""
+_DONE = ("[DONE]", "DONE")
+
+
+def is_done(data: str) -> bool:
+    """Whether an event's data is what OpenAI's streams end with, and some gateways' of other vendors too: `[DONE]`."""
+    return len(data) < 20 and data.strip().upper() in _DONE
 
 
 def json_events(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[tuple[str, Json]]:
     """Yield each event's name and object. Raises ProviderError for other data, say the text of an error."""
     for event in events:
-        if not event.data or event.data.strip() == DONE:
+        if not event.data.strip() or is_done(event.data):
             continue
         try:
             value = json.loads(event.data)
@@ -30,5 +34,7 @@ def json_events(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[tupl
             yield event.event, value
         elif event.event == "error":
             raise stream_error(vendor, value)
+        elif isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("error"):
+            raise stream_error(vendor, value[0]["error"])  # Google's errors are lists
         else:
             raise ProviderError(f"{vendor} sent an event that is no JSON object", retryable=True, vendor=vendor)

@@ -1,31 +1,23 @@
 """OpenAI's chat completions, as OpenAI and the many servers that speak the same wire send them.
 
-`build_request` (of `openai_request`) and `ChunkDecoder` are pure; `OpenAIProvider` joins them to HTTP. What servers
-accept differs in ways that `compat` lists; what they answer differs in small ways that only this module knows, each
-noted where it is met.
+`build_request` (of `openai_request`) and `ChunkDecoder` (of `openai_answer`) are pure; `OpenAIProvider` joins them to
+HTTP. What servers accept differs in ways that `compat` lists; what they answer, in ways that the decoder takes.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
-from httpx_sse import ServerSentEvent
-
 from agentkit.core.cancellation import Cancellation
-from agentkit.core.messages import Json, StopReason, Usage
-from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.connection import Endpoint
-from agentkit.providers.counts import token_count, usage_of_failure
-from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, answer_parts, stream_sse
-from agentkit.providers.json_events import DONE, json_events
+from agentkit.providers.json_events import is_done
+from agentkit.providers.openai_answer import ChunkDecoder, decode
 from agentkit.providers.openai_request import API, OUR_OPTIONS, build_request
-from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.protocol import ModelRequest, Part
 
 __all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
 
@@ -68,7 +60,7 @@ class OpenAIProvider:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
-        yield from answer_parts(call, cancel, stream_sse(call, cancel, last=DONE), decode)
+        yield from answer_parts(call, cancel, stream_sse(call, cancel, is_last=is_done), decode)
 
     def _call(self, request: ModelRequest) -> HttpRequest:
         endpoint = request.connection.endpoint(
@@ -113,158 +105,3 @@ def _with_path(base: str) -> str:
         return base  # the HTTP client says what is wrong with it
     path = url.path.rstrip("/").removesuffix(_PATH) + _PATH
     return urlunsplit(url._replace(path=path))
-
-
-# -- the answer
-
-
-def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
-    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
-    decoder = ChunkDecoder(vendor)
-    with usage_of_failure(decoder.usage):
-        for name, chunk in json_events(events, vendor):
-            if name == "error":
-                raise stream_error(vendor, chunk.get("error", chunk))
-            yield from decoder.feed(chunk)
-        yield from decoder.finish()
-
-
-_LENGTH_REASONS = {"length", "max_tokens", "model_length"}
-_FAILED_REASONS = {"error", "abort", "insufficient_system_resource", "network_error"}
-
-
-class ChunkDecoder:
-    """Turns the chunks of one answer into parts. `finish()` is due when there are no more chunks."""
-
-    def __init__(self, vendor: str = "openai") -> None:
-        self._vendor = vendor
-        self._model: str | None = None
-        self._usage: Json = {}
-        self._reason: str | None = None
-        self._calls = _CallIndex()
-
-    def feed(self, chunk: Json) -> list[Part]:
-        """Return the parts of one chunk. Raises ProviderError where it carries an error."""
-        if problem := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
-            raise stream_error(self._vendor, problem)
-        try:
-            return self._parts(chunk)
-        except (AttributeError, TypeError) as error:
-            message = f"{self._vendor} sent a chunk of an unknown shape: {error}"
-            raise ProviderError(message, vendor=self._vendor) from error
-
-    def usage(self) -> Usage:
-        """Return what the vendor has counted so far."""
-        return _usage(self._usage)
-
-    def finish(self) -> list[Part]:
-        """Return the last part. Raises ProviderError where the answer is not complete, or was filtered."""
-        if self._reason is None:
-            message = f"{self._vendor}: the stream ended before the answer was complete"
-            raise ProviderError(message, retryable=True, vendor=self._vendor)
-        if self._reason == "content_filter":
-            raise ProviderError(f"{self._vendor}: the answer was content filtered", vendor=self._vendor)
-        if self._reason in _FAILED_REASONS:
-            raise stream_error(self._vendor, f"finish reason {self._reason!r}")
-        # Tool calls count more than the reason: some servers say `stop` after them, and some `tool_calls` without any.
-        whole: StopReason = "toolUse" if self._calls.any else "stop"
-        return [Finish("length" if self._reason in _LENGTH_REASONS else whole, _usage(self._usage), self._model)]
-
-    def _parts(self, chunk: Json) -> list[Part]:
-        model = chunk.get("model")
-        self._model = model if isinstance(model, str) and model else self._model
-        # Usage comes in a chunk of its own, in the finishing chunk, or (Groq) under x_groq.
-        self._usage = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage") or self._usage
-        parts: list[Part] = []
-        for choice in chunk.get("choices") or ():  # empty in Azure's first chunk and in the one with the usage
-            if choice.get("index"):
-                continue  # another of several answers (`n`): only the first is ours
-            self._reason = choice.get("finish_reason") or self._reason
-            parts += self._delta(choice.get("delta") or {})
-        return parts
-
-    def _delta(self, delta: Json) -> list[Part]:
-        parts: list[Part] = []
-        if thinking := delta.get("reasoning_content") or delta.get("reasoning"):
-            parts.append(ThinkingDelta(thinking))
-        parts += _content(delta.get("content"))
-        if refusal := delta.get("refusal"):
-            parts.append(TextDelta(refusal))
-        for piece in delta.get("tool_calls") or ():
-            parts += self._tool_call(piece)
-        return parts
-
-    def _tool_call(self, piece: Json) -> list[Part]:
-        function = piece.get("function") or {}
-        call_id, name = str(piece.get("id") or ""), str(function.get("name") or "")
-        arguments = function.get("arguments") or ""
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments)  # servers that send the object itself
-        index, is_new = self._calls.find(piece.get("index"), call_id, name)
-        if not (is_new or call_id or name or arguments):
-            return []
-        return [ToolCallDelta(index, call_id, name, arguments)]
-
-
-class _CallIndex:
-    """Numbers the tool calls of one answer, however the vendor marks which piece belongs to which.
-
-    As a rule by `index`. Some servers leave it out, and some give all calls the same one: a piece with a name and an id
-    of its own then begins another call. An id alone does not, since some send a fresh one with each piece.
-    """
-
-    def __init__(self) -> None:
-        self._at: dict[int | None, int] = {}
-        self._ids: list[str] = []
-
-    @property
-    def any(self) -> bool:
-        return bool(self._ids)
-
-    def find(self, index: int | None, call_id: str, name: str) -> tuple[int, bool]:
-        """Find the number of the call that a piece belongs to, and whether the piece begins it."""
-        at = self._at.get(index)
-        if index is None and call_id and call_id in self._ids:
-            at = self._ids.index(call_id)
-        elif at is not None and self._another(at, index, call_id, name):
-            at = None
-        if at is None:
-            self._at[index] = len(self._ids)
-            self._ids.append(call_id)
-            return self._at[index], True
-        self._ids[at] = self._ids[at] or call_id
-        return at, False
-
-    def _another(self, at: int, index: int | None, call_id: str, name: str) -> bool:
-        if not name:
-            return False
-        return self._ids[at] not in ("", call_id) if call_id else index is None
-
-
-def _content(content: Any) -> list[Part]:
-    """Read a delta's content: a text, or (Mistral) a list of texts and thinking, which is a text or a list of texts."""
-    if isinstance(content, str):
-        return [TextDelta(content)] if content else []
-    parts: list[Part] = []
-    for entry in content or ():
-        if entry.get("type") == "text" and entry.get("text"):
-            parts.append(TextDelta(entry["text"]))
-        elif entry.get("type") == "thinking":
-            thinking = entry.get("thinking") or ""
-            if not isinstance(thinking, str):
-                thinking = "".join(inner.get("text") or "" for inner in thinking)
-            parts += [ThinkingDelta(thinking)] if thinking else []
-    return parts
-
-
-def _usage(usage: Json) -> Usage:
-    """Convert the counts: the vendor's prompt count includes what it read from and wrote to a cache, ours does not."""
-    details = usage.get("prompt_tokens_details") or {}
-    cache_read = token_count(details.get("cached_tokens") or usage.get("prompt_cache_hit_tokens"))
-    cache_write = token_count(details.get("cache_write_tokens"))
-    return Usage.of(
-        input=max(0, token_count(usage.get("prompt_tokens")) - cache_read - cache_write),
-        output=token_count(usage.get("completion_tokens")),
-        cache_read=cache_read,
-        cache_write=cache_write,
-    )

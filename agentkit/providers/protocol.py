@@ -96,8 +96,8 @@ class BlockEnd:
 class ToolCallDelta:
     """More of a tool call. Parts with the same `index` belong together, also when interleaved.
 
-    `id` and `name` may come with any part; the first that is not empty counts. `arguments` is a piece of the JSON text
-    of the arguments. `data` as TextDelta has it.
+    `id` and `name` may come with any part; the first id that is not empty counts, and a name may come in pieces before
+    the arguments. `arguments` is a piece of the JSON text of the arguments. `data` as TextDelta has it.
     """
 
     index: int

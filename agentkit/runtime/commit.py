@@ -15,6 +15,7 @@ from typing import Protocol
 from agentkit.agents import BoundAgent
 from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunRecord, RunState, Step
 from agentkit.errors import AgentKitError
+from agentkit.loop import QueueNotReadError
 from agentkit.queue.protocol import StepQueue
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
 from agentkit.store.protocol import Commit, Conflict, Push, Store
@@ -96,7 +97,11 @@ class Committer:
         while True:
             if state is None:
                 state = store.load(run_id)
-            change = transition(state)
+            try:
+                change = transition(state)
+            except QueueNotReadError:
+                state = None  # what `load` reads has what is queued
+                continue
             if change is None:
                 return None
             outcome = self._commit(store, change, state.version, lease)

@@ -19,6 +19,7 @@ from agentkit.core.struct import decode, encode
 from agentkit.store.protocol import StoredResolution
 
 __all__ = [
+    "SMALL_QUEUE_BYTES",
     "EncodedChange",
     "OpenedStep",
     "take_call",
@@ -30,6 +31,10 @@ __all__ = [
     "lines",
     "result_events",
 ]
+
+
+SMALL_QUEUE_BYTES = 16_384
+"""What is queued comes along with every whole state of a run up to this size; beyond it, `load` alone reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +148,19 @@ def _changed_calls(
     return dropped, calls, results
 
 
-def _changed_queue(before: Sequence[QueuedMessage], after: Sequence[QueuedMessage]) -> tuple[list[int], list[bytes]]:
-    """Compare what is queued: the places of what is taken, and what is added."""
+def _changed_queue(
+    before: Sequence[QueuedMessage] | None, after: Sequence[QueuedMessage] | None
+) -> tuple[list[int], list[bytes]]:
+    """Compare what is queued: the places of what is taken, and what is added; nothing where it was not read."""
+    if before is None or after is None:
+        return [], []
     known, kept = {id(each) for each in before}, {id(each) for each in after}
     taken = [place for place, each in enumerate(before) if id(each) not in kept]
     return taken, [encode(each) for each in after if id(each) not in known]
 
 
 def decode_state(
-    now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes] = (), queued: Sequence[bytes] = ()
+    now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes] = (), queued: Sequence[bytes] | None = None
 ) -> RunState:
     """Read a run's state from the fields of its hash (store/scripts/common.lua) and the lists read with it."""
     claimed: set[int] = set()

@@ -16,7 +16,7 @@ import redis
 import redis.exceptions
 
 from agentkit.core.record import SCHEMA_VERSION, Lease
-from agentkit.store.encoding import EncodedChange
+from agentkit.store.encoding import SMALL_QUEUE_BYTES, EncodedChange
 from agentkit.store.protocol import Push
 
 __all__ = ["RunKeys", "Scripts"]
@@ -97,6 +97,7 @@ class Scripts:
             change.schema_version,
             change.dropped_calls,
             change.abort,
+            SMALL_QUEUE_BYTES,
         ]
         args += [len(change.messages), *change.messages]
         args += [len(change.events), *change.events]
@@ -129,7 +130,7 @@ class Scripts:
     ) -> Any:
         """Give a tool call its result, and append events."""
         names = [keys.run, keys.messages, keys.events, keys.queued]
-        args = (request_id, lease.step, lease.token, call, result, max_events, SCHEMA_VERSION)
+        args = (request_id, lease.step, lease.token, call, result, max_events, SCHEMA_VERSION, SMALL_QUEUE_BYTES)
         return self._call("commit_call", names, *args, *events)
 
     def request_abort(self, keys: RunKeys, version: int, request: bytes) -> Any:
@@ -145,7 +146,7 @@ class Scripts:
 
     def claim(self, keys: RunKeys, request_id: str, step: int, lease_ms: int, max_events: int) -> Any:
         names = [keys.run, keys.messages, keys.events, keys.queued]
-        return self._call("claim", names, step, lease_ms, max_events, SCHEMA_VERSION, request_id)
+        return self._call("claim", names, step, lease_ms, max_events, SCHEMA_VERSION, request_id, SMALL_QUEUE_BYTES)
 
     def append(self, keys: RunKeys, lease: Lease, events: Sequence[bytes], flush: int, max_events: int) -> Any:
         names = [keys.run, keys.messages, keys.events]

@@ -22,7 +22,14 @@ from agentkit.errors import (
     RunNotTerminalError,
     UnsupportedSchemaVersionError,
 )
-from agentkit.store.encoding import decode_receipt, decode_resolution, encode_change, expand, result_events
+from agentkit.store.encoding import (
+    SMALL_QUEUE_BYTES,
+    decode_receipt,
+    decode_resolution,
+    encode_change,
+    expand,
+    result_events,
+)
 from agentkit.store.memory_index import MemoryIndex
 from agentkit.store.protocol import (
     Claim,
@@ -144,7 +151,7 @@ class MemoryStore(MemoryIndex):
             if lease is not None:
                 self._held(lease)
             if run.version != version:
-                return Conflict(self._state(run))
+                return Conflict(self._state(run, queued=_little(run)))
             return self._write(run, change, request_id)
 
     def _write(self, run: _Run, change: Change, request_id: str) -> Commit:
@@ -199,7 +206,7 @@ class MemoryStore(MemoryIndex):
             if (done := _answered(run, request_id)) is not None:
                 return done
             self._held(lease)
-            state = self._state(run)
+            state = self._state(run, queued=_little(run))
             if run.abort is not None or len(run.steps) == 1 or state.record.schema_version != SCHEMA_VERSION:
                 return Conflict(state)
             before = run.seq
@@ -226,12 +233,13 @@ class MemoryStore(MemoryIndex):
 
     def load(self, run_id: str) -> RunState:
         with self.changed:
-            return self._state(self._get(run_id))
+            run = self._get(run_id)
+            return self._state(run, queued=run.queued)
 
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
         with self.changed:
             run = self._get(run_id)
-            return self._state(run), [decode(message, Json) for message in run.messages]
+            return self._state(run, queued=run.queued), [decode(message, Json) for message in run.messages]
 
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         with self.changed:
@@ -258,11 +266,11 @@ class MemoryStore(MemoryIndex):
 
     def _claim(self, run: _Run, lease: Lease, step: _Step) -> Claim:
         if step.call is None:
-            return Claim(lease, self._state(run, run.messages))
+            return Claim(lease, self._state(run, run.messages, queued=_little(run)))
         call = decode(run.calls[step.call], Call)
         if len(run.steps) == 1:
-            return Claim(lease, self._state(run), call)
-        return Claim(lease, self._state(run, calls=(), queued=(), steps={lease.step: step}), call, complete=False)
+            return Claim(lease, self._state(run, queued=_little(run)), call)
+        return Claim(lease, self._state(run, calls=(), steps={lease.step: step}), call, complete=False)
 
     def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
         with self.changed:
@@ -355,7 +363,7 @@ class MemoryStore(MemoryIndex):
         with self.changed:
             for run in (self._find(run_id) for run_id in run_ids):
                 try:
-                    found.append(None if run is None else self._state(run, queued=()))
+                    found.append(None if run is None else self._state(run))
                 except UnsupportedSchemaVersionError as error:
                     found.append(error)
         return found
@@ -415,7 +423,7 @@ class MemoryStore(MemoryIndex):
                 run.state,
                 run.status,
                 calls=run.calls if calls is None else calls,
-                queued=run.queued if queued is None else queued,
+                queued=queued,
                 results=run.results,
                 open_steps=steps,
                 flushed=run.flushed,
@@ -437,6 +445,11 @@ class MemoryStore(MemoryIndex):
 def _answered(run: _Run, request_id: str) -> Commit | None:
     """Find what a commit of this id brought, if it is among the run's last few."""
     return next((commit for known, commit in run.commits if request_id and known == request_id), None)
+
+
+def _little(run: _Run) -> list[bytes] | None:
+    """What is queued, where it is little."""
+    return run.queued if sum(map(len, run.queued)) <= SMALL_QUEUE_BYTES else None
 
 
 def _status(run: _Run) -> LeaseStatus:

@@ -51,8 +51,9 @@ class Claim:
     """A step lent to a worker until `lease_ms` have passed, and the run as it stands.
 
     `call` is the tool call that a tool step executes. While other steps of its turn are open, `complete` is False: then
-    `state` has none of the turn's calls nor what is queued, and knows of no step but this one, so that claiming one of
-    many calls does not read them all. `Store.commit_call` gives the whole state to the one that ends last.
+    `state` has none of the turn's calls and knows of no step but this one, so that claiming one of many calls does not
+    read them all. `Store.commit_call` gives the whole state to the one that ends last. What is queued is in a complete
+    state where it is little.
     """
 
     lease: Lease
@@ -80,7 +81,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A change that was computed from another state than the run's present one; nothing has changed."""
+    """A change that was computed from another state than the run's present one; nothing has changed.
+
+    What is queued is in the state where it is little.
+    """
 
     state: RunState
 
@@ -169,7 +173,7 @@ class Store(Protocol):
         ...
 
     def load(self, run_id: str) -> RunState:
-        """Read a run without its messages, but with those that are queued."""
+        """Read a run without its messages, but with all that are queued."""
         ...
 
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
@@ -350,7 +354,7 @@ class Store(Protocol):
         ...
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
-        """Read several runs without their messages, queued ones too; None for each that is gone.
+        """Read several runs without their messages and what is queued; None for each that is gone.
 
         A record of a newer agentkit does not hide the others: its error stands in its place.
         """

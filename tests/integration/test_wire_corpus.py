@@ -60,7 +60,9 @@ def test_a_recorded_stream_of_an_openai_compatible_server_decodes_as_expected(na
     usage, counts = message["usage"], expected["usage"] or {}
     assert usage["input"] + usage["cacheRead"] == counts.get("prompt_tokens", 0)
     assert usage["cacheRead"] == (counts.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    assert usage["output"] == counts.get("completion_tokens", 0)
+    # xAI counts its reasoning beside the completion, and in the total.
+    beside = counts.get("total_tokens", 0) - counts.get("prompt_tokens", 0)
+    assert usage["output"] == max(counts.get("completion_tokens", 0), beside)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in OPENAI if "_error_" in name and name.endswith(".json")))

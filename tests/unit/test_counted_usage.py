@@ -148,7 +148,7 @@ def test_a_broken_stream_carries_what_anthropic_counted(end: Any) -> None:
 @pytest.mark.parametrize(
     ("count", "read"),
     [(-1, 0), (-1e300, 0), (float("-inf"), 0), (float("nan"), 0), (float("inf"), 0), (10**400, 10**12), (3.9, 3),
-     (True, 0), ("7", 0), (None, 0), (2**70, 10**12), (-(10**400), 0)],
+     (True, 0), ("7", 7), ("seven", 0), ("nan", 0), (None, 0), (2**70, 10**12), (-(10**400), 0)],
 )  # fmt: skip
 def test_a_count_is_a_whole_number_from_0(count: Any, read: int) -> None:
     assert token_count(count) == read

@@ -226,12 +226,17 @@ class Runs(RuleBasedStateMachine):
     def nothing_that_was_sent_is_lost(self) -> None:
         if self.run is not None:
             last = self.run.events[-1]
-            waits = [each.message for each in self.run.record.queued]
+            record = self.run.record
+            queued = record.queued
+            assert queued is not None
+            assert record.queued_steers == sum(each.when == "steer" for each in queued)
+            assert record.queued_follow_ups == sum(each.when == "followUp" for each in queued)
+            waits = [each.message for each in queued]
             waits += [each["message"] for each in last.get("unsent", ())]
             came = [text for text in texts_of(self.run.messages, "user") if text in self.sent]
             assert sorted(came + waits) == sorted(self.sent), "each is in one place"
             for when in ("steer", "followUp"):
-                own = [each.message for each in self.run.record.queued if each.when == when]
+                own = [each.message for each in queued if each.when == when]
                 assert own == sorted(own, key=self.sent.index), "in the order of arrival"
 
     def teardown(self) -> None:

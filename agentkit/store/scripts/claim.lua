@@ -1,4 +1,5 @@
--- Lend a step. KEYS: run, messages, events, queued messages. ARGV: step, lease ms, events kept, schema version, claim id.
+-- Lend a step. KEYS: run, messages, events, queued messages. ARGV: step, lease ms, events kept, schema version, claim id,
+-- bytes of what is queued up to which a state brings it along.
 -- Returns 'missing', 'no', 'newer' (a record that this worker cannot read: it stays untouched) or
 -- {token, attempt, '1' if the state is whole, state...}.
 local run, step = KEYS[1], ARGV[1]
@@ -13,11 +14,11 @@ end
 -- What the step reads. One of many tool calls that are open together reads itself alone.
 local function lent()
   if s.from == '0' then
-    return {s.token, int(s.attempt), '1', state_of(run, KEYS[4], KEYS[2])}
+    return {s.token, int(s.attempt), '1', state_of(run, little_of(run, KEYS[4], ARGV[6]), all_of(KEYS[2]))}
   end
   local open = redis.call('HGET', run, 'open')
   if s.call == '' or not open or open == '1' then
-    return {s.token, int(s.attempt), '1', state_of(run, KEYS[4])}
+    return {s.token, int(s.attempt), '1', state_of(run, little_of(run, KEYS[4], ARGV[6]))}
   end
   local names = {'fixed', 'state', 'status', 'v', 'seq', 'abort', 'fl', 'up', 's:' .. step, 'k:' .. s.call}
   local values = redis.call('HMGET', run, unpack(names))
@@ -28,7 +29,7 @@ local function lent()
       fields[#fields + 1] = values[i]
     end
   end
-  return {s.token, int(s.attempt), '', {int(now_ms()), fields, {}, {}}}
+  return {s.token, int(s.attempt), '', {int(now_ms()), fields, {}, false}}
 end
 
 local now = now_ms()

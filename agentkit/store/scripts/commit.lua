@@ -2,8 +2,8 @@
 -- queues of the messages to push.
 -- ARGV: commit id, version ('new': create), step ('' without lease), token, status, fixed ('' where it is stored),
 --   state, index of the open turn's first message, how many of its calls have messages, ttl ms ('' unless ended),
---   events kept, on_claim lines, schema version, how many calls to forget, abort ('' to leave it as it is), then
---   counted lists:
+--   events kept, on_claim lines, schema version, how many calls to forget, abort ('' to leave it as it is),
+--   bytes of what is queued up to which a state brings it along, then counted lists:
 --   messages; events; opened steps (number, from, due ms, call, first-claim lines); closed steps;
 --   resolutions (decision id, tool call id, index among the events, JSON); calls (index, JSON); results (index, JSON);
 --   receipts (name, seq before the reply or '' for that before the events, JSON); places in the list of queued messages
@@ -11,7 +11,7 @@
 -- Returns 'missing', 'exists', 'lost', {'state', state...} where the version is another, or
 -- {version, seq before the change's events, last seq}.
 local run = KEYS[1]
-local at = 16
+local at = 17
 local function take()
   at = at + 1
   return ARGV[at - 1]
@@ -41,7 +41,7 @@ else
     end
   end
   if known[1] ~= ARGV[2] then
-    return {'state', state_of(run, KEYS[6])}
+    return {'state', state_of(run, little_of(run, KEYS[6], ARGV[16]))}
   end
 end
 
@@ -87,15 +87,22 @@ for _ = 1, tonumber(take()) do
   local name, since, json = take(), take(), take()
   redis.call('HSET', KEYS[4], 'i:' .. name, (since == '' and int(before) or since) .. ' ' .. json)
 end
-local taken = tonumber(take())
+local taken, bytes = tonumber(take()), 0
 for _ = 1, taken do
-  redis.pcall('LSET', KEYS[6], take(), '')  -- pcall: nothing may end a commit half way, were the list lost
+  local place = take()
+  bytes = bytes - #(redis.call('LINDEX', KEYS[6], place) or '')
+  redis.pcall('LSET', KEYS[6], place, '')  -- pcall: nothing may end a commit half way, were the list lost
 end
 if taken > 0 then
   redis.call('LREM', KEYS[6], taken, '')
 end
 for _ = 1, tonumber(take()) do
-  redis.call('RPUSH', KEYS[6], take())
+  local message = take()
+  bytes = bytes + #message
+  redis.call('RPUSH', KEYS[6], message)
+end
+if bytes ~= 0 then
+  redis.call('HINCRBY', run, 'qb', int(bytes))
 end
 redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'fl', ARGV[9], 'open', int(open))
 if ARGV[6] ~= '' then

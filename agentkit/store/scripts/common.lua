@@ -20,6 +20,7 @@
 --                c:N      events that the first claim of step N appends
 --                k:I      JSON of call I of the open turn
 --                r:I      JSON of its tool result message; '' once that is in the list
+--                qb       how many bytes P{ID}:q has; not there before anything was queued
 --                fl       how many calls of the open turn have their message in the list
 --                up       when a call last ended by itself (commit_call.lua), in ms
 --   P{ID}:m    list     the messages, JSON
@@ -157,10 +158,15 @@ local function committed(run, acts, commit, before, events)
 end
 
 local function all_of(list)
-  return list and redis.call('LRANGE', list, 0, -1) or {}
+  return redis.call('LRANGE', list, 0, -1)
 end
 
--- What a RunState is read from; with what is queued, and with all messages, where their keys are given.
+-- What is queued, where it has up to so many bytes; else false.
+local function little_of(run, queued, bytes)
+  return tonumber(redis.call('HGET', run, 'qb') or '0') <= tonumber(bytes) and all_of(queued)
+end
+
+-- What a RunState is read from. `messages`: where all of them are wanted. `queued`: false where it is not read.
 local function state_of(run, queued, messages)
-  return {int(now_ms()), redis.call('HGETALL', run), all_of(messages), all_of(queued)}
+  return {int(now_ms()), redis.call('HGETALL', run), messages or {}, queued}
 end

@@ -3,4 +3,4 @@
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 'missing'
 end
-return state_of(KEYS[1], ARGV[2] == '1' and KEYS[3] or nil, ARGV[1] == '1' and KEYS[2] or nil)
+return state_of(KEYS[1], ARGV[2] == '1' and all_of(KEYS[3]), ARGV[1] == '1' and all_of(KEYS[2]))

@@ -433,6 +433,8 @@ export interface StreamReset {
 /**
  * A run at one moment. Times are ms since the Unix epoch. A listing has neither `messages` nor `queued`.
  *
+ * Nor is `queued` shown to a context hook where it is over 16 kB.
+ *
  * `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside
  * it, as far as vendors have counted it; null where there was nothing. Limits count both.
  */

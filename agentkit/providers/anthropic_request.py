@@ -216,7 +216,7 @@ def _place_marks(body: Json, auto: bool) -> None:
 
 # -- options
 
-_OUR_OPTIONS = ("connect_timeout", "read_timeout", "betas")
+_OUR_OPTIONS = ("connect_timeout", "read_timeout", "betas", "compat")
 _RENAMED = {"max_output_tokens": "max_tokens", "stop": "stop_sequences"}
 _DEFAULT_MAX_TOKENS = [("claude-3-(opus|sonnet|haiku)", 4096), ("claude-([a-z]+-[0-9]|3-7)", 32_000), ("", 8192)]
 """Default `max_tokens`, which the vendor demands, by what a model's name has in it."""

@@ -40,7 +40,8 @@ _API = "ollama-chat"
 _PORT = "11434"
 _KEY_SETTING = "OLLAMA_API_KEY"
 _URL_SETTING = "OLLAMA_HOST"
-_OUR_OPTIONS = ("connect_timeout", "read_timeout")
+_TIMEOUTS = ("connect_timeout", "read_timeout")
+_OUR_OPTIONS = (*_TIMEOUTS, "compat")
 _TOP_LEVEL = ("format", "keep_alive", "think", "logprobs", "top_logprobs", "truncate", "shift")
 
 
@@ -68,7 +69,7 @@ class OllamaProvider:
             headers={"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
             endpoint=endpoint,
             bounds=request.bounds,
-            **{name: request.options[name] for name in _OUR_OPTIONS if name in request.options},
+            **{name: request.options[name] for name in _TIMEOUTS if name in request.options},
         )
         yield from answer_parts(call, cancel, stream_lines(call, cancel, content_type="application/x-ndjson"), decode)
 

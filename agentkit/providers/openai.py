@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 from agentkit.core.cancellation import Cancellation
-from agentkit.providers.compat import Compat, compat_for
+from agentkit.providers.compat import Compat, changed, compat_for
 from agentkit.providers.connection import Endpoint
 from agentkit.providers.http import HttpRequest, answer_parts, stream_sse
 from agentkit.providers.json_events import is_done
 from agentkit.providers.openai_answer import ChunkDecoder, decode
-from agentkit.providers.openai_request import API, OUR_OPTIONS, build_request
+from agentkit.providers.openai_request import API, TIMEOUTS, build_request
 from agentkit.providers.protocol import ModelRequest, Part
 
 __all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
@@ -36,8 +36,9 @@ class OpenAIProvider:
     declares its own; so are OPENAI_ORG_ID and OPENAI_PROJECT_ID where the key is OPENAI_API_KEY. `compat`: what the
     server accepts; by default what is known of the base URL's host.
 
-    The model options `connect_timeout` and `read_timeout` (seconds) are ours; `max_output_tokens` and
-    `reasoning_effort` go where the server wants them, all others to the vendor as they are.
+    The model options `connect_timeout` and `read_timeout` (seconds) and `compat` (a Compat, or a mapping of those of
+    its fields that differ) are ours; `max_output_tokens` and `reasoning_effort` go where the server wants them,
+    all others to the vendor as they are.
     """
 
     api = API
@@ -66,10 +67,10 @@ class OpenAIProvider:
         endpoint = request.connection.endpoint(
             self.name, url=self._url, url_setting=self._url_setting, key_setting=self._key_setting
         )
-        compat = self._compat or compat_for(endpoint.url)
+        compat = changed(self._compat or compat_for(endpoint.url), request.options.get("compat"))
         if endpoint.url.rstrip("/") == _DEFAULT_URL:
             endpoint.require_key(self.name)
-        timeouts = {name: request.options[name] for name in OUR_OPTIONS if name in request.options}
+        timeouts = {name: request.options[name] for name in TIMEOUTS if name in request.options}
         return HttpRequest(
             vendor=self.name,
             url=_with_path(endpoint.url),

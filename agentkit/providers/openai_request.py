@@ -27,13 +27,16 @@ from agentkit.core.messages import (
 )
 from agentkit.core.struct import to_json
 from agentkit.providers.compat import OPENAI, Compat
+from agentkit.providers.openai_calls import ECHOED
+from agentkit.providers.openai_order import in_order
 from agentkit.providers.protocol import ModelRequest, ToolSpec
 from agentkit.providers.replay import prepare
 
-__all__ = ["API", "OUR_OPTIONS", "build_request"]
+__all__ = ["API", "TIMEOUTS", "build_request"]
 
 API = "openai-completions"
-OUR_OPTIONS = ("connect_timeout", "read_timeout")
+TIMEOUTS = ("connect_timeout", "read_timeout")
+_OUR_OPTIONS = (*TIMEOUTS, "compat")
 """Options that are ours and reach no vendor."""
 
 _OF_TOOLS = ("tool_choice", "parallel_tool_calls")
@@ -63,13 +66,22 @@ def build_request(request: ModelRequest, provider: str = "openai", compat: Compa
 def _options(request: ModelRequest, compat: Compat) -> Json:
     options = _cache_hints(request) if compat.cache_hints else {}
     for name, value in request.options.items():
-        if name not in OUR_OPTIONS:
-            options[compat.max_tokens_field if name in _MAX_TOKENS else name] = value
+        if name not in _OUR_OPTIONS:
+            options[_max_tokens_field(request.model, compat) if name in _MAX_TOKENS else name] = value
     if compat.reasoning_effort != "reasoning_effort":
         effort = options.pop("reasoning_effort", None)
         if effort is not None and compat.reasoning_effort == "reasoning.effort":
             options["reasoning"] = {"effort": effort, **(options.get("reasoning") or {})}
     return options
+
+
+_COMPLETION_TOKENS = re.compile(r"(^|/)(gpt-([5-9]|1\d)(?!\d)|o\d)")
+"""Models of OpenAI, here or behind a gateway, that refuse `max_tokens`."""
+
+
+def _max_tokens_field(model: str, compat: Compat) -> str:
+    by_model = "max_completion_tokens" if _COMPLETION_TOKENS.search(model) else "max_tokens"
+    return compat.max_tokens_field or by_model
 
 
 def _function(tool: ToolSpec, compat: Compat) -> Json:
@@ -140,25 +152,40 @@ def _messages(request: ModelRequest, provider: str, compat: Compat) -> list[Json
             case UserMessage():
                 written.append({"role": "user", "content": _user_content(message.content)})
             case AssistantMessage():
-                written += _assistant(message, compat)
+                written += _assistant(message, request.model, compat)
             case ToolResultMessage():
                 result, left_over = _tool_result(message, compat)
                 written.append(result)
                 media += left_over
-    return [*written, {"role": "user", "content": _user_content(media)}] if media else written
+    if media:
+        written.append({"role": "user", "content": _user_content(media)})
+    return in_order(written, request.model, compat)
 
 
-def _assistant(message: AssistantMessage, compat: Compat) -> list[Json]:
-    """Write the message; nothing where it has only thinking, and the server does not want that."""
-    calls = tool_calls_of(message)
+def _assistant(message: AssistantMessage, model: str, compat: Compat) -> list[Json]:
+    """Write the message; nothing where it has only thinking: no server takes a message without content and calls."""
+    calls, text = tool_calls_of(message), text_of(message)
+    if not (text or calls):
+        return []
     thinking = "".join(block.thinking for block in message.content if isinstance(block, ThinkingBlock))
-    text = text_of(message)
-    written: Json = {"role": "assistant", "content": text if text or not calls else None}
-    if compat.reasoning_field and (thinking or (calls and compat.reasoning_required)):
+    written: Json = {"role": "assistant", "content": text or (None if compat.null_content else "")}
+    data = (message.provider_data or {}) if compat.echo else {}
+    if data.get("reasoning_details") and message.model == model:  # signed: another model would refuse it
+        written["reasoning_details"] = data["reasoning_details"]
+    elif compat.reasoning_field and (thinking or (calls and compat.reasoning_required)):
         written[compat.reasoning_field] = thinking
+    if data.get("extra_content"):
+        written["extra_content"] = data["extra_content"]
     if calls:
-        written["tool_calls"] = [_call(call) for call in calls]
-    return [written] if text or len(written) > 2 else []
+        written["tool_calls"] = [_call(call, compat) for call in calls]
+        if compat.thought_signatures and _SIGNING.search(model):
+            written["tool_calls"][0].setdefault("extra_content", _UNSIGNED)
+    return [written]
+
+
+_SIGNING = re.compile(r"gemini-([3-9]|\d\d)")
+_UNSIGNED: Json = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+"""What Google documents for calls that another model made (ai.google.dev/gemini-api/docs/thought-signatures)."""
 
 
 def _tool_result(message: ToolResultMessage, compat: Compat) -> tuple[Json, list[ContentBlock]]:
@@ -175,10 +202,11 @@ def _tool_result(message: ToolResultMessage, compat: Compat) -> tuple[Json, list
     return written, media
 
 
-def _call(call: ToolCallBlock) -> Json:
+def _call(call: ToolCallBlock, compat: Compat) -> Json:
     # Always the JSON of an object, also where the model wrote something else: some servers parse it again and fail.
     arguments = json.dumps(call.arguments, ensure_ascii=False)
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    beside = {key: value for key, value in (call.provider_data or {}).items() if compat.echo and key in ECHOED}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}, **beside}
 
 
 def _user_content(content: str | list[ContentBlock]) -> str | list[Json]:
@@ -186,7 +214,9 @@ def _user_content(content: str | list[ContentBlock]) -> str | list[Json]:
         return content
     if len(content) == 1 and isinstance(content[0], TextBlock):
         return content[0].text  # the shape that every server understands
-    return [_content_part(block) for block in content]
+    # Some servers refuse empty texts.
+    blank = [isinstance(block, TextBlock) and not block.text.strip() for block in content]
+    return [_content_part(block) for block, is_blank in zip(content, blank, strict=True) if not is_blank or all(blank)]
 
 
 def _content_part(block: ContentBlock) -> Json:

@@ -3,6 +3,8 @@
 One loop for the whole process, not `asyncio.run` per call: that fails under gevent, where all greenlets share a thread,
 and it would tear down pooled connections after each call. A loop is made on first use, so after a fork. The loop of
 this module is that of the providers' HTTP; tools have another (`runtime.tool_loop`), since one of them may block it.
+Under gevent the two are one: greenlets share a thread, in which asyncio runs one loop at a time, and a tool that blocks
+blocks all of them anyway.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -17,7 +20,7 @@ from typing import Any, TypeVar
 
 from agentkit.core.forks import ForkSafeLock
 
-__all__ = ["EventLoop", "answers", "event_loop", "submit"]
+__all__ = ["EventLoop", "answers", "event_loop", "models_loop", "submit"]
 
 T = TypeVar("T")
 
@@ -25,16 +28,22 @@ log = logging.getLogger(__name__)
 
 
 class EventLoop:
-    """A loop that runs in a thread named `name`, whatever is raised in it."""
+    """A loop that runs in a thread named `name`, whatever is raised in it.
 
-    def __init__(self, name: str) -> None:
+    `under_gevent`: the loop that takes its place where threads are greenlets; None for itself.
+    """
+
+    def __init__(self, name: str, under_gevent: EventLoop | None = None) -> None:
         self._name = name
+        self._under_gevent = under_gevent
         self._lock = ForkSafeLock()
         self._owner: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def get(self) -> asyncio.AbstractEventLoop:
         """Return this process's loop, running."""
+        if self._under_gevent is not None and _threads_are_greenlets():
+            return self._under_gevent.get()
         with self._lock:
             if self._loop is None or self._owner != os.getpid():
                 self._loop = asyncio.new_event_loop()
@@ -48,6 +57,8 @@ class EventLoop:
 
     def answers(self, seconds: float = 2.0) -> bool:
         """Whether the loop, where this process has begun it, does anything within some seconds."""
+        if self._under_gevent is not None and _threads_are_greenlets():
+            return self._under_gevent.answers(seconds)
         loop = self._loop
         if loop is None or self._owner != os.getpid():
             return True
@@ -66,7 +77,12 @@ class EventLoop:
                 log.exception("something on the event loop %s tried to end its process; the loop goes on", self._name)
 
 
-_models = EventLoop("agentkit-aio")
-event_loop = _models.get
-submit = _models.submit
-answers = _models.answers
+def _threads_are_greenlets() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+models_loop = EventLoop("agentkit-aio")
+event_loop = models_loop.get
+submit = models_loop.submit
+answers = models_loop.answers

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
-from agentkit.core.event_loop import EventLoop
+from agentkit.core.event_loop import EventLoop, models_loop
 from agentkit.core.forks import ForkSafeLock
 
 __all__ = ["BLOCKED_SECONDS", "answers", "submit_tool"]
@@ -26,7 +26,7 @@ BLOCKED_SECONDS = 1.0
 """How long the loop may do nothing else before a warning names the tool that blocks it."""
 _PAUSE_SECONDS = 0.25
 
-_loop = EventLoop("agentkit-tools")
+_loop = EventLoop("agentkit-tools", under_gevent=models_loop)
 answers = _loop.answers
 _lock = ForkSafeLock()
 _running: dict[asyncio.Task[Any], str] = {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance.model import script
-from tests.acceptance.stack import Stack
+from tests.acceptance.stack import Stack, WorkerProcess
 from tests.turns import call
 from tests.waiting import wait_until
 
@@ -16,6 +18,23 @@ pytestmark = pytest.mark.brokers("redis", "rabbitmq")
 
 WITHIN_SECONDS = 1.5
 """The protocol's second, and what a busy machine adds to it."""
+
+
+POOLS = {
+    "threads": ("-P", "threads", "-c", "4"),
+    "prefork": ("-P", "prefork", "-c", "4"),
+    "gevent": ("-P", "gevent", "-c", "4"),
+}
+
+
+@pytest.fixture
+def pool_stack(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack with one worker alone, of the pool that is asked for."""
+    stack.kill_workers()
+    worker = WorkerProcess(f"worker-{request.param}", stack.env, tmp_path, POOLS[request.param])
+    worker.start()
+    yield stack
+    worker.kill()
 
 
 def assert_ended_for_good(stack: Stack, run_id: str) -> None:
@@ -94,3 +113,25 @@ def test_aborting_a_completed_run_changes_nothing(stack: Stack) -> None:
     response = stack.web_b.abort(run_id)
     assert (response.status_code, response.json()) == (202, run)
     stack.checked(run_id)
+
+
+@pytest.mark.brokers("redis")
+@pytest.mark.parametrize("pool_stack", POOLS, indirect=True)
+def test_a_tool_that_an_abort_stops_or_outlives_has_no_result_in_any_pool(pool_stack: Stack) -> None:
+    stack = pool_stack
+    first = call("look_up", order_id="A-1")
+    for agent, tool, calls in (  # a sync tool that notices, one that never does, an async one that is cancelled
+        ("desk", "wait", [first, call("wait")]),
+        ("till", "hold", [first, call("hold")]),
+        ("office", "survey", [call("survey")]),
+    ):
+        run_id = stack.web_a.begin(agent, script(calls, "Never said."))
+        wait_until(lambda: stack.ledger.entries(run=run_id, tool=tool), what="the tool to begin")  # noqa: B023
+        done = len(calls) - 1
+        wait_until(lambda: len(stack.web_a.get(run_id)["messages"]) == 2 + done, what="the first result")  # noqa: B023
+        stack.web_b.abort(run_id)
+        run = stack.wait_for(run_id, "aborted")
+        stack.ledger.add(let_go=run_id)
+        results = [message["content"][0]["text"] for message in run["messages"] if message["role"] == "toolResult"]
+        assert results == ["A-1 was delivered"] * done
+        assert_ended_for_good(stack, run_id)

@@ -40,7 +40,7 @@ def _in_tool_thread() -> bool:
 # What has a lock that a fork may find held, and something to do that takes this lock.
 HOLDERS: dict[str, tuple[Any, Callable[[], object]]] = {
     "ids": (ids._lock, ids.new_id),
-    "the event loop of models": (event_loop._models._lock, lambda: event_loop.submit(_nothing()).result(5)),
+    "the event loop of models": (event_loop.models_loop._lock, lambda: event_loop.submit(_nothing()).result(5)),
     "the event loop of tools": (tool_loop._loop._lock, lambda: tool_loop.submit_tool("t", _nothing).result(5)),
     "the watch over tools": (tool_loop._lock, lambda: tool_loop.submit_tool("t", _nothing).result(5)),
     "threads of tools": (tool_threads._lock, _in_tool_thread),

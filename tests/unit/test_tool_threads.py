@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -187,6 +188,24 @@ def test_an_async_tool_that_blocks_is_named_and_stops_no_model_stream(
     (warning,) = [record for record in caplog.records if record.name == tool_loop.__name__]
     assert "the async tool blocking has blocked the event loop" in warning.getMessage()
     assert "test_tool_threads.py" in warning.getMessage(), "it says where"
+
+
+UNDER_GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+from agentkit.core import event_loop
+from agentkit.runtime import tool_loop
+
+async def answer():
+    return "here"
+
+print(event_loop.submit(answer()).result(5), tool_loop.submit_tool("t", answer).result(5)(), tool_loop.answers())
+"""
+
+
+def test_under_gevent_async_tools_are_executed_beside_model_streams() -> None:
+    done = subprocess.run([sys.executable, "-c", UNDER_GEVENT], capture_output=True, text=True, timeout=30)
+    assert done.stdout.split() == ["here", "here", "True"], done.stderr
 
 
 def test_an_async_tool_that_waits_is_no_warning(

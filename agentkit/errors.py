@@ -171,7 +171,7 @@ class RunNotPausedError(ConflictError):
 
 
 class RunNotTerminalError(ConflictError):
-    """The run has not ended: abort it first."""
+    """The run has not ended: abort it first, or delete it by force."""
 
     code = "run_not_terminal"
 

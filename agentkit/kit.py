@@ -336,9 +336,17 @@ class AgentKit:
         """A handle on a run, whether it is there or not."""
         return RunHandle(self._engine_of(run_id).store, run_id)
 
-    def delete(self, run_id: str) -> None:
-        """Forget an ended run. Raises RunNotTerminalError, RunNotFoundError."""
-        self._engine_of(run_id).store.delete(run_id)
+    def delete(self, run_id: str, *, force: bool = False, by: str | None = None) -> None:
+        """Delete a run that has ended, with the runs of its sub-agents; with `force` it is aborted first.
+
+        `by`: the principal that wants it, which stands in the process's log. Made again after an error, it goes on
+        where it was. Raises RunNotTerminalError without `force`, RunNotFoundError.
+        """
+        check_principal(by, "by")
+        engine = self._engine_of(run_id)
+        parent = engine.delete(run_id, force=force, by=by)
+        if parent is not None:
+            self._drain(engine, parent)
 
     def runs(self, status: str | None = None, agent: str | None = None) -> Iterator[Run]:
         """All runs, newest first, without their messages."""

@@ -10,6 +10,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from agentkit.core.ids import new_id
 from agentkit.core.messages import QueuedMessage
 from agentkit.core.record import AbortRequest, Change, Step
 from agentkit.errors import LeaseLostError, RunNotTerminalError
@@ -208,6 +209,7 @@ class RedisStoreContract(StoreContract):
         with pytest.raises(RunNotTerminalError):
             store.delete(run_id)
         store.delete(ended(store))
+        store.forbid(new_id())
         _, claims = calls_of(store, 2)
         store.commit_call(claims[0].lease, 0, result_of(0))
         slots = [{key_slot(key.encode()) for key in keys} for _, keys in client.called]

@@ -640,6 +640,29 @@ class StoreContract(IndexContract, LeaseContract):
         assert store.loads([run_id]) == [None]
         wait_until(lambda: store.create(late), what="the mark to expire")
 
+    def test_a_run_that_is_forbidden_is_never_made(self, make_store: MakeStore) -> None:
+        store = make_store(retention_seconds=1)
+        run_id = new_id()
+        assert not store.was_deleted(run_id)
+        assert store.forbid(run_id)
+        assert store.forbid(run_id)
+        late = first_change(run_id)
+        assert not store.create(late)
+        assert store.was_deleted(run_id)
+        assert store.loads([run_id]) == [None]
+        assert None not in self.ttls(store, run_id)
+        wait_until(lambda: store.create(late), what="the mark to expire")
+        assert not store.was_deleted(run_id)
+
+    def test_a_run_that_is_there_cannot_be_forbidden(self, store: Store) -> None:
+        for run_id in (new_run(store), ended(store)):
+            before = snapshot(store, run_id)
+            assert not store.forbid(run_id)
+            assert not store.was_deleted(run_id)
+            assert snapshot(store, run_id) == before
+        store.delete(run_id)
+        assert store.was_deleted(run_id)
+
     def test_a_run_that_has_not_ended_is_not_deleted(self, store: Store) -> None:
         run_id = new_run(store)
         before = snapshot(store, run_id)

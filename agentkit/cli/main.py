@@ -140,7 +140,7 @@ def run(client: Client, agent: str, input: str, model: str | None) -> int:
 
 @cli.group()
 def runs() -> None:
-    """List, show, follow, answer and abort runs."""
+    """List, show, follow, answer, abort and delete runs."""
 
 
 @runs.command("ls")
@@ -190,6 +190,17 @@ def events(client: Client, run_id: str, after: int, follow: bool) -> None:
 def abort(client: Client, run_id: str, reason: str | None) -> None:
     """Abort a run. Does nothing to a run that has ended."""
     _print_status(client.abort(run_id, reason))
+
+
+@runs.command("rm")
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Abort what has not ended first.")
+@_server_options
+def remove(client: Client, run_ids: Sequence[str], force: bool) -> None:
+    """Delete runs that have ended, each with the runs of its sub-agents."""
+    for run_id in run_ids:
+        client.delete(run_id, force=force)
+        Terminal().line(f"{inline(run_id)}  deleted")
 
 
 @runs.command("extend")

@@ -148,12 +148,13 @@ def abort(server: Server, run_id: str, reason: str | None = None) -> Plan[Json]:
     return (yield from _json(server, Request("POST", _path(run_id, "/abort"), _without_none(reason=reason))))
 
 
-def delete(server: Server, run_id: str) -> Plan[None]:
-    """Delete a run that has ended. Raises ApiError `run_not_terminal` where it has not.
+def delete(server: Server, run_id: str, *, force: bool = False) -> Plan[None]:
+    """Delete a run that has ended, with the runs of its sub-agents.
 
-    It is sent again after a lost answer, and may then raise ApiError `run_not_found`.
+    `force`: abort it first, where it has not ended; without it, such a run raises ApiError `run_not_terminal`. It is
+    sent again after a lost answer, and may then raise ApiError `run_not_found`.
     """
-    answer = yield from ask(server, Request("DELETE", _path(run_id)))
+    answer = yield from ask(server, Request("DELETE", _path(run_id), params={"force": "1"} if force else {}))
     if answer.status != 204:
         raise problem(server, answer)  # any other success is not agentkit's, and nothing was deleted
 

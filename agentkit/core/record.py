@@ -184,6 +184,8 @@ class RunRecord:
     """How many of the queued messages are steers."""
     queued_follow_ups: int = 0
     """How many are follow-ups."""
+    orphans: tuple[str, ...] = ()
+    """Runs of sub-agents that its end cut off, for their calls have no result to name them."""
     # beside the state
     calls: tuple[Call, ...] = ()
     queued: tuple[QueuedMessage, ...] | None = ()
@@ -339,6 +341,7 @@ class _State(Value, frozen=True):
     joined_bytes: int = 0
     queued_steers: int = 0
     queued_follow_ups: int = 0
+    orphans: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
 

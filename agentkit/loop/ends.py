@@ -29,6 +29,7 @@ def abort(
     reason: str | None,
     now: int,
     *,
+    by: str | None = None,
     holding: Literal[True],
     message: AssistantMessage | None = None,
     finished: tuple[int, ToolResultMessage, bool] | None = None,
@@ -46,8 +47,9 @@ def abort(
     """Abort a run: end it, or ask the worker that holds a step to do so.
 
     `reason`: why, where somebody says so, and `by`: who; those of an abort which was asked for count before them.
-    `holding`: the caller is the worker, with the open assistant `message` as far as it came, or with the tool step that
-    it has `finished`: its number, its result, and whether its execution start is in the log.
+    `holding`: the caller ends the run, as the worker or in spite of it, with the open assistant `message` as far as it
+    came, or with the tool step that it has `finished`: its number, its result, and whether its execution start is in
+    the log.
 
     Returns the change that ends the run; the request that is to stand beside its state; None where it has ended, or
     where its abort was asked for already. Raises LeaseLostError where the finished step is not open.

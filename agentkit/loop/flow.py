@@ -198,7 +198,7 @@ def end(
     draft.set_status(status)
     unsent = list(draft.queued) or None
     draft.set_queued(())
-    draft.set(ended_at=draft.now, error=error, active_since=None)
+    draft.set(ended_at=draft.now, error=error, active_since=None, orphans=tuple(draft.orphans))
     run_id, usage = draft.record.id, draft.record.usage
     draft.emit(AgentEnd(run_id=run_id, status=str(status), usage=usage, error=error, by=by, unsent=unsent))
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from agentkit import loop
 from agentkit.agents import BoundAgent
@@ -32,11 +32,12 @@ from agentkit.errors import (
     RunNotFoundError,
 )
 from agentkit.loop import Answer
+from agentkit.runtime.child_runs import children_of
 from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.idempotency import CallKey, Once, digest, receipt_alone
 from agentkit.store.protocol import Store, StoredResolution
 
-__all__ = ["StartRequest", "Started", "abort", "answer", "extend", "find_item", "send", "start"]
+__all__ = ["StartRequest", "Started", "abort", "answer", "extend", "find_item", "send", "shown", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +263,7 @@ def send(
 
     once = Once(committer.store, key, transition)
     if committer.update(run_id, once) is not None:
-        log.info("run %s: a message (%s) was sent%s", run_id, when, _shown(by))
+        log.info("run %s: a message (%s) was sent%s", run_id, when, shown(by))
     return seq if once.done is None or once.done.since is None else once.done.since
 
 
@@ -276,11 +277,11 @@ def abort(committer: Committer, run_id: str, reason: str | None, *, by: str | No
         commit = committer.update(run_id, transition)
         state, request = transition.state, transition.request
         if commit is not None:
-            log.info("run %s: aborted%s", run_id, _shown(by))
+            log.info("run %s: aborted%s", run_id, shown(by))
         if request is None:
             return state.last_seq
         if committer.store.request_abort(run_id, request, state.version):
-            log.info("run %s: its abort was asked for%s, and the holder of its step ends it", run_id, _shown(by))
+            log.info("run %s: its abort was asked for%s, and the holder of its step ends it", run_id, shown(by))
             for step in () if state.live else state.record.steps:
                 committer.enqueue(state.record, step.number)  # its worker is gone: another ends the run
             return state.last_seq
@@ -331,7 +332,7 @@ def find_item(
     return Run.of(state, None), None
 
 
-def _shown(by: str | None) -> str:
+def shown(by: str | None) -> str:
     """Say who called, for a line of the log, in which what a principal is named can begin no other line."""
     return "" if by is None else f" by {by!r}"
 
@@ -360,21 +361,7 @@ def _answered_by_child(store: Store, run_id: str, decision_id: str) -> tuple[str
 
     The run itself keeps only what still waits.
     """
-    state, messages = store.messages(run_id)
-    calls = state.record.calls
-    details = [call.result.details for call in calls if call.result]
-    details += [message.get("details") for message in messages if message["role"] == "toolResult"]
-    children: list[Any] = [call.child for call in calls]
-    children += [each.get("runId") for each in details if isinstance(each, dict)]
-    for child in children:
-        if not isinstance(child, str):
-            continue
-        try:
-            parent = store.load(child).record.parent
-        except RunNotFoundError:
-            continue
-        if parent is None or parent.run_id != run_id:
-            continue  # any tool may write a run's id into its details
+    for child in children_of(store, run_id):
         known = store.resolution(child, decision_id=decision_id, tool_call_id=None)
         found = (child, known) if known is not None else _answered_by_child(store, child, decision_id)
         if found is not None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from agentkit.agents import BoundAgent
 from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunRecord, RunState, Step
-from agentkit.errors import AgentKitError
+from agentkit.errors import AgentKitError, RunNotFoundError
 from agentkit.loop import QueueNotReadError
 from agentkit.queue.protocol import StepQueue
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
@@ -125,7 +125,11 @@ class Committer:
         for child in change.orphans:
             store.schedule(child, store.now() + self._soon_ms)  # should this process not come to abort it
         pushes = self._pushes(change)
-        outcome = store.commit(change, version, lease, pushes)
+        try:
+            outcome = store.commit(change, version, lease, pushes)
+        except RunNotFoundError:
+            store.unlist(record.id)  # it was deleted since it was read: what was just written of it must not stay
+            raise
         if isinstance(outcome, Conflict):
             return outcome
         if checks and self._is_late(began):

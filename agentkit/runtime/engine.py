@@ -10,6 +10,7 @@ from agentkit.core.record import TERMINAL, Status
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Agents, Committer
+from agentkit.runtime.deletion import delete
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.failpoints import with_failpoints
 from agentkit.runtime.leases import LeaseKeeper
@@ -92,6 +93,10 @@ class Engine:
             lease_seconds=self._settings.lease_seconds,
             retention_seconds=self._settings.retention_seconds,
         )
+
+    def delete(self, run_id: str, *, force: bool, by: str | None) -> str | None:
+        """Delete a run with the runs of its sub-agents; the run that waited for it. See `deletion.delete`."""
+        return delete(self.committer, self._children, run_id, force=force, by=by)
 
     def drain(self, run_id: str) -> None:
         """Execute what is due, where nobody else does, until the run ends or pauses; waits for what is due later."""

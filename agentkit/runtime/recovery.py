@@ -109,6 +109,8 @@ class Recovery:
                 self._check(run)
             except StoreUnavailableError:
                 raise
+            except RunNotFoundError:
+                self._store.unlist(run.run_id)  # it has expired, or was deleted, maybe since this check began
             except Exception as error:  # whatever is wrong with one run, the others are checked
                 known = isinstance(error, AgentKitError)
                 log.error(
@@ -123,11 +125,7 @@ class Recovery:
         return len(due)
 
     def _check(self, run: DueRun) -> None:
-        try:
-            state = self._store.load(run.run_id)
-        except RunNotFoundError:
-            self._store.unlist(run.run_id)
-            return
+        state = self._store.load(run.run_id)
         now = self._store.now()
         record = state.record
         if record.terminal or not record.steps:
@@ -160,6 +158,7 @@ class Recovery:
         It entered the list by the commit that made it so, unless a worker of an older version made it.
         """
         self._store.index(record.id, record.owner, agent=record.agent, status=record.status_list)
+        self._store.load(record.id)  # one that was deleted meanwhile is in lists again, and nobody else takes it out
         if record.terminal:
             others = [status for status in STATUS_LISTS if status != record.status_list]
             self._store.unindex(record.id, others, record.owner)

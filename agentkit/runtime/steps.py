@@ -13,9 +13,9 @@ import logging
 from collections.abc import Callable, Sequence
 
 from agentkit.core.backoff import Backoff
-from agentkit.core.events import Event, open_message, read_event
-from agentkit.core.messages import AssistantMessage, StopReason, Usage
-from agentkit.core.record import RunRecord, Step, StepKind
+from agentkit.core.events import Event
+from agentkit.core.messages import AssistantMessage, StopReason
+from agentkit.core.record import Step, StepKind
 from agentkit.errors import (
     AgentKitError,
     LeaseLostError,
@@ -26,6 +26,7 @@ from agentkit.errors import (
 from agentkit.loop import fail
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
+from agentkit.runtime.cut_message import cut_message
 from agentkit.runtime.deadlines import watch
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.event_buffer import EventBuffer
@@ -36,9 +37,8 @@ from agentkit.runtime.step_context import StepContext, aborted, hand_back
 from agentkit.runtime.store_retry import StoreRetry
 from agentkit.runtime.timer import Timer
 from agentkit.runtime.tool_step import run_tool_step
-from agentkit.store.protocol import Store
 
-__all__ = ["StepRunner", "read_log"]
+__all__ = ["StepRunner"]
 
 _BACKOFF = Backoff(base=1.0, cap=30.0)
 
@@ -46,18 +46,6 @@ log = logging.getLogger(__name__)
 
 _FOREIGN_RETURNS = 5
 """How often a process gives a message back whose run is not there: within three seconds."""
-
-
-def read_log(store: Store, run_id: str) -> list[Event]:
-    """Read the whole log of a run, as far as it is kept."""
-    events: list[Event] = []
-    after = 0
-    while True:
-        page = store.events(run_id, after, 1000)
-        events += [read_event(event.data) for event in page.events]
-        if len(page.events) < 1000:
-            return events
-        after = page.events[-1].seq
 
 
 class StepRunner:
@@ -118,7 +106,9 @@ class StepRunner:
             self._execute(held)
             self._on_progress()
         except LeaseLostError:
-            log.info("step %s of run %s went to another worker", number, run_id)
+            log.info("step %s of run %s went to another worker, or its run has ended", number, run_id)
+        except RunNotFoundError:
+            log.info("run %s was deleted while its step %s was executed, whose outcome is dropped", run_id, number)
         except StoreUnavailableError:
             raise  # it outlasted what a step waits for: the lease runs out, and recovery has the step executed again
         except Exception as error:
@@ -185,8 +175,11 @@ class StepRunner:
         return True
 
     def _return_foreign(self, run_id: str, number: int, kind: StepKind) -> None:
-        """Give a message back whose run is not in the store a few times, then drop it."""
-        why = "its run is not in this store: it was deleted, or another installation sends to the same queue"
+        """Give a message back whose run is not in the store a few times, then drop it; at once if it was deleted."""
+        if self._committer.step_store.was_deleted(run_id):
+            log.info("run %s was deleted: the message of its step %s is dropped", run_id, number)
+            return
+        why = "its run is not in this store: another installation sends to the same queue, or it was deleted long ago"
         self._return_message(run_id, number, kind, why, limit=_FOREIGN_RETURNS)
 
     def _buffer(self, held: Held) -> EventBuffer:
@@ -231,23 +224,5 @@ class StepRunner:
     def _cut_message(
         self, held: Held, stop_reason: StopReason, error: str | None = None
     ) -> tuple[AssistantMessage | None, Sequence[Event]]:
-        """Read the open assistant message as far as an earlier attempt streamed it, and the ends of its open blocks.
-
-        (None, ()) for a step that is no model call.
-        """
-        record, step = held.state.record, held.step
-        if step is None or step.kind != "model":
-            return None, ()
-        streamed = open_message(read_log(self._committer.step_store, record.id))
-        message, ends = streamed or (self._empty_message(record), [])
-        message.stop_reason = stop_reason
-        message.error_message = error
-        return message, ends
-
-    def _empty_message(self, record: RunRecord) -> AssistantMessage:
-        """Make what stands for a message whose beginning is no longer kept."""
-        agent = self._committer.bind(record)
-        if agent is not None:
-            return agent.empty_message(self._committer.now())
-        provider, _, model = record.model.partition(":")
-        return AssistantMessage([], "", provider, model, Usage.of(), "stop", self._committer.now())
+        committer, record = self._committer, held.state.record
+        return cut_message(committer, committer.step_store, record, held.step, stop_reason, error)

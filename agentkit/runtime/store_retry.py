@@ -147,6 +147,12 @@ class RetryingStore:
     def delete(self, run_id: str) -> None:
         self._retry.call(lambda: self._store.delete(run_id))
 
+    def forbid(self, run_id: str) -> bool:
+        return self._retry.call(lambda: self._store.forbid(run_id))
+
+    def was_deleted(self, run_id: str) -> bool:
+        return self._retry.call(lambda: self._store.was_deleted(run_id))
+
     def now(self) -> int:
         return self._retry.call(self._store.now)
 

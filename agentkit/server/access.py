@@ -26,7 +26,18 @@ from agentkit.errors import (
 )
 from agentkit.server.state import state
 
-__all__ = ["ACTIONS", "PUBLIC", "allows", "check", "check_item", "check_start", "install", "principal", "stream_token"]
+__all__ = [
+    "ACTIONS",
+    "PUBLIC",
+    "allows",
+    "check",
+    "check_forced",
+    "check_item",
+    "check_start",
+    "install",
+    "principal",
+    "stream_token",
+]
 
 ACTIONS: Mapping[str, str] = {
     "agentkit_runs.get_run": "read",
@@ -115,6 +126,12 @@ def check_item(run_id: str, action: str, *, tool_call_id: str | None, decision_i
     if not allows(action, run, item):
         raise ForbiddenError(f"{principal()!r} may read run {run_id}, but not {action} this item of run {run.id}")
     return decision_id if item is None else str(item["decisionId"])
+
+
+def check_forced(run_id: str) -> None:
+    """Check that who may delete the run may also abort it, where it has not ended. Raises ForbiddenError."""
+    if not state().kit.store.load(run_id).record.terminal:
+        check(run_id, "abort")
 
 
 def check_start(run: Run) -> None:

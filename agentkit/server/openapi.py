@@ -77,6 +77,8 @@ def _one_run() -> Json:
         _parameter("after", "query", {"type": "integer", "minimum": 0, "default": 0}),
         _parameter("until", "query", {"type": "string", "enum": ["pause"]}),
     ]
+    force = _parameter("force", "query", {"type": "integer", "enum": [0, 1], "default": 0})
+    force["description"] = "1: abort the run first, where it has not ended."
     token = _parameter("token", "query", {"type": "string", "description": "A stream token, in place of credentials."})
     gone = {"description": "The run has ended, and everything has been read."}
     frames = {"x-send": ref("SocketFrame"), "x-receive": {"anyOf": [ref("Event"), ref("SocketAnswer")]}}
@@ -102,9 +104,10 @@ def _one_run() -> Json:
             "delete": _operation(
                 "runs",
                 "deleteRun",
-                "Forget an ended run.",
+                "Delete an ended run, with the runs of its sub-agents.",
                 {"204": {"description": "The run is gone."}},
-                ("forbidden", "run_not_found", "run_not_terminal"),
+                ("invalid_request", "forbidden", "run_not_found", "run_not_terminal"),
+                parameters=[force],
             ),
         },
         "/runs/{runId}/events": {

@@ -140,7 +140,13 @@ def send_message(run_id: str) -> Response:
 
 @blueprint.delete("/runs/<run_id>")
 def delete_run(run_id: str) -> Response:
-    state().kit.delete(run_id)
+    known_parameters(("force",))
+    force = request.args.get("force", "0")
+    if force not in ("0", "1"):
+        raise InvalidRequestError("force takes the values 0 and 1")
+    if force == "1":
+        access.check_forced(run_id)
+    state().kit.delete(run_id, force=force == "1", by=access.principal())
     return _nothing()
 
 

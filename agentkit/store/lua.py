@@ -28,6 +28,7 @@ _NAMES = (
     "commit_call",
     "delete",
     "events",
+    "forbid",
     "load",
     "release",
     "renew",
@@ -168,6 +169,9 @@ class Scripts:
     def delete(self, keys: RunKeys, retention_ms: int) -> Any:
         names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, keys.queued]
         return self._call("delete", names, SCHEMA_VERSION, retention_ms)
+
+    def forbid(self, keys: RunKeys, retention_ms: int) -> Any:
+        return self._call("forbid", [keys.run, keys.deleted], retention_ms)
 
     # -- the due index
 

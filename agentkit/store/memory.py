@@ -129,7 +129,7 @@ class MemoryStore(MemoryIndex):
             known = self._find(change.record.id)
             if known is not None:
                 return _answered(known, request_id) is not None
-            if self._deleted.get(change.record.id, 0) > now_ms():
+            if self.was_deleted(change.record.id):
                 return False
             run = self._runs[change.record.id] = _Run(fixed=b"")
             self._write(run, change, request_id)
@@ -357,6 +357,17 @@ class MemoryStore(MemoryIndex):
             self._deleted[run_id] = now_ms() + self._retention_ms
             self.unlist(run_id)
             self._notify()
+
+    def forbid(self, run_id: str) -> bool:
+        with self.changed:
+            if self._find(run_id) is not None:
+                return False
+            self._deleted[run_id] = now_ms() + self._retention_ms
+            return True
+
+    def was_deleted(self, run_id: str) -> bool:
+        with self.changed:
+            return self._deleted.get(run_id, 0) > now_ms()
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
         found: list[RunState | UnsupportedSchemaVersionError | None] = []

@@ -281,6 +281,14 @@ class Store(Protocol):
         """
         ...
 
+    def forbid(self, run_id: str) -> bool:
+        """Take the id of a run that is not there, as if it had been deleted; False, and nothing changed, if it is."""
+        ...
+
+    def was_deleted(self, run_id: str) -> bool:
+        """Whether a run that is not there was deleted, as far as that is remembered, or forbidden."""
+        ...
+
     # -- across runs: each call is atomic, but no call spans a run and an index
 
     def now(self) -> int:

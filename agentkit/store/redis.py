@@ -220,6 +220,14 @@ class RedisStore:
             raise RunNotTerminalError
         self.unlist(run_id)
 
+    @translated
+    def forbid(self, run_id: str) -> bool:
+        return bool(self._scripts.forbid(self._keys(run_id), self._retention_ms) == b"ok")
+
+    @translated
+    def was_deleted(self, run_id: str) -> bool:
+        return bool(self._client.exists(self._keys(run_id).deleted))
+
     def _outcome(self, reply: Any, run_id: str) -> Commit | Conflict:
         reply = _found(reply, run_id)
         if reply == b"lost":

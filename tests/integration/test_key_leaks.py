@@ -11,6 +11,7 @@ import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel
 from agentkit.queue.protocol import InlineQueue
+from agentkit.runtime import deletion
 from agentkit.settings import Settings
 from agentkit.store.protocol import LeaseStatus
 from agentkit.store.redis import RedisStore
@@ -157,4 +158,48 @@ def test_a_deleted_run_leaves_a_mark_that_expires_and_nothing_else(app: App) -> 
     app.work()
     [mark] = app.keys().keys() - permanent()
     assert mark.endswith(":x")
+    check_keys(app)
+
+
+class Nested:
+    """A run whose sub-agent's run has a sub-agent's run of its own, which waits for a decision."""
+
+    def __init__(self, url: str) -> None:
+        self.app = App(url)
+        clerk = Agent("clerk", ScriptedModel([[call("refund", cents=5)], "x"], name="clerk"), tools=[refund])
+        desk = Agent(
+            "desk", ScriptedModel([[call("clerk", input="x")], "x"], name="desk"), tools=[clerk.as_tool(), look]
+        )
+        turn = [call("desk", input="x"), call("look")]
+        boss = Agent("a", ScriptedModel([turn, "done"], name="boss"), tools=[desk.as_tool(), look])
+        self.app.kit = AgentKit([boss], settings=Settings(), store=self.app.store, queue=self.app.queue)
+        self.run_id = self.app.kit.start("a", "go", owner="ada", idempotency_key="k").id
+
+
+@pytest.fixture
+def nested(redis_url: str) -> Iterator[Nested]:
+    nested = Nested(redis_url)
+    yield nested
+    nested.app.close()
+
+
+@pytest.mark.parametrize("steps", range(8))
+@pytest.mark.parametrize("held", [False, True])
+def test_a_run_deleted_by_force_leaves_marks_that_expire_and_no_run_of_its_sub_agents(
+    nested: Nested, steps: int, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "ABORT_SECONDS", 0.1)
+    app = nested.app
+    for _ in range(min(steps, len(app.queue.waiting))):
+        app.kit.execute(*app.queue.waiting.popleft())
+    if held and app.queue.waiting:
+        app.store.claim(*app.queue.waiting[0][:2], 60_000)
+    app.kit.delete(nested.run_id, force=True)
+    app.work()
+    for due in app.redis.zrange(f"{PREFIX}due", 0, -1):
+        app.redis.zadd(f"{PREFIX}due", {due: 0})
+    app.kit.recovery().sweep()
+    left = app.keys().keys() - {f"{PREFIX}listed"}
+    assert {key for key in left if not key.endswith(":x") and not key.startswith(f"{PREFIX}idem:")} == set()
+    assert app.redis.hgetall(f"{PREFIX}listed").keys() <= {b""}
     check_keys(app)

@@ -250,12 +250,13 @@ def test_a_deleted_run_answers_nothing(client_of: Callable[..., Any]) -> None:
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(f"{request.method} {request.url.path}")
+        seen.append(f"{request.method} {request.url.raw_path.decode()}")
         return httpx.Response(204)
 
     with client_of(handler) as client:
         assert client.delete("r1") is None
-    assert seen == ["DELETE /runs/r1"]
+        assert client.delete("r1", force=True) is None
+    assert seen == ["DELETE /runs/r1", "DELETE /runs/r1?force=1"]
 
 
 @pytest.mark.parametrize("status", [200, 302])

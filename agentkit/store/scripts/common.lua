@@ -29,7 +29,7 @@
 --   P{ID}:e    stream   the events; id SEQ-0, field d: JSON, in which "\1FIRST COUNT\1" stands for messages of the list
 --   P{ID}:r    hash     answered items: d:DECISION -> "seq json", t:TOOLCALL -> decision id;
 --                    calls with an idempotency key: i:NAME -> "seq-before-the-reply json" (agentkit/core/record.py)
---   P{ID}:x    string   the run was deleted, and whoever comes late does not make it again; expires
+--   P{ID}:x    string   the run was deleted, or is never to be made, and whoever comes late does not make it; expires
 --   P{ID}:e    channel  "SEQ\n" and the same JSON, a line each; an empty message says that the run is gone
 --   P{ID}      channel  an empty message: the run has paused or ended
 --   Pdue       zset     run ids, scored by the time (ms) at which they are to be checked; permanent

@@ -18,7 +18,7 @@ REACT_STAMP := $(REACT)/node_modules/.installed
 CHAT := examples/chat
 CHAT_STAMP := $(CHAT)/node_modules/.installed
 PAGE := agentkit/server/page/files
-EXTRAS := dev,flower,gevent,test
+EXTRAS := crypto,dev,flower,gevent,test
 
 .DEFAULT_GOAL := help
 .PHONY: help setup dev test check bench bench-streams chaos types page lock clean

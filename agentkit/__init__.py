@@ -6,6 +6,7 @@ Everything that an application needs is importable from here; the modules below 
 """
 
 from agentkit.agents import Agent, RetryPolicy
+from agentkit.codec import Codec, FernetCodec
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -16,6 +17,7 @@ from agentkit.errors import (
     DecisionExpiredError,
     DecisionNotFoundError,
     DecisionValidationError,
+    DecryptionError,
     ForbiddenError,
     IdempotencyConflictError,
     InputValidationError,
@@ -34,6 +36,7 @@ from agentkit.errors import (
     TooManyWatchersError,
     UnauthenticatedError,
     UnknownKeywordError,
+    UnreadableRunError,
     UnsupportedSchemaVersionError,
     ValidationError,
 )
@@ -51,6 +54,8 @@ __all__ = [
     # an application
     "Agent",
     "AgentKit",
+    "Codec",
+    "FernetCodec",
     "Model",
     "RetryPolicy",
     "ScriptedModel",
@@ -76,6 +81,7 @@ __all__ = [
     "DecisionExpiredError",
     "DecisionNotFoundError",
     "DecisionValidationError",
+    "DecryptionError",
     "ForbiddenError",
     "IdempotencyConflictError",
     "InputValidationError",
@@ -94,6 +100,7 @@ __all__ = [
     "ToolNotRegisteredError",
     "UnauthenticatedError",
     "UnknownKeywordError",
+    "UnreadableRunError",
     "UnsupportedSchemaVersionError",
     "ValidationError",
 ]

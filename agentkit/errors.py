@@ -26,7 +26,9 @@
     │   ├── StoreUnavailableError      try again after `retry_after` seconds
     │   └── LeaseLostError             the step belongs to another worker, or is done
     ├── TooManyWatchersError           this process is at its limit of streams: try again after `retry_after` s
-    ├── UnsupportedSchemaVersionError  the record was written by a newer agentkit
+    ├── UnreadableRunError             what is stored of a run cannot be read here; it was not changed
+    │   ├── UnsupportedSchemaVersionError   the record was written by a newer agentkit
+    │   └── DecryptionError                 this process has no key that decrypts it
     ├── ProviderError                  the model's vendor failed or refused
     └── ToolError                      a tool failed, in words that models and people may read
 
@@ -54,6 +56,7 @@ __all__ = [
     "DecisionExpiredError",
     "DecisionNotFoundError",
     "DecisionValidationError",
+    "DecryptionError",
     "ForbiddenError",
     "IdempotencyConflictError",
     "InputValidationError",
@@ -73,6 +76,7 @@ __all__ = [
     "ToolNotRegisteredError",
     "UnauthenticatedError",
     "UnknownKeywordError",
+    "UnreadableRunError",
     "UnsupportedSchemaVersionError",
     "ValidationError",
 ]
@@ -265,10 +269,30 @@ class LeaseLostError(StoreError):
     """The step's lease is lost: another worker holds it, or the step is done."""
 
 
-class UnsupportedSchemaVersionError(AgentKitError):
+class UnreadableRunError(AgentKitError):
+    """This process cannot read what is stored of the run. The record was not changed."""
+
+
+class UnsupportedSchemaVersionError(UnreadableRunError):
     """A newer agentkit wrote the run's record: upgrade this process. The record was not changed."""
 
     code = "unsupported_schema_version"
+
+
+class DecryptionError(UnreadableRunError):
+    """This process has no key that decrypts the run. The record was not changed.
+
+    `message` may be read by clients; `internal` names settings, is for the operator and stands in the log alone.
+    """
+
+    code = "decryption_failed"
+
+    def __init__(self, message: str | None = None, *, internal: str | None = None) -> None:
+        super().__init__(message)
+        self.internal = internal
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.internal})" if self.internal else self.message
 
 
 class ProviderError(AgentKitError):

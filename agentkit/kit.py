@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Self
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
+from agentkit.codec import Codec, FernetCodec
 from agentkit.core import event_loop, strictjson
 from agentkit.core.calls import ClientResult
 from agentkit.core.forks import ForkSafeLock
@@ -58,7 +59,8 @@ class AgentKit:
     `authenticate` and `may` say who calls over HTTP and what they may do (docs/web.md). What is called from
     Python is never asked. `client_history`: whether authenticated clients may send assistant messages and tool results.
     `redact`: a function of every error text that leaves the server, to models, people and clients; it returns the text
-    that may.
+    that may. `codec`: encrypts what the store keeps of what people, models and tools wrote (docs/security.md); without
+    it `AGENTKIT_ENCRYPTION_KEYS` counts. All processes of an installation have the same.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class AgentKit:
         may: May | None = None,
         client_history: bool = False,
         redact: Redact | None = None,
+        codec: Codec | None = None,
     ) -> None:
         self._retry = retry
         self.authenticate = authenticate
@@ -89,7 +92,9 @@ class AgentKit:
             self._add_sub_agents(agent)
         if not self._agents:
             raise ConfigurationError("an AgentKit needs at least one agent")
-        self._store = store
+        keys = self.settings.encryption_keys
+        self._codec = codec if codec is not None or not keys else FernetCodec(keys)
+        self._store = None if store is None else self._with_codec(store)
         self._queue = queue
         self._made: tuple[int, Engine] | None = None
         self._inline: tuple[int, Engine] | None = None
@@ -454,7 +459,7 @@ class AgentKit:
     def _engine(self) -> Engine:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
-                store = self._store or redis_store(self.settings)
+                store = self._store or self._with_codec(redis_store(self.settings))
                 queue = self._queue or celery_queue(self.settings, getattr(store, "url", ""))
                 self._made = (
                     os.getpid(),
@@ -477,9 +482,14 @@ class AgentKit:
         """The engine of `run`; a forked process has another one, with the runs that there were."""
         with self._lock:
             if self._inline is None or self._inline[0] != os.getpid():
-                store = MemoryStore() if self._inline is None else self._inline[1].store
+                store = self._with_codec(MemoryStore()) if self._inline is None else self._inline[1].store
                 self._inline = (os.getpid(), Engine(store, InlineQueue(), self, self.settings, texts=self.texts))
             return self._inline[1]
+
+    def _with_codec(self, store: Store) -> Store:
+        if self._codec is not None:
+            store.use_codec(self._codec)
+        return store
 
     def _drain(self, engine: Engine, run_id: str) -> None:
         """Nobody else executes what is due in the inline engine."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agentkit.codec import KEY_HINT, is_fernet_key
 from agentkit.core.bounds import Bounds
 from agentkit.core.hosts import HostPattern
 from agentkit.core.masking import mask_url
@@ -74,6 +75,13 @@ def _hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
+def _encryption_keys(text: str) -> tuple[str, ...]:
+    keys = tuple(text.split())
+    if not all(is_fernet_key(key) for key in keys):
+        raise ValueError(text)
+    return keys
+
+
 _TEXT = Kind("text", "text", str)
 _APP = _matching("module:name", "module:name, such as shop.agents:kit", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _REDIS_URL = _matching(
@@ -89,6 +97,9 @@ _TOKEN = _matching("text", "a token: visible ASCII characters without spaces", r
 _QUEUE = _matching("text", "text of at most 200 characters without spaces and commas", r"[^\s,]{1,200}")
 _ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separated by commas", _origins)
 _HOSTS = Kind("hosts", "hosts such as app.example.com or [::1]:8000, separated by commas", _hosts)
+_ENCRYPTION_KEYS = Kind(
+    "keys", f"Fernet keys separated by spaces, the newest first; a new one is printed by {KEY_HINT}", _encryption_keys
+)
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
 _SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
 _SECONDS_OR_NONE = _number("seconds", "a number of seconds, 0 or more", float, lambda value: value >= 0)
@@ -247,6 +258,14 @@ class Settings:
         None,
         _TEXT,
         "Signs stream tokens, which are off without it. Random, of at least 32 bytes; the same in all web processes.",
+        secret=True,
+    )
+    encryption_keys: tuple[str, ...] = _setting(
+        (),
+        _ENCRYPTION_KEYS,
+        "Encrypts what people, models and tools wrote, in the store and in what is published "
+        "([security.md](security.md#encryption-at-rest)). Fernet keys separated by spaces, the newest first: that one "
+        "encrypts, each decrypts. The same in all processes. Needs the extra `[crypto]`.",
         secret=True,
     )
     stream_token_seconds: int = _setting(300, _COUNT, "How long a stream token opens its run's streams.")

@@ -10,6 +10,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from agentkit.codec import Codec
 from agentkit.core.ids import new_id
 from agentkit.core.messages import QueuedMessage
 from agentkit.core.record import AbortRequest, Change, Step
@@ -67,7 +68,9 @@ def echoing(client_class: type[redis.Redis]) -> type[redis.Redis]:
 
 
 class RedisStoreContract(StoreContract):
-    """Override `client` with a client of the kind that `echoing` makes, on an empty database."""
+    """Override `client` with a client of the kind that `echoing` makes, on an empty database; `codec` for one."""
+
+    codec: ClassVar[Codec | None] = None
 
     @pytest.fixture
     def client(self) -> Any:
@@ -79,6 +82,8 @@ class RedisStoreContract(StoreContract):
 
         def make(**options: Any) -> Store:
             stores.append(RedisStore("redis://unused", prefix=PREFIX, client=client, **options))
+            if self.codec is not None:
+                stores[-1].use_codec(self.codec)
             return stores[-1]
 
         yield make

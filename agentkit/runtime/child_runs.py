@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from agentkit.core.messages import Json
 from agentkit.core.record import RunRecord
-from agentkit.errors import UnsupportedSchemaVersionError
+from agentkit.errors import UnreadableRunError
 from agentkit.store.protocol import Store
 
 __all__ = ["children_of"]
@@ -21,7 +21,7 @@ _BATCH = 100
 def children_of(store: Store, run_id: str) -> list[str]:
     """List the runs of the run's sub-agents that are there, the oldest turn's last.
 
-    Raises RunNotFoundError for the run, and UnsupportedSchemaVersionError for it or one of them.
+    Raises RunNotFoundError for the run, and UnreadableRunError for it or one of them.
     """
     state, messages = store.messages(run_id)
     named = list(dict.fromkeys(_named(state.record, messages)))
@@ -29,7 +29,7 @@ def children_of(store: Store, run_id: str) -> list[str]:
     for first in range(0, len(named), _BATCH):
         ids = named[first : first + _BATCH]
         for child, child_state in zip(ids, store.loads(ids), strict=True):
-            if isinstance(child_state, UnsupportedSchemaVersionError):
+            if isinstance(child_state, UnreadableRunError):
                 raise child_state
             parent = None if child_state is None else child_state.record.parent
             if parent is not None and parent.run_id == run_id:  # any tool may write a run's id into its details

@@ -13,7 +13,7 @@ from agentkit.core.calls import Call
 from agentkit.core.messages import AssistantMessage, Message, text_of
 from agentkit.core.record import Change, ParentCall, RunRecord, RunState, Status
 from agentkit.core.struct import check
-from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, UnsupportedSchemaVersionError
+from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, UnreadableRunError
 from agentkit.loop import MAX_DEPTH, begin_run, fail_lost_child, update_from_child
 from agentkit.runtime.commands import abort
 from agentkit.runtime.commit import Committer
@@ -82,8 +82,8 @@ class Children:
         except RunNotFoundError:
             log.warning("run %s: its child %s was deleted, and the call gets an error result", run_id, child)
             self._fail_lost(run_id, child)
-        except UnsupportedSchemaVersionError as error:
-            log.info("run %s waits for run %s, which a newer worker executes: %s", run_id, child, error)
+        except UnreadableRunError as error:
+            log.info("run %s waits for run %s, which this worker cannot read: %s", run_id, child, error)
 
     def _follow_up(self, change: Change) -> None:
         for child in change.orphans:
@@ -128,7 +128,7 @@ class Children:
             return self._committer.store.load(run_id).record.terminal
         except RunNotFoundError:
             return True
-        except UnsupportedSchemaVersionError:
+        except UnreadableRunError:
             return False
 
     def _abort_orphan(self, run_id: str) -> None:
@@ -136,7 +136,7 @@ class Children:
             abort(self._committer, run_id, "the run that asked for it has ended")
         except RunNotFoundError:
             pass  # its parent ended before it began
-        except StoreError as error:
+        except (StoreError, UnreadableRunError) as error:
             log.info("run %s, whose parent has ended, could not be aborted; recovery will: %s", run_id, error)
 
 

@@ -21,7 +21,7 @@ from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     StoreUnavailableError,
-    UnsupportedSchemaVersionError,
+    UnreadableRunError,
 )
 from agentkit.loop import fail
 from agentkit.runtime.children import Children
@@ -96,8 +96,8 @@ class StepRunner:
         except RunNotFoundError:
             self._return_foreign(run_id, number, kind)
             return
-        except UnsupportedSchemaVersionError as error:
-            self._return_message(run_id, number, kind, error.message)
+        except UnreadableRunError as error:
+            self._return_message(run_id, number, kind, str(error))
             return
         if claim is None:
             return

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
+from agentkit.codec import Codec
 from agentkit.core.backoff import Backoff
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
-from agentkit.errors import StoreUnavailableError, UnsupportedSchemaVersionError
+from agentkit.errors import StoreUnavailableError, UnreadableRunError
 from agentkit.store.protocol import (
     Claim,
     Commit,
@@ -201,8 +202,11 @@ class RetryingStore:
     def set_has_lists(self) -> None:
         self._retry.call(self._store.set_has_lists)
 
-    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
         return self._retry.call(lambda: self._store.loads(run_ids))
+
+    def use_codec(self, codec: Codec) -> None:
+        self._store.use_codec(codec)
 
     def heartbeat(self, worker: str, ttl_ms: int) -> None:
         self._retry.call(lambda: self._store.heartbeat(worker, ttl_ms))

@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from agentkit.core.struct import encode
 from agentkit.errors import (
     AgentKitError,
+    DecryptionError,
     InvalidRequestError,
     SchemaProblem,
     StoreUnavailableError,
@@ -56,6 +57,7 @@ STATUSES: Mapping[str, int] = {
     "input_invalid": 422,
     "internal_error": 500,
     "unsupported_schema_version": 500,
+    "decryption_failed": 500,
     "store_unavailable": 503,
     "too_many_watchers": 503,
 }
@@ -98,6 +100,8 @@ def from_error(error: Exception) -> Response:
         if isinstance(error, StoreUnavailableError):  # its text names the store's host
             log.warning("%s %s answered 503: %s", request.method, request.path, str(error))
             detail = "the store cannot be used at the moment: try again"
+        elif isinstance(error, DecryptionError):  # what it says beside its message is for the operator
+            log.error("%s %s answered 500: %s", request.method, request.path, str(error))
         problems = error.errors if isinstance(error, ValidationError | InvalidRequestError) else ()
         errors = [SchemaProblem(path=each["path"], message=redact(each["message"])) for each in problems]
         return problem(STATUSES[error.code], error.code, detail, errors=errors, headers=_headers(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,7 @@ from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Message, QueuedMessage
 from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
 from agentkit.core.struct import decode, encode
+from agentkit.store.bodies import Bodies
 from agentkit.store.protocol import StoredResolution
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "decode_receipt",
     "decode_resolution",
     "decode_state",
+    "encode_body",
     "encode_change",
+    "encode_events",
     "expand",
     "lines",
     "result_events",
@@ -35,6 +39,8 @@ __all__ = [
 
 SMALL_QUEUE_BYTES = 16_384
 """What is queued comes along with every whole state of a run up to this size; beyond it, `load` alone reads it."""
+
+_PLAIN = Bodies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +59,12 @@ class OpenedStep:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChange:
-    """A change as bytes. `fixed` is empty where it is stored already.
+    """A change as bytes. `fixed` is empty where it is stored already. `version`: its `sv` (scripts/common.lua).
 
     `abort`: the request that a record of schemaVersion 1 has in its state, to be written beside it; else empty.
     """
 
-    schema_version: int
+    version: str
     fixed: bytes
     abort: bytes
     state: bytes
@@ -87,53 +93,63 @@ class EncodedChange:
     """(name, since, JSON)"""
 
 
-def lines(events: Iterable[Event]) -> bytes:
-    """Write events, one JSON a line: JSON text holds no line feed."""
-    return b"\n".join(encode(event) for event in events)
+def encode_body(value: Any, bodies: Bodies) -> bytes:
+    """Write one body down."""
+    return bodies.encrypt(encode(value))
 
 
-def encode_change(change: Change) -> EncodedChange:
+def encode_events(events: Iterable[Event], bodies: Bodies) -> list[bytes]:
+    """Write events down, without their seq and timestamp."""
+    return [bodies.encrypt_event(encode(event)) for event in events]
+
+
+def lines(events: Iterable[Event], bodies: Bodies) -> bytes:
+    """Write events, one a line: neither JSON text nor an encrypted piece holds a line feed."""
+    return b"\n".join(encode_events(events, bodies))
+
+
+def encode_change(change: Change, bodies: Bodies = _PLAIN) -> EncodedChange:
     """Write a change down; of its calls and queued messages, those that differ from the ones it was computed from."""
     record, before = change.record, change.before
-    version = 0 if before is None else before.schema_version
-    current = version == SCHEMA_VERSION
-    dropped, calls, results = _changed_calls(before.calls if before and version > 1 else (), record.calls)
-    unqueued, queued = _changed_queue(before.queued if before and version > 2 else (), record.queued)
+    stored = 0 if before is None else before.schema_version
+    current = stored == SCHEMA_VERSION
+    dropped, calls, results = _changed_calls(before.calls if before and stored > 1 else (), record.calls, bodies)
+    unqueued, queued = _changed_queue(before.queued if before and stored > 2 else (), record.queued, bodies)
     return EncodedChange(
-        schema_version=record.written_version,
-        fixed=b"" if current else record.encode_fixed(),
-        abort=encode(before.abort) if before and version == 1 and before.abort else b"",
-        state=record.encode_state(),
+        version=bodies.version(record.written_version),
+        fixed=b"" if current else bodies.encrypt(record.encode_fixed()),
+        abort=encode_body(before.abort, bodies) if before and stored == 1 and before.abort else b"",
+        state=bodies.encrypt(record.encode_state()),
         status=str(record.status),
         turn_from=record.turn_from,
         flushed=record.flushed,
         ended=record.terminal,
-        messages=[encode(message) for message in change.messages],
-        events=[encode(event) for event in change.events],
-        on_claim=lines(change.on_claim),
+        messages=[encode_body(message, bodies) for message in change.messages],
+        events=encode_events(change.events, bodies),
+        on_claim=lines(change.on_claim, bodies),
         opened=[
             OpenedStep(
                 step.number,
                 0 if step.kind == "model" else record.turn_from,
                 step.at or 0,
                 step.call,
-                lines(change.on_first_claim.get(step.number, ())),
+                lines(change.on_first_claim.get(step.number, ()), bodies),
             )
             for step in change.opened
         ],
         closed=change.closed,
-        resolutions=[_encode_resolution(resolution) for resolution in change.resolutions],
+        resolutions=[_encode_resolution(resolution, bodies) for resolution in change.resolutions],
         dropped_calls=dropped,
         calls=calls,
         results=results,
         unqueued=unqueued,
         queued=queued,
-        receipts=[_encode_receipt(change.receipt)] if change.receipt else [],
+        receipts=[_encode_receipt(change.receipt, bodies)] if change.receipt else [],
     )
 
 
 def _changed_calls(
-    before: Sequence[Call], after: Sequence[Call]
+    before: Sequence[Call], after: Sequence[Call], bodies: Bodies
 ) -> tuple[int, list[tuple[int, bytes]], list[tuple[int, bytes]]]:
     """Compare the calls of a turn: how many to drop, which to write, and the results of which."""
     dropped = len(before) if len(after) < len(before) else 0
@@ -142,21 +158,22 @@ def _changed_calls(
     for index, call in enumerate(after):
         if not dropped and index < len(before) and before[index] is call:
             continue
-        calls.append((index, encode(msgspec.structs.replace(call, result=None) if call.result else call)))
+        without_result = msgspec.structs.replace(call, result=None) if call.result else call
+        calls.append((index, encode_body(without_result, bodies)))
         if call.state == "done":
-            results.append((index, encode(call.result) if call.result else b""))
+            results.append((index, encode_body(call.result, bodies) if call.result else b""))
     return dropped, calls, results
 
 
 def _changed_queue(
-    before: Sequence[QueuedMessage] | None, after: Sequence[QueuedMessage] | None
+    before: Sequence[QueuedMessage] | None, after: Sequence[QueuedMessage] | None, bodies: Bodies
 ) -> tuple[list[int], list[bytes]]:
     """Compare what is queued: the places of what is taken, and what is added; nothing where it was not read."""
     if before is None or after is None:
         return [], []
     known, kept = {id(each) for each in before}, {id(each) for each in after}
     taken = [place for place, each in enumerate(before) if id(each) not in kept]
-    return taken, [encode(each) for each in after if id(each) not in known]
+    return taken, [encode_body(each, bodies) for each in after if id(each) not in known]
 
 
 def decode_state(
@@ -216,11 +233,11 @@ def _int(value: bytes | None) -> int | None:
     return None if value is None else int(value)
 
 
-def _encode_resolution(resolution: Resolution) -> tuple[str, str, int, bytes]:
+def _encode_resolution(resolution: Resolution, bodies: Bodies) -> tuple[str, str, int, bytes]:
     stored = _StoredResolution(
         resolution.tool_call_id, resolution.outcome, resolution.answer, resolution.decided_at, resolution.decided_by
     )
-    return resolution.decision_id, resolution.tool_call_id, resolution.event, encode(stored)
+    return resolution.decision_id, resolution.tool_call_id, resolution.event, encode_body(stored, bodies)
 
 
 class _StoredResolution(msgspec.Struct, array_like=True):
@@ -240,8 +257,10 @@ def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
     )
 
 
-def _encode_receipt(receipt: Receipt) -> tuple[str, int | None, bytes]:
-    return receipt.name, receipt.since, encode((receipt.digest, receipt.child, receipt.decision_id))
+def _encode_receipt(receipt: Receipt, bodies: Bodies) -> tuple[str, int | None, bytes]:
+    # The digest too: it would show what a small request was.
+    text = encode_body((receipt.digest, receipt.child, receipt.decision_id), bodies)
+    return receipt.name, receipt.since, text
 
 
 def decode_receipt(name: str, stored: bytes) -> Receipt:

@@ -58,10 +58,14 @@ class RunKeys:
 
 
 class Scripts:
-    """Sends the scripts by their digest; a server that has lost them gets them again."""
+    """Sends the scripts by their digest; a server that has lost them gets them again.
+
+    `version`: of the records that the caller can read, as `Bodies.version` has it.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self.version = str(SCHEMA_VERSION)
         folder = resources.files("agentkit.store") / "scripts"
         common = (folder / "common.lua").read_text()
         self._texts = {name: common + (folder / f"{name}.lua").read_text() for name in _NAMES}
@@ -95,7 +99,7 @@ class Scripts:
             retention_ms if change.ended else "",
             max_events,
             change.on_claim,
-            change.schema_version,
+            change.version,
             change.dropped_calls,
             change.abort,
             SMALL_QUEUE_BYTES,
@@ -131,7 +135,7 @@ class Scripts:
     ) -> Any:
         """Give a tool call its result, and append events."""
         names = [keys.run, keys.messages, keys.events, keys.queued]
-        args = (request_id, lease.step, lease.token, call, result, max_events, SCHEMA_VERSION, SMALL_QUEUE_BYTES)
+        args = (request_id, lease.step, lease.token, call, result, max_events, self.version, SMALL_QUEUE_BYTES)
         return self._call("commit_call", names, *args, *events)
 
     def request_abort(self, keys: RunKeys, version: int, request: bytes) -> Any:
@@ -147,7 +151,7 @@ class Scripts:
 
     def claim(self, keys: RunKeys, request_id: str, step: int, lease_ms: int, max_events: int) -> Any:
         names = [keys.run, keys.messages, keys.events, keys.queued]
-        return self._call("claim", names, step, lease_ms, max_events, SCHEMA_VERSION, request_id, SMALL_QUEUE_BYTES)
+        return self._call("claim", names, step, lease_ms, max_events, self.version, request_id, SMALL_QUEUE_BYTES)
 
     def append(self, keys: RunKeys, lease: Lease, events: Sequence[bytes], flush: int, max_events: int) -> Any:
         names = [keys.run, keys.messages, keys.events]
@@ -164,11 +168,11 @@ class Scripts:
 
     def events(self, keys: RunKeys, after: int, limit: int, size: int | None) -> Any:
         names = [keys.run, keys.messages, keys.events]
-        return self._call("events", names, after + 1, limit, "" if size is None else size, SCHEMA_VERSION)
+        return self._call("events", names, after + 1, limit, "" if size is None else size, self.version)
 
     def delete(self, keys: RunKeys, retention_ms: int) -> Any:
         names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, keys.queued]
-        return self._call("delete", names, SCHEMA_VERSION, retention_ms)
+        return self._call("delete", names, self.version, retention_ms)
 
     def forbid(self, keys: RunKeys, retention_ms: int) -> Any:
         return self._call("forbid", [keys.run, keys.deleted], retention_ms)

@@ -15,18 +15,20 @@ from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json, Message, ToolResultMessage
 from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, Receipt, RunRecord, RunState
-from agentkit.core.struct import decode, encode
+from agentkit.core.struct import decode
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
-    UnsupportedSchemaVersionError,
+    UnreadableRunError,
 )
 from agentkit.store.encoding import (
     SMALL_QUEUE_BYTES,
     decode_receipt,
     decode_resolution,
+    encode_body,
     encode_change,
+    encode_events,
     expand,
     result_events,
 )
@@ -65,7 +67,8 @@ class _Step:
 
 @dataclass
 class _Run:
-    fixed: bytes
+    id: str
+    fixed: bytes = b""
     state: bytes = b""
     status: str = ""
     version: int = 0
@@ -131,7 +134,7 @@ class MemoryStore(MemoryIndex):
                 return _answered(known, request_id) is not None
             if self.was_deleted(change.record.id):
                 return False
-            run = self._runs[change.record.id] = _Run(fixed=b"")
+            run = self._runs[change.record.id] = _Run(change.record.id)
             self._write(run, change, request_id)
             return True
 
@@ -155,7 +158,7 @@ class MemoryStore(MemoryIndex):
             return self._write(run, change, request_id)
 
     def _write(self, run: _Run, change: Change, request_id: str) -> Commit:
-        encoded = encode_change(change)
+        encoded = encode_change(change, self._bodies)
         before = run.seq
         run.fixed = encoded.fixed or run.fixed
         run.abort = encoded.abort or run.abort
@@ -211,8 +214,8 @@ class MemoryStore(MemoryIndex):
                 return Conflict(state)
             before = run.seq
             del run.steps[lease.step]
-            run.results[call] = encode(result)
-            bodies = [encode(event) for event in events]
+            run.results[call] = encode_body(result, self._bodies)
+            bodies = encode_events(events, self._bodies)
             while message := run.results.get(run.flushed):
                 bodies += result_events(len(run.messages))
                 run.messages.append(message)
@@ -227,7 +230,7 @@ class MemoryStore(MemoryIndex):
             run = self._get(run_id)
             if run.version != version:
                 return False
-            run.abort = encode(request)
+            run.abort = encode_body(request, self._bodies)
             run.version += 1
             return True
 
@@ -239,7 +242,9 @@ class MemoryStore(MemoryIndex):
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
         with self.changed:
             run = self._get(run_id)
-            return self._state(run, queued=run.queued), [decode(message, Json) for message in run.messages]
+            return self._state(run, queued=run.queued), [
+                decode(self._decrypt(run, message), Json) for message in run.messages
+            ]
 
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         with self.changed:
@@ -267,7 +272,7 @@ class MemoryStore(MemoryIndex):
     def _claim(self, run: _Run, lease: Lease, step: _Step) -> Claim:
         if step.call is None:
             return Claim(lease, self._state(run, run.messages, queued=_little(run)))
-        call = decode(run.calls[step.call], Call)
+        call = decode(self._decrypt(run, run.calls[step.call]), Call)
         if len(run.steps) == 1:
             return Claim(lease, self._state(run, queued=_little(run)), call)
         return Claim(lease, self._state(run, calls=(), steps={lease.step: step}), call, complete=False)
@@ -277,7 +282,7 @@ class MemoryStore(MemoryIndex):
             run, step = self._held(lease)
             if flush > step.flush:
                 step.flush = flush
-                self._append(run, [encode(event) for event in events])
+                self._append(run, encode_events(events, self._bodies))
                 self._notify()
             return _status(run)
 
@@ -314,19 +319,22 @@ class MemoryStore(MemoryIndex):
             run = self._get(run_id)
             decision_id = decision_id or run.by_call.get(tool_call_id or "", "")
             stored = run.resolutions.get(decision_id)
-            return None if stored is None else decode_resolution(decision_id, stored)
+            return None if stored is None else decode_resolution(decision_id, self._decrypt(run, stored))
 
     def resolutions(self, run_id: str) -> list[StoredResolution]:
         with self.changed:
             run = self._find(run_id)
-            stored = run.resolutions.items() if run else ()
-            return sorted((decode_resolution(*item) for item in stored), key=lambda found: found.seq)
+            if run is None:
+                return []
+            found = [decode_resolution(key, self._decrypt(run, stored)) for key, stored in run.resolutions.items()]
+            return sorted(found, key=lambda each: each.seq)
 
     def receipt(self, run_id: str, name: str) -> Receipt | None:
         with self.changed:
             run = self._find(run_id)
-            stored = run.receipts.get(name) if run else None
-            return None if stored is None else decode_receipt(name, stored)
+            if run is None or (stored := run.receipts.get(name)) is None:
+                return None
+            return decode_receipt(name, self._decrypt(run, stored))
 
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
         with self.changed:
@@ -337,7 +345,8 @@ class MemoryStore(MemoryIndex):
             page: list[StoredEvent] = []
             read = 0
             for i in range(start, min(start + limit, len(run.events))):
-                event = StoredEvent(run.events[i].seq, expand(run.events[i].data, _reader(run)))
+                whole = expand(run.events[i].data, _reader(run))
+                event = StoredEvent(run.events[i].seq, self._decrypt(run, whole))
                 read += len(event.data)
                 if size is not None and read > size and page:
                     break
@@ -369,13 +378,13 @@ class MemoryStore(MemoryIndex):
         with self.changed:
             return self._deleted.get(run_id, 0) > now_ms()
 
-    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
-        found: list[RunState | UnsupportedSchemaVersionError | None] = []
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
+        found: list[RunState | UnreadableRunError | None] = []
         with self.changed:
             for run in (self._find(run_id) for run_id in run_ids):
                 try:
                     found.append(None if run is None else self._state(run))
-                except UnsupportedSchemaVersionError as error:
+                except UnreadableRunError as error:
                     found.append(error)
         return found
 
@@ -430,23 +439,26 @@ class MemoryStore(MemoryIndex):
         steps = run.steps if steps is None else steps
         return RunState(
             record=RunRecord.decode(
-                run.fixed,
-                run.state,
+                self._decrypt(run, run.fixed),
+                self._decrypt(run, run.state),
                 run.status,
-                calls=run.calls if calls is None else calls,
-                queued=queued,
-                results=run.results,
+                calls=[self._decrypt(run, call) for call in (run.calls if calls is None else calls)],
+                queued=None if queued is None else [self._decrypt(run, each) for each in queued],
+                results={index: self._decrypt(run, result) for index, result in run.results.items()},
                 open_steps=steps,
                 flushed=run.flushed,
                 updated_at=run.updated_at,
-                abort=run.abort,
+                abort=None if run.abort is None else self._decrypt(run, run.abort),
             ),
             version=run.version,
             last_seq=run.seq,
-            messages=tuple(decode(message, Message) for message in messages),
+            messages=tuple(decode(self._decrypt(run, message), Message) for message in messages),
             claimed=frozenset(number for number, step in steps.items() if step.attempt),
             live={number: step.until for number, step in steps.items() if step.until > now and step.token},
         )
+
+    def _decrypt(self, run: _Run, stored: bytes) -> bytes:
+        return self._bodies.decrypt(stored, run.id)
 
     def _notify(self) -> None:
         self.changes += 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 
+from agentkit.codec import Codec
 from agentkit.core.ids import now_ms
 from agentkit.core.record import StatusList
+from agentkit.store.bodies import Bodies
 from agentkit.store.lists import list_name, lists_of
 from agentkit.store.protocol import DueRun
 
@@ -20,11 +22,16 @@ class MemoryIndex:
         self._retention_ms = retention_seconds * 1000
         self._lists: dict[str, set[str]] = {}
         self._due: dict[str, float] = {}
-        self._keys: dict[str, tuple[str, str, int]] = {}
+        self._keys: dict[str, tuple[bytes, str, int]] = {}
         self._workers: dict[str, int] = {}
         self._served: dict[str, int] = {}
         self._probes: dict[str, int] = {}
+        self._bodies = Bodies()
         self.changed = threading.Condition(threading.RLock())
+
+    def use_codec(self, codec: Codec) -> None:
+        with self.changed:
+            self._bodies = Bodies(codec)
 
     def now(self) -> int:
         return now_ms()
@@ -54,8 +61,10 @@ class MemoryIndex:
         with self.changed:
             bound = self._keys.get(key)
             if bound is None or bound[2] <= now_ms():
-                bound = self._keys[key] = (digest, run_id, now_ms() + self._retention_ms)
-            return bound[0], bound[1]
+                # The digest would show what a small request was.
+                stored = self._bodies.encrypt(digest.encode())
+                bound = self._keys[key] = (stored, run_id, now_ms() + self._retention_ms)
+            return self._bodies.decrypt(bound[0], bound[1]).decode(), bound[1]
 
     def index(
         self,

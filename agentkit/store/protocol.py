@@ -3,7 +3,8 @@
 The store holds the truth. It knows nothing of agents, tools or models: it keeps records, messages and
 events, lends steps to workers, and makes a `Change` true whole or not at all.
 
-Errors: RunNotFoundError for a run that is not there, StoreUnavailableError when the store cannot be
+Errors: RunNotFoundError for a run that is not there, UnreadableRunError for one that this process cannot read and that
+stays as it is, StoreUnavailableError when the store cannot be
 asked (nothing has changed, or the same call again has the effect of one), the others as each method says.
 """
 
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from agentkit.codec import Codec
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
-from agentkit.errors import UnsupportedSchemaVersionError
+from agentkit.errors import UnreadableRunError
 
 __all__ = [
     "Claim",
@@ -265,8 +267,8 @@ class Store(Protocol):
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
         """Read up to `limit` events whose seq is over `after`, oldest first.
 
-        Where `size` is given, up to so many bytes of them, though always one. The page that reaches `last_seq` is
-        the last.
+        Where `size` is given, up to so many bytes of them, as they are stored, though always one. The page that reaches
+        `last_seq` is the last.
         """
         ...
 
@@ -361,14 +363,22 @@ class Store(Protocol):
         """Say that every run is in all its lists."""
         ...
 
-    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
         """Read several runs without their messages and what is queued; None for each that is gone.
 
-        A record of a newer agentkit does not hide the others: its error stands in its place.
+        A record that cannot be read does not hide the others: its error stands in its place.
         """
         ...
 
     # -- the store itself
+
+    def use_codec(self, codec: Codec) -> None:
+        """Encrypt by `codec`, from the next call on, all that a person or a model wrote or a tool returned.
+
+        What is stored already stays as it is and is read all the same. Ids, numbers, times, statuses, and names of
+        agents and owners stay plain. What `codec` cannot decrypt is a DecryptionError, and is left untouched.
+        """
+        ...
 
     def heartbeat(self, worker: str, ttl_ms: int) -> None:
         """Say that a worker is there, for `ttl_ms`."""

@@ -19,6 +19,8 @@ import redis
 import redis.exceptions
 
 from agentkit.core.backoff import Backoff
+from agentkit.errors import DecryptionError
+from agentkit.store.bodies import Bodies
 from agentkit.store.connection import own_connection
 from agentkit.store.protocol import StoredEvent
 
@@ -120,6 +122,8 @@ class Hub:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
+        self.bodies = Bodies()
+        """Decrypt what is published, once for all followers."""
         self._lock = threading.RLock()
         self.guard = threading.Lock()
         """Held for moments, by whoever changes what waits for a follower.
@@ -268,11 +272,24 @@ class Hub:
             for follower in followers:
                 follower.confirm()
         elif kind == b"message":
-            if events := _parse(data):
+            if events := self._parse(data, channel):
                 published.setdefault(channel, []).extend(events)
             else:
                 published.pop(channel, None)
                 self._deliver(channel, [])
+
+    def _parse(self, data: bytes, channel: str) -> list[StoredEvent]:
+        """Read `seq\\njson\\njson…` as the scripts publish it; nothing for a run that is gone, or cannot be decrypted.
+
+        Its followers then read the log, and get the error there.
+        """
+        if not data:
+            return []
+        first, *rows = data.split(b"\n")
+        try:
+            return [StoredEvent(int(first) + i, self.bodies.decrypt(row, channel)) for i, row in enumerate(rows)]
+        except DecryptionError:
+            return []
 
     def _deliver(self, channel: str, events: Sequence[StoredEvent]) -> None:
         with self._lock:
@@ -280,11 +297,3 @@ class Hub:
         size = sum(len(event.data) for event in events)
         for follower in followers:
             follower.put(events, size)
-
-
-def _parse(data: bytes) -> list[StoredEvent]:
-    """`seq\\njson\\njson…` as the scripts publish it; nothing for a run that is gone."""
-    if not data:
-        return []
-    first, *rows = data.split(b"\n")
-    return [StoredEvent(int(first) + i, row) for i, row in enumerate(rows)]

@@ -6,26 +6,39 @@ the list of runs) is never in one script with a run's keys, so the store can be 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 import redis
 import redis.exceptions
 
+from agentkit.codec import Codec
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import STATUS_LISTS, AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.core.struct import decode, encode
 from agentkit.errors import (
+    DecryptionError,
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
+    UnreadableRunError,
     UnsupportedSchemaVersionError,
 )
+from agentkit.store.bodies import Bodies, no_codec
 from agentkit.store.clock import StoreClock
 from agentkit.store.connection import connect, translated
-from agentkit.store.encoding import decode_receipt, decode_resolution, decode_state, encode_change, take_call
+from agentkit.store.encoding import (
+    decode_receipt,
+    decode_resolution,
+    decode_state,
+    encode_body,
+    encode_change,
+    encode_events,
+    take_call,
+)
 from agentkit.store.lists import list_name, lists_of
 from agentkit.store.lua import RunKeys, Scripts
 from agentkit.store.protocol import (
@@ -45,6 +58,9 @@ from agentkit.store.pubsub import Hub
 
 __all__ = ["RedisStore"]
 
+_READABLE = 1000
+"""Of how many runs a process remembers that it can decrypt them."""
+
 
 class RedisStore:
     """See `agentkit.store.protocol.Store` for what each method promises."""
@@ -63,13 +79,21 @@ class RedisStore:
         self._prefix = prefix
         self._retention_ms = retention_seconds * 1000
         self._max_events = max_events
+        self._bodies = Bodies()
         self._scripts = Scripts(self._client)
         self._hub = Hub(self._client)
+        self._check_readable: Callable[[str], None] = lambda run_id: None
         self._clock = StoreClock(self._server_ms)
         self._due = f"{prefix}due"
         self._runs = f"{prefix}runs"
         self._listed = f"{prefix}listed"
         self._workers = f"{prefix}workers"
+
+    def use_codec(self, codec: Codec) -> None:
+        self._bodies = Bodies(codec)
+        self._scripts.version = self._bodies.version()
+        self._hub.bodies = self._bodies
+        self._check_readable = functools.lru_cache(_READABLE)(self._read_once)
 
     def _keys(self, run_id: str) -> RunKeys:
         return RunKeys.of(self._prefix, run_id)
@@ -98,7 +122,7 @@ class RedisStore:
         return self._scripts.commit(
             self._keys(change.record.id),
             request_id or new_id(),
-            encode_change(change),
+            encode_change(change, self._bodies),
             version=version,
             lease=lease,
             pushes=pushes,
@@ -116,47 +140,62 @@ class RedisStore:
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
-        bodies = [encode(event) for event in events]
+        bodies = encode_events(events, self._bodies)
+        message = encode_body(result, self._bodies)
         reply = self._scripts.commit_call(
-            self._keys(lease.run_id), request_id or new_id(), lease, call, encode(result), bodies, self._max_events
+            self._keys(lease.run_id), request_id or new_id(), lease, call, message, bodies, self._max_events
         )
         return self._outcome(reply, lease.run_id)
 
     @translated
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
-        reply = self._scripts.request_abort(self._keys(run_id), version, encode(request))
+        reply = self._scripts.request_abort(self._keys(run_id), version, encode_body(request, self._bodies))
         return bool(_found(reply, run_id) == b"ok")
 
     @translated
     def load(self, run_id: str) -> RunState:
-        return self._state(_found(self._scripts.load(self._keys(run_id), messages=False), run_id))
+        return self._state(_found(self._scripts.load(self._keys(run_id), messages=False), run_id), run_id)
 
     @translated
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
         now, fields, messages, queued = _found(self._scripts.load(self._keys(run_id), messages=True), run_id)
-        return self._state((now, fields, (), queued)), [decode(message, Json) for message in messages]
+        state = self._state((now, fields, (), queued), run_id)
+        return state, [decode(self._bodies.decrypt(message, run_id), Json) for message in messages]
 
     @translated
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         keys = self._keys(run_id)
+        self._check_readable(run_id)
         reply = _found(self._scripts.claim(keys, request_id or new_id(), step, lease_ms, self._max_events), run_id)
         if reply == b"no":
             return None
-        token, attempt, complete, (now, fields, messages, queued) = reply
-        pairs = _pairs(fields)
+        token, attempt, complete, state = reply
         lease = Lease(run_id, step, int(token), int(attempt))
+        try:
+            return self._claim(lease, bool(complete), state)
+        except DecryptionError:
+            self._scripts.release(keys, lease, untouched=True, failed=False)
+            raise
+
+    def _claim(self, lease: Lease, complete: bool, reply: Any) -> Claim:
         if not complete:
+            now, fields, *_ = reply
+            pairs = self._pairs(fields, lease.run_id)
             call = take_call(pairs)
             return Claim(lease, decode_state(self._clock.observe(int(now)), pairs), call, complete=False)
-        state = decode_state(self._clock.observe(int(now)), pairs, messages, queued)
-        opened = state.record.step(step)
+        state = self._state(reply, lease.run_id)
+        opened = state.record.step(lease.step)
         if opened is None or opened.call is None:
             return Claim(lease, state)
         return Claim(lease, state, state.record.calls[opened.call])
 
+    def _read_once(self, run_id: str) -> None:
+        """Read a run before anything is done with it here, so that one which no key decrypts stays untouched."""
+        self.load(run_id)
+
     @translated
     def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
-        bodies = [encode(event) for event in events]
+        bodies = encode_events(events, self._bodies)
         status = LeaseStatus(
             self._scripts.append(self._keys(lease.run_id), lease, bodies, flush, self._max_events).decode()
         )
@@ -182,24 +221,30 @@ class RedisStore:
                 return None
             decision_id = found.decode()
         stored = cast(bytes | None, self._client.hget(key, f"d:{decision_id}"))
-        return None if stored is None else decode_resolution(decision_id, stored)
+        return None if stored is None else decode_resolution(decision_id, self._bodies.decrypt(stored, run_id))
 
     @translated
     def resolutions(self, run_id: str) -> list[StoredResolution]:
         fields = cast(dict[bytes, bytes], self._client.hgetall(self._keys(run_id).resolutions))
-        found = [decode_resolution(key[2:].decode(), value) for key, value in fields.items() if key.startswith(b"d:")]
+        found = [
+            decode_resolution(key[2:].decode(), self._bodies.decrypt(value, run_id))
+            for key, value in fields.items()
+            if key.startswith(b"d:")
+        ]
         return sorted(found, key=lambda each: each.seq)
 
     @translated
     def receipt(self, run_id: str, name: str) -> Receipt | None:
         stored = cast(bytes | None, self._client.hget(self._keys(run_id).resolutions, f"i:{name}"))
-        return None if stored is None else decode_receipt(name, stored)
+        return None if stored is None else decode_receipt(name, self._bodies.decrypt(stored, run_id))
 
     @translated
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
         status, last, first, entries = _found(self._scripts.events(self._keys(run_id), after, limit, size), run_id)
+        if not entries:
+            self._check_readable(run_id)
         return EventPage(
-            events=[StoredEvent(_seq(entry[0]), entry[1][1]) for entry in entries],
+            events=[StoredEvent(_seq(entry[0]), self._bodies.decrypt(entry[1][1], run_id)) for entry in entries],
             first_seq=_seq(first[0][0]) if first else int(last) + 1,
             last_seq=int(last),
             status=status.decode(),
@@ -212,6 +257,7 @@ class RedisStore:
     @translated
     def delete(self, run_id: str) -> None:
         try:
+            self._check_readable(run_id)
             reply = _found(self._scripts.delete(self._keys(run_id), self._retention_ms), run_id)
         except RunNotFoundError:
             self.unlist(run_id)  # whoever deleted it may not have come to that
@@ -233,19 +279,29 @@ class RedisStore:
         if reply == b"lost":
             raise LeaseLostError
         if reply[0] == b"state":
-            return Conflict(self._state(reply[1]))
+            return Conflict(self._state(reply[1], run_id))
         version, before, last = (int(value) for value in reply)
         return Commit(version, before + 1, last)
 
-    def _state(self, reply: Any) -> RunState:
+    def _state(self, reply: Any, run_id: str) -> RunState:
         now, fields, messages, queued = reply
-        return decode_state(self._clock.observe(int(now)), _pairs(fields), messages, queued)
+        return decode_state(
+            self._clock.observe(int(now)),
+            self._pairs(fields, run_id),
+            [self._bodies.decrypt(message, run_id) for message in messages],
+            None if queued is None else [self._bodies.decrypt(message, run_id) for message in queued],
+        )
 
-    def _state_or_error(self, reply: Any) -> RunState | UnsupportedSchemaVersionError:
+    def _state_or_error(self, reply: Any, run_id: str) -> RunState | UnreadableRunError:
         try:
-            return self._state(reply)
-        except UnsupportedSchemaVersionError as error:
+            return self._state(reply, run_id)
+        except UnreadableRunError as error:
             return error
+
+    def _pairs(self, fields: Sequence[bytes], run_id: str) -> dict[bytes, bytes]:
+        """Read the fields of a run's hash, decrypted."""
+        values = (self._bodies.decrypt(value, run_id) for value in fields[1::2])
+        return dict(zip(fields[::2], values, strict=True))
 
     # -- across runs
 
@@ -274,10 +330,11 @@ class RedisStore:
     @translated
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         name = f"{self._prefix}idem:{key}"
-        mine = f"{digest} {run_id}"
+        # The digest would show what a small request was.
+        mine = b"%b %b" % (self._bodies.encrypt(digest.encode()), run_id.encode())
         theirs = cast(bytes | None, self._client.set(name, mine, nx=True, get=True, px=self._retention_ms))
-        bound_digest, _, bound_run = (theirs.decode() if theirs else mine).partition(" ")
-        return bound_digest, bound_run
+        bound_digest, _, bound_run = (theirs or mine).partition(b" ")
+        return self._bodies.decrypt(bound_digest, bound_run.decode()).decode(), bound_run.decode()
 
     @translated
     def index(
@@ -340,9 +397,12 @@ class RedisStore:
         self._client.hset(self._listed, "", "")
 
     @translated
-    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnsupportedSchemaVersionError | None]:
+    def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
         replies = self._scripts.load_many([self._keys(run_id) for run_id in run_ids])
-        return [None if reply == b"missing" else self._state_or_error(reply) for reply in replies]
+        return [
+            None if reply == b"missing" else self._state_or_error(reply, run_id)
+            for reply, run_id in zip(replies, run_ids, strict=True)
+        ]
 
     # -- the store itself
 
@@ -405,11 +465,9 @@ def _found(reply: Any, run_id: str) -> Any:
         raise RunNotFoundError(f"there is no run {run_id}")
     if reply == b"newer":
         raise UnsupportedSchemaVersionError
+    if reply == b"encrypted":
+        raise no_codec(run_id)
     return reply
-
-
-def _pairs(fields: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def _seq(entry_id: bytes) -> int:

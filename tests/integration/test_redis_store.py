@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import redis
 
+from agentkit import FernetCodec
 from agentkit.errors import StoreUnavailableError
 from agentkit.store.redis import RedisStore
+from tests.keys import new_key
 from tests.redis_contract import RedisStoreContract, echoing
 from tests.servers import ValkeyServer, free_port
 from tests.store_changes import MakeStore, claimed, event, new_run
@@ -24,6 +26,11 @@ class TestRedisStore(RedisStoreContract):
 
     def test_it_says_what_of_the_servers_settings_loses_runs(self, make_store: MakeStore) -> None:
         assert any("appendonly" in warning for warning in make_store().check().warnings)
+
+
+class TestEncryptedRedisStore(TestRedisStore):
+    codec = FernetCodec(new_key())
+    page_share = 0.6
 
 
 def test_a_store_that_is_not_there_is_unavailable() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import fakeredis
 import pytest
 
+from agentkit import FernetCodec
+from tests.keys import new_key
 from tests.redis_contract import RedisStoreContract, echoing
 
 
@@ -16,3 +18,8 @@ class TestFakeRedisStore(RedisStoreContract):
     def client(self) -> Iterator[Any]:
         with echoing(fakeredis.FakeRedis)(server=fakeredis.FakeServer(version=(7,))) as client:
             yield client
+
+
+class TestEncryptedFakeRedisStore(TestFakeRedisStore):
+    codec = FernetCodec(new_key())
+    page_share = 0.6

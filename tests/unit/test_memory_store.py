@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from agentkit import FernetCodec
 from agentkit.core.ids import now_ms
 from agentkit.store.memory import MemoryStore
+from tests.keys import new_key
 from tests.store_changes import MakeStore, new_run
 from tests.store_contract import StoreContract
 
@@ -31,3 +33,14 @@ class TestMemoryStore(StoreContract):
 
     def test_it_says_that_nothing_outlives_the_process(self) -> None:
         assert "memory" in MemoryStore().check().warnings[0]
+
+
+class TestEncryptedMemoryStore(TestMemoryStore):
+    @pytest.fixture
+    def make_store(self) -> MakeStore:
+        def make(**options: Any) -> MemoryStore:
+            store = MemoryStore(**options)
+            store.use_codec(FernetCodec(new_key()))
+            return store
+
+        return make

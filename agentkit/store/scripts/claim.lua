@@ -1,14 +1,15 @@
 -- Lend a step. KEYS: run, messages, events, queued messages. ARGV: step, lease ms, events kept, schema version, claim id,
 -- bytes of what is queued up to which a state brings it along.
--- Returns 'missing', 'no', 'newer' (a record that this worker cannot read: it stays untouched) or
+-- Returns 'missing', 'no', 'newer' or 'encrypted' (a record that this worker cannot read: it stays untouched) or
 -- {token, attempt, '1' if the state is whole, state...}.
 local run, step = KEYS[1], ARGV[1]
 local s = step_get(run, step)
 if not s then
   return redis.call('EXISTS', run) == 1 and 'no' or 'missing'
 end
-if unreadable(redis.call('HGET', run, 'sv'), ARGV[4]) then
-  return 'newer'
+local why = unreadable(redis.call('HGET', run, 'sv'), ARGV[4])
+if why then
+  return why
 end
 
 -- What the step reads. One of many tool calls that are open together reads itself alone.

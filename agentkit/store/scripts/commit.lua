@@ -104,9 +104,9 @@ end
 if bytes ~= 0 then
   redis.call('HINCRBY', run, 'qb', int(bytes))
 end
-redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'fl', ARGV[9], 'open', int(open))
+redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'from', ARGV[8], 'fl', ARGV[9], 'open', int(open), 'sv', ARGV[13])
 if ARGV[6] ~= '' then
-  redis.call('HSET', run, 'fixed', ARGV[6], 'sv', ARGV[13])
+  redis.call('HSET', run, 'fixed', ARGV[6])
 end
 if ARGV[12] ~= '' then
   redis.call('HSET', run, 'c', ARGV[12])

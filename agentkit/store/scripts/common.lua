@@ -4,7 +4,7 @@
 -- Keys (P is AGENTKIT_KEY_PREFIX, ID the run's id)
 --   P{ID}      hash     the run
 --                v        version: +1 with every change of the record or of who holds its steps
---                sv       schemaVersion of the record
+--                sv       schemaVersion of the record; "N+encrypted" where its bodies are encrypted
 --                fixed    JSON, written once; state  JSON, written with every commit (agentkit/core/record.py)
 --                status   queued, running, paused, completed, failed, aborted
 --                seq      seq of the last event; tok  the last fencing token given
@@ -43,6 +43,10 @@
 --   Pworkers   zset     workers, scored by the time (ms) until which they count as there; expires
 --
 -- The keys of an ended run have a TTL; those of a run that has not ended have none.
+--
+-- Where the installation has a codec, each JSON of a run's keys is an encrypted piece ("\2BASE64\2", agentkit/store/bodies.py).
+-- An event begins with its brace, seq and timestamp, and has its references to messages, in plain; so has what is
+-- published. The digest of Pidem:KEY is such a piece too.
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -54,10 +58,17 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
--- Whether the schemaVersion of a record, false where it has none, is not one up to `known`: it stays untouched.
+-- Why a record of the version `sv`, false where it has none, must stay untouched by whoever knows the one `known`: 'newer',
+-- or 'encrypted' where they have no codec; nil where it can be read.
 local function unreadable(sv, known)
-  local version = tonumber(sv or '')
-  return not version or version > tonumber(known)
+  local version, how = string.match(sv or '', '^(%d+)(.*)$')
+  local latest, codec = string.match(known, '^(%d+)(.*)$')
+  if not version or tonumber(version) > tonumber(latest) or (how ~= '' and how ~= '+encrypted') then
+    return 'newer'
+  end
+  if how ~= '' and codec == '' then
+    return 'encrypted'
+  end
 end
 
 local function step_get(run, step)

@@ -1,14 +1,15 @@
 -- Forget an ended run. KEYS: run, messages, events, resolutions, the mark that it was deleted, queued
 -- messages.
 -- ARGV: schema version, ms that the mark stays.
--- Returns 'missing', 'newer', 'running' or 'ok'.
+-- Returns 'missing', 'newer', 'encrypted', 'running' or 'ok'.
 local known = redis.call('HMGET', KEYS[1], 'status', 'sv')
 local status = known[1]
 if not status then
   return 'missing'
 end
-if unreadable(known[2], ARGV[1]) then
-  return 'newer'
+local why = unreadable(known[2], ARGV[1])
+if why then
+  return why
 end
 if status ~= 'completed' and status ~= 'failed' and status ~= 'aborted' then
   return 'running'

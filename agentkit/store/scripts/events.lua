@@ -1,11 +1,12 @@
 -- Read a log. KEYS: run, messages, events. ARGV: the first seq wanted, how many, how many bytes ('' for any number), schema
--- version. Returns 'missing', 'newer' or {status, last seq, first entry kept, entries}.
+-- version. Returns 'missing', 'newer', 'encrypted' or {status, last seq, first entry kept, entries}.
 local known = redis.call('HMGET', KEYS[1], 'status', 'seq', 'sv')
 if not known[1] then
   return 'missing'
 end
-if unreadable(known[3], ARGV[4]) then
-  return 'newer'
+local why = unreadable(known[3], ARGV[4])
+if why then
+  return why
 end
 
 -- Where bytes are counted, read in helpings: what is read and not returned is never much.

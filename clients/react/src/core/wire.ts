@@ -702,7 +702,7 @@ export interface Problem {
    * agent_not_found, decision_not_found, method_not_allowed, run_not_paused, run_not_terminal,
    * tool_not_registered, decision_conflict, decision_ambiguous, idempotency_conflict, decision_expired,
    * payload_too_large, unsupported_media_type, decision_invalid, input_invalid, internal_error,
-   * unsupported_schema_version, store_unavailable, too_many_watchers.
+   * unsupported_schema_version, decryption_failed, store_unavailable, too_many_watchers.
    */
   code: string
   errors?: SchemaProblem[]

@@ -76,12 +76,15 @@ def read_member(name: str, annotation: Any, default: Any, scope: Mapping[str, An
     if field is not None:
         annotation = Annotated[annotation, field]
     elif default is not Parameter.empty:
-        annotation = NotRequired[annotation]  # Python fills it in
+        annotation = NotRequired[annotation]
     arguments = TypedDict("Arguments", {name: annotation})  # type: ignore[misc]  # made of what is declared
     schema, convert, added = read(arguments, scope, set(), defs, declared=annotation)
     defs.update(added)
     [(key, member)] = schema["properties"].items()
-    return Member(key, member, key in schema.get("required", ()), convert)
+    if field is not None or default is Parameter.empty:
+        return Member(key, member, key in schema.get("required", ()), convert)
+    # Python fills in the function's own default, which comes before that of a Field in the annotation.
+    return Member(key, member, False, lambda sent: convert(sent) if sent else {})
 
 
 def _nullable(annotation: Any) -> Any:

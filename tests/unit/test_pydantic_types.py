@@ -280,6 +280,17 @@ def test_a_field_as_the_default_declares_a_parameter() -> None:
     assert paths(f, {"city": "Ulm", "user": "you"}) == [""]
 
 
+def test_the_functions_default_comes_before_that_of_a_field_in_the_annotation() -> None:
+    @tool
+    def f(a: Annotated[int, Field(default=5)], b: Annotated[int, Field(default=5, ge=1)] = 6) -> Any:
+        return a, b
+
+    assert {name: schema["default"] for name, schema in f.parameters["properties"].items()} == {"a": 5, "b": 6}
+    assert "required" not in f.parameters
+    assert f.call({}, CTX) == (5, 6)
+    assert f.call({"a": 1, "b": 2}, CTX) == (1, 2)
+
+
 def test_the_functions_own_name_for_an_aliased_parameter_is_no_further_argument() -> None:
     @tool
     def f(n: int = Field(alias="n-of", ge=1), **rest: int) -> Any:

@@ -16,7 +16,17 @@ from agentkit.loop.children import MAX_DEPTH, delegate, fail_lost_child, find_ch
 from agentkit.loop.draft import QueueNotReadError
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.limits import over_limits, with_discarded
-from agentkit.loop.turns import add_message, ask_client, begin_run, doubt, finish_model, finish_tool, park, postpone
+from agentkit.loop.turns import (
+    add_message,
+    ask_client,
+    begin_run,
+    doubt,
+    finish_model,
+    finish_tool,
+    has_cut_call,
+    park,
+    postpone,
+)
 
 __all__ = [
     "MAX_DEPTH",
@@ -39,6 +49,7 @@ __all__ = [
     "find_pending",
     "finish_model",
     "finish_tool",
+    "has_cut_call",
     "not_pending",
     "over_limits",
     "park",

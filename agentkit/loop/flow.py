@@ -49,13 +49,16 @@ def open_turn(draft: Draft, agent: BoundAgent, messages: Sequence[QueuedMessage]
     draft.open_step("model", (TurnStart(turn=turn), MessageStart(message=agent.empty_message(draft.now))))
 
 
-def settle(draft: Draft, agent: BoundAgent) -> None:
-    """Go as far as the calls of the open turn allow; a paused run stays so."""
+def settle(draft: Draft, agent: BoundAgent, failure: RunError | None = None) -> None:
+    """Go as far as the calls of the open turn allow; a paused run stays so.
+
+    `failure`: what ends the run where all of its calls have results.
+    """
     _flush_results(draft)
     if draft.record.status is Status.PAUSED:
         return
     if draft.record.flushed == len(draft.calls):
-        _finish_turn(draft, agent)
+        _finish_turn(draft, agent, failure)
     elif (error := over_limits(draft.record, agent, draft.now)) is not None and not _executing(draft):
         end(draft, Status.FAILED, error)
     else:
@@ -138,10 +141,10 @@ def _flush_results(draft: Draft, *, skip_unfinished: bool = False) -> None:
     draft.set(flushed=index)
 
 
-def _finish_turn(draft: Draft, agent: BoundAgent) -> None:
+def _finish_turn(draft: Draft, agent: BoundAgent, failure: RunError | None) -> None:
     takes_steers = bool(draft.calls or draft.record.queued_steers)
     _end_turn(draft)
-    error = over_limits(draft.record, agent, draft.now)
+    error = failure or over_limits(draft.record, agent, draft.now)
     if error is not None:
         end(draft, Status.FAILED, error)
     elif not takes_steers and not draft.record.queued_follow_ups:

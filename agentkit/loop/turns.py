@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from agentkit.agents import BoundAgent
 from agentkit.core.bounds import Bounds
 from agentkit.core.calls import Call, ItemAnswer
-from agentkit.core.events import AgentStart, MessageDiscard, MessageStart, stored_at
+from agentkit.core.events import AgentStart, MessageDiscard, MessageStart, RunError, stored_at
 from agentkit.core.ids import new_id
 from agentkit.core.messages import (
     AssistantMessage,
@@ -38,7 +38,17 @@ from agentkit.loop.flow import advance, open_turn, settle
 from agentkit.loop.limits import child_limits
 from agentkit.tools import CheckedResult, Tool, error_result, invalid_arguments
 
-__all__ = ["add_message", "ask_client", "begin_run", "doubt", "finish_model", "finish_tool", "park", "postpone"]
+__all__ = [
+    "add_message",
+    "ask_client",
+    "begin_run",
+    "doubt",
+    "finish_model",
+    "finish_tool",
+    "has_cut_call",
+    "park",
+    "postpone",
+]
 
 
 def begin_run(
@@ -80,10 +90,13 @@ def begin_run(
     return draft.change()
 
 
-def finish_model(state: RunState, agent: BoundAgent, step: int, message: AssistantMessage, now: int) -> Change:
+def finish_model(
+    state: RunState, agent: BoundAgent, step: int, message: AssistantMessage, now: int, *, cut_before: bool = False
+) -> Change:
     """End a model step with the whole assistant message.
 
-    Its tool calls are executed or asked for; without any, the run goes on with what was sent to it, or ends. Raises
+    Its tool calls are executed or asked for; without any, the run goes on with what was sent to it, or ends. The run
+    fails where a call was cut off by the limit of tokens and one of the answer before was too: `cut_before`. Raises
     LeaseLostError where the step is not open.
     """
     draft = Draft(state, now)
@@ -92,11 +105,19 @@ def finish_model(state: RunState, agent: BoundAgent, step: int, message: Assista
     draft.add_message(message, started=True)
     blocks = tool_calls_of(message)
     draft.calls = [Call(block.id, block.name, block.arguments, "ready") for block in blocks]
+    if cut_before and has_cut_call(message):
+        for index, call in enumerate(draft.calls):
+            draft.finish_call(index, error_message(call, "not executed: the run has failed", now))
+        settle(draft, agent, RunError("provider_error", _CUT_AGAIN))
+        return draft.change()
     most = agent.bounds.max_calls_per_turn
     children: list[tuple[int, Tool]] = []
     for index, block in enumerate(blocks):
         tool = agent.tool(block.name)
-        refusal = _too_many(most) if index >= most else _refusal(agent, tool, block)
+        if block is blocks[-1] and has_cut_call(message):
+            refusal: CheckedResult | None = error_result(_CUT)
+        else:
+            refusal = _too_many(most) if index >= most else _refusal(agent, tool, block)
         if refusal is not None:
             draft.finish_call(index, result_message(draft.calls[index], refusal, now))
         elif tool is not None and tool.agent is not None:
@@ -106,6 +127,22 @@ def finish_model(state: RunState, agent: BoundAgent, step: int, message: Assista
     _begin_children(draft, agent, children)
     settle(draft, agent)
     return draft.change()
+
+
+_CUT = (
+    "not executed: the call was cut off, because the answer reached its limit of tokens (max tokens) before the "
+    "arguments were complete. Make it again, shorter: with less text in its arguments, or as several calls"
+)
+_CUT_AGAIN = (
+    "the model's tool call was cut off by the limit of tokens of one answer (max tokens), twice in a row: "
+    "raise max_output_tokens, or have the model write less into a call"
+)
+
+
+def has_cut_call(message: AssistantMessage) -> bool:
+    """Whether the limit of tokens cut the message off in the middle of a tool call, which is its last."""
+    blocks = tool_calls_of(message)
+    return message.stop_reason == "length" and bool(blocks) and blocks[-1].raw_arguments is not None
 
 
 def _too_many(most: int) -> CheckedResult:

@@ -62,6 +62,16 @@ class MessageBuilder:
         return bool(self._blocks)
 
     @property
+    def empty(self) -> bool:
+        """Whether there is nothing in the answer: no call, no word, and nothing that its vendor wants to see again."""
+        if self._finish is not None and self._finish.data:
+            return False
+        return not any(
+            isinstance(block, ToolCallBlock) or block.provider_data or "".join(pieces).strip()
+            for block, pieces in zip(self._blocks, self._texts, strict=True)
+        )
+
+    @property
     def finished(self) -> bool:
         """Whether the provider's Finish has come."""
         return self._finish is not None

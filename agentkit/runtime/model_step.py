@@ -19,7 +19,7 @@ from agentkit.core.record import Change, RunState
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
 from agentkit.errors import LeaseLostError, ProviderError, StoreError
-from agentkit.loop import fail, finish_model, over_limits, postpone, with_discarded
+from agentkit.loop import fail, finish_model, has_cut_call, over_limits, postpone, with_discarded
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.tool_choice import without_forced_call
@@ -90,7 +90,7 @@ class _ModelStep:
                 if held.cancel.cancelled:
                     return None
             if not held.cancel.cancelled:
-                builder.message()  # raises where the response is not complete
+                self._check_answer(builder.message())  # raises where the response is not complete
         except (LeaseLostError, StoreError):
             raise  # of the way into the log
         except Exception as error:  # whatever a provider, a hook or an odd answer raises ends the run with its cause
@@ -98,6 +98,22 @@ class _ModelStep:
                 return None  # cut on purpose, whatever the provider makes of it
             return error
         return None
+
+    def _check_answer(self, message: AssistantMessage) -> None:
+        """Raise ProviderError for an answer to a user message that says nothing. After tool results it is an end."""
+        messages = self._held.state.messages
+        if self._builder.empty and messages and isinstance(messages[-1], UserMessage):
+            vendor = self._agent.provider.name
+            used = ": its limit of tokens was used up before" if message.stop_reason == "length" else ""
+            raise ProviderError(f"{vendor}: the answer is empty{used}", retryable=True, vendor=vendor)
+
+    def _cut_before(self) -> bool:
+        """Whether the answer before, in this run, had a call that was cut off."""
+        if self._held.state.record.turn <= 1:
+            return False
+        answers = (m for m in reversed(self._held.state.messages) if isinstance(m, AssistantMessage))
+        answer = next(answers, None)
+        return answer is not None and has_cut_call(answer)
 
     def _options(self) -> Mapping[str, Any]:
         """The model options of this call: a tool may be forced in the first call after a user message only."""
@@ -209,7 +225,8 @@ class _ModelStep:
             if error is not None:
                 code, text = error
                 return fail(state, code, text, self._context.now(), message=self._message("error", text))
-            return finish_model(state, self._all, held.lease.step, builder.message(), self._context.now())
+            message, now = builder.message(), self._context.now()
+            return finish_model(state, self._all, held.lease.step, message, now, cut_before=self._cut_before())
 
         self._commit(transition)
 

@@ -6,29 +6,32 @@ Pure: statuses, headers and bodies in, errors out. It must not know the HTTP cli
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from agentkit.core.strictjson import without_half_surrogates
 from agentkit.errors import ProviderError
+from agentkit.providers.error_kinds import Kind, kind_of
+from agentkit.providers.waits import named_wait, rate_limit_reset, retry_after
 
-__all__ = ["retry_after", "status_error", "stream_error", "vendor_message"]
+__all__ = ["status_error", "stream_error", "vendor_message"]
 
 _MAX_MESSAGE_LENGTH = 500
 _MAX_ID_LENGTH = 100
+_TOO_MANY = 429
+_PROXY_WANTS_CREDENTIALS = 407
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
-_TOO_LONG = re.compile(
-    r"context.?(length|size|window)|(prompt|input|request) is too long|prompt too long|too many (input )?tokens",
-    re.IGNORECASE,
-)
 _TRANSIENT_KINDS = re.compile(
-    r"overload|throttl|rate.?limit|server.?error|api_error|internal|timeout|unavailable", re.IGNORECASE
+    r"overload|throttl|exhausted|rate.?limit|server.?error|api_error|internal|timeout|unavailable", re.IGNORECASE
 )
-_QUOTA_EXHAUSTED = "insufficient_quota"
+_TOO_LARGE = 413
+_PAYMENT_REQUIRED = 402
+_HINTS: dict[Kind, str] = {
+    "too_long": "the conversation is longer than the model's context: shorten it or choose another model",
+    "money": "the account's credit or quota is used up: check its plan and billing",
+    "moderation": "the vendor's moderation refused it",
+}
 
 
 def status_error(
@@ -37,35 +40,42 @@ def status_error(
     """Make the error for an HTTP answer that is no success. `headers` is keyed case-insensitively or in lower case."""
     problem = _parsed(body)
     reason = vendor_message(problem)
+    wait = retry_after(headers)
+    if wait is None:
+        wait = named_wait(problem, reason)
+    kind = _kind(problem, reason, status, wait)
+    if wait is None and status == _TOO_MANY:
+        wait = rate_limit_reset(headers)
     message = f"{vendor} answered HTTP {status}" + (f": {reason}" if reason else "")
-    hint = _hint(status, _kind(problem), reason)
-    if hint:
+    if hint := _HINTS.get(kind):
         message += f" ({hint})"
     request_id = (headers.get("x-request-id") or headers.get("request-id") or "")[:_MAX_ID_LENGTH] or None
     if request_id:
         message += f" [request {request_id}]"
     return ProviderError(
         message,
-        retryable=_retryable(status, headers.get("x-should-retry"), _kind(problem)),
+        retryable=_retryable(status, headers.get("x-should-retry"), kind),
         status=status,
-        retry_after=retry_after(headers),
+        retry_after=wait,
         vendor=vendor,
         request_id=request_id,
-        internal=_setting_to_check(status, key_setting, url_setting),
+        internal=_setting_to_check(status, kind, key_setting, url_setting),
     )
 
 
 def stream_error(vendor: str, problem: Any) -> ProviderError:
     """Make the error for one inside a stream that began with HTTP 200. `problem`: its JSON or text."""
-    reason, kind, status = vendor_message(problem), _kind(problem), _status_of(problem)
+    reason, names, status = vendor_message(problem), _names(problem), _status_of(problem)
+    wait = named_wait(problem, reason)
+    kind = _kind(problem, reason, status or 0, wait)
     if status is not None:
         retryable = _retryable(status, None, kind)
     else:
         # The request was accepted, so the vendor's own failure is likelier than ours, unless its kind is another.
-        retryable = not kind or bool(_TRANSIENT_KINDS.search(kind))
-    hint = _hint(status or 0, kind, reason)
-    message = f"{vendor} failed while answering: {reason or 'it gave no reason'}" + (f" ({hint})" if hint else "")
-    return ProviderError(message, retryable=retryable, status=status, vendor=vendor)
+        retryable = kind == "other" and (not names or bool(_TRANSIENT_KINDS.search(names)))
+    hint = f" ({_HINTS[kind]})" if kind in _HINTS else ""
+    message = f"{vendor} failed while answering: {reason or 'it gave no reason'}{hint}"
+    return ProviderError(message, retryable=retryable, status=status, retry_after=wait, vendor=vendor)
 
 
 def vendor_message(problem: Any) -> str:
@@ -76,7 +86,8 @@ def vendor_message(problem: Any) -> str:
             return _shortened("an HTML page" + (f", {title[1]!r}" if title else ""))
         return _shortened(problem)
     if isinstance(problem, dict):
-        inner = problem.get("error") or problem.get("detail") or problem.get("message") or problem.get("msg")
+        names = ("error", "errors", "detail", "message", "msg", "error_msg", "status_msg")
+        inner = next((problem[name] for name in names if problem.get(name)), None)
         message = vendor_message(inner) if inner else _shortened(json.dumps(problem))
         metadata = problem.get("metadata")
         raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: its upstream's message
@@ -86,63 +97,65 @@ def vendor_message(problem: Any) -> str:
     return "" if problem is None else _shortened(json.dumps(problem))
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds to wait: from `retry-after-ms` where it is a number over 0, else `Retry-After` (RFC 9110)."""
-    if millis := _number(headers.get("retry-after-ms")):
-        return millis / 1000
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None or value is None:
-        return seconds
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _retryable(status: int, advice: str | None, kind: str) -> bool:
+def _retryable(status: int, advice: str | None, kind: Kind) -> bool:
     if advice in ("true", "false"):
         return advice == "true"
-    return (status in _RETRYABLE_STATUSES or status >= 500) and _QUOTA_EXHAUSTED not in kind
+    return kind == "other" and (status in _RETRYABLE_STATUSES or status >= 500)
 
 
-def _hint(status: int, kind: str, reason: str) -> str:
-    """Return what people can do about an error; "" where nothing is known."""
-    if status == 413 or _TOO_LONG.search(f"{kind} {reason}"):
-        return "the conversation is longer than the model's context: shorten it or choose another model"
-    if _QUOTA_EXHAUSTED in kind:
-        return "the account's quota is used up: check its plan and billing"
-    return ""
-
-
-def _setting_to_check(status: int, key_setting: str, url_setting: str) -> str | None:
+def _setting_to_check(status: int, kind: Kind, key_setting: str, url_setting: str) -> str | None:
     """Return what the operator can do about an error; None where nothing is known."""
-    if status in (401, 403) and key_setting:
+    if status in (401, 403) and kind == "other" and key_setting:
         return f"check {key_setting}"
     if status == 404 and url_setting:
         return f"check the model's name and {url_setting}"
+    if status == _PROXY_WANTS_CREDENTIALS:
+        return "the proxy wants a user and a password: check HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
     if 300 <= status < 400 and url_setting:
         return f"redirects are not followed: set {url_setting} to where it leads"
     return None
 
 
-def _kind(problem: Any) -> str:
-    """Return the vendor's names for the kind of error: its `type` and its `code`, which may be a number or null."""
+def _kind(problem: Any, reason: str, status: int, wait: float | None) -> Kind:
+    if status == _TOO_LARGE:
+        return "too_long"
+    if status == _PAYMENT_REQUIRED:
+        return "money"
+    words = f"{reason} {_quota_of(problem)}"
+    kind = kind_of(words, names=_names(problem), status=status, waits=wait is not None)
+    if kind == "other" and "PerDay" in words:
+        return "money"  # Google names a wait of seconds with it, which is that of another limit
+    return kind
+
+
+def _quota_of(problem: Any) -> str:
+    """Return the names of the quotas that Google says were exceeded."""
+    details = _error_of(problem).get("details")
+    violations = [
+        violation
+        for detail in (details if isinstance(details, list) else [])
+        if isinstance(detail, dict) and isinstance(detail.get("violations"), list)
+        for violation in detail["violations"]
+        if isinstance(violation, dict)
+    ]
+    return " ".join(str(violation.get("quotaId") or "")[:_MAX_ID_LENGTH] for violation in violations[:10])
+
+
+def _names(problem: Any) -> str:
+    """Return the vendor's names for an error: its `type`, `code` and `status`, of which some may be numbers or null."""
+    error = _error_of(problem)
+    names = (error.get("type"), error.get("code"), error.get("status"))
+    return " ".join(value for value in names if isinstance(value, str))
+
+
+def _error_of(problem: Any) -> dict[str, Any]:
+    """Return the object that describes an error; Google's stand in a list."""
+    if isinstance(problem, list) and problem:
+        problem = problem[0]
     if not isinstance(problem, dict):
-        return ""
+        return {}
     inner = problem.get("error")
-    error = inner if isinstance(inner, dict) else problem
-    return " ".join(value for value in (error.get("type"), error.get("code")) if isinstance(value, str))
+    return inner if isinstance(inner, dict) else problem
 
 
 def _status_of(problem: Any) -> int | None:

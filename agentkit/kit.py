@@ -245,6 +245,7 @@ class AgentKit:
             strictjson.check([answer.value, answer.input, answer.decided_by])
         except ValueError as error:
             raise InvalidRequestError(f"the answer cannot be kept: {error}") from error
+        check_principal(answer.decided_by, "decided_by")
         if answer.kind == "result":
             answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
         self._check_size([answer.value, answer.input])
@@ -278,14 +279,16 @@ class AgentKit:
     ) -> RunHandle:
         """Give a pending item `by` seconds more: its `expiresAt` moves from where it is.
 
-        `idempotency_key` as for `resume`; it is that of the principal `caller`. `permit` as for `answer`.
-        Raises IdempotencyConflictError, RunNotFoundError, RunNotPausedError, DecisionNotFoundError,
-        DecisionExpiredError, and InvalidRequestError where the item never expires.
+        `caller`: the principal that wants it, which `decisions` shows with the answer; `idempotency_key`, as for
+        `resume`, is its own. `permit` as for `answer`. Raises IdempotencyConflictError, RunNotFoundError,
+        RunNotPausedError, DecisionNotFoundError, DecisionExpiredError, and InvalidRequestError where the item never
+        expires.
         """
+        check_principal(caller, "caller")
         key = CallKey.of(idempotency_key, run_id, caller, ["extend", decision_id, check_extension(by)])
         engine = self._engine_of(run_id)
         permitted(engine.store, run_id, key, decision_id, permit)
-        seq = commands.extend(engine.committer, run_id, decision_id, by, key=key)
+        seq = commands.extend(engine.committer, run_id, decision_id, by, caller=caller, key=key)
         return RunHandle(engine.store, run_id, seq)
 
     def decisions(self, run_id: str) -> list[StoredResolution]:

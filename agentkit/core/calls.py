@@ -10,7 +10,7 @@ from agentkit.core.events import PendingItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.struct import Value
 
-__all__ = ["Call", "CallState", "ClientResult", "ItemAnswer", "Rejection", "Verdict"]
+__all__ = ["Call", "CallState", "ClientResult", "Extension", "ItemAnswer", "Rejection", "Verdict"]
 
 CallState = Literal["ready", "pending", "answered", "waiting", "done"]
 
@@ -49,6 +49,14 @@ class ItemAnswer(Value, frozen=True):
     input: Json | None = None
 
 
+class Extension(Value, frozen=True):
+    """More time that somebody gave a pending item: `seconds`, at `at` (ms). `by` is None where nobody was named."""
+
+    seconds: float
+    at: int
+    by: str | None = None
+
+
 class Call(Value, frozen=True):
     """A tool call of the open turn.
 
@@ -63,6 +71,8 @@ class Call(Value, frozen=True):
     state: CallState
     item: PendingItem | None = None
     on_expire: Any = None
+    extensions: tuple[Extension, ...] = ()
+    """The last times that the item's expiry was moved."""
     answer: ItemAnswer | None = None
     decided_by: str | None = None
     """Who gave the answer; None where nobody was named, or nobody answered in time."""

@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from agentkit.core.calls import Call, ItemAnswer
+from agentkit.core.calls import Call, Extension, ItemAnswer
 from agentkit.core.events import Event, Outcome, PendingItem, RunError
 from agentkit.core.messages import ContentBlock, Json, Message, QueuedMessage, ToolResultMessage, Usage, add_usage
 from agentkit.core.struct import Value, decode, encode
@@ -424,7 +424,8 @@ class Resolution:
     """An answered item, kept as long as its run so that the same answer is known from another.
 
     `answer`: as it was accepted. `event`: the index of its tool_decision_resolved among the change's events.
-    `decided_at` is in milliseconds; `decided_by` is None where nobody was named.
+    `decided_at` is in milliseconds; `decided_by` is None where nobody was named. `extensions`: the last times that the
+    item's expiry was moved.
     """
 
     decision_id: str
@@ -434,6 +435,7 @@ class Resolution:
     event: int
     decided_at: int | None = None
     decided_by: str | None = None
+    extensions: tuple[Extension, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

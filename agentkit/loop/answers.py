@@ -18,7 +18,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
-from agentkit.core.calls import ClientResult, ItemAnswer, Rejection, Verdict
+from agentkit.core.calls import ClientResult, Extension, ItemAnswer, Rejection, Verdict
 from agentkit.core.events import PendingItem, RunError
 from agentkit.core.messages import Json
 from agentkit.core.record import Change, RunRecord, RunState, Status
@@ -40,6 +40,9 @@ from agentkit.schema.check import compile_schema
 from agentkit.tools import Tool, to_result
 
 __all__ = ["Answer", "client_result", "expire", "extend", "find_pending", "not_pending", "resolve"]
+
+MAX_EXTENSIONS = 20
+"""How many times that an item was given are remembered: the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +168,20 @@ def expire(state: RunState, agent: BoundAgent | None, now: int) -> Change | None
     return draft.change()
 
 
-def extend(state: RunState, index: int, by: float, now: int) -> Change:
+def extend(state: RunState, index: int, by: float, now: int, *, caller: str | None = None) -> Change:
     """Move the time at which the pending item of the call at `index` expires, by `by` seconds from where it is.
 
-    No event shows it: the item does. Raises, and changes nothing: DecisionExpiredError, InvalidRequestError
-    for an item that never expires.
+    No event shows it: the item does, and later its resolution, with the `caller`. Raises, and changes nothing:
+    DecisionExpiredError, InvalidRequestError for an item that never expires.
     """
-    item = item_of(state.record.calls[index])
+    call = state.record.calls[index]
+    item = item_of(call)
     _check_in_time(item, now)
     if item.expires_at is None:
         raise InvalidRequestError(f"the pending item of {item.tool_name!r} never expires: it waits anyway")
     draft = Draft(state, now)
-    draft.set_call(index, item=replace(item, expires_at=item.expires_at + math.ceil(by * 1000)))
+    later = replace(item, expires_at=item.expires_at + math.ceil(by * 1000))
+    draft.set_call(index, item=later, extensions=(*call.extensions, Extension(by, now, caller))[-MAX_EXTENSIONS:])
     return draft.change()
 
 

@@ -215,7 +215,9 @@ class Draft:
             created_at=self.now,
             expires_at=None if timeout is None else self.now + round(timeout * 1000),
         )
-        self.set_call(index, state="pending", item=item, on_expire=None if timeout is None else on_expire)
+        self.set_call(
+            index, state="pending", item=item, on_expire=None if timeout is None else on_expire, extensions=()
+        )
         self.emit(pending_event(self.record.id, item, reason))
 
     def pend_client(self, index: int, tool: Tool) -> None:
@@ -249,6 +251,7 @@ class Draft:
                 event=len(self._events),
                 decided_at=self.now,
                 decided_by=decided_by,
+                extensions=self.calls[index].extensions,
             )
         )
         self.emit(

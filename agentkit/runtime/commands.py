@@ -20,7 +20,7 @@ from agentkit.core.events import PendingItem
 from agentkit.core.ids import new_id
 from agentkit.core.messages import ContentBlock, Json, check_content, check_history, check_text
 from agentkit.core.record import AbortRequest, Change, RunState
-from agentkit.core.requests import check_idempotency_key, check_limits, check_metadata
+from agentkit.core.requests import check_idempotency_key, check_limits, check_metadata, check_principal
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
 from agentkit.errors import (
@@ -77,7 +77,8 @@ def start(committer: Committer, request: StartRequest, permit: Callable[[Run], N
     metadata, limits = check_metadata(request.metadata), check_limits(request.limits)
     content = None if request.input is None else check_content(request.input)
     history = None if request.messages is None else check_history(request.messages, committer.now())
-    check_text([request.owner, request.idempotency_key], "owner and idempotency_key")
+    check_principal(request.owner, "owner")
+    check_text(request.idempotency_key, "idempotency_key")
     agent = _bind(committer.agents, request)
     agent.agent.limits.check_lowered(limits)
 
@@ -212,8 +213,16 @@ def _child_item(once: Once, item: PendingItem | None) -> tuple[str, str | None] 
     return None if item is None or item.run_id is None else (item.run_id, item.decision_id)
 
 
-def extend(committer: Committer, run_id: str, decision_id: str, by: float, *, key: CallKey | None = None) -> int:
-    """Move the expiry of a pending item by `by` seconds; the last seq of the run's log."""
+def extend(
+    committer: Committer,
+    run_id: str,
+    decision_id: str,
+    by: float,
+    *,
+    caller: str | None = None,
+    key: CallKey | None = None,
+) -> int:
+    """Move the expiry of a pending item by `by` seconds; the last seq of the run's log. `caller`: who wants it."""
     seq = 0
     item: PendingItem | None = None
 
@@ -227,13 +236,15 @@ def extend(committer: Committer, run_id: str, decision_id: str, by: float, *, ke
         if index is None:
             _answered_before(committer.store, state, None, decision_id)
             raise loop.not_pending(state.record)
-        return loop.extend(state, index, by, committer.now())
+        return loop.extend(state, index, by, committer.now(), caller=caller)
 
     once = Once(committer.store, key, transition)
     commit = committer.update(run_id, once)
     child = _child_item(once, item)
     if child is not None:
-        extend(committer, child[0], decision_id, by, key=key)
+        extend(committer, child[0], decision_id, by, caller=caller, key=key)
+    elif commit is not None:
+        log.info("run %s: the item %s was given %g s more%s", run_id, decision_id, by, shown(caller))
     if once.done is not None and once.done.since is not None:
         return once.done.since
     return seq if commit is None else commit.last_seq

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from agentkit.core.calls import Call, ItemAnswer
+from agentkit.core.calls import Call, Extension, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Message, QueuedMessage
 from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
@@ -235,7 +235,12 @@ def _int(value: bytes | None) -> int | None:
 
 def _encode_resolution(resolution: Resolution, bodies: Bodies) -> tuple[str, str, int, bytes]:
     stored = _StoredResolution(
-        resolution.tool_call_id, resolution.outcome, resolution.answer, resolution.decided_at, resolution.decided_by
+        resolution.tool_call_id,
+        resolution.outcome,
+        resolution.answer,
+        resolution.decided_at,
+        resolution.decided_by,
+        resolution.extensions,
     )
     return resolution.decision_id, resolution.tool_call_id, resolution.event, encode_body(stored, bodies)
 
@@ -246,6 +251,7 @@ class _StoredResolution(msgspec.Struct, array_like=True):
     answer: ItemAnswer | None
     decided_at: int | None = None  # at first nothing came after the answer
     decided_by: str | None = None
+    extensions: tuple[Extension, ...] = ()
 
 
 def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
@@ -253,7 +259,14 @@ def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
     seq, _, text = stored.partition(b" ")
     read = decode(text, _StoredResolution)
     return StoredResolution(
-        decision_id, read.tool_call_id, read.outcome, read.answer, int(seq), read.decided_at, read.decided_by
+        decision_id,
+        read.tool_call_id,
+        read.outcome,
+        read.answer,
+        int(seq),
+        read.decided_at,
+        read.decided_by,
+        read.extensions,
     )
 
 

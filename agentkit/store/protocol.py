@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Protocol
 
 from agentkit.codec import Codec
-from agentkit.core.calls import Call, ItemAnswer
+from agentkit.core.calls import Call, Extension, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
@@ -118,6 +118,7 @@ class StoredResolution:
 
     `outcome`: "decided", "rejected" or "expired". `answer`: what was given, None for an expired item.
     `decided_at` (ms) is None in what versions before it have written, `decided_by` where nobody was named.
+    `extensions`: the last times that its expiry was moved, and by whom.
     """
 
     decision_id: str
@@ -127,6 +128,7 @@ class StoredResolution:
     seq: int
     decided_at: int | None = None
     decided_by: str | None = None
+    extensions: tuple[Extension, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from agentkit import Agent, ScriptedModel
 from agentkit.server.websocket import _reply_to
+from tests.tools import refund_with
+from tests.turns import call
 from tests.unit.web.conftest import Web
 from tests.unit.web.test_access import ADA, BOB, EVE, begin, build, by_name
 from tests.unit.web.test_origins import HANDSHAKE
@@ -38,6 +41,18 @@ def test_who_sends_a_message_and_who_aborts_is_named(build: Callable[..., Web]) 
     other = begin(web, ADA)
     send_frame(web, EVE, other, {"type": "abort"})
     assert log_of(web, other)[-1]["by"] == "eve"
+
+
+def test_who_gives_an_item_more_time_is_named_with_its_answer(build: Callable[..., Web]) -> None:
+    shop = Agent("shop", ScriptedModel([[call("refund")], "Done."]), tools=[refund_with(decision_timeout=60)])
+    web = build([shop], hooks={"authenticate": by_name, "may": lambda who, action, run: True})
+    run_id = begin(web, ADA)
+    [item] = web.kit.get(run_id).pending
+    extension = {"decisionId": item["decisionId"], "by": 5}
+    assert web.client.post(f"/runs/{run_id}/extend", json=extension, headers=BOB).status_code == 202
+    web.client.post(f"/runs/{run_id}/resume", json={"decision": {"approved": True}}, headers=EVE)
+    [decision] = web.kit.decisions(run_id)
+    assert (decision.decided_by, [each.by for each in decision.extensions]) == ("eve", ["bob"])
 
 
 def test_without_hooks_nobody_is_named(web: Web) -> None:

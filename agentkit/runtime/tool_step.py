@@ -196,7 +196,9 @@ class _Execution:
         forget = self._held.cancel.on_cancel(done.set)
 
         def finish(get: Callable[[], Any]) -> None:
-            outcome.append(self._outcome(tool, get))
+            result = self._outcome(tool, get)
+            if not self._held.cancel.cancelled:  # else it was cancelled, has seen that the run ends, or is too late
+                outcome.append(result)
             done.set()
 
         if tool.is_async:

@@ -175,7 +175,7 @@ def test_a_call_that_ended_before_the_abort_beside_such_a_tool_keeps_its_result(
 @pytest.mark.parametrize("work", TOOLS, ids=KINDS)
 def test_a_tool_that_the_end_of_its_runs_time_stops_or_outlives_has_no_result(work: Tool) -> None:
     app = App([call("first"), call("work")], "never said", tools=[first, work])
-    run_id = app.kit.start("a", "go", limits={"timeout": 0.3}).id
+    run_id = app.kit.start("a", "go", limits={"timeout": 1.0}).id
     run = app.work().check(run_id)
     assert (run.status, run.error["code"]) == ("failed", "limit_time")
     assert results(run) == ["done at once"]
@@ -231,6 +231,26 @@ def test_no_tool_begins_once_its_worker_knows_that_the_run_is_to_end(
     app.execute_next()
     run = app.check(run_id)
     assert (run.status, results(run), begun) == ("aborted" if reason == "abort" else "failed", [], [])
+
+
+@pytest.mark.parametrize("reason", ["abort", "deadline"])
+def test_a_tool_that_returns_as_soon_as_it_sees_the_end_has_no_result(reason: str) -> None:
+    @tool
+    def quick(ctx: ToolContext) -> str:
+        """Be the first to learn that the run ends."""
+        if reason == "abort":
+            app.kit.abort(run_id)
+        [held] = app.kit.runner.keeper._held
+        callbacks, held.cancel._callbacks = held.cancel._callbacks, []
+        held.cancel.cancel(reason)
+        held.cancel._callbacks = callbacks
+        assert ctx.aborted
+        return "stopped half-way"
+
+    app = App([call("quick")], "never said", tools=[quick])
+    run_id = app.start()
+    run = app.work().check(run_id)
+    assert (run.status, results(run)) == ("aborted" if reason == "abort" else "failed", [])
 
 
 # -- the transition --------------------------------------------------------------------------------

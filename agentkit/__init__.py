@@ -46,9 +46,10 @@ from agentkit.providers.choice import Model
 from agentkit.providers.models import register_model
 from agentkit.providers.prices import set_price
 from agentkit.providers.scripted import ScriptedModel
+from agentkit.results import ToolResult
 from agentkit.runs import Run, RunHandle
 from agentkit.settings import Settings
-from agentkit.tools import Tool, ToolContext, ToolResult, tool
+from agentkit.tools import Tool, ToolContext, tool
 
 __all__ = [
     # an application

@@ -1,55 +1,32 @@
 """Tools: what a model may call, and the declaration that a function becomes one.
 
 A `Tool` is a definition, checked in full when it is declared. It does not know runs, stores or models: the loop asks it
-whether arguments and decisions are valid, the runtime hands it a `ToolContext` and turns what it returns into the
-content of a message by `to_result`.
+whether arguments and decisions are valid, and the runtime hands it a `ToolContext`. What becomes of what it returns is
+the business of `agentkit.results`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
-import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
 from functools import partial
-from pathlib import PurePath
 from types import FrameType, FunctionType, MethodType
 from typing import Any, Literal, overload
-from uuid import UUID
-
-import msgspec
 
 from agentkit.core import strictjson
-from agentkit.core.messages import Cache, ContentBlock, Json, TextBlock, check_tool_content
-from agentkit.core.strictjson import without_half_surrogates
-from agentkit.errors import ConfigurationError, InvalidRequestError, SchemaProblem, ToolError
+from agentkit.core.messages import Cache, Json
+from agentkit.errors import ConfigurationError, SchemaProblem, ToolError
+from agentkit.results import refusal_text
 from agentkit.schema.check import MAX_PROBLEMS, Schema, compile_schema
 from agentkit.schema.conversion import ConversionError
 from agentkit.schema.signatures import Signature, read_signature
 
-__all__ = [
-    "CheckedResult",
-    "Tool",
-    "ToolContext",
-    "ToolResult",
-    "bound_tool",
-    "error_result",
-    "invalid_arguments",
-    "result_of",
-    "to_json_value",
-    "to_result",
-    "tool",
-]
-
-log = logging.getLogger(__name__)
+__all__ = ["Tool", "ToolContext", "bound_tool", "tool"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -100,30 +77,6 @@ class ToolContext:
     def aborted(self) -> bool:
         """Whether the run was aborted: a long tool should return then."""
         return self.is_aborted()
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool may return where a text or JSON is not enough.
-
-    `content`: what the model sees, a text or a list of text and image blocks, say `{"type": "text", "text": "…"}` or
-    `{"type": "image", "data": "<base64>", "mimeType": "image/png"}`. `is_error`: whether the model is to take it for a
-    failure. `details`: JSON for clients alone, which no model sees; what `json` cannot write becomes JSON as a tool's
-    result does. What is none of this is an error result of the call.
-    """
-
-    content: str | Sequence[ContentBlock | Json]
-    is_error: bool = False
-    details: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedResult:
-    """A tool's result as the content of a message: what `to_result` makes of whatever a tool returned."""
-
-    content: list[ContentBlock]
-    is_error: bool = False
-    details: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +161,7 @@ class Tool:
         try:
             kwargs = self._signature.bind(args)
         except ConversionError as error:
-            raise ToolError(_refusal(error.problems)) from error
+            raise ToolError(refusal_text(error.problems)) from error
         if self.wants_ctx:
             kwargs["ctx"] = ctx
         if self.wants_decision:
@@ -428,146 +381,3 @@ def _check_on_expire(name: str, value: Any, decision_schema: Schema | None) -> A
             f"but at {problem['path'] or '/'} it {problem['message']}"
         )
     return decision
-
-
-# -- results
-
-
-def error_result(message: str) -> CheckedResult:
-    """Make the result of a call that failed; the model reads `message`."""
-    return CheckedResult([TextBlock(without_half_surrogates(message))], is_error=True)
-
-
-def invalid_arguments(problems: Sequence[SchemaProblem], redact: Callable[[str], str] = str) -> CheckedResult:
-    """Make the result of a call whose arguments do not satisfy the tool's parameters: the model can correct it.
-
-    `redact`: applied to its text, in which a validator of the application may have had a say.
-    """
-    return error_result(redact(_refusal(problems)))
-
-
-def _refusal(problems: Sequence[SchemaProblem]) -> str:
-    listed = "; ".join(f"{p['path'] or '/'}: {p['message']}" for p in problems)
-    return f"the arguments do not satisfy the tool's parameters: {listed}"
-
-
-def to_result(value: Any) -> CheckedResult:
-    """Turn what a tool returned into content blocks: blocks stay, everything else becomes one text.
-
-    Texts stay as they are, None is empty, other values are written as JSON. Raises TypeError where `value` can be no
-    part of a message.
-    """
-    if isinstance(value, ToolResult):
-        details = None if value.details is None else to_json_value(value.details)
-        return CheckedResult(_content(value.content), bool(value.is_error), details)
-    if isinstance(value, Enum):
-        value = value.value
-    if value is None:
-        value = ""
-    if isinstance(value, str) or (isinstance(value, list) and value and all(map(_looks_like_block, value))):
-        return CheckedResult(_content(value))
-    return CheckedResult([TextBlock(_json(value))])
-
-
-def result_of(value: Any) -> CheckedResult:
-    """Turn what a tool returned into its result, whatever it is: it has done its work, and must not be asked again.
-
-    What can be no part of a message is named instead of shown.
-    """
-    try:
-        return to_result(value)
-    except TypeError as error:
-        name = type(value.content if isinstance(value, ToolResult) else value).__name__
-        log.warning("a tool's result, a %s, cannot be shown to the model: %s", name, error)
-        return CheckedResult([TextBlock(f"Done. The result, a {name}, cannot be shown.")])
-
-
-_CONTENT_TYPES = ("text", "image", "document", "audio")
-
-
-def _looks_like_block(item: Any) -> bool:
-    return isinstance(item, ContentBlock) or (isinstance(item, dict) and item.get("type") in _CONTENT_TYPES)
-
-
-def _content(content: Any) -> list[ContentBlock]:
-    if isinstance(content, str):
-        return [TextBlock(without_half_surrogates(content))]
-    try:
-        blocks = check_tool_content(content, "the tool's content")
-    except InvalidRequestError as error:
-        raise TypeError(str(error)) from error
-    return [TextBlock(without_half_surrogates(b.text), b.cache) if isinstance(b, TextBlock) else b for b in blocks]
-
-
-def to_json_value(value: Any) -> Any:
-    """Copy details or an update of a tool through JSON; dates, paths and models are converted as in results.
-
-    Raises TypeError for what cannot be stored and shown.
-    """
-    try:
-        return strictjson.loads(_json(value))
-    except ValueError as error:
-        raise TypeError(f"the tool gave JSON that cannot be kept: {error}") from error
-
-
-def _json(value: Any) -> str:
-    try:
-        return without_half_surrogates(json.dumps(_with_text_keys(value), ensure_ascii=False, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"the tool returned a {type(value).__name__} that is no JSON: {error}") from error
-
-
-def _with_text_keys(value: Any, depth: int = 0) -> Any:
-    """Copy a value in which everything is JSON: what is not is converted, and the keys of objects become text."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if depth > strictjson.MAX_DEPTH:
-        raise TypeError(f"it nests deeper than {strictjson.MAX_DEPTH} levels")
-    if isinstance(value, list | tuple):
-        return [_with_text_keys(item, depth + 1) for item in value]
-    if isinstance(value, dict):
-        return {_key(key): _with_text_keys(item, depth + 1) for key, item in value.items()}
-    return _with_text_keys(_plain(value), depth + 1)
-
-
-def _key(key: Any) -> str:
-    if key is None or isinstance(key, bool | int | float | str):
-        return key if isinstance(key, str) else json.dumps(key)
-    plain = key if isinstance(key, tuple) else _plain(key)
-    return plain if isinstance(plain, str) else str(plain)
-
-
-def _plain(value: Any) -> Any:
-    """Find the JSON form of what `json` does not know. Raises TypeError where there is none."""
-    match value:
-        case datetime() | date() | time():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case Decimal() | UUID() | PurePath():
-            return str(value)
-        case Enum():
-            return value.value
-        case set() | frozenset():
-            return sorted(value, key=lambda item: (type(item).__name__, str(item)))
-        case Mapping():
-            return dict(value)
-    if isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if (fields := getattr(type(value), "__attrs_attrs__", None)) is not None:
-        return {each.name: getattr(value, each.name) for each in fields}
-    for method in ("tolist", "item"):  # numbers and arrays of NumPy and its kin
-        convert = getattr(value, method, None)
-        if callable(convert) and getattr(value, "dtype", None) is not None:
-            return convert()
-    base_model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
-    if base_model is not None and isinstance(value, base_model):
-        return value.model_dump(mode="json")
-    if inspect.iscoroutine(value):
-        value.close()
-        raise TypeError("a coroutine: declare the tool with async def")
-    raise TypeError(f"{type(value).__name__} has no JSON form: return text, JSON or content blocks")

@@ -48,9 +48,10 @@ from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.choice import BoundModel
 from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.scripted import ScriptedModel
+from agentkit.results import error_result, to_result
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Claim, Commit, Conflict, Store
-from agentkit.tools import Tool, error_result, to_result
+from agentkit.tools import Tool
 from tests.event_rules import check_log, shape
 from tests.turns import with_ids
 

@@ -36,8 +36,9 @@ from agentkit.errors import (
 from agentkit.loop.calls import item_of
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, end, unpause
+from agentkit.results import to_result
 from agentkit.schema.check import compile_schema
-from agentkit.tools import Tool, to_result
+from agentkit.tools import Tool
 
 __all__ = ["Answer", "client_result", "expire", "extend", "find_pending", "not_pending", "resolve"]
 

@@ -17,7 +17,7 @@ from agentkit.core.events import (
 )
 from agentkit.core.messages import Json, TextBlock, ToolResultMessage
 from agentkit.core.struct import encode
-from agentkit.tools import CheckedResult, error_result
+from agentkit.results import CheckedResult, error_result
 
 __all__ = [
     "IN_DOUBT_SCHEMA",

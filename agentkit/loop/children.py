@@ -22,7 +22,7 @@ from agentkit.loop.calls import bounded, execution_end, result_message
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, continue_paused, continue_without_step, settle
 from agentkit.loop.limits import with_discarded
-from agentkit.tools import CheckedResult
+from agentkit.results import CheckedResult
 
 __all__ = ["MAX_DEPTH", "delegate", "fail_lost_child", "find_child", "update_from_child"]
 

@@ -36,7 +36,8 @@ from agentkit.loop.calls import IN_DOUBT_SCHEMA, error_message, item_of, result_
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, open_turn, settle
 from agentkit.loop.limits import child_limits
-from agentkit.tools import CheckedResult, Tool, error_result, invalid_arguments
+from agentkit.results import CheckedResult, error_result, invalid_arguments
+from agentkit.tools import Tool
 
 __all__ = [
     "add_message",

@@ -17,21 +17,13 @@ from agentkit.core.record import Change, RunState
 from agentkit.core.struct import encode
 from agentkit.errors import LeaseLostError, ToolError
 from agentkit.loop import ask_client, bounded, call_end, delegate, doubt, fail, finish_tool, park, result_message
+from agentkit.results import CheckedResult, error_result, invalid_arguments, result_of, to_json_value, to_result
 from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.step_context import StepContext
 from agentkit.runtime.tool_loop import submit_tool
 from agentkit.runtime.tool_threads import run_in_tool_thread
-from agentkit.tools import (
-    CheckedResult,
-    Tool,
-    ToolContext,
-    error_result,
-    invalid_arguments,
-    result_of,
-    to_json_value,
-    to_result,
-)
+from agentkit.tools import Tool, ToolContext
 
 __all__ = ["run_tool_step"]
 

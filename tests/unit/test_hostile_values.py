@@ -16,7 +16,8 @@ from agentkit.core.requests import check_metadata
 from agentkit.core.strictjson import MAX_DEPTH, check, loads
 from agentkit.core.struct import encode
 from agentkit.errors import InvalidRequestError
-from agentkit.tools import ToolContext, ToolResult
+from agentkit.results import ToolResult
+from agentkit.tools import ToolContext
 from tests.apps import App
 from tests.loop_driver import Driver
 from tests.turns import call

@@ -21,16 +21,8 @@ import pytest
 from agentkit.core.messages import ContentBlock, ImageBlock, TextBlock
 from agentkit.core.struct import to_json
 from agentkit.errors import ConfigurationError
-from agentkit.tools import (
-    CheckedResult,
-    Tool,
-    ToolContext,
-    ToolResult,
-    error_result,
-    invalid_arguments,
-    to_result,
-    tool,
-)
+from agentkit.results import CheckedResult, ToolResult, error_result, invalid_arguments, to_result
+from agentkit.tools import Tool, ToolContext, tool
 from tests.tools import APPROVAL
 
 

@@ -69,6 +69,8 @@ CHILD_RUN_POINTS = [*around("create", 1), *around("notify parent", 1), "before n
 HAND_BACK_POINTS = ["before release 1", *around("enqueue", 1)]
 START_POINTS = ["before remember 1", "after remember 1", "after schedule 1", "after index 1", "after create 1"]
 ANSWER_POINTS = ["before schedule 1", *around("commit", 1)]
+# Commits: the run's end, its child's. Deletions: the child, the run.
+DELETE_POINTS = [*around("commit", 1, 2), "after forbid 1", *around("delete", 1, 2)]
 
 
 class CrashStack(Stack):
@@ -291,6 +293,25 @@ def test_a_web_process_dies_while_it_aborts_a_run(shared_stack: CrashStack, poin
     assert not stack.web_fault.read_text(), "nobody came to the point"
     wait_until(lambda: stack.web_b.get(run_id)["status"] == "aborted", what="the end")
     stack.check(run_id, "aborted")
+
+
+@pytest.mark.brokers("redis")
+@pytest.mark.parametrize("point", DELETE_POINTS)
+def test_a_web_process_dies_while_it_deletes_a_run_and_its_sub_agents(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    run_id = stack.begin("boss", SUB_AGENT)
+    wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
+    child = stack.web_b.get(run_id)["pending"][0]["runId"]
+    stack.web_fault.write_text(point)
+    with pytest.raises(httpx.TransportError):
+        stack.web_a.http.delete(f"/runs/{run_id}", params={"force": 1})
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    again = stack.web_b.http.delete(f"/runs/{run_id}", params={"force": 1})
+    assert again.status_code == (404 if point == "after delete 2" else 204), again.text
+    assert [stack.web_b.http.get(f"/runs/{each}").status_code for each in (run_id, child)] == [404, 404]
+    with redis.Redis.from_url(stack.store.url) as client:
+        marks = {key: ttl for each in (run_id, child) for key, ttl in ttls_of(client, f"*{each}*").items()}
+    assert all(key.endswith(":x") and ttl is not None for key, ttl in marks.items()), marks
 
 
 SENT = {"steer": script("In between."), "followUp": script("And after.")}

@@ -222,10 +222,15 @@ class WorkerProcess(Process):
     """A Celery worker."""
 
     def __init__(
-        self, name: str, env: dict[str, str], folder: Path, pool: tuple[str, ...] = ("-P", "threads", "-c", "8")
+        self,
+        name: str,
+        env: dict[str, str],
+        folder: Path,
+        pool: tuple[str, ...] = ("-P", "threads", "-c", "8"),
+        options: tuple[str, ...] = ("--without-gossip", "--without-mingle"),
     ) -> None:
         words = ["celery", "-A", "agentkit.tasks", "worker", "-n", f"{name}@%h", "-l", "info"]
-        super().__init__(name, [*words, *pool, "--without-gossip", "--without-mingle"], env, folder)
+        super().__init__(name, [*words, *pool, *options], env, folder)
         self.pool = pool[pool.index("-P") + 1]
 
     def is_ready(self) -> bool:

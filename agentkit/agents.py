@@ -19,6 +19,7 @@ from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderErr
 from agentkit.providers.choice import BoundModel, Model, ModelChoice, bind_model, full_name
 from agentkit.providers.connection import Connection, HeadersSource, KeySource
 from agentkit.providers.models import Capabilities, capabilities
+from agentkit.providers.names import vendor_of
 from agentkit.providers.protocol import ToolSpec
 from agentkit.tools import Tool, bound_tool, tool
 
@@ -180,7 +181,7 @@ class Agent:
     def _vendors(self) -> set[str]:
         """Return the providers' names of the models that have no connection of their own."""
         choices = [choice for choice in (*self.choices, *self.models) if not isinstance(choice, Model)]
-        return {full_name(choice).partition(":")[0] for choice in choices}
+        return {vendor_of(full_name(choice).partition(":")[0]) for choice in choices}
 
     @property
     def choices(self) -> tuple[ModelChoice, ...]:
@@ -199,7 +200,7 @@ class Agent:
 
     def bind_choice(self, choice: ModelChoice) -> BoundModel:
         """Find the provider of a model, with the agent's connection where that is for it."""
-        is_ours = full_name(choice).partition(":")[0] in self._vendors()
+        is_ours = vendor_of(full_name(choice).partition(":")[0]) in self._vendors()
         return bind_model(choice, self.connection if is_ours else Connection())
 
     @property
@@ -377,6 +378,11 @@ class BoundAgent:
         return self.agent.name
 
     @property
+    def api(self) -> str:
+        """The wire that the first model's answers come on."""
+        return self._models[0].api
+
+    @property
     def model_name(self) -> str:
         """The first model's name, with its provider's: `provider:model`."""
         return self._models[0].full_name
@@ -407,7 +413,7 @@ class BoundAgent:
         """Make the assistant message before any content, as `message_start` shows it. `timestamp`: milliseconds."""
         return AssistantMessage(
             content=[],
-            api=self.provider.api,
+            api=self.api,
             provider=self.provider.name,
             model=self.model,
             usage=Usage.of(),

@@ -53,6 +53,7 @@ _AUTHORS = [
     ("anthropic-messages", "anthropic", "m"),
     ("ollama-chat", "ollama", "m"),
     ("openai-completions", "openai", "other"),
+    ("openai-responses", "openai", "m"),
     ("", "", ""),
 ]
 _words = st.sampled_from(["", " ", "\n\n", "hm", "so be it", "<b>", "Grüße 🏔"])

@@ -25,7 +25,9 @@ class ModelObject(Provider, Protocol):
 _ADAPTERS = {
     "anthropic": "agentkit.providers.anthropic:AnthropicProvider",
     "ollama": "agentkit.providers.ollama:OllamaProvider",
-    "openai": "agentkit.providers.openai:OpenAIProvider",
+    "openai": "agentkit.providers.openai_wires:OpenAIWires",
+    "openai-completions": "agentkit.providers.openai_wires:completions",
+    "openai-responses": "agentkit.providers.openai_responses:OpenAIResponsesProvider",
     "scripted": "agentkit.providers.scripted:Scripts",
 }
 

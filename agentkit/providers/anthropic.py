@@ -60,7 +60,7 @@ class AnthropicProvider:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
-        yield from answer_parts(call, cancel, stream_sse(call, cancel, last_event="message_stop"), decode)
+        yield from answer_parts(call, cancel, stream_sse(call, cancel, last_events=("message_stop",)), decode)
 
     def _call(self, request: ModelRequest) -> HttpRequest:
         endpoint = request.connection.endpoint(

@@ -10,7 +10,7 @@ from agentkit.core.keywords import refuse_unknown_keywords
 from agentkit.errors import ConfigurationError
 from agentkit.providers import ModelObject, resolve
 from agentkit.providers.connection import Connection, HeadersSource, KeySource
-from agentkit.providers.protocol import Provider
+from agentkit.providers.protocol import ManyWires, Provider
 
 __all__ = ["BoundModel", "Model", "ModelChoice", "bind_model", "full_name"]
 
@@ -61,6 +61,12 @@ class BoundModel(NamedTuple):
     def full_name(self) -> str:
         """The name with the provider's: `provider:model`."""
         return f"{self.provider.name}:{self.name}"
+
+    @property
+    def api(self) -> str:
+        """The wire that its answers come on, as things are set now."""
+        provider = self.provider
+        return provider.wire(self.connection).api if isinstance(provider, ManyWires) else provider.api
 
 
 def full_name(choice: ModelChoice) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -128,15 +128,15 @@ def stream_sse(
     cancel: Cancellation,
     *,
     is_last: Callable[[str], bool] = lambda _: False,
-    last_event: str | None = None,
+    last_events: Container[str] = (),
 ) -> Answer[ServerSentEvent]:
-    """Iterate over the answer's server-sent events; one named `last_event`, or of whose data `is_last`, is the last."""
+    """Iterate over the answer's server-sent events; one of `last_events`, or of whose data `is_last`, is the last."""
 
     def read(body: httpx.Response) -> AsyncIterator[ServerSentEvent]:
         return EventSource(body).aiter_sse()
 
     def ends(event: ServerSentEvent) -> bool:
-        return event.event == last_event or is_last(event.data)
+        return event.event in last_events or is_last(event.data)
 
     return Answer(request, cancel, "text/event-stream", read, ends)
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agentkit.errors import ConfigurationError
+from agentkit.providers.names import vendor_of
 from agentkit.providers.prices import context_window
 
 __all__ = ["Capabilities", "capabilities", "register_model"]
@@ -46,6 +47,8 @@ _KNOWN: tuple[tuple[str, Capabilities], ...] = (
     ("openai:gpt-4o*", replace(_SEES, context_window=128_000)),
     ("openai:gpt-5*-chat*", _SEES),
     ("openai:gpt-5*", _SEES_AND_THINKS),
+    ("openai:gpt-6*", _SEES_AND_THINKS),
+    ("openai:gpt-oss*", _THINKS),
     ("openai:o1-mini*", replace(_THINKS, tools=False, context_window=128_000)),
     ("openai:o3-mini*", replace(_THINKS, context_window=200_000)),
     ("openai:o[134]*", replace(_SEES_AND_THINKS, context_window=200_000)),
@@ -89,10 +92,12 @@ def register_model(name: str, **known: Any) -> None:
 
 def capabilities(name: str) -> Capabilities:
     """Return what is known of `provider:model`: registered, in the table, or the defaults."""
-    if name in _registered:
-        return _registered[name]
-    known = next((can for pattern, can in _KNOWN if fnmatchcase(name, pattern)), Capabilities())
+    provider, _, model = name.partition(":")
+    known_name = f"{vendor_of(provider)}:{model}"
+    for registered in (name, known_name):
+        if registered in _registered:
+            return _registered[registered]
+    known = next((can for pattern, can in _KNOWN if fnmatchcase(known_name, pattern)), Capabilities())
     if known.context_window is None:
-        provider, _, model = name.partition(":")
         known = replace(known, context_window=context_window(provider, model))
     return known

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from agentkit.core.cancellation import Cancellation
+from agentkit.core.messages import Json
 from agentkit.providers.compat import Compat, changed, compat_for
 from agentkit.providers.connection import Endpoint
 from agentkit.providers.http import HttpRequest, answer_parts, stream_sse
@@ -19,11 +21,11 @@ from agentkit.providers.openai_answer import ChunkDecoder, decode
 from agentkit.providers.openai_request import API, TIMEOUTS, build_request
 from agentkit.providers.protocol import ModelRequest, Part
 
-__all__ = ["ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
+__all__ = ["DEFAULT_URL", "KEY_SETTING", "ChunkDecoder", "OpenAIProvider", "build_request", "decode"]
 
-_DEFAULT_URL = "https://api.openai.com/v1"
-_PATH = "/chat/completions"
-_KEY_SETTING = "OPENAI_API_KEY"
+DEFAULT_URL = "https://api.openai.com/v1"
+_PATHS = ("/chat/completions", "/responses")
+KEY_SETTING = "OPENAI_API_KEY"
 _ACCOUNT_SETTINGS = {"openai-organization": "OPENAI_ORG_ID", "openai-project": "OPENAI_PROJECT_ID"}
 
 
@@ -41,14 +43,14 @@ class OpenAIProvider:
     all others to the vendor as they are.
     """
 
-    api = API
+    path: ClassVar[str] = "/chat/completions"
 
     def __init__(
         self,
         name: str = "openai",
         *,
-        url: str = _DEFAULT_URL,
-        key_setting: str = _KEY_SETTING,
+        url: str = DEFAULT_URL,
+        key_setting: str = KEY_SETTING,
         url_setting: str = "OPENAI_BASE_URL",
         compat: Compat | None = None,
     ) -> None:
@@ -57,6 +59,11 @@ class OpenAIProvider:
         self._key_setting = key_setting
         self._url_setting = url_setting
         self._compat = compat
+
+    @property
+    def api(self) -> str:
+        """The wire."""
+        return API
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
@@ -68,22 +75,25 @@ class OpenAIProvider:
             self.name, url=self._url, url_setting=self._url_setting, key_setting=self._key_setting
         )
         compat = changed(self._compat or compat_for(endpoint.url), request.options.get("compat"))
-        if endpoint.url.rstrip("/") == _DEFAULT_URL:
+        if endpoint.url.rstrip("/") == DEFAULT_URL:
             endpoint.require_key(self.name)
         timeouts = {name: request.options[name] for name in TIMEOUTS if name in request.options}
         return HttpRequest(
             vendor=self.name,
-            url=_with_path(endpoint.url),
-            body=build_request(request, self.name, compat),
+            url=_with_path(endpoint.url, self.path),
+            body=self._body(request, compat),
             headers={**self._account(), **_credential(endpoint, compat)},
             endpoint=endpoint,
             bounds=request.bounds,
             **timeouts,
         )
 
+    def _body(self, request: ModelRequest, compat: Compat) -> Json:
+        return build_request(request, self.name, compat)
+
     def _account(self) -> dict[str, str]:
         """Return the headers that name an organisation and a project of OpenAI's; other vendors get none."""
-        if self._key_setting != _KEY_SETTING:
+        if self._key_setting != KEY_SETTING:
             return {}
         values = {name: os.environ.get(setting, "").strip() for name, setting in _ACCOUNT_SETTINGS.items()}
         return {name: value for name, value in values.items() if value}
@@ -98,11 +108,13 @@ def _credential(endpoint: Endpoint, compat: Compat) -> dict[str, str]:
     return {"authorization": f"Bearer {endpoint.key}"}
 
 
-def _with_path(base: str) -> str:
+def _with_path(base: str, path: str) -> str:
     """Add the path to the base URL before its query: Azure's has `?api-version=…`."""
     try:
         url = urlsplit(base)
     except ValueError:
         return base  # the HTTP client says what is wrong with it
-    path = url.path.rstrip("/").removesuffix(_PATH) + _PATH
-    return urlunsplit(url._replace(path=path))
+    start = url.path.rstrip("/")
+    for known in _PATHS:
+        start = start.removesuffix(known)
+    return urlunsplit(url._replace(path=start + path))

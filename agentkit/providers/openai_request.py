@@ -32,17 +32,28 @@ from agentkit.providers.openai_order import in_order
 from agentkit.providers.protocol import ModelRequest, ToolSpec
 from agentkit.providers.replay import prepare
 
-__all__ = ["API", "TIMEOUTS", "build_request"]
+__all__ = [
+    "API",
+    "MAX_TOKENS",
+    "OF_TOOLS",
+    "OUR_OPTIONS",
+    "TIMEOUTS",
+    "audio_format",
+    "build_request",
+    "cache_hints",
+    "is_strict",
+]
 
 API = "openai-completions"
 TIMEOUTS = ("connect_timeout", "read_timeout")
-_OUR_OPTIONS = (*TIMEOUTS, "compat")
+OUR_OPTIONS = (*TIMEOUTS, "compat")
 """Options that are ours and reach no vendor."""
 
-_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
+OF_TOOLS = ("tool_choice", "parallel_tool_calls")
 """Options that are refused without tools."""
 
-_MAX_TOKENS = ("max_output_tokens", "max_tokens")
+MAX_TOKENS = ("max_output_tokens", "max_tokens")
+"""The names by which an agent may limit one answer."""
 
 
 def build_request(request: ModelRequest, provider: str = "openai", compat: Compat = OPENAI) -> Json:
@@ -58,16 +69,16 @@ def build_request(request: ModelRequest, provider: str = "openai", compat: Compa
     if request.tools:
         body["tools"] = [{"type": "function", "function": _function(tool, compat)} for tool in request.tools]
     if not body.get("tools"):
-        for name in _OF_TOOLS:
+        for name in OF_TOOLS:
             body.pop(name, None)
     return body
 
 
 def _options(request: ModelRequest, compat: Compat) -> Json:
-    options = _cache_hints(request) if compat.cache_hints else {}
+    options = cache_hints(request) if compat.cache_hints else {}
     for name, value in request.options.items():
-        if name not in _OUR_OPTIONS:
-            options[_max_tokens_field(request.model, compat) if name in _MAX_TOKENS else name] = value
+        if name not in OUR_OPTIONS:
+            options[_max_tokens_field(request.model, compat) if name in MAX_TOKENS else name] = value
     if compat.reasoning_effort != "reasoning_effort":
         effort = options.pop("reasoning_effort", None)
         if effort is not None and compat.reasoning_effort == "reasoning.effort":
@@ -86,7 +97,7 @@ def _max_tokens_field(model: str, compat: Compat) -> str:
 
 def _function(tool: ToolSpec, compat: Compat) -> Json:
     function: Json = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    if compat.strict_tools and _is_strict(tool.parameters):
+    if compat.strict_tools and is_strict(tool.parameters):
         function["strict"] = True
     return function
 
@@ -94,23 +105,23 @@ def _function(tool: ToolSpec, compat: Compat) -> Json:
 _DATA = ("const", "default", "enum", "examples")
 
 
-def _is_strict(schema: Any) -> bool:
+def is_strict(schema: Any) -> bool:
     """Whether all objects in a schema name all of their properties as required, and allow no others."""
     if isinstance(schema, list):
-        return all(map(_is_strict, schema))
+        return all(map(is_strict, schema))
     if not isinstance(schema, dict):
         return True
     if schema.get("type") == "object":
         properties = schema.get("properties", {})
         if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
             return False
-    return all(_is_strict(value) for key, value in schema.items() if key not in _DATA)
+    return all(is_strict(value) for key, value in schema.items() if key not in _DATA)
 
 
 _LONG_RETENTION = re.compile(r"gpt-(4\.1|5(\.\d+)?(-codex(-\w+)?|-chat-latest)?)(-\d{4}-\d\d-\d\d)?")
 
 
-def _cache_hints(request: ModelRequest) -> Json:
+def cache_hints(request: ModelRequest) -> Json:
     """OpenAI caches by itself, machine by machine: the key brings the calls of one conversation to the same.
 
     Kept for a day only by models that do that: others refuse the option.
@@ -229,10 +240,10 @@ def _content_part(block: ContentBlock) -> Json:
             file = {"filename": name or "document.pdf", "file_data": f"data:{mime_type};base64,{data}"}
             return {"type": "file", "file": file}
         case AudioBlock(data, mime_type):
-            return {"type": "input_audio", "input_audio": {"data": data, "format": _audio_format(mime_type)}}
+            return {"type": "input_audio", "input_audio": {"data": data, "format": audio_format(mime_type)}}
 
 
-def _audio_format(mime_type: str) -> str:
+def audio_format(mime_type: str) -> str:
     """Return the vendor's name of a kind of sound: `wav` or `mp3`, or what another server may know."""
     kind = mime_type.partition(";")[0].rpartition("/")[2].removeprefix("x-").lower()
     return {"mpeg": "mp3", "wave": "wav"}.get(kind, kind)

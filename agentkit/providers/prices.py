@@ -13,6 +13,7 @@ import msgspec
 
 from agentkit.core.messages import Cost, Usage
 from agentkit.errors import ConfigurationError
+from agentkit.providers.names import vendor_of
 
 __all__ = ["context_window", "priced", "set_price"]
 
@@ -67,8 +68,8 @@ def priced(usage: Usage, provider: str, model: str, answered_by: str | None = No
     if usage.cost.total:
         return usage
     for name in filter(None, (model, answered_by)):
-        price = _registered.get(f"{provider}:{name}")
-        cost = _cost_at(price, usage) if price else _listed_cost(usage, provider, name)
+        price = _registered.get(f"{provider}:{name}") or _registered.get(f"{vendor_of(provider)}:{name}")
+        cost = _cost_at(price, usage) if price else _listed_cost(usage, vendor_of(provider), name)
         if cost is not None:
             return msgspec.structs.replace(usage, cost=cost)
     return usage
@@ -78,7 +79,7 @@ def context_window(provider: str, model: str) -> int | None:
     """Return the tokens that a request to the model may have, where the list says so."""
     if provider in _UNLISTED:
         return None
-    entry = _find(provider, model)
+    entry = _find(vendor_of(provider), model)
     window = getattr(entry[1], "context_window", None) if entry else None
     return window if isinstance(window, int) else None
 

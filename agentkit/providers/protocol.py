@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from agentkit.core.bounds import Bounds
 from agentkit.core.cancellation import Cancellation
@@ -19,6 +19,7 @@ from agentkit.providers.connection import Connection
 __all__ = [
     "BlockEnd",
     "Finish",
+    "ManyWires",
     "ModelRequest",
     "Part",
     "Provider",
@@ -129,8 +130,10 @@ class Provider(Protocol):
     name: str
     """The part before the colon of a model's name; the assistant message's `provider`."""
 
-    api: str
-    """The wire format, say `openai-completions`; the assistant message's `api`."""
+    @property
+    def api(self) -> str:
+        """The wire format, say `openai-completions`; the assistant message's `api`."""
+        ...
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model and yield the response's parts as they arrive, `Finish` last.
@@ -139,4 +142,13 @@ class Provider(Protocol):
         bounds, and never ends without either. When `cancel` fires, the iterator ends at once, also while the vendor is
         silent, and the connection is closed; parts may be missing then. Closing the iterator early does the same.
         """
+        ...
+
+
+@runtime_checkable
+class ManyWires(Protocol):
+    """A provider that speaks to each server on another wire."""
+
+    def wire(self, connection: Connection) -> Provider:
+        """Return the provider that answers where the connection leads now: its `api` is that of the messages."""
         ...

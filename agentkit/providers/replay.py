@@ -25,6 +25,7 @@ from agentkit.core.messages import (
     UserMessage,
 )
 from agentkit.errors import ConfigurationError
+from agentkit.providers.names import vendor_of
 
 __all__ = ["NO_RESULT", "prepare"]
 
@@ -60,7 +61,7 @@ def prepare(
         if isinstance(message, UserMessage):
             prepared.append(message)
         elif isinstance(message, AssistantMessage) and message.stop_reason not in _LEFT_OUT:
-            same_vendor = (message.api, message.provider) == (api, provider)
+            same_vendor = (message.api, vendor_of(message.provider)) == (api, vendor_of(provider))
             same_model = same_vendor and message.model == model
             if not same_vendor:
                 message = _without_data(message)

@@ -260,9 +260,9 @@ class _ModelStep:
         self._buffer.emit(MessageDiscard(reason=reason), MessageStart(message=self._builder.start()))
 
     def _new_builder(self) -> MessageBuilder:
-        provider = self._agent.provider
+        agent = self._agent
         return MessageBuilder(
-            api=provider.api, provider=provider.name, model=self._agent.model, timestamp=self._context.now()
+            api=agent.api, provider=agent.provider.name, model=agent.model, timestamp=self._context.now()
         )
 
 

@@ -29,8 +29,9 @@ from agentkit.providers.anthropic import AnthropicProvider
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.ollama import OllamaProvider
 from agentkit.providers.openai import OpenAIProvider
+from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.protocol import ModelRequest, Provider
-from tests import anthropic_server, ollama_server, openai_server
+from tests import anthropic_server, ollama_server, openai_server, responses_server
 from tests.wire_server import Reply, WireServer
 
 SEED = int(os.environ.get("AGENTKIT_FUZZ_SEED", "20261128"))
@@ -46,6 +47,7 @@ SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 
 VENDORS: dict[str, tuple[Callable[[], Provider], str, str, list[bytes]]] = {
     "openai": (OpenAIProvider, "OPENAI_BASE_URL", SSE, openai_server.frames(TURN)),
+    "openai-responses": (OpenAIResponsesProvider, "OPENAI_BASE_URL", SSE, responses_server.frames(TURN)),
     "anthropic": (AnthropicProvider, "ANTHROPIC_BASE_URL", SSE, anthropic_server.frames(TURN)),
     "ollama": (OllamaProvider, "OLLAMA_HOST", NDJSON, ollama_server.lines(TURN)),
 }

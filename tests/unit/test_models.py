@@ -23,6 +23,8 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         ("anthropic:claude-haiku-4-5", Capabilities(True, True, True, 200_000)),
         ("anthropic:claude-3-5-haiku-latest", Capabilities(True, True, False, 200_000)),
         ("openai:gpt-4o-mini", Capabilities(True, True, False, 128_000)),
+        ("openai-responses:gpt-4o-mini", Capabilities(True, True, False, 128_000)),
+        ("openai-completions:gpt-4o-mini", Capabilities(True, True, False, 128_000)),
         ("ollama:llama3", Capabilities(False, False, False, None)),
         ("ollama:qwen3:4b", Capabilities(True, False, True, None)),
         ("ollama:qwen2.5vl:7b", Capabilities(True, True, False, None)),
@@ -35,7 +37,8 @@ def test_a_model_can_do_what_the_table_says_or_what_most_can(name: str, known: C
 
 
 def test_the_context_window_comes_from_the_price_list_where_the_table_has_none() -> None:
-    assert (capabilities("openai:gpt-5.1").context_window or 0) > 100_000
+    for name in ("openai:gpt-5.1", "openai-responses:gpt-5.1", "openai-completions:gpt-5.1"):
+        assert (capabilities(name).context_window or 0) > 100_000
 
 
 def test_what_is_registered_goes_before_what_is_known() -> None:
@@ -48,6 +51,13 @@ def test_what_is_registered_goes_before_what_is_known() -> None:
         "reasoning": True,
         "contextWindow": 1000,
     }
+
+
+def test_a_model_of_openai_is_registered_for_both_of_its_wires_or_for_one() -> None:
+    register_model("openai:my-own", images=True, context_window=1000)
+    register_model("openai-responses:my-own", reasoning=True)
+    assert capabilities("openai-completions:my-own") == Capabilities(True, True, False, 1000)
+    assert capabilities("openai-responses:my-own") == Capabilities(True, True, True, 1000)
 
 
 @pytest.mark.parametrize(

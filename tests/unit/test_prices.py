@@ -50,6 +50,17 @@ def test_cached_tokens_of_a_known_model_cost_less_to_read_and_more_to_write() ->
     assert cost.total == pytest.approx(cost.input + cost.cache_read + cost.cache_write)
 
 
+@pytest.mark.parametrize("provider", ["openai-responses", "openai-completions"])
+def test_a_model_of_openai_costs_the_same_on_each_wire_unless_said_otherwise(provider: str) -> None:
+    tokens = usage(1000, 1000)
+    assert priced(tokens, provider, "gpt-4o").cost == priced(tokens, "openai", "gpt-4o").cost
+    set_price("openai:gpt-4o", input=0, output=1000)
+    assert priced(tokens, provider, "gpt-4o").cost.total == 1.0
+    set_price(f"{provider}:gpt-4o", input=0, output=2000)
+    assert priced(tokens, provider, "gpt-4o").cost.total == 2.0
+    assert priced(tokens, "openai", "gpt-4o").cost.total == 1.0
+
+
 @pytest.mark.parametrize(
     ("provider", "model"), [("openai", "my-own"), ("acme", "gpt-4o"), ("ollama", "qwen3:4b"), ("scripted", "echo")]
 )

@@ -1,0 +1,140 @@
+"""The answers of OpenAI's Responses API: events in, parts out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentkit.core.struct import to_json
+from agentkit.errors import ProviderError
+from agentkit.providers.openai_responses import ResponseDecoder, decode
+from agentkit.providers.protocol import Finish
+from tests.providers_contract import build
+from tests.sse_cuts import events_of
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "openai-responses"
+EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
+WHOLE = [name for name, expected in EXPECTED.items() if "error" not in expected]
+
+
+def check(name: str, *pieces: bytes) -> None:
+    expected = EXPECTED[name]
+    if "error" in expected:
+        with pytest.raises(ProviderError, match=expected["error"]) as caught:
+            list(decode(events_of(*pieces), "openai"))
+        assert caught.value.retryable is expected["retryable"]
+        assert caught.value.vendor == "openai"
+        return
+    message = build(decode(events_of(*pieces), "openai"))
+    usage = message.usage
+    assert to_json(message.content) == expected["content"]
+    assert message.stop_reason == expected["stopReason"]
+    assert [usage.input, usage.cache_read, usage.output] == expected["usage"]
+
+
+def test_every_golden_transcript_has_an_expectation() -> None:
+    assert sorted(path.name for path in GOLDEN.glob("*.sse")) == sorted(EXPECTED)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_golden_transcript_decodes_the_same_wherever_it_is_cut(name: str) -> None:
+    body = (GOLDEN / name).read_bytes()
+    check(name, body)
+    check(name, *(body[at : at + 1] for at in range(len(body))))
+    for at in range(1, len(body), 13):
+        check(name, body[:at], body[at:])
+
+
+@pytest.mark.parametrize("name", sorted(set(WHOLE) - {"whole_response_alone.sse"}))
+def test_a_transcript_that_ends_before_its_last_event_is_a_retryable_error(name: str) -> None:
+    events = (GOLDEN / name).read_bytes().removesuffix(b"data: [DONE]\n\n").split(b"\n\n")[:-1]
+    for count in range(len(events)):
+        with pytest.raises(ProviderError, match="before the answer was complete") as caught:
+            list(decode(events_of(b"\n\n".join([*events[:count], b""])), "openai"))
+        assert caught.value.retryable
+
+
+@pytest.mark.parametrize("name", sorted(set(WHOLE) - {"no_indexes_and_no_ends_of_items.sse"}))
+def test_the_whole_response_says_the_same_in_place_of_a_stream(name: str) -> None:
+    """What a server sends that does not stream: the response of the last event, as an object of its own."""
+    last = (GOLDEN / name).read_bytes().removesuffix(b"data: [DONE]\n\n").split(b"\n\n")[-2]
+    response = {"object": "response", **json.loads(last.partition(b"data: ")[2])["response"]}
+    decoder = ResponseDecoder("openai")
+    message = build([*decoder.feed(response), *decoder.finish()])
+    assert to_json(message.content) == EXPECTED[name]["content"]
+    assert message.stop_reason == EXPECTED[name]["stopReason"]
+
+
+def test_the_finish_names_the_model_that_answered() -> None:
+    finish = list(decode(events_of((GOLDEN / "text.sse").read_bytes()), "openai"))[-1]
+    assert isinstance(finish, Finish)
+    assert finish.model == "golden-1"
+
+
+def test_what_follows_the_last_event_is_not_read() -> None:
+    body = (GOLDEN / "text.sse").read_bytes()
+    assert build(decode(events_of(body + b"data: {\n\n"), "openai")).stop_reason == "stop"
+
+
+def test_a_failure_carries_what_the_vendor_had_counted() -> None:
+    with pytest.raises(ProviderError) as caught:
+        list(decode(events_of((GOLDEN / "failed.sse").read_bytes()), "openai"))
+    assert caught.value.usage is not None
+    assert (caught.value.usage.input, caught.value.usage.cache_read, caught.value.usage.output) == (12, 8, 5)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.output_item.added", "item": None},
+        {"type": "response.output_item.added", "item": {"type": 5}},
+        {"type": "response.output_item.done", "item": "message"},
+        {"type": "response.output_item.done", "item": {"type": "message", "content": [7]}},
+        {"type": "response.output_item.done", "item": {"type": "reasoning", "summary": 7}},
+        {"type": "response.output_text.delta", "delta": {"text": "x"}},
+        {"type": "response.content_part.done", "part": []},
+        {"type": "response.completed", "response": []},
+        {"type": "response.completed", "response": {"output": {"a": 1}}},
+        {"type": "response.completed"},
+    ],
+)
+def test_an_event_of_an_unknown_shape_is_a_provider_error(event: Any) -> None:
+    with pytest.raises(ProviderError, match="unknown shape"):
+        ResponseDecoder().feed(event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "keepalive", "sequence_number": 3},
+        {"type": "response.queued", "response": {"status": "queued"}},
+        {"type": "response.image_generation_call.partial_image", "partial_image_b64": "aGk=", "output_index": 0},
+        {"type": "response.of_2030", "item": 7},
+        {},
+    ],
+)
+def test_an_event_of_an_unknown_type_is_passed_over(event: Any) -> None:
+    decoder = ResponseDecoder()
+    assert decoder.feed(event) == []
+    assert not decoder.ended
+
+
+def test_arguments_that_are_an_object_are_written_as_json() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": {"x": 1}}
+    decoder = ResponseDecoder()
+    parts = decoder.feed({"object": "response", "status": "completed", "output": [call]})
+    assert to_json(build([*parts, *decoder.finish()]).content) == [
+        {"type": "toolCall", "id": "c", "name": "f", "arguments": {"x": 1}}
+    ]
+
+
+def test_what_a_call_must_repeat_stands_beside_it() -> None:
+    caller = {"type": "program", "caller_id": "p1"}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "namespace": "n", "caller": caller}
+    decoder = ResponseDecoder()
+    parts = decoder.feed({"object": "response", "status": "completed", "output": [call]})
+    [block] = build([*parts, *decoder.finish()]).content
+    assert block.provider_data == {"caller": caller, "namespace": "n"}

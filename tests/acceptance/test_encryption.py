@@ -39,9 +39,9 @@ def test_a_run_is_played_by_those_with_the_keys_and_left_alone_by_others(tmp_pat
         run_id = stack.web_a.begin("support", WORK)
         wait_until(lambda: "set AGENTKIT_ENCRYPTION_KEYS" in stranger.log(), timeout=15, what="the worker to say so")
         assert stack.web_b.get(run_id)["status"] == "queued"
+        stranger.kill()  # with the message, which it was to give back
         stack.start(*stack.workers)
         stack.wait_for(run_id, "paused", timeout=30)
-        stranger.kill()
         with redis.Redis.from_url(stack.store.url) as client:
             stored = [everything_of(client)]
             assert stack.web_a.resume(run_id, decision={"approved": True, "why": "canary"}).status_code == 202

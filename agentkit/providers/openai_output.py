@@ -64,6 +64,7 @@ class OutputItems:
         self._items: list[_Item] = []
         self._by_index: dict[int, _Item] = {}
         self._open: tuple[_Item, _Place] | None = None
+        self._silent: list[Part] = []  # reasoning without words, which alone is no answer
 
     @property
     def has_calls(self) -> bool:
@@ -86,6 +87,34 @@ class OutputItems:
 
     def feed(self, kind: str, event: Json) -> list[Part]:
         """Return the parts of one event of the type `kind`; none where the type is unknown."""
+        return self._after_silent(self._parts(kind, event))
+
+    def complete(self, output: list[Json]) -> list[Part]:
+        """Return the parts of what the whole `output` has and no event had."""
+        parts: list[Part] = []
+        matched: set[_Item] = set()
+        for whole in output:
+            kind = _type_of(whole)
+            item = next((item for item in self._items if item.type == kind and item not in matched), None)
+            if item is None:
+                item = self._new(kind)
+            matched.add(item)
+            if not item.done:
+                parts += self._after_silent(self._end(item, whole))
+        for item in self._items:
+            if item.type == "function_call" and not item.done:
+                parts += self._arguments_rest(item, item.raw.get("arguments"))
+        return parts
+
+    def _after_silent(self, parts: list[Part]) -> list[Part]:
+        """Return the parts, after reasoning without words that came before them. With nothing after it, it is lost."""
+        if parts and self._silent:
+            parts, self._silent = [*self._silent, *parts], []
+        return parts
+
+    # -- items
+
+    def _parts(self, kind: str, event: Json) -> list[Part]:
         if kind in _DELTAS:
             item_type, where, index_field, text_field = _DELTAS[kind]
             place = (where, _number(event.get(index_field)))
@@ -111,32 +140,13 @@ class OutputItems:
                 return [] if item.done else self._end(item, whole)
         return []
 
-    def complete(self, output: list[Json]) -> list[Part]:
-        """Return the parts of what the whole `output` has and no event had."""
-        parts: list[Part] = []
-        matched: set[_Item] = set()
-        for whole in output:
-            kind = _type_of(whole)
-            item = next((item for item in self._items if item.type == kind and item not in matched), None)
-            if item is None:
-                item = self._new(kind)
-            matched.add(item)
-            if not item.done:
-                parts += self._end(item, whole)
-        for item in self._items:
-            if item.type == "function_call" and not item.done:
-                parts += self._arguments_rest(item, item.raw.get("arguments"))
-        return parts
-
-    # -- items
-
     def _find(self, event: Json, item_type: str) -> _Item:
         """Find the item that an event belongs to; it begins one where there is none of that type."""
         index = event.get("output_index")
         if isinstance(index, int):
             item = self._by_index.get(index)
         else:
-            item = self._items[-1] if self._items else None
+            item = self._items[-1] if self._items and not self._items[-1].done else None
         if item is None or item.type != item_type:
             item = self._new(item_type)
             if isinstance(index, int):
@@ -208,9 +218,13 @@ class OutputItems:
                 parts += self._write_rest(item, place, text)
         if whole.get("encrypted_content") or whole.get("content"):
             kept = {key: value for key, value in whole.items() if value and key != "status"}
+            data: Json = {"item": {"summary": [], **kept}}
+            if not item.written:
+                self._silent += [ThinkingDelta("", data=data), BlockEnd()]
+                return []
             if not self._is_open(item):
                 parts += self._leave()
-            parts.append(ThinkingDelta("", data={"item": {"summary": [], **kept}}))
+            parts.append(ThinkingDelta("", data=data))
         return parts
 
     # -- texts

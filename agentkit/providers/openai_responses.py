@@ -23,6 +23,7 @@ from agentkit.providers.http import answer_parts, stream_sse
 from agentkit.providers.json_events import is_done, json_events
 from agentkit.providers.openai import DEFAULT_URL, KEY_SETTING, OpenAIProvider
 from agentkit.providers.openai_output import OutputItems
+from agentkit.providers.openai_problems import problem_of
 from agentkit.providers.openai_responses_request import API, build_request
 from agentkit.providers.protocol import Finish, ModelRequest, Part
 
@@ -103,8 +104,10 @@ class ResponseDecoder:
         if event.get("object") == "response":  # the whole answer, in place of a stream
             event = {"type": f"response.{event.get('status') or 'completed'}", "response": event}
         kind = event.get("type") or name
-        if kind == "error" or (not event.get("type") and event.get("error")):
+        if kind == "error":
             problem = event.get("error") or {key: value for key, value in event.items() if key != "type"}
+            raise stream_error(self._vendor, problem)
+        if ("type" not in event or event.get("object") == "error") and (problem := problem_of(event)):
             raise stream_error(self._vendor, problem)
         try:
             if isinstance(event.get("response"), dict):

@@ -10,6 +10,7 @@ import pytest
 
 from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
+from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.openai_responses import ResponseDecoder, decode
 from agentkit.providers.protocol import Finish
 from tests.providers_contract import build
@@ -17,6 +18,7 @@ from tests.sse_cuts import events_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openai-responses"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "a"}
 WHOLE = [name for name, expected in EXPECTED.items() if "error" not in expected]
 
 
@@ -122,6 +124,49 @@ def test_an_event_of_an_unknown_type_is_passed_over(event: Any) -> None:
     assert not decoder.ended
 
 
+@pytest.mark.parametrize("output", [[], [REASONING], [REASONING, REASONING], [{"type": "message", "content": []}]])
+def test_reasoning_without_words_is_no_answer(output: list[Any]) -> None:
+    decoder = ResponseDecoder()
+    parts = decoder.feed({"object": "response", "status": "completed", "output": output})
+    builder = MessageBuilder(api="a", provider="p", model="m", timestamp=0)
+    for part in [*parts, *decoder.finish()]:
+        builder.feed(part)
+    assert builder.empty
+
+
+def test_reasoning_without_words_stands_before_what_it_led_to() -> None:
+    search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    streamed, whole = ResponseDecoder(), ResponseDecoder()
+    output = [REASONING, search, {**REASONING, "encrypted_content": "b"}, REASONING, call, REASONING]
+    events = [{"type": "response.output_item.done", "item": item, "output_index": at} for at, item in enumerate(output)]
+    end = {"type": "response.completed", "response": {"object": "response", "status": "completed", "output": output}}
+    for decoder, fed in ((streamed, [*events, end]), (whole, [end])):
+        message = build([*(part for event in fed for part in decoder.feed(event)), *decoder.finish()])
+        kept = [(block.provider_data or {}).get("item", {}) for block in message.content]
+        assert [item.get("encrypted_content") or item.get("type") for item in kept] == [
+            "a",
+            "web_search_call",
+            "b",
+            "a",
+            None,
+        ]
+
+
+@pytest.mark.parametrize(
+    ("problem", "retryable"),
+    [
+        ({"error": {"message": "Slow down.", "code": "rate_limit_exceeded"}}, True),
+        ({"code": "Throttling", "message": "Slow down."}, True),
+        ({"object": "error", "message": "Slow down.", "type": "rate_limit_error"}, True),
+    ],
+)
+def test_an_error_in_place_of_events_is_one(problem: Any, retryable: bool) -> None:
+    with pytest.raises(ProviderError, match="Slow down") as caught:
+        ResponseDecoder("openai").feed(problem, "message")
+    assert caught.value.retryable is retryable
+
+
 def test_arguments_that_are_an_object_are_written_as_json() -> None:
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": {"x": 1}}
     decoder = ResponseDecoder()
@@ -138,3 +183,23 @@ def test_what_a_call_must_repeat_stands_beside_it() -> None:
     parts = decoder.feed({"object": "response", "status": "completed", "output": [call]})
     [block] = build([*parts, *decoder.finish()]).content
     assert block.provider_data == {"caller": caller, "namespace": "n"}
+
+
+def test_items_without_an_index_follow_each_other() -> None:
+    texts = [{"type": "message", "content": [{"type": "output_text", "text": text}]} for text in ("One.", "Two.")]
+    decoder = ResponseDecoder()
+    parts = [
+        part
+        for item in texts
+        for event in (
+            {"type": "response.output_item.added", "item": {"type": "message", "content": []}},
+            {"type": "response.output_text.delta", "delta": item["content"][0]["text"]},
+            {"type": "response.output_item.done", "item": item},
+        )
+        for part in decoder.feed(event)
+    ]
+    parts += decoder.feed({"type": "response.completed", "response": {"output": texts}})
+    assert to_json(build([*parts, *decoder.finish()]).content) == [
+        {"type": "text", "text": "One."},
+        {"type": "text", "text": "Two."},
+    ]

@@ -200,10 +200,12 @@ def _message(block: TextBlock) -> list[Json]:
         return [item] if is_tool else []
     if not block.text.strip():
         return []
-    part: Json = {"type": "output_text", "text": block.text, "annotations": data.get("annotations") or []}
+    content: str | list[Json] = block.text  # the shape that every server takes
     if data.get("refusal"):
-        part = {"type": "refusal", "refusal": block.text}
-    message: Json = {"type": "message", "role": "assistant", "content": [part]}
+        content = [{"type": "refusal", "refusal": block.text}]
+    elif data.get("annotations"):
+        content = [{"type": "output_text", "text": block.text, "annotations": data["annotations"]}]
+    message: Json = {"type": "message", "role": "assistant", "content": content}
     return [{**message, "phase": data["phase"]} if data.get("phase") else message]
 
 

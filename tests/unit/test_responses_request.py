@@ -48,8 +48,7 @@ def thought(item: Json, text: str = "Hm.") -> ThinkingBlock:
 
 def said(text: str, **more: Any) -> Json:
     """A text of the model as it is sent back."""
-    content = [{"type": "output_text", "text": text, "annotations": []}]
-    return {"type": "message", "role": "assistant", "content": content, **more}
+    return {"type": "message", "role": "assistant", "content": text, **more}
 
 
 # -- options

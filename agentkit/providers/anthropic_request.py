@@ -1,17 +1,22 @@
-"""The requests of Anthropic's Messages API: a conversation, its cache marks and options in the vendor's shape.
+"""The requests of Anthropic's Messages API: a conversation and its cache marks in the vendor's shape.
 
 What the vendor demands of a conversation beyond what all do (`agentkit.providers.replay`) only this module knows; each
-rule is noted where it is met. Pure.
+rule is noted where it is met. What `agentkit.providers.anthropic_answer` has kept beside the blocks goes back in its
+place. Pure, but for the time at which the vendor's containers end.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from agentkit.core.messages import (
+    AssistantBlock,
     AssistantMessage,
     AudioBlock,
     ContentBlock,
@@ -25,10 +30,11 @@ from agentkit.core.messages import (
     ToolResultMessage,
 )
 from agentkit.errors import ProviderError
+from agentkit.providers.anthropic_options import vendor_options
 from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.replay import prepare
 
-__all__ = ["API", "REDACTED", "build_request"]
+__all__ = ["API", "REDACTED", "THINKING", "build_request", "continued"]
 
 API = "anthropic-messages"
 REDACTED = "redacted:"
@@ -36,7 +42,7 @@ REDACTED = "redacted:"
 
 _ID = "[a-zA-Z0-9_-]{1,64}"
 _IMAGE_TYPES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
-_THINKING = ("thinking", "redacted_thinking")
+THINKING = ("thinking", "redacted_thinking")
 _MAX_MARKS = 4
 
 
@@ -48,10 +54,17 @@ def build_request(request: ModelRequest, *, provider: str = "anthropic") -> Json
     ProviderError for options that the vendor cannot take.
     """
     try:
-        options = _options(request)
+        options = vendor_options(request)
     except (AttributeError, KeyError, TypeError) as error:
         raise ProviderError(f"the model options have a wrong shape: {error!r}", vendor=provider) from error
-    body: Json = {**options, "model": request.model, "messages": _turns(request, provider), "stream": True}
+    messages = prepare(
+        [_with_blocks_before_thinking(message) for message in request.messages],
+        api=API,
+        provider=provider,
+        model=request.model,
+        id_pattern=_ID,
+    )
+    body: Json = {**options, "model": request.model, "messages": _turns(messages), "stream": True}
     if request.instructions.strip():
         system: Json = {"type": "text", "text": request.instructions}
         body["system"] = [_marked(system, request.instructions_cache)]
@@ -65,16 +78,29 @@ def build_request(request: ModelRequest, *, provider: str = "anthropic") -> Json
         body.pop("tool_choice", None)  # refused without tools
     if (body.get("thinking") or {}).get("type") == "enabled" and _began_without_thinking(body["messages"]):
         del body["thinking"]
+    if container := _container(messages, options):
+        body["container"] = container
     _place_marks(body, request.cache == "auto")
     return body
 
 
-def _turns(request: ModelRequest, provider: str) -> list[Json]:
+def continued(body: Json, content: Sequence[Json], container: Json | None) -> Json:
+    """Return the request that has a paused answer go on: `body` with the answer's `content` so far at its end."""
+    turns = list(body["messages"])
+    before = list(turns.pop()["content"]) if turns and turns[-1]["role"] == "assistant" else []
+    turns.append({"role": "assistant", "content": [*before, *content]})
+    body = {**body, "messages": turns}
+    if container:
+        body["container"] = _in_container(container["id"], body.get("container"))
+    return body
+
+
+def _turns(messages: Sequence[Message]) -> list[Json]:
     """Write the conversation in the vendor's shape: user and assistant take turns, the user begins."""
     turns: list[Json] = []
-    for message in prepare(request.messages, api=API, provider=provider, model=request.model, id_pattern=_ID):
-        role = "assistant" if isinstance(message, AssistantMessage) else "user"
-        blocks = _blocks(message)
+    for role, blocks in _without_halves([(_role(message), _blocks(message)) for message in messages]):
+        while role == "assistant" and blocks and blocks[-1]["type"] in THINKING:
+            blocks.pop()  # thinking may not come last
         if not blocks:
             continue
         if turns and turns[-1]["role"] == role:
@@ -86,6 +112,10 @@ def _turns(request: ModelRequest, provider: str) -> list[Json]:
     return turns
 
 
+def _role(message: Message) -> str:
+    return "assistant" if isinstance(message, AssistantMessage) else "user"
+
+
 def _began_without_thinking(turns: Sequence[Json]) -> bool:
     """Tell whether tools are being called in an answer that began without thinking, say another model's.
 
@@ -94,7 +124,7 @@ def _began_without_thinking(turns: Sequence[Json]) -> bool:
     firsts = [turn["content"][0]["type"] for turn in turns]
     inputs = [at for at, first in enumerate(firsts) if turns[at]["role"] == "user" and first != "tool_result"]
     answer = inputs[-1] + 1 if inputs else len(turns)
-    return answer < len(turns) - 1 and firsts[answer] not in _THINKING
+    return answer < len(turns) - 1 and firsts[answer] not in THINKING
 
 
 def _blocks(message: Message) -> list[Json]:
@@ -132,24 +162,35 @@ def _content_block(block: ContentBlock) -> Json:
 def _assistant_blocks(message: AssistantMessage) -> list[Json]:
     blocks: list[Json] = []
     for block in message.content:
+        data = block.provider_data or {}
+        blocks += _vendor_blocks(data, "before")
         match block:
             case ToolCallBlock():
                 name = re.sub(r"[^a-zA-Z0-9_-]", "_", block.name)[:128] or "unknown"  # a model may have made one up
                 call = {"type": "tool_use", "id": block.id, "name": name, "input": block.arguments}
+                if "caller" in data:
+                    call["caller"] = data["caller"]
                 blocks.append(_marked(call, block.cache))
             case TextBlock() if block.text.strip():
-                blocks.append(_text(block))
-            case ThinkingBlock(signature=signature) if signature:  # unsigned thinking is refused
-                blocks.append(_thinking(block.thinking, signature))
-    while blocks and blocks[-1]["type"] in _THINKING:
-        blocks.pop()  # nor may thinking come last
-    return blocks
+                text = _text(block)
+                if data.get("citations"):
+                    text["citations"] = data["citations"]
+                blocks.append(text)
+            case ThinkingBlock():
+                blocks += _thinking(block, data)
+    return [*blocks, *_vendor_blocks(message.provider_data or {}, "after")]
 
 
-def _thinking(thinking: str, signature: str) -> Json:
-    if signature.startswith(REDACTED):
-        return {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
-    return {"type": "thinking", "thinking": thinking, "signature": signature}
+def _thinking(block: ThinkingBlock, data: Json) -> list[Json]:
+    """Write thinking. Its vendor refuses it unsigned, unless it was whole so: a server that signs nothing wants it."""
+    if block.signature:
+        if block.signature.startswith(REDACTED):
+            return [{"type": "redacted_thinking", "data": block.signature.removeprefix(REDACTED)}]
+        return [{"type": "thinking", "thinking": block.thinking, "signature": block.signature}]
+    if "signature" not in data:
+        return []
+    signature = {"signature": data["signature"]} if isinstance(data["signature"], str) else {}
+    return [{"type": "thinking", "thinking": block.thinking, **signature}]
 
 
 def _result(message: ToolResultMessage) -> Json:
@@ -176,14 +217,96 @@ def _image(block: ImageBlock) -> Json:
 
 
 def _document(block: DocumentBlock) -> Json:
-    source = {"type": "base64", "media_type": block.mime_type, "data": block.data}
-    if block.mime_type.startswith("text/"):  # the vendor takes text documents as text alone
+    if block.mime_type == "application/pdf":
+        source = {"type": "base64", "media_type": block.mime_type, "data": block.data}
+    elif block.mime_type.startswith("text/"):  # which the vendor takes as text alone
         text = base64.b64decode(block.data).decode(errors="replace")
         source = {"type": "text", "media_type": "text/plain", "data": text}
+    else:
+        raise ProviderError(f"Anthropic's models take PDF and text as documents, not {block.mime_type}")
     document: Json = {"type": "document", "source": source}
     if block.name:
         document["title"] = block.name
     return _marked(document, block.cache)
+
+
+# -- what the vendor's own tools left
+
+
+def _vendor_blocks(data: Json, place: str) -> list[Json]:
+    """Return copies of the vendor's blocks that stand beside one of ours."""
+    blocks = data.get(place)
+    if not isinstance(blocks, list):
+        return []
+    return [dict(block) for block in blocks if isinstance(block, dict) and isinstance(block.get("type"), str)]
+
+
+def _with_blocks_before_thinking(message: Message) -> Message:
+    """Keep the vendor's blocks apart from thinking: other models of the vendor take them, but not the thinking."""
+    if not isinstance(message, AssistantMessage):
+        return message
+    content: list[AssistantBlock] = []
+    for block in message.content:
+        if isinstance(block, ThinkingBlock) and block.provider_data and "before" in block.provider_data:
+            others = {name: value for name, value in block.provider_data.items() if name != "before"}
+            content.append(TextBlock("", provider_data={"before": block.provider_data["before"]}))
+            block = replace(block, provider_data=others or None)
+        content.append(block)
+    return replace(message, content=content)
+
+
+def _without_halves(messages: list[tuple[str, list[Json]]]) -> list[tuple[str, list[Json]]]:
+    """Leave out calls of the vendor's tools without their result, and results without their call: both are refused.
+
+    A call waits for its result where the last answer calls tools of ours, too: it is executed once those are answered.
+    """
+    answered = {block.get("tool_use_id") for _, blocks in messages for block in blocks if _is_result(block)}
+    last = max((at for at, (role, _) in enumerate(messages) if role == "assistant"), default=-1)
+    called: set[Any] = set()
+    whole = []
+    for at, (role, blocks) in enumerate(messages):
+        waits = at == last and any(block["type"] == "tool_use" for block in blocks)
+        kept = []
+        for block in blocks:
+            if block["type"].endswith("_tool_use") and (waits or block.get("id") in answered):
+                called.add(block.get("id"))
+            elif block["type"].endswith("_tool_use") or (_is_result(block) and block["tool_use_id"] not in called):
+                continue
+            kept.append(block)
+        whole.append((role, kept))
+    return whole
+
+
+def _is_result(block: Json) -> bool:
+    return block["type"].endswith("_tool_result") and isinstance(block.get("tool_use_id"), str)
+
+
+def _container(messages: Sequence[Message], options: Mapping[str, Any]) -> Any:
+    """Return the container in which the vendor's tools last worked, if it is still there, in the vendor's shape."""
+    chosen = options.get("container")
+    if not options.get("tools"):
+        return chosen
+    for message in reversed(messages):
+        data = message.provider_data if isinstance(message, AssistantMessage) else None
+        container = (data or {}).get("container")
+        if isinstance(container, dict) and isinstance(container.get("id"), str):
+            return chosen if _ended(container.get("expires_at")) else _in_container(container["id"], chosen)
+    return chosen
+
+
+def _in_container(container_id: str, chosen: Any) -> Any:
+    """Add a container's id to the container that the application chose, if any, which may name skills."""
+    if isinstance(chosen, dict):
+        return {"id": container_id, **chosen}
+    return chosen or container_id
+
+
+def _ended(expires_at: Any) -> bool:
+    try:
+        ends = datetime.fromisoformat(expires_at)
+    except (TypeError, ValueError):
+        return False
+    return (ends if ends.tzinfo else ends.replace(tzinfo=UTC)) <= datetime.now(UTC)
 
 
 # -- cache marks
@@ -196,7 +319,7 @@ def _marked(block: Json, mark: str | None) -> Json:
 
 
 def _last_markable(blocks: Sequence[Json]) -> Json | None:
-    return next((block for block in reversed(blocks) if block["type"] not in _THINKING), None)
+    return next((block for block in reversed(blocks) if block["type"] not in THINKING), None)
 
 
 def _place_marks(body: Json, auto: bool) -> None:
@@ -212,62 +335,3 @@ def _place_marks(body: Json, auto: bool) -> None:
     for block, mark in reversed(marks[-_MAX_MARKS:]):
         long = long or mark == "long"  # a long mark after a short one is refused, so those before it become long
         block["cache_control"] = {"type": "ephemeral", "ttl": "1h"} if long else {"type": "ephemeral"}
-
-
-# -- options
-
-_OUR_OPTIONS = ("connect_timeout", "read_timeout", "betas", "compat")
-_RENAMED = {"max_output_tokens": "max_tokens", "stop": "stop_sequences"}
-_DEFAULT_MAX_TOKENS = [("claude-3-(opus|sonnet|haiku)", 4096), ("claude-([a-z]+-[0-9]|3-7)", 32_000), ("", 8192)]
-"""Default `max_tokens`, which the vendor demands, by what a model's name has in it."""
-_ADAPTIVE = re.compile(r"claude-[a-z]+-(4[-.]([6-9]|\d\d)(?!\d)|[5-9]|\d\d)")
-"""Models that think by effort, from 4.6 on. The others think by a budget of tokens, which these soon refuse."""
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 24_576, "max": 24_576}
-_MIN_BUDGET = 1024
-
-
-def _options(request: ModelRequest) -> Json:
-    options = {
-        _RENAMED.get(name, name): value
-        for name, value in request.options.items()
-        if name not in _OUR_OPTIONS and value is not None
-    }
-    if isinstance(options.get("stop_sequences"), str):
-        options["stop_sequences"] = [options["stop_sequences"]]
-    if "tool_choice" in options:
-        options["tool_choice"] = _tool_choice(options["tool_choice"])
-    if options.pop("parallel_tool_calls", True) is False:
-        choice = options.get("tool_choice") or {"type": "auto"}
-        if choice.get("type") != "none":  # which takes no other keys
-            options["tool_choice"] = {"disable_parallel_tool_use": True, **choice}
-    default = next(tokens for pattern, tokens in _DEFAULT_MAX_TOKENS if re.search(pattern, request.model))
-    effort = options.pop("reasoning_effort", None)
-    if effort not in (None, "none") and "thinking" not in options:
-        options |= _effort(request.model, effort, options.get("max_tokens"), options.get("output_config") or {})
-    thinking = options.get("thinking") or {}
-    budget = thinking.get("budget_tokens") or 0
-    options.setdefault("max_tokens", default if budget < default else budget + 8192)  # the budget is part of it
-    return options
-
-
-def _effort(model: str, effort: str, max_tokens: int | None, output: Json) -> Json:
-    """Return the options that make `model` think as hard as asked, but on no more than half of `max_tokens`.
-
-    Raises ProviderError for an effort that is none.
-    """
-    if _ADAPTIVE.search(model):
-        config = {"effort": "low" if effort == "minimal" else effort, **output}
-        return {"thinking": {"type": "adaptive"}, "output_config": config}
-    if effort not in _BUDGETS:
-        raise ProviderError(f"reasoning_effort must be one of none, {', '.join(_BUDGETS)}, not {effort!r}")
-    budget = _BUDGETS[effort] if max_tokens is None else min(_BUDGETS[effort], max_tokens // 2)
-    return {"thinking": {"type": "enabled", "budget_tokens": budget}} if budget >= _MIN_BUDGET else {}
-
-
-def _tool_choice(choice: Any) -> Any:
-    """Convert OpenAI's spelling: "auto", "none", "required", or a function by name. Anthropic's stays as it is."""
-    if isinstance(choice, str):
-        return {"type": "any" if choice == "required" else choice}
-    if isinstance(choice, dict) and choice.get("type") == "function":
-        return {"type": "tool", "name": choice["function"]["name"]}
-    return choice

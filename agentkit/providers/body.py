@@ -28,14 +28,16 @@ class BoundedBody(httpx.AsyncByteStream):
     """The decompressed body of `response`, in which many empty lines are one.
 
     Iterating raises ProviderError beyond `answer_bytes`, of the body as it comes or decompressed, beyond `line_bytes`
-    between two line ends, and for an encoding that was not asked for or is broken. `vendor`: for the errors.
+    between two line ends, and for an encoding that was not asked for or is broken. `vendor`: for the errors. Without
+    `line_bytes`, the body is no text: it has no lines, and its bytes stay as they are.
     """
 
-    def __init__(self, response: httpx.Response, vendor: str, *, answer_bytes: int, line_bytes: int) -> None:
+    def __init__(self, response: httpx.Response, vendor: str, *, answer_bytes: int, line_bytes: int | None) -> None:
         self._response = response
         self._vendor = vendor
         self._answer_bytes = answer_bytes
-        self._line_bytes = line_bytes
+        self._has_lines = line_bytes is not None
+        self._line_bytes = line_bytes or 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         decompressor = _decompressor(self._response.headers.get("content-encoding", ""), self._vendor)
@@ -46,8 +48,10 @@ class BoundedBody(httpx.AsyncByteStream):
             for piece in decompressor.pieces(raw) if decompressor else (raw,):
                 decompressed += len(piece)
                 self._check_answer(decompressed)
-                line = self._checked_line(line, piece)
-                yield _EMPTY_LINES.sub(rb"\1\1", piece)
+                if self._has_lines:
+                    line = self._checked_line(line, piece)
+                    piece = _EMPTY_LINES.sub(rb"\1\1", piece)
+                yield piece
                 if decompressor:
                     await asyncio.sleep(0)  # a few bytes may be many pieces, and other calls share the event loop
 

@@ -116,7 +116,7 @@ class MessageBuilder:
         message = self.start()
         if self._finish is not None:
             try:
-                message.usage = self._priced(self._finish.usage, self._finish.model)
+                message.usage = self._finish_usage(self._finish)
             except Exception:
                 if stop_reason is None:
                     raise
@@ -139,15 +139,18 @@ class MessageBuilder:
         finish = self._finish
         try:
             if finish is not None:
-                return self._priced(finish.usage, finish.model)
+                return self._finish_usage(finish)
             return Usage.of() if failure.usage is None else self._priced(failure.usage, None)
         except Exception:  # of another's provider, which gave what is no usage
             return Usage.of()
 
-    def _priced(self, usage: Usage, answered_by: str | None) -> Usage:
+    def _finish_usage(self, finish: Finish) -> Usage:
+        return self._priced(finish.usage, finish.model, finish.long_cache_write)
+
+    def _priced(self, usage: Usage, answered_by: str | None, long_cache_write: int = 0) -> Usage:
         """Return a usage with its cost. Raises whatever what is no usage raises: another's provider may give that."""
         counted = counted_usage(decode(encode(usage), Usage))
-        return priced(counted, self._provider, self._model, answered_by)
+        return priced(counted, self._provider, self._model, answered_by, long_cache_write=long_cache_write)
 
     def start(self) -> AssistantMessage:
         """Return what `message_start` carries: the message before any content."""

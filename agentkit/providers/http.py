@@ -32,7 +32,7 @@ from agentkit.providers.connection import Endpoint
 from agentkit.providers.failures import status_error, vendor_message
 from agentkit.providers.protocol import BlockEnd, Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
-__all__ = ["Answer", "HttpRequest", "answer_parts", "stream_lines", "stream_sse"]
+__all__ = ["Answer", "HttpRequest", "answer_parts", "encoded", "stream_binary", "stream_lines", "stream_sse"]
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ _UNAUTHORIZED = 401
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A POST of JSON that a stream answers.
+    """A POST of JSON that a stream answers. A body of bytes, which may be signed, is sent as it is.
 
     `endpoint`: what the URL and the headers were made of; its own headers stand in front, and its secrets are replaced
     in every error. Timeouts are seconds; the read timeout is of silence, not of the whole, and by default that
@@ -58,7 +58,7 @@ class HttpRequest:
 
     vendor: str
     url: str = field(repr=False)
-    body: Json = field(repr=False)
+    body: Json | bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     endpoint: Endpoint = field(default_factory=Endpoint)
     bounds: Bounds = field(default_factory=Bounds)
@@ -80,7 +80,7 @@ def answer_parts(
     cancel: Cancellation,
     answer: Answer[T],
     decode: Callable[[Iterable[T], str], Iterator[Part]],
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     """Yield the parts that `decode` makes of an answer's items, as `Provider.stream` has it.
 
     The answer is closed at the end. Each part is content: what a vendor sends without any is silence. Whatever fails is
@@ -146,6 +146,18 @@ def stream_lines(request: HttpRequest, cancel: Cancellation, *, content_type: st
     return Answer(request, cancel, content_type, _lines, lambda _: False)
 
 
+def stream_binary(
+    request: HttpRequest,
+    cancel: Cancellation,
+    *,
+    content_type: str,
+    read: Callable[[httpx.Response], AsyncIterator[T]],
+    is_last: Callable[[T], bool],
+) -> Answer[T]:
+    """Iterate over what `read` makes of an answer that is no text. What its pieces may be is for `read` to bound."""
+    return Answer(request, cancel, content_type, read, is_last, has_lines=False)
+
+
 async def _lines(body: httpx.Response) -> AsyncIterator[str]:
     # Not httpx's aiter_lines: that also splits at U+2028 and others, which JSON allows inside strings.
     begun: list[str] = []  # the pieces of the line so far: adding them up each time takes long where lines are
@@ -175,10 +187,12 @@ class Answer(Generic[T]):
         content_type: str,
         read: Callable[[httpx.Response], AsyncIterator[T]],
         is_last: Callable[[T], bool],
+        *,
+        has_lines: bool = True,
     ) -> None:
         self._request = request
         self._cancel = cancel
-        self._transfer = _Transfer(request, content_type, read, is_last)
+        self._transfer = _Transfer(request, content_type, read, is_last, has_lines)
         self._items = self._iterate()
         self._waited = 0.0
 
@@ -265,6 +279,7 @@ class _Transfer(Generic[T]):
         content_type: str,
         read: Callable[[httpx.Response], AsyncIterator[T]],
         is_last: Callable[[T], bool],
+        has_lines: bool,
     ) -> None:
         self.inbox: SimpleQueue[T | Exception | None] = SimpleQueue()
         self.window = asyncio.Semaphore(_WINDOW)
@@ -273,6 +288,7 @@ class _Transfer(Generic[T]):
         self._content_type = content_type
         self._read = read
         self._is_last = is_last
+        self._has_lines = has_lines
 
     async def run(self) -> None:
         request = self._request
@@ -280,13 +296,13 @@ class _Transfer(Generic[T]):
             async with _client().stream(
                 "POST",
                 request.url,
-                content=_encoded(request.body),
+                content=encoded(request.body),
                 headers=_headers(request, self._content_type),
                 timeout=httpx.Timeout(request.silence_seconds, connect=request.connect_timeout, pool=None),
             ) as response:
                 self.answered = True
                 await _check(request, response, self._content_type)
-                await self._put_items(_bounded(request, response, self._content_type))
+                await self._put_items(_bounded(request, response, self._content_type, self._has_lines))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             self.inbox.put(_connection_error(request, error))
         except Exception as error:
@@ -305,11 +321,14 @@ class _Transfer(Generic[T]):
                 return
 
 
-def _bounded(request: HttpRequest, response: httpx.Response, content_type: str) -> httpx.Response:
+def _bounded(request: HttpRequest, response: httpx.Response, content_type: str, has_lines: bool) -> httpx.Response:
     """Return a response of the decompressed body, whose reading raises ProviderError beyond the bounds."""
     bounds = request.bounds
     body = BoundedBody(
-        response, request.vendor, answer_bytes=bounds.model_answer_bytes, line_bytes=bounds.model_line_bytes
+        response,
+        request.vendor,
+        answer_bytes=bounds.model_answer_bytes,
+        line_bytes=bounds.model_line_bytes if has_lines else None,
     )
     # Server-sent events and lines of JSON are UTF-8, whatever the header says, and EventSource wants this spelling.
     return httpx.Response(200, headers={"content-type": f"{content_type}; charset=utf-8"}, stream=body)
@@ -336,7 +355,10 @@ def _headers(request: HttpRequest, content_type: str) -> httpx.Headers:
     return headers
 
 
-def _encoded(body: Json) -> bytes:
+def encoded(body: Json | bytes) -> bytes:
+    """Return the bytes of a request's body. Raises ConfigurationError for what is no JSON."""
+    if isinstance(body, bytes):
+        return body
     try:
         return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError) as error:

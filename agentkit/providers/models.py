@@ -37,11 +37,27 @@ _THINKS = Capabilities(reasoning=True)
 _SEES_AND_THINKS = Capabilities(images=True, reasoning=True)
 _TALKS = Capabilities(tools=False)
 
+_CLAUDE = (
+    ("claude-3-7-*", replace(_SEES_AND_THINKS, context_window=200_000)),
+    ("claude-3-*", replace(_SEES, context_window=200_000)),
+    *(
+        (pattern, replace(_SEES_AND_THINKS, context_window=1_000_000))
+        for pattern in (
+            "claude-fable*",
+            "claude-mythos*",
+            "claude-*-4[-.][6-9]*",
+            "claude-haiku-[5-9]*",
+            "claude-opus-[5-9]*",
+            "claude-sonnet-[5-9]*",
+        )
+    ),
+    ("claude-*", replace(_SEES_AND_THINKS, context_window=200_000)),
+)
+"""Claude's models, with whatever comes before their names: clouds and gateways put regions and vendors there."""
+
 # The first pattern that fits counts.
 _KNOWN: tuple[tuple[str, Capabilities], ...] = (
-    ("anthropic:claude-3-7-*", replace(_SEES_AND_THINKS, context_window=200_000)),
-    ("anthropic:claude-3-*", replace(_SEES, context_window=200_000)),
-    ("anthropic:claude-*", replace(_SEES_AND_THINKS, context_window=200_000)),
+    *((f"{vendor}:*{pattern}", can) for vendor in ("anthropic", "bedrock", "vertex") for pattern, can in _CLAUDE),
     ("openai:gpt-3.5*", replace(Capabilities(), context_window=16_385)),
     ("openai:gpt-4.1*", replace(_SEES, context_window=1_047_576)),
     ("openai:gpt-4o*", replace(_SEES, context_window=128_000)),

@@ -113,12 +113,14 @@ class Finish:
     """The end of the response: exactly one, the last part. `model` is the vendor's name of the model that answered.
 
     `data` becomes the message's `provider_data`: what the vendor wants to see again and belongs to no single block.
+    `long_cache_write`: how many tokens of `usage.cache_write` were written for an hour, which costs more.
     """
 
     stop_reason: StopReason
     usage: Usage
     model: str | None = None
     data: Json | None = None
+    long_cache_write: int = 0
 
 
 Part = TextDelta | ThinkingDelta | BlockEnd | ToolCallDelta | Finish

@@ -30,6 +30,8 @@ from tests.histories import call, marked, result
 SCHEMA = {"type": "object", "properties": {"cache": {"type": "string"}}}
 LOOK, FIND = ToolSpec("look", "Looks.", SCHEMA), ToolSpec("find", "Finds.", SCHEMA)
 SHORT, LONG = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
+SHOWN = {"type": "adaptive", "display": "summarized"}
+"""Thinking as models from 4.7 on show it only where asked to."""
 PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
 
 
@@ -148,8 +150,13 @@ def test_a_thinking_budget_is_added_to_the_default_of_max_tokens() -> None:
         ("claude-haiku-4-5-20251001", "high", {"thinking": {"type": "enabled", "budget_tokens": 16_384}}),
         ("llama", "high", {"thinking": {"type": "enabled", "budget_tokens": 16_384}}),
         ("claude-opus-4-6", "high", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
-        ("x/claude-opus-4.7", "minimal", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
-        ("claude-sonnet-5", "max", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}),
+        ("claude-sonnet-4.6", "low", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+        ("x/claude-opus-4.7", "minimal", {"thinking": SHOWN, "output_config": {"effort": "low"}}),
+        ("claude-sonnet-5", "max", {"thinking": SHOWN, "output_config": {"effort": "max"}}),
+        ("us.anthropic.claude-opus-4-8-v1:0", "high", {"thinking": SHOWN, "output_config": {"effort": "high"}}),
+        ("claude-opus-4-7@20260416", "high", {"thinking": SHOWN, "output_config": {"effort": "high"}}),
+        ("claude-fable-latest", "high", {"thinking": SHOWN, "output_config": {"effort": "high"}}),
+        ("claude-mythos-preview", "high", {"thinking": SHOWN, "output_config": {"effort": "high"}}),
         ("claude-opus-4-6", "none", {}),
         ("llama", "none", {}),
     ],
@@ -157,6 +164,53 @@ def test_a_thinking_budget_is_added_to_the_default_of_max_tokens() -> None:
 def test_reasoning_effort_becomes_what_the_model_understands(model: str, effort: str, sent: Any) -> None:
     body = built(HI, model=model, options={"reasoning_effort": effort})
     assert {key: body[key] for key in ("thinking", "output_config", "reasoning_effort") if key in body} == sent
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "thinking", "config"),
+    [
+        ("claude-opus-5-5", {"thinking": SHOWN}, SHOWN, {"effort": "high"}),
+        ("claude-opus-5-5", {"thinking": {"display": "summarized"}}, SHOWN, {"effort": "high"}),
+        ("claude-opus-5-5", {"thinking": {"type": "adaptive"}}, SHOWN, {"effort": "high"}),
+        (
+            "claude-opus-4-7",
+            {"thinking": {"display": "omitted"}},
+            {"type": "adaptive", "display": "omitted"},
+            {"effort": "high"},
+        ),
+        ("claude-opus-4-8", {"thinking": {"type": "disabled"}}, {"type": "disabled"}, {"effort": "high"}),
+        ("claude-opus-5-5", {"output_config": {"effort": "low"}}, SHOWN, {"effort": "low"}),
+        ("claude-opus-5-5", {"output_config": {"format": {"x": 1}}}, SHOWN, {"effort": "high", "format": {"x": 1}}),
+        ("claude-opus-4-6", {"thinking": {"type": "adaptive"}}, {"type": "adaptive"}, {"effort": "high"}),
+        (
+            "claude-opus-4-6",
+            {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+            {"type": "enabled", "budget_tokens": 2000},
+            {"effort": "high"},
+        ),
+        ("claude-haiku-4-5", {"thinking": {"type": "enabled"}}, {"type": "enabled", "budget_tokens": 16_384}, None),
+        (
+            "claude-haiku-4-5",
+            {"thinking": {"display": "summarized"}},
+            {"type": "enabled", "budget_tokens": 16_384, "display": "summarized"},
+            None,
+        ),
+        ("claude-haiku-4-5", {"thinking": {"type": "disabled"}}, {"type": "disabled"}, None),
+    ],
+)
+def test_reasoning_effort_and_thinking_stand_beside_each_other(
+    model: str, options: dict[str, Any], thinking: Any, config: Any
+) -> None:
+    body = built(HI, model=model, options={"reasoning_effort": "high", **options})
+    assert (body["thinking"], body.get("output_config")) == (thinking, config)
+    assert "reasoning_effort" not in body
+
+
+def test_thinking_without_an_effort_stays_as_the_application_says() -> None:
+    for thinking in ({"type": "adaptive"}, {"type": "disabled"}, {"type": "enabled", "budget_tokens": 4000}):
+        assert built(HI, model="claude-opus-5", options={"thinking": thinking})["thinking"] == thinking
+    assert built(HI, model="claude-opus-5", options={"thinking": {"display": "summarized"}})["thinking"] == SHOWN
+    assert "output_config" not in built(HI, model="claude-opus-5", options={"thinking": SHOWN})
 
 
 def test_reasoning_effort_leaves_half_of_max_tokens_for_the_answer() -> None:

@@ -3,7 +3,8 @@
     python -m bench.wide [--threads 8] [--memory]
 
 Everything happens in one process, on a Valkey server of its own or on the store in memory. A row is one run with one
-turn; shown is what a call of it takes, and what of it goes to and from the store. Linear is where a column stays.
+turn; shown is what a call of it takes, and what of it goes to and from the store. Linear is where a column stays. What
+is answered is answered over HTTP, whose replies list all that still waits.
 """
 
 from __future__ import annotations

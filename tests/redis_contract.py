@@ -17,8 +17,19 @@ from agentkit.core.record import AbortRequest, Change, Step
 from agentkit.errors import LeaseLostError, RunNotTerminalError
 from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store
 from agentkit.store.redis import RedisStore
-from tests.store_changes import LEASE_MS, MakeStore, claimed, ended, event, first_change, new_run, step_done
-from tests.store_contract import HURRY, StoreContract, calls_of, queue, result_of
+from tests.store_changes import (
+    LEASE_MS,
+    MakeStore,
+    calls_of,
+    claimed,
+    ended,
+    event,
+    first_change,
+    new_run,
+    result_of,
+    step_done,
+)
+from tests.store_contract import HURRY, StoreContract, queue
 
 __all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 

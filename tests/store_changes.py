@@ -9,20 +9,23 @@ from typing import Any
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import UserMessage
-from agentkit.core.record import SCHEMA_VERSION, Change, Resolution, RunRecord, Status, Step
-from agentkit.store.protocol import Claim, Store
+from agentkit.core.messages import TextBlock, ToolResultMessage, UserMessage
+from agentkit.core.record import SCHEMA_VERSION, Change, Lease, Resolution, RunRecord, Status, Step
+from agentkit.store.protocol import Claim, Commit, Store
 
 __all__ = [
     "LEASE_MS",
     "TIMESTAMP",
     "MakeStore",
+    "calls_of",
     "claimed",
+    "committed",
     "ended",
     "event",
     "first_change",
     "log_of",
     "new_run",
+    "result_of",
     "snapshot",
     "step_done",
     "types_of",
@@ -100,6 +103,26 @@ def step_done(claim: Claim, *, opens: tuple[Step, ...] = (), **more: Any) -> Cha
         closed=(claim.lease.step,),
         **more,
     )
+
+
+def committed(store: Store, change: Change, version: int, lease: Lease | None = None, **options: Any) -> Commit:
+    """Commit a change that meets no other."""
+    outcome = store.commit(change, version, lease, **options)
+    assert isinstance(outcome, Commit)
+    return outcome
+
+
+def calls_of(store: Store, count: int, lease_ms: int = LEASE_MS) -> tuple[str, list[Claim]]:
+    """A run whose model step has asked for `count` tools, and the claims of their steps."""
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    opens = tuple(Step(2 + n, "tool", n) for n in range(count))
+    committed(store, step_done(claim, opens=opens), claim.state.version, claim.lease)
+    return run_id, [claimed(store, run_id, step.number, lease_ms) for step in opens]
+
+
+def result_of(n: int) -> ToolResultMessage:
+    return ToolResultMessage(f"c{n}", "t", [TextBlock(f"result {n}")], False, TIMESTAMP)
 
 
 def ended(store: Store) -> str:

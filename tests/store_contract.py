@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agentkit.core.calls import ItemAnswer
+from agentkit.core.calls import ItemAnswer, OtherCalls
 from agentkit.core.events import MessageEnd, TurnEnd, stored_at
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import QueuedMessage, TextBlock, ToolResultMessage
+from agentkit.core.messages import QueuedMessage, TextBlock
 from agentkit.core.record import (
     SCHEMA_VERSION,
     AbortRequest,
@@ -35,46 +35,30 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
 )
 from agentkit.store.encoding import SMALL_QUEUE_BYTES
-from agentkit.store.protocol import Claim, Commit, Conflict, LeaseStatus, Store
+from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Store
 from tests.store_changes import (
     LEASE_MS,
     TIMESTAMP,
     MakeStore,
+    calls_of,
     claimed,
+    committed,
     ended,
     event,
     first_change,
     log_of,
     new_run,
+    result_of,
     snapshot,
     step_done,
     types_of,
 )
 from tests.store_index_contract import IndexContract
 from tests.store_lease_contract import LeaseContract
+from tests.store_part_contract import PartContract
 from tests.waiting import wait_until
 
 __all__ = ["MakeStore", "StoreContract"]
-
-
-def committed(store: Store, change: Change, version: int, lease: Lease | None = None, **options: Any) -> Commit:
-    """Commit a change that meets no other."""
-    outcome = store.commit(change, version, lease, **options)
-    assert isinstance(outcome, Commit)
-    return outcome
-
-
-def calls_of(store: Store, count: int, lease_ms: int = LEASE_MS) -> tuple[str, list[Claim]]:
-    """A run whose model step has asked for `count` tools, and the claims of their steps."""
-    run_id = new_run(store)
-    claim = claimed(store, run_id)
-    opens = tuple(Step(2 + n, "tool", n) for n in range(count))
-    committed(store, step_done(claim, opens=opens), claim.state.version, claim.lease)
-    return run_id, [claimed(store, run_id, step.number, lease_ms) for step in opens]
-
-
-def result_of(n: int) -> ToolResultMessage:
-    return ToolResultMessage(f"c{n}", "t", [TextBlock(f"result {n}")], False, TIMESTAMP)
 
 
 HURRY = QueuedMessage("hurry ☃", "steer")
@@ -88,7 +72,7 @@ def queue(store: Store, run_id: str, message: QueuedMessage) -> Commit:
     return committed(store, Change(record, state.record), state.version)
 
 
-class StoreContract(IndexContract, LeaseContract):
+class StoreContract(IndexContract, LeaseContract, PartContract):
     """Override `make_store` and `ttls`."""
 
     @pytest.fixture
@@ -362,7 +346,17 @@ class StoreContract(IndexContract, LeaseContract):
         _, claims = calls_of(store, 3)
         for n, claim in enumerate(claims):
             assert claim.call is not None
-            assert (claim.call.id, claim.complete, claim.state.record.calls) == (f"c{n}", False, ())
+            record = claim.state.record
+            assert (claim.call.id, claim.complete, record.calls, record.first_call) == (
+                f"c{n}",
+                False,
+                (claim.call,),
+                n,
+            )
+            assert ([step.number for step in record.steps], record.others) == (
+                [claim.lease.step],
+                OtherCalls(steps=2, waiting=0, working=0),
+            )
 
     def test_a_call_that_is_alone_is_claimed_with_the_whole_state(self, store: Store) -> None:
         _, [claim] = calls_of(store, 1)

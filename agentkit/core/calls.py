@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from agentkit.core.events import PendingItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.struct import Value
 
-__all__ = ["Call", "CallState", "ClientResult", "Extension", "ItemAnswer", "Rejection", "Verdict"]
+__all__ = ["Call", "CallState", "ClientResult", "Extension", "ItemAnswer", "OtherCalls", "Rejection", "Verdict"]
 
 CallState = Literal["ready", "pending", "answered", "waiting", "done"]
 
@@ -88,3 +89,31 @@ class Call(Value, frozen=True):
     """What that run waits for, each item with its `run_id`; none while it works."""
     result: ToolResultMessage | None = None
     """Held until the calls before it have their messages too."""
+
+    @property
+    def items(self) -> tuple[PendingItem, ...]:
+        """What is pending for the call: its own item, or those of its sub-agent's run."""
+        return (self.item,) if self.state == "pending" and self.item else self.child_pending
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for somebody's answer."""
+        return self.state == "pending" or bool(self.child_pending)
+
+    @property
+    def works(self) -> bool:
+        """Whether a sub-agent's run works on it."""
+        return self.state == "waiting" and not self.child_pending
+
+
+@dataclass(frozen=True, slots=True)
+class OtherCalls:
+    """What is known of the calls of the open turn that were not read with a record.
+
+    `steps`: how many of their steps are open. `waiting`: how many of them wait for somebody's answer. `working`: on
+    how many a sub-agent's run works.
+    """
+
+    steps: int
+    waiting: int
+    working: int

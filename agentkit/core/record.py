@@ -4,9 +4,10 @@ Rules that this module alone knows:
 
 1. Which status may follow which (`TRANSITIONS`).
 2. How a record is divided in the store, so that a commit's size does not grow with the conversation, nor with what is
-   queued, and that of a tool call's end not with the number of calls beside it: `fixed` is written once, `state` with
-   every commit, each tool call of the open turn by itself where it has changed. Messages, events and queued messages
-   are lists beside them.
+   queued, and that of a change of one tool call not with the number of calls beside it: `fixed` is written once,
+   `state` with every commit, each tool call of the open turn by itself where it has changed, and which call an open
+   step is for with the step. Messages, events and queued messages are lists beside them. A record may be read with one
+   call of its turn alone: then `others` counts the rest.
 3. What `schemaVersion` means: older records are read, newer ones refused.
 
 Records are values: a transition (agentkit.loop) takes a `RunState` and returns a `Change`; the store makes the change
@@ -15,14 +16,14 @@ true, whole or not at all. Nothing here does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
 import msgspec
 
-from agentkit.core.calls import Call, Extension, ItemAnswer
+from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
 from agentkit.core.events import Event, Outcome, PendingItem, RunError
 from agentkit.core.messages import ContentBlock, Json, Message, QueuedMessage, ToolResultMessage, Usage, add_usage
 from agentkit.core.struct import Value, decode, encode
@@ -45,14 +46,24 @@ __all__ = [
     "StatusList",
     "Step",
     "StepKind",
+    "WholeRecordNeededError",
+    "check_version",
     "status_list",
 ]
 
-SCHEMA_VERSION = 3
-"""3: queued messages have a key of their own. 2: so have the calls of the open turn, and events refer to messages.
+SCHEMA_VERSION = 4
+"""4: a tool step says by itself which call it is for, and one call can be read and written without the others.
+3: queued messages have a key of their own. 2: so have the calls of the open turn, and events refer to messages.
 
-All are read, and written as 3 when they change.
+All are read, and written as 4 when they change.
 """
+
+
+class WholeRecordNeededError(Exception):
+    """What follows from a change cannot be said from the calls, or the queued messages, that were read.
+
+    It is to be computed from what `Store.load` reads of the whole record.
+    """
 
 
 class Status(StrEnum):
@@ -115,11 +126,15 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ParentCall(Value, frozen=True):
-    """The call of another run that a sub-agent's run answers; `depth` counts from 1."""
+    """The call of another run that a sub-agent's run answers; `depth` counts from 1.
+
+    `call`: its index in its turn; None in what versions before 4 have written.
+    """
 
     run_id: str
     tool_call_id: str
     depth: int
+    call: int | None = None
 
 
 class AbortRequest(Value, frozen=True):
@@ -188,6 +203,10 @@ class RunRecord:
     """Runs of sub-agents that its end cut off, for their calls have no result to name them."""
     # beside the state
     calls: tuple[Call, ...] = ()
+    first_call: int = 0
+    """The index of the first of `calls` in the turn."""
+    others: OtherCalls | None = None
+    """Where `calls` are not all of the turn's: what is known of the rest. None: they are all."""
     queued: tuple[QueuedMessage, ...] | None = ()
     """What was sent into the run and waits, in the order of arrival; None where some does and was not read."""
     abort: AbortRequest | None = None
@@ -208,11 +227,22 @@ class RunRecord:
 
     @property
     def pending(self) -> list[PendingItem]:
-        """The pending items, in the order of their tool calls, those of sub-agents' runs among them."""
-        items: list[PendingItem] = []
-        for call in self.calls:
-            items += [call.item] if call.state == "pending" and call.item else call.child_pending
-        return items
+        """The pending items, in the order of their tool calls, those of sub-agents' runs among them.
+
+        Raises WholeRecordNeededError where not all calls were read.
+        """
+        if self.others is not None:
+            raise WholeRecordNeededError
+        return [item for call in self.calls for item in call.items]
+
+    @property
+    def indexed_calls(self) -> Iterable[tuple[int, Call]]:
+        """The calls that were read, with their indexes in the turn."""
+        return enumerate(self.calls, self.first_call)
+
+    def call(self, index: int) -> Call:
+        """Return the call with this index in the turn, which must have been read."""
+        return self.calls[index - self.first_call]
 
     @property
     def written_version(self) -> int:
@@ -234,8 +264,10 @@ class RunRecord:
         return encode(_Fixed(**{name: getattr(self, name) for name in _FIXED}, schema_version=self.written_version))
 
     def encode_state(self) -> bytes:
-        """Write what every commit may change, but the status, the calls and the abort, which stand beside it."""
-        return encode(_State(**{name: getattr(self, name) for name in _STATE}))
+        """Write what every commit may change, but what stands beside it: status, calls, their steps and the abort."""
+        values = {name: getattr(self, name) for name in _STATE}
+        values["steps"] = tuple(step for step in self.steps if step.call is None)
+        return encode(_State(**values))
 
     @classmethod
     def decode(
@@ -247,47 +279,39 @@ class RunRecord:
         calls: Sequence[bytes] = (),
         queued: Sequence[bytes] | None = (),
         results: Mapping[int, bytes] | None = None,
-        open_steps: Collection[int] | None = None,
+        open_steps: Mapping[int, int | None] | None = None,
         flushed: int | None = None,
         updated_at: int | None = None,
         abort: bytes | None = None,
+        first_call: int = 0,
     ) -> RunRecord:
         """Read a stored record, of this version or an older one.
 
         `queued`: the messages that wait, None where they were not read. What has changed since `state` was written
         stands beside it, too: `calls`, those of the open turn; `results`, by the index of their calls, the tool result
         messages of those that have ended, empty where the message is among the run's; `flushed`, how many are;
-        `open_steps`, the steps that are still open; `updated_at`; `abort`.
+        `open_steps`, the steps that are open, each with the index of its tool call, as far as it is known there;
+        `updated_at`; `abort`. `first_call`: the index of the first of `calls`.
         Raises UnsupportedSchemaVersionError.
         """
-        version, run_id = _version(fixed)
-        if type(version) is not int or version < 1:
-            raise UnsupportedSchemaVersionError(
-                f"run {run_id} has the schemaVersion {version!r}, which no agentkit has written "
-                "(the record is untouched)"
-            )
-        if version > SCHEMA_VERSION:
-            raise UnsupportedSchemaVersionError(
-                f"run {run_id} has schemaVersion {version}, this agentkit reads up to {SCHEMA_VERSION}: "
-                "upgrade this process (the record is untouched)"
-            )
+        version = check_version(fixed)
         once = decode(fixed, _Fixed)
         now = decode(state, _State) if version > 1 else _read_v1(state)
         values: dict[str, Any] = {name: getattr(once, name) for name in _FIXED}
         values.update({name: getattr(now, name) for name in _STATE})
         values["usage"] = now.usage or Usage.of()
         if version > 1:
-            values["calls"] = _read_calls(calls, results or {}, flushed or 0)
+            values["calls"] = _read_calls(calls, results or {}, flushed or 0, first_call)
             if flushed is not None:
                 values["messages"] += flushed - now.flushed
                 values["flushed"] = flushed
             if open_steps is not None:
-                values["steps"] = tuple(step for step in now.steps if step.number in open_steps)
+                values["steps"] = _read_steps(now.steps, open_steps)
             values["updated_at"] = max(now.updated_at, updated_at or 0)
         else:
             values["calls"] = now.calls
         values["abort"] = decode(abort, AbortRequest) if abort is not None else now.abort
-        record = cls(**values, status=Status(status), schema_version=version)
+        record = cls(**values, status=Status(status), schema_version=version, first_call=first_call)
         if version < 3:
             return record.with_queued(_queued_before(now))
         if queued is None:
@@ -356,17 +380,31 @@ class _Version(msgspec.Struct, rename="camel"):
     schema_version: Any = None
 
 
-def _version(fixed: bytes) -> tuple[Any, Any]:
+def check_version(fixed: bytes) -> int:
+    """Return the schema version of a stored record. Raises UnsupportedSchemaVersionError for one that is not read."""
     head = decode(fixed, _Version)
-    return head.schema_version, head.id
+    version = head.schema_version
+    if type(version) is not int or version < 1:
+        raise UnsupportedSchemaVersionError(
+            f"run {head.id} has the schemaVersion {version!r}, which no agentkit has written (the record is untouched)"
+        )
+    if version > SCHEMA_VERSION:
+        raise UnsupportedSchemaVersionError(
+            f"run {head.id} has schemaVersion {version}, this agentkit reads up to {SCHEMA_VERSION}: "
+            "upgrade this process (the record is untouched)"
+        )
+    return int(version)
 
 
-def _read_calls(calls: Sequence[bytes], results: Mapping[int, bytes], flushed: int) -> tuple[Call, ...]:
+def _read_calls(
+    calls: Sequence[bytes], results: Mapping[int, bytes], flushed: int, first_call: int
+) -> tuple[Call, ...]:
     read = [decode(call, Call) for call in calls]
     for index, message in results.items():
-        if index < len(read):
+        at = index - first_call
+        if 0 <= at < len(read):
             done = decode(message, ToolResultMessage) if message and index >= flushed else None
-            read[index] = msgspec.structs.replace(read[index], state="done", result=done)
+            read[at] = msgspec.structs.replace(read[at], state="done", result=done)
     return tuple(read)
 
 
@@ -374,6 +412,13 @@ def _queued_before(state: _State) -> list[QueuedMessage]:
     """List the queued messages of a state up to schemaVersion 2, of which only the order of each kind is known."""
     steers = [QueuedMessage(each.content, "steer", each.by) for each in state.steers]
     return steers + [QueuedMessage(each.content, "followUp", each.by) for each in state.follow_ups]
+
+
+def _read_steps(written: Iterable[Step], open_steps: Mapping[int, int | None]) -> tuple[Step, ...]:
+    """Read the open steps. `written`: those of the state, up to version 3 tool steps among them."""
+    steps = {number: Step(number, "tool", call) for number, call in open_steps.items() if call is not None}
+    steps |= {step.number: step for step in written if step.number in open_steps}
+    return tuple(steps[number] for number in sorted(steps))
 
 
 def _read_v1(state: bytes) -> _State:
@@ -405,10 +450,11 @@ class Lease:
 class RunState:
     """What the store knows of a run at one moment.
 
-    `version` changes with every change of the record or of who holds its steps. `messages`: the whole conversation in
-    the state that a claimed model step gets, else empty. What is queued is there in what `Store.load` reads, and
-    elsewhere where it is little. `claimed`: open steps that a worker has begun, now or before.
-    `live`: those whose lease still runs, and until when (ms).
+    `version` changes with every change of the record or of who holds its steps; where one call of the turn alone was
+    read, only with such of more than one call. `messages`: the whole conversation in the state that a claimed model
+    step gets, else empty. What is queued is there in what `Store.load` reads of a whole record, and elsewhere where it
+    is little. `claimed`: open steps that a worker has begun, now or before. `live`: those whose lease still runs, and
+    until when (ms).
     """
 
     record: RunRecord

@@ -12,8 +12,7 @@ messages by their number.
 
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
 from agentkit.loop.calls import bounded, call_end, result_message
-from agentkit.loop.children import MAX_DEPTH, delegate, fail_lost_child, find_child, update_from_child
-from agentkit.loop.draft import QueueNotReadError
+from agentkit.loop.children import MAX_DEPTH, delegate, delegated, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.limits import over_limits, with_discarded
 from agentkit.loop.turns import (
@@ -31,7 +30,6 @@ from agentkit.loop.turns import (
 __all__ = [
     "MAX_DEPTH",
     "Answer",
-    "QueueNotReadError",
     "abort",
     "add_message",
     "ask_client",
@@ -40,6 +38,7 @@ __all__ = [
     "call_end",
     "client_result",
     "delegate",
+    "delegated",
     "doubt",
     "expire",
     "extend",

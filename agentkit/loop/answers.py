@@ -85,8 +85,8 @@ def find_pending(record: RunRecord, *, tool_call_id: str | None, decision_id: st
 
     Raises RunNotPausedError without ids where nothing is pending, DecisionAmbiguousError where several are.
     """
-    asked = record.calls if record.abort is None else ()  # what is being aborted takes no more answers
-    pending = {index: item_of(call) for index, call in enumerate(asked) if call.state == "pending"}
+    asked = record.indexed_calls if record.abort is None else ()  # what is being aborted takes no more answers
+    pending = {index: item_of(call) for index, call in asked if call.state == "pending"}
     if tool_call_id is None and decision_id is None:
         if not pending:
             raise RunNotPausedError(f"nothing is pending: the run is {record.status}")
@@ -116,7 +116,7 @@ def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, para
     Raises, and so consumes nothing: ToolNotRegisteredError, DecisionExpiredError, DecisionValidationError,
     InputValidationError, InvalidRequestError.
     """
-    call = state.record.calls[index]
+    call = state.record.call(index)
     item = item_of(call)
     _check_in_time(item, now)
     if tool is None:
@@ -175,7 +175,7 @@ def extend(state: RunState, index: int, by: float, now: int, *, caller: str | No
     No event shows it: the item does, and later its resolution, with the `caller`. Raises, and changes nothing:
     DecisionExpiredError, InvalidRequestError for an item that never expires.
     """
-    call = state.record.calls[index]
+    call = state.record.call(index)
     item = item_of(call)
     _check_in_time(item, now)
     if item.expires_at is None:
@@ -236,6 +236,7 @@ def _continue(draft: Draft, parallel: bool) -> None:
     """Go on once nothing is pending any more, of the run or of its sub-agents' runs."""
     if draft.waits:
         return
+    draft.require_whole()
     if draft.record.status is Status.PAUSED:
-        unpause(draft, [call.id for call in draft.calls if call.state == "answered"])
+        unpause(draft, [call.id for call in draft.calls.values() if call.state == "answered"])
     advance(draft, parallel)

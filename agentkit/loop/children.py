@@ -13,6 +13,7 @@ import dataclasses
 from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
+from agentkit.core.calls import Call
 from agentkit.core.events import PendingItem, ToolExecutionUpdate
 from agentkit.core.messages import Json, TextBlock, Usage, add_usage
 from agentkit.core.record import Change, RunRecord, RunState, Status
@@ -24,7 +25,7 @@ from agentkit.loop.flow import advance, continue_paused, continue_without_step, 
 from agentkit.loop.limits import with_discarded
 from agentkit.results import CheckedResult
 
-__all__ = ["MAX_DEPTH", "delegate", "fail_lost_child", "find_child", "update_from_child"]
+__all__ = ["MAX_DEPTH", "delegate", "delegated", "fail_lost_child", "find_child", "update_from_child"]
 
 MAX_DEPTH = 5
 """How deep runs may be nested; a call that would go deeper gets an error result."""
@@ -37,15 +38,21 @@ def delegate(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
     """
     draft = Draft(state, now)
     index = draft.close_tool_step(step)
-    call = draft.calls[index]
-    draft.set_call(index, state="waiting", started=True, answer=None)
-    draft.emit(
-        ToolExecutionUpdate(
-            tool_call_id=call.id, tool_name=call.name, args=call.args, partial_result={"runId": call.child}
-        )
-    )
+    draft.calls[index], event = delegated(draft.calls[index])
+    draft.emit(event)
     settle(draft, agent)
     return draft.change()
+
+
+def delegated(call: Call) -> tuple[Call, ToolExecutionUpdate]:
+    """Make of a call one that waits for its sub-agent's run, and the event that names the run.
+
+    Pure, and all that a store needs beside other open steps.
+    """
+    event = ToolExecutionUpdate(
+        tool_call_id=call.id, tool_name=call.name, args=call.args, partial_result={"runId": call.child}
+    )
+    return replace(call, state="waiting", started=True, answer=None), event
 
 
 def update_from_child(
@@ -98,11 +105,11 @@ def _waiting(record: RunRecord, child: str) -> int | None:
     """Find the call that waits for this run."""
     if record.terminal:
         return None
-    return next((i for i, c in enumerate(record.calls) if c.child == child and c.state == "waiting"), None)
+    return next((i for i, c in record.indexed_calls if c.child == child and c.state == "waiting"), None)
 
 
 def _answered(state: RunState, agent: BoundAgent, index: int, result: CheckedResult, usage: Usage, now: int) -> Change:
-    call = state.record.calls[index]
+    call = state.record.call(index)
     message = result_message(call, result, now)
     draft = Draft(state, now)
     draft.set_call(index, child_pending=())
@@ -117,7 +124,7 @@ def _answered(state: RunState, agent: BoundAgent, index: int, result: CheckedRes
 
 def _update_pending(state: RunState, index: int, child: RunRecord, parallel: bool, now: int) -> Change | None:
     """Show what a paused child waits for, or that it goes on; None where that is shown already."""
-    call = state.record.calls[index]
+    call = state.record.call(index)
     items: tuple[PendingItem, ...] = ()
     if child.status is Status.PAUSED:
         items = tuple(replace(item, run_id=item.run_id or child.id) for item in child.pending)

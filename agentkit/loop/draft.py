@@ -30,30 +30,39 @@ from agentkit.core.events import (
 )
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, Message, QueuedMessage, ToolResultMessage
-from agentkit.core.record import TRANSITIONS, Change, Resolution, RunRecord, RunState, Status, Step, StepKind
+from agentkit.core.record import (
+    TRANSITIONS,
+    Change,
+    Resolution,
+    RunRecord,
+    RunState,
+    Status,
+    Step,
+    StepKind,
+    WholeRecordNeededError,
+)
 from agentkit.errors import LeaseLostError
 from agentkit.loop.calls import call_end, item_of, pending_event
 from agentkit.tools import Tool
 
-__all__ = ["Draft", "QueueNotReadError"]
-
-
-class QueueNotReadError(Exception):
-    """A transition needs the messages that are queued, and the state that it was given was read without them."""
+__all__ = ["Draft"]
 
 
 class Draft:
     """One transition's work in progress; `change()` is its outcome.
 
-    `calls` are those of the open turn, and `steps` the open ones by their numbers. Both stand here and not in
-    `record`, which is replaced as the draft goes and holds the rest.
+    `calls` are those of the open turn by their indexes, and `steps` the open ones by their numbers. Both stand here and
+    not in `record`, which is replaced as the draft goes and holds the rest. Where the record was read with one call
+    alone, `others` is what is known of the rest, and a draft may change that call and what belongs to the run; results
+    become messages in the store.
     """
 
     def __init__(self, state: RunState, now: int, *, is_new: bool = False) -> None:
         self.state = state
         self.now = now
         self.record: RunRecord = replace(state.record, calls=(), steps=())
-        self.calls: list[Call] = list(state.record.calls)
+        self.calls: dict[int, Call] = dict(state.record.indexed_calls)
+        self.others = state.record.others
         self.steps: dict[int, Step] = {step.number: step for step in state.record.steps}
         self.on_claim: tuple[Event, ...] = ()
         self.orphans: list[str] = []
@@ -86,7 +95,7 @@ class Draft:
         return replace(
             self.record,
             messages=self.message_count,
-            calls=tuple(self.calls),
+            calls=tuple(self.calls.values()),
             steps=tuple(self.steps.values()),
             next_step=self._next_step,
         )
@@ -101,7 +110,14 @@ class Draft:
     @property
     def waits(self) -> bool:
         """Whether an item is pending, of this run or of a sub-agent's."""
-        return any(call.state == "pending" or call.child_pending for call in self.calls)
+        if self.others is not None and self.others.waiting:
+            return True
+        return any(call.waits for call in self.calls.values())
+
+    def require_whole(self) -> None:
+        """Raise WholeRecordNeededError where not all calls of the turn were read."""
+        if self.others is not None:
+            raise WholeRecordNeededError
 
     def set(self, **values: Any) -> None:
         """Set fields of the record; not its calls, its steps or its number of messages."""
@@ -137,9 +153,9 @@ class Draft:
 
     @property
     def queued(self) -> tuple[QueuedMessage, ...]:
-        """The messages that wait. Raises QueueNotReadError where some do, and were not read."""
+        """The messages that wait. Raises WholeRecordNeededError where some do, and were not read."""
         if self.record.queued is None:
-            raise QueueNotReadError
+            raise WholeRecordNeededError
         return self.record.queued
 
     def set_queued(self, messages: Sequence[QueuedMessage]) -> None:

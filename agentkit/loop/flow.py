@@ -7,6 +7,8 @@ Rules that this module alone knows:
 3. A run pauses when nothing is left to execute but something is pending; it continues, once, when the
    last pending item is answered.
 4. Whatever was started gets its end, also when the run is cut short.
+5. What changes one call leaves the others alone as long as something else goes on or somebody else is waited for. So it
+   can be said from that call alone, and from how many others there are of which kind.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentkit.agents import BoundAgent
-from agentkit.core.calls import Call
+from agentkit.core.calls import Call, OtherCalls
 from agentkit.core.events import (
     AgentEnd,
     AgentPause,
@@ -44,7 +46,7 @@ def open_turn(draft: Draft, agent: BoundAgent, messages: Sequence[QueuedMessage]
         taken = {id(each) for each in messages}
         draft.set_queued([each for each in draft.queued if id(each) not in taken])
     turn = draft.record.turn + 1
-    draft.calls = []
+    draft.calls = {}
     draft.set(turn=turn, turn_from=draft.message_count, flushed=0, joined=0, joined_bytes=0)
     draft.open_step("model", (TurnStart(turn=turn), MessageStart(message=agent.empty_message(draft.now))))
 
@@ -54,6 +56,12 @@ def settle(draft: Draft, agent: BoundAgent, failure: RunError | None = None) -> 
 
     `failure`: what ends the run where all of its calls have results.
     """
+    if draft.others is not None:
+        if draft.record.status is not Status.PAUSED:
+            if over_limits(draft.record, agent, draft.now) is not None:
+                draft.require_whole()
+            advance(draft, agent.agent.parallel_tool_calls)
+        return
     _flush_results(draft)
     if draft.record.status is Status.PAUSED:
         return
@@ -70,19 +78,29 @@ def advance(draft: Draft, parallel: bool, reason: str | None = None) -> None:
 
     `reason`: why the run pauses, where its log is to show that.
     """
+    if draft.others is not None:
+        _leave_others(draft, draft.others, parallel)
+        return
     if not draft.waits:
-        for index, call in enumerate(draft.calls):
+        for index, call in draft.calls.items():
             if call.state == "answered":
                 draft.set_call(index, state="ready")
     stepped = {step.call for step in draft.steps.values()}
-    ready = [i for i, call in enumerate(draft.calls) if call.state == "ready" and i not in stepped]
+    ready = [i for i, call in draft.calls.items() if call.state == "ready" and i not in stepped]
     if not parallel:
         ready = ready[: 0 if stepped else 1]
     for index in ready:
         draft.open_step("tool", _start_events(draft.calls[index]), index)
-    working = any(call.state == "waiting" and not call.child_pending for call in draft.calls)
-    if not draft.steps and not working:
+    if not draft.steps and not any(call.works for call in draft.calls.values()):
         _pause(draft, reason)
+
+
+def _leave_others(draft: Draft, others: OtherCalls, parallel: bool) -> None:
+    """Check that nothing follows for the calls that were not read (rule 5). Raises WholeRecordNeededError."""
+    waited = others.waiting or any(call.waits for call in draft.state.record.calls)
+    goes_on = others.steps or others.working or any(call.works for call in draft.calls.values())
+    if not parallel or not goes_on or (waited and not draft.waits):
+        draft.require_whole()
 
 
 def _start_events(call: Call) -> tuple[Event, ...]:
@@ -120,7 +138,8 @@ def continue_without_step(draft: Draft, call_ids: list[str]) -> None:
 
 def continue_paused(draft: Draft, call_ids: list[str]) -> None:
     """Continue a paused run of which nothing is pending any more: its answered calls, and `call_ids`."""
-    answered = [call.id for call in draft.calls if call.state == "answered"]
+    draft.require_whole()
+    answered = [call.id for call in draft.calls.values() if call.state == "answered"]
     if answered:
         unpause(draft, answered + call_ids)
     else:
@@ -169,7 +188,7 @@ def _end_turn(draft: Draft) -> None:
             tool_results=[stored_at(first + 1, results)] if results else [],
         )
     )
-    draft.calls = []
+    draft.calls = {}
     draft.set(flushed=0, turn_from=draft.message_count)
 
 
@@ -185,6 +204,7 @@ def end(
 
     `message`: the open assistant message as far as it came, where a claimed model step leaves one. `by`: who aborts it.
     """
+    draft.require_whole()
     claimed = draft.state.claimed
     if message is None and any(s.kind == "model" and n in claimed for n, s in draft.steps.items()):
         raise AssertionError("an open assistant message must be closed")
@@ -209,7 +229,7 @@ def end(
 def _cut_calls(draft: Draft) -> None:
     """End the open turn's calls: started ones get their end, finished ones their message, the rest nothing."""
     claimed = {step.call for number, step in draft.steps.items() if number in draft.state.claimed}
-    for index, call in enumerate(draft.calls):
+    for index, call in draft.calls.items():
         if call.state == "done":
             continue
         if call.started or (index in claimed and _start_events(call)):

@@ -105,9 +105,9 @@ def finish_model(
     draft.set(usage=add_usage(state.record.usage, message.usage))
     draft.add_message(message, started=True)
     blocks = tool_calls_of(message)
-    draft.calls = [Call(block.id, block.name, block.arguments, "ready") for block in blocks]
+    draft.calls = {i: Call(block.id, block.name, block.arguments, "ready") for i, block in enumerate(blocks)}
     if cut_before and has_cut_call(message):
-        for index, call in enumerate(draft.calls):
+        for index, call in draft.calls.items():
             draft.finish_call(index, error_message(call, "not executed: the run has failed", now))
         settle(draft, agent, RunError("provider_error", _CUT_AGAIN))
         return draft.change()

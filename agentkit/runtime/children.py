@@ -36,8 +36,8 @@ class Children:
         self._committer = committer
         committer.consequences = self._follow_up
 
-    def start(self, record: RunRecord, call: Call, tool: Tool) -> str | None:
-        """Start the run that answers a call, unless it is there; why not, if it cannot be."""
+    def start(self, record: RunRecord, index: int, call: Call, tool: Tool) -> str | None:
+        """Start the run that answers the call number `index`, unless it is there; why not, if it cannot be."""
         depth = (record.parent.depth if record.parent else 0) + 1
         if depth > MAX_DEPTH:
             return f"sub-agents may be nested {MAX_DEPTH} deep, and this call would go deeper: answer without it"
@@ -59,7 +59,7 @@ class Children:
             metadata=record.metadata,
             limits=agent.agent.limits.lowered(limits),
             now=self._committer.now(),
-            parent=ParentCall(record.id, call.id, depth),
+            parent=ParentCall(record.id, call.id, depth, index),
             owner=record.owner,
         )
         self._committer.create(change, in_step=True)
@@ -70,18 +70,18 @@ class Children:
         if record.parent is not None and self._is_gone(record.parent.run_id):
             abort(self._committer, record.id, "nobody waits for its answer any more")
             return False
-        children = [call.child for call in record.calls if call.state == "waiting" and call.child]
-        for child in children:
-            self.reconcile_child(record.id, child)
+        children = [(index, c.child) for index, c in record.indexed_calls if c.state == "waiting" and c.child]
+        for index, child in children:
+            self.reconcile_child(record.id, index, child)
         return bool(children)
 
-    def reconcile_child(self, run_id: str, child: str) -> None:
-        """Make up for what a run did not learn of one of its children, which may have been quicker than it."""
+    def reconcile_child(self, run_id: str, index: int | None, child: str) -> None:
+        """Make up for what a run did not learn of the child that answers its call `index`, where that is known."""
         try:
-            self._update_parent(child, run_id)
+            self._update_parent(child, run_id, index)
         except RunNotFoundError:
             log.warning("run %s: its child %s was deleted, and the call gets an error result", run_id, child)
-            self._fail_lost(run_id, child)
+            self._fail_lost(run_id, index, child)
         except UnreadableRunError as error:
             log.info("run %s waits for run %s, which this worker cannot read: %s", run_id, child, error)
 
@@ -90,24 +90,24 @@ class Children:
             self._abort_orphan(child)
         parent = change.record.parent
         if parent is not None and _concerns_parent(change):
-            self._notify_parent(change.record.id, parent.run_id)
+            self._notify_parent(change.record.id, parent)
 
-    def _notify_parent(self, child: str, parent: str) -> None:
+    def _notify_parent(self, child: str, parent: ParentCall) -> None:
         failpoint("before notify parent")
         try:
-            self._update_parent(child, parent)
+            self._update_parent(child, parent.run_id, parent.call)
         except AgentKitError as error:  # the child's own change is true, whatever becomes of this
-            log.info("run %s could not update its parent %s; recovery will: %s", child, parent, error)
+            log.info("run %s could not update its parent %s; recovery will: %s", child, parent.run_id, error)
         failpoint("after notify parent")
 
-    def _update_parent(self, child: str, parent: str) -> None:
+    def _update_parent(self, child: str, parent: str, index: int | None) -> None:
         def transition(state: RunState) -> Change | None:
             # Read after the parent, or what is known there already would be written again.
             record = self._committer.store.load(child).record
             agent = self._committer.bind(state.record)
             return update_from_child(state, agent, record, self._answer_of(record), self._committer.now())
 
-        self._committer.update(parent, transition)
+        self._committer.update(parent, transition, call=index)
 
     def _answer_of(self, record: RunRecord) -> str:
         """The text of an ended run's last message."""
@@ -117,10 +117,11 @@ class Children:
         last = check(messages[-1], Message) if messages else None
         return text_of(last) if isinstance(last, AssistantMessage) else ""
 
-    def _fail_lost(self, run_id: str, child: str) -> None:
+    def _fail_lost(self, run_id: str, index: int | None, child: str) -> None:
         self._committer.update(
             run_id,
             lambda state: fail_lost_child(state, self._committer.bind(state.record), child, self._committer.now()),
+            call=index,
         )
 
     def _is_gone(self, run_id: str) -> bool:

@@ -179,13 +179,13 @@ def answer(
             seq = known.seq if own else state.last_seq + (not state.record.terminal)
             return receipt_alone(state, key, since=seq - 1)
         agent = committer.bind(state.record)
-        tool = agent.tool(state.record.calls[index].name) if agent else None
+        tool = agent.tool(state.record.call(index).name) if agent else None
         return loop.resolve(
             state, index, answer, tool, agent.agent.parallel_tool_calls if agent else True, committer.now()
         )
 
     once = Once(committer.store, key, transition)
-    commit = committer.update(run_id, once)
+    commit = committer.update(run_id, once, decision_id=decision_id)
     child = _child_item(once, item)
     if child is not None:  # a sub-agent's item, listed here: its own run takes the answer
         child_run, child_decision = child
@@ -239,7 +239,7 @@ def extend(
         return loop.extend(state, index, by, committer.now(), caller=caller)
 
     once = Once(committer.store, key, transition)
-    commit = committer.update(run_id, once)
+    commit = committer.update(run_id, once, decision_id=decision_id)
     child = _child_item(once, item)
     if child is not None:
         extend(committer, child[0], decision_id, by, caller=caller, key=key)

@@ -13,9 +13,16 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agentkit.agents import BoundAgent
-from agentkit.core.record import SCHEMA_VERSION, Change, Lease, RunRecord, RunState, Step
+from agentkit.core.record import (
+    SCHEMA_VERSION,
+    Change,
+    Lease,
+    RunRecord,
+    RunState,
+    Step,
+    WholeRecordNeededError,
+)
 from agentkit.errors import AgentKitError, RunNotFoundError
-from agentkit.loop import QueueNotReadError
 from agentkit.queue.protocol import StepQueue
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
 from agentkit.store.protocol import Commit, Conflict, Push, Store
@@ -85,22 +92,30 @@ class Committer:
         return made
 
     def update(
-        self, run_id: str, transition: Transition, *, lease: Lease | None = None, state: RunState | None = None
+        self,
+        run_id: str,
+        transition: Transition,
+        *,
+        lease: Lease | None = None,
+        state: RunState | None = None,
+        call: int | None = None,
+        decision_id: str | None = None,
     ) -> Commit | None:
         """Change a run as `transition` has it; None where that has nothing to change.
 
         `lease`: of the step whose outcome this is, which waits for a store that is away. `state`: the run as the caller
-        has just read it. What the transition raises is passed on, and changes nothing. Raises RunNotFoundError, and
-        LeaseLostError where the step is no longer the caller's.
+        has just read it. `call`, `decision_id`: the call of the open turn that is changed, or the item that is pending
+        for it: the others are read only if the change has consequences for them. What the transition raises is passed
+        on, and changes nothing. Raises RunNotFoundError, and LeaseLostError where the step is no longer the caller's.
         """
         store = self.step_store if lease else self.store
         while True:
             if state is None:
-                state = store.load(run_id)
+                state = store.load(run_id, call=call, decision_id=decision_id)
             try:
                 change = transition(state)
-            except QueueNotReadError:
-                state = None  # what `load` reads has what is queued
+            except WholeRecordNeededError:
+                state, call, decision_id = None, None, None
                 continue
             if change is None:
                 return None

@@ -44,7 +44,8 @@ def delete(committer: Committer, children: Children, run_id: str, *, force: bool
     if record.parent is None:
         return None
     try:
-        children.reconcile_child(record.parent.run_id, run_id)  # where its call still waits, it gets an error result
+        # Where its call still waits, it gets an error result.
+        children.reconcile_child(record.parent.run_id, record.parent.call, run_id)
     except RunNotFoundError:
         return None
     except AgentKitError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agentkit.agents import BoundAgent
+from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.messages import AssistantMessage, ToolResultMessage, Usage
 from agentkit.core.record import AbortRequest, Change, RunState, Step
@@ -61,7 +62,7 @@ class StepContext:
         the step is no longer ours.
         """
         held = self.held
-        if state is None and held.claim.complete and held.cancel.reason != "abort":
+        if state is None and held.cancel.reason != "abort":
             state = held.state
 
         def outcome(state: RunState) -> Change:
@@ -75,11 +76,14 @@ class StepContext:
 
         self.committer.update(held.lease.run_id, outcome, lease=held.lease, state=state)
 
-    def commit_call(self, result: ToolResultMessage, events: Sequence[Event]) -> Conflict | None:
-        """Give the step's call its result beside others that are open; the run's state where more follows from it."""
+    def commit_call(self, outcome: ToolResultMessage | Call, events: Sequence[Event]) -> Conflict | None:
+        """Give the step's call its outcome beside others that are open; the run's state where more follows from it.
+
+        `outcome`: its result, or the call as one that waits for its sub-agent's run.
+        """
         assert self.step.call is not None
-        outcome = self.committer.step_store.commit_call(self.held.lease, self.step.call, result, events)
-        return outcome if isinstance(outcome, Conflict) else None
+        done = self.committer.step_store.commit_call(self.held.lease, self.step.call, outcome, events)
+        return done if isinstance(done, Conflict) else None
 
     def hand_back(self) -> None:
         """Give the step to another worker at once."""

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from agentkit.codec import Codec
 from agentkit.core.backoff import Backoff
+from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
@@ -82,8 +83,8 @@ class RetryingStore:
         request_id = request_id or new_id()
         return self._retry.call(lambda: self._store.create(change, pushes, request_id=request_id))
 
-    def load(self, run_id: str) -> RunState:
-        return self._retry.call(lambda: self._store.load(run_id))
+    def load(self, run_id: str, *, call: int | None = None, decision_id: str | None = None) -> RunState:
+        return self._retry.call(lambda: self._store.load(run_id, call=call, decision_id=decision_id))
 
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
         return self._retry.call(lambda: self._store.messages(run_id))
@@ -111,13 +112,13 @@ class RetryingStore:
         self,
         lease: Lease,
         call: int,
-        result: ToolResultMessage,
+        outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
         request_id = request_id or new_id()
-        return self._retry.call(lambda: self._store.commit_call(lease, call, result, events, request_id=request_id))
+        return self._retry.call(lambda: self._store.commit_call(lease, call, outcome, events, request_id=request_id))
 
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
         return self._retry.call(lambda: self._store.request_abort(run_id, request, version))

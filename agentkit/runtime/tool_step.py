@@ -16,7 +16,18 @@ from agentkit.core.events import Event, ToolExecutionUpdate
 from agentkit.core.record import Change, RunState
 from agentkit.core.struct import encode
 from agentkit.errors import LeaseLostError, ToolError
-from agentkit.loop import ask_client, bounded, call_end, delegate, doubt, fail, finish_tool, park, result_message
+from agentkit.loop import (
+    ask_client,
+    bounded,
+    call_end,
+    delegate,
+    delegated,
+    doubt,
+    fail,
+    finish_tool,
+    park,
+    result_message,
+)
 from agentkit.results import CheckedResult, error_result, invalid_arguments, result_of, to_json_value, to_result
 from agentkit.runtime.deadlines import TIME_IS_OVER
 from agentkit.runtime.failpoints import failpoint
@@ -68,14 +79,20 @@ def run_tool_step(context: StepContext) -> None:
 
 def _delegate(context: StepContext, call: Call, tool: Tool) -> None:
     """Have a sub-agent's run answer the call."""
-    record, number = context.held.state.record, context.held.lease.step
-    refusal = context.children.start(record, call, tool)
+    held, number, index = context.held, context.held.lease.step, context.step.call
+    assert index is not None
+    assert call.child is not None
+    refusal = context.children.start(held.state.record, index, call, tool)
     if refusal is not None:
         _commit(context, call, error_result(refusal))
         return
-    context.commit(lambda state: delegate(state, context.agent, number, context.now()))
-    assert call.child is not None
-    context.children.reconcile_child(record.id, call.child)
+    waiting, event = delegated(call)
+    conflict = None if held.claim.complete else context.commit_call(waiting, [event])
+    if held.claim.complete or conflict is not None:
+        state = conflict.state if conflict else None
+        context.commit(lambda state: delegate(state, context.agent, number, context.now()), state=state)
+    # The child may have been quicker.
+    context.children.reconcile_child(held.lease.run_id, index, call.child)
 
 
 def _commit(

@@ -109,6 +109,11 @@ def check(run_id: str, action: str) -> None:
     kit = state().kit
     if kit.authenticate is None:
         return
+    owner = kit.only_owner(principal())
+    if owner is not None:
+        if kit.store.load(run_id, call=0).record.owner != owner:
+            raise RunNotFoundError(f"there is no run {run_id}")
+        return
     run = Run.of(kit.store.load(run_id), None)
     if not allows("read", run):
         raise RunNotFoundError(f"there is no run {run_id}")  # the same text as the store's
@@ -122,7 +127,12 @@ def check_item(run_id: str, action: str, *, tool_call_id: str | None, decision_i
     The right to the run that owns the item counts: of an item of a sub-agent's run, that run. Raises ForbiddenError,
     and DecisionAmbiguousError where it is not certain which item is meant.
     """
-    run, item = state().kit.find_item(run_id, tool_call_id=tool_call_id, decision_id=decision_id)
+    kit = state().kit
+    if decision_id is not None and (kit.authenticate is None or kit.only_owner(principal()) is not None):
+        return (
+            decision_id  # who may read the run may answer all its items, those of sub-agents' runs, of one owner, too
+        )
+    run, item = kit.find_item(run_id, tool_call_id=tool_call_id, decision_id=decision_id)
     if not allows(action, run, item):
         raise ForbiddenError(f"{principal()!r} may read run {run_id}, but not {action} this item of run {run.id}")
     return decision_id if item is None else str(item["decisionId"])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from agentkit.core.calls import Call, Extension, ItemAnswer
+from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Message, QueuedMessage
 from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
@@ -24,7 +24,7 @@ __all__ = [
     "SMALL_QUEUE_BYTES",
     "EncodedChange",
     "OpenedStep",
-    "take_call",
+    "count_others",
     "decode_receipt",
     "decode_resolution",
     "decode_state",
@@ -62,6 +62,9 @@ class EncodedChange:
     """A change as bytes. `fixed` is empty where it is stored already. `version`: its `sv` (scripts/common.lua).
 
     `abort`: the request that a record of schemaVersion 1 has in its state, to be written beside it; else empty.
+    `part`: the index of the one call that was read, where the record was read with that alone; else None. `waiting` and
+    `working`: how many calls wait for an answer, and on how many a sub-agent's run works; of a part, how many more.
+    `tool_steps`: (number, index of its call) of the open ones, where they are not marked with that yet.
     """
 
     version: str
@@ -91,6 +94,12 @@ class EncodedChange:
     """JSON of the messages that are queued after those that stay."""
     receipts: list[tuple[str, int | None, bytes]]
     """(name, since, JSON)"""
+    part: int | None
+    waiting: int
+    working: int
+    items: list[tuple[str, int | None]]
+    """(decision id, index of its call) of the items that are new, (decision id, None) of those that are gone."""
+    tool_steps: list[tuple[int, int]]
 
 
 def encode_body(value: Any, bodies: Bodies) -> bytes:
@@ -113,8 +122,10 @@ def encode_change(change: Change, bodies: Bodies = _PLAIN) -> EncodedChange:
     record, before = change.record, change.before
     stored = 0 if before is None else before.schema_version
     current = stored == SCHEMA_VERSION
-    dropped, calls, results = _changed_calls(before.calls if before and stored > 1 else (), record.calls, bodies)
+    known, after = dict(before.indexed_calls) if before and stored > 1 else {}, dict(record.indexed_calls)
+    dropped, calls, results = _changed_calls(known, after, bodies)
     unqueued, queued = _changed_queue(before.queued if before and stored > 2 else (), record.queued, bodies)
+    counted = known.values() if record.others is not None else ()
     return EncodedChange(
         version=bodies.version(record.written_version),
         fixed=b"" if current else bodies.encrypt(record.encode_fixed()),
@@ -145,18 +156,23 @@ def encode_change(change: Change, bodies: Bodies = _PLAIN) -> EncodedChange:
         unqueued=unqueued,
         queued=queued,
         receipts=[_encode_receipt(change.receipt, bodies)] if change.receipt else [],
+        part=record.first_call if record.others is not None else None,
+        waiting=sum(call.waits for call in record.calls) - sum(call.waits for call in counted),
+        working=sum(call.works for call in record.calls) - sum(call.works for call in counted),
+        items=_changed_items(known if stored > 3 else {}, after),
+        tool_steps=[] if current else [(step.number, step.call) for step in record.steps if step.call is not None],
     )
 
 
 def _changed_calls(
-    before: Sequence[Call], after: Sequence[Call], bodies: Bodies
+    before: Mapping[int, Call], after: Mapping[int, Call], bodies: Bodies
 ) -> tuple[int, list[tuple[int, bytes]], list[tuple[int, bytes]]]:
     """Compare the calls of a turn: how many to drop, which to write, and the results of which."""
     dropped = len(before) if len(after) < len(before) else 0
     calls: list[tuple[int, bytes]] = []
     results: list[tuple[int, bytes]] = []
-    for index, call in enumerate(after):
-        if not dropped and index < len(before) and before[index] is call:
+    for index, call in after.items():
+        if not dropped and before.get(index) is call:
             continue
         without_result = msgspec.structs.replace(call, result=None) if call.result else call
         calls.append((index, encode_body(without_result, bodies)))
@@ -176,13 +192,36 @@ def _changed_queue(
     return taken, [encode_body(each, bodies) for each in after if id(each) not in known]
 
 
+def _changed_items(before: Mapping[int, Call], after: Mapping[int, Call]) -> list[tuple[str, int | None]]:
+    """Compare the pending items of a turn, those of sub-agents' runs among them."""
+    known = _indexed_items((index, call) for index, call in before.items() if after.get(index) is not call)
+    now = _indexed_items((index, call) for index, call in after.items() if before.get(index) is not call)
+    return [
+        *((item, None) for item in known if item not in now),
+        *((item, index) for item, index in now.items() if item not in known),
+    ]
+
+
+def _indexed_items(calls: Iterable[tuple[int, Call]]) -> dict[str, int]:
+    return {item.decision_id: index for index, call in calls for item in call.items}
+
+
+def count_others(call: Call, own_steps: int, *, steps: int, waiting: int, working: int) -> OtherCalls:
+    """Count the calls beside the one that was read, from how many there are in the turn."""
+    return OtherCalls(steps - own_steps, waiting - call.waits, working - call.works)
+
+
 def decode_state(
     now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes] = (), queued: Sequence[bytes] | None = None
 ) -> RunState:
-    """Read a run's state from the fields of its hash (store/scripts/common.lua) and the lists read with it."""
+    """Read a run's state from the fields of its hash (store/scripts/common.lua) and the lists read with it.
+
+    Without `v` they are those that show one call of the turn.
+    """
+    whole = b"v" in fields
     claimed: set[int] = set()
     live: dict[int, int] = {}
-    opened: set[int] = set()
+    opened: dict[int, int | None] = {}
     calls: dict[int, bytes] = {}
     results: dict[int, bytes] = {}
     for key, value in fields.items():
@@ -191,8 +230,8 @@ def decode_state(
         match key[:1]:
             case b"s":
                 number = int(key[2:])
-                token, until, attempt, *_ = value.split(b" ")
-                opened.add(number)
+                token, until, attempt, _, _, _, *call = value.split(b" ")
+                opened[number] = int(call[0]) if call and call[0] else None
                 if int(attempt):
                     claimed.add(number)
                 if int(until) > now and token != b"0":
@@ -205,7 +244,8 @@ def decode_state(
         fields[b"fixed"],
         fields[b"state"],
         fields[b"status"].decode(),
-        calls=[calls[index] for index in range(len(calls))] if 0 in calls else (),
+        calls=[calls[index] for index in sorted(calls)],
+        first_call=min(calls, default=0),
         queued=queued,
         results=results,
         open_steps=opened,
@@ -213,20 +253,19 @@ def decode_state(
         updated_at=_int(fields.get(b"up")),
         abort=fields.get(b"abort"),
     )
+    if not whole:
+        steps, waiting, working = (int(fields[name]) for name in (b"open", b"wait", b"work"))
+        [only] = record.calls
+        others = count_others(only, len(opened), steps=steps, waiting=waiting, working=working)
+        record = replace(record, others=others)
     return RunState(
         record=record,
-        version=int(fields[b"v"]),
+        version=int(fields[b"v" if whole else b"w"]),
         last_seq=int(fields[b"seq"]),
         messages=tuple(decode(message, Message) for message in messages),
         claimed=frozenset(claimed),
         live=live,
     )
-
-
-def take_call(fields: dict[bytes, bytes]) -> Call:
-    """Take the only call of the open turn that was read out of the fields of its run's hash."""
-    name = next(name for name in fields if name.startswith(b"k:"))
-    return decode(fields.pop(name), Call)
 
 
 def _int(value: bytes | None) -> int | None:

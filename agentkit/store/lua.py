@@ -103,20 +103,23 @@ class Scripts:
             change.dropped_calls,
             change.abort,
             SMALL_QUEUE_BYTES,
+            "" if change.part is None else change.part,
+            change.waiting,
+            change.working,
+            len(change.opened) - len(change.closed),
         ]
         args += [len(change.messages), *change.messages]
+        _add_group(args, change.calls)
+        _add_group(args, change.results)
         args += [len(change.events), *change.events]
         args.append(len(change.opened))
         for step in change.opened:
             args += [step.number, step.reads_from, step.due, "" if step.call is None else step.call, step.first_claim]
         args += [len(change.closed), *change.closed]
-        for group in (change.resolutions, change.calls, change.results):
-            args.append(len(group))
-            for item in group:
-                args += item
-        args.append(len(change.receipts))
-        for name, since, text in change.receipts:
-            args += [name, "" if since is None else since, text]
+        _add_group(args, change.tool_steps)
+        _add_group(args, change.resolutions)
+        _add_group(args, change.items)
+        _add_group(args, change.receipts)
         args += [len(change.unqueued), *change.unqueued]
         args += [len(change.queued), *change.queued]
         args += [push.message for push in pushes]
@@ -130,24 +133,31 @@ class Scripts:
         lease: Lease,
         call: int,
         result: bytes,
+        waiting: bytes,
         events: Sequence[bytes],
         max_events: int,
     ) -> Any:
-        """Give a tool call its result, and append events."""
+        """Give a tool call its result, or write it as one that waits for its sub-agent's run, and append events."""
         names = [keys.run, keys.messages, keys.events, keys.queued]
-        args = (request_id, lease.step, lease.token, call, result, max_events, self.version, SMALL_QUEUE_BYTES)
+        most = (max_events, self.version, SMALL_QUEUE_BYTES)
+        args = (request_id, lease.step, lease.token, call, result, waiting, *most)
         return self._call("commit_call", names, *args, *events)
 
     def request_abort(self, keys: RunKeys, version: int, request: bytes) -> Any:
         return self._call("request_abort", [keys.run], version, request)
 
-    def load(self, keys: RunKeys, *, messages: bool) -> Any:
+    def load(
+        self, keys: RunKeys, *, messages: bool = False, call: int | None = None, decision_id: str | None = None
+    ) -> Any:
+        """Read a run; of the calls of its turn this one alone, or that of a pending item, where one is named."""
         names = [keys.run, keys.messages, keys.queued]
-        return self._call("load", names, int(messages), 1)
+        args = (int(messages), 1, self.version, "" if call is None else call, decision_id or "")
+        return self._call("load", names, *args)
 
     def load_many(self, runs: Sequence[RunKeys]) -> list[Any]:
         """Read several runs without their messages, also those that are queued, in one round trip."""
-        return self._call_many("load", [([keys.run, keys.messages, keys.queued], [0, 0]) for keys in runs])
+        args = (0, 0, self.version, "", "")
+        return self._call_many("load", [([keys.run, keys.messages, keys.queued], args) for keys in runs])
 
     def claim(self, keys: RunKeys, request_id: str, step: int, lease_ms: int, max_events: int) -> Any:
         names = [keys.run, keys.messages, keys.events, keys.queued]
@@ -205,3 +215,10 @@ class Scripts:
         except redis.exceptions.NoScriptError:
             self._client.script_load(self._texts[name])
             return self._call_many(name, calls)
+
+
+def _add_group(args: list[Any], group: Sequence[Sequence[Any]]) -> None:
+    """Add a counted list of tuples to a script's arguments; None is written as nothing."""
+    args.append(len(group))
+    for item in group:
+        args += ["" if value is None else value for value in item]

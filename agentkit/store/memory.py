@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json, Message, ToolResultMessage
-from agentkit.core.record import SCHEMA_VERSION, AbortRequest, Change, Lease, Receipt, RunRecord, RunState
+from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunRecord, RunState, check_version
 from agentkit.core.struct import decode
 from agentkit.errors import (
     LeaseLostError,
@@ -24,6 +24,8 @@ from agentkit.errors import (
 )
 from agentkit.store.encoding import (
     SMALL_QUEUE_BYTES,
+    EncodedChange,
+    count_others,
     decode_receipt,
     decode_resolution,
     encode_body,
@@ -72,6 +74,11 @@ class _Run:
     state: bytes = b""
     status: str = ""
     version: int = 0
+    shared: int = 0
+    """Version of what more than one call depends on: `w` in scripts/common.lua."""
+    waiting: int = 0
+    working: int = 0
+    items: dict[str, int] = field(default_factory=dict)
     seq: int = 0
     flushed: int = 0
     updated_at: int = 0
@@ -135,7 +142,7 @@ class MemoryStore(MemoryIndex):
             if self.was_deleted(change.record.id):
                 return False
             run = self._runs[change.record.id] = _Run(change.record.id)
-            self._write(run, change, request_id)
+            self._write(run, encode_change(change, self._bodies), request_id)
             return True
 
     def commit(
@@ -153,17 +160,34 @@ class MemoryStore(MemoryIndex):
                 return done
             if lease is not None:
                 self._held(lease)
-            if run.version != version:
-                return Conflict(self._state(run, queued=_little(run)))
-            return self._write(run, change, request_id)
+            encoded = encode_change(change, self._bodies)
+            newer = self._newer_state(run, encoded, version, lease)
+            return self._write(run, encoded, request_id) if newer is None else Conflict(newer)
 
-    def _write(self, run: _Run, change: Change, request_id: str) -> Commit:
-        encoded = encode_change(change, self._bodies)
+    def _newer_state(self, run: _Run, change: EncodedChange, version: int, lease: Lease | None) -> RunState | None:
+        """Return the state that a change must be computed from instead; None where it can be made true."""
+        if change.part is None:
+            return None if run.version == version else self._state(run, queued=_little(run))
+        if change.part >= len(run.calls):
+            return self._state(run, queued=_little(run))
+        if run.shared != version:
+            return self._part(run, change.part, lease.step if lease else None)
+        steps = len(run.steps) + len(change.opened) - len(change.closed)
+        goes_on = steps + run.working + change.working > 0
+        return None if goes_on or change.status == "paused" else self._state(run, queued=_little(run))
+
+    def _write(self, run: _Run, encoded: EncodedChange, request_id: str) -> Commit:
         before = run.seq
         run.fixed = encoded.fixed or run.fixed
         run.abort = encoded.abort or run.abort
         run.messages += encoded.messages
-        self._append(run, encoded.events)
+        if encoded.dropped_calls:
+            run.calls, run.results = [], {}
+        for index, call in encoded.calls:
+            run.calls[index : index + 1] = [call]
+        run.results.update(encoded.results)
+        flushed = [] if encoded.part is None else _flush_results(run)
+        self._append(run, [*encoded.events, *flushed])
         for step in encoded.opened:
             run.steps[step.number] = _Step(step.reads_from, step.call, step.first_claim, until=step.due)
         for number in encoded.closed:
@@ -173,14 +197,20 @@ class MemoryStore(MemoryIndex):
             run.by_call[tool_call_id] = decision_id
         for name, since, text in encoded.receipts:
             run.receipts[name] = b"%d %b" % (before if since is None else since, text)
-        if encoded.dropped_calls:
-            run.calls, run.results = [], {}
-        for index, call in encoded.calls:
-            run.calls[index : index + 1] = [call]
-        run.results.update(encoded.results)
         taken = set(encoded.unqueued)
         run.queued = [each for place, each in enumerate(run.queued) if place not in taken] + encoded.queued
-        run.state, run.status, run.flushed = encoded.state, encoded.status, encoded.flushed
+        for decision_id, call_index in encoded.items:
+            if call_index is None:
+                run.items.pop(decision_id, None)
+            else:
+                run.items[decision_id] = call_index
+        run.state, run.status = encoded.state, encoded.status
+        run.shared += 1
+        if encoded.part is None:
+            run.flushed, run.waiting, run.working = encoded.flushed, encoded.waiting, encoded.working
+        else:
+            run.waiting += encoded.waiting
+            run.working += encoded.working
         run.on_claim = encoded.on_claim or run.on_claim
         if encoded.ended:
             run.on_claim = b""
@@ -199,7 +229,7 @@ class MemoryStore(MemoryIndex):
         self,
         lease: Lease,
         call: int,
-        result: ToolResultMessage,
+        outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
         request_id: str = "",
@@ -209,18 +239,17 @@ class MemoryStore(MemoryIndex):
             if (done := _answered(run, request_id)) is not None:
                 return done
             self._held(lease)
-            state = self._state(run, queued=_little(run))
-            if run.abort is not None or len(run.steps) == 1 or state.record.schema_version != SCHEMA_VERSION:
-                return Conflict(state)
+            if run.abort is not None or len(run.steps) == 1:
+                return Conflict(self._state(run, queued=_little(run)))
             before = run.seq
             del run.steps[lease.step]
-            run.results[call] = encode_body(result, self._bodies)
             bodies = encode_events(events, self._bodies)
-            while message := run.results.get(run.flushed):
-                bodies += result_events(len(run.messages))
-                run.messages.append(message)
-                run.results[run.flushed] = b""
-                run.flushed += 1
+            if isinstance(outcome, Call):
+                run.calls[call] = encode_body(outcome, self._bodies)
+                run.working += 1
+            else:
+                run.results[call] = encode_body(outcome, self._bodies)
+                bodies += _flush_results(run)
             self._append(run, bodies)
             run.updated_at = now_ms()
             return self._committed(run, before, request_id)
@@ -232,12 +261,17 @@ class MemoryStore(MemoryIndex):
                 return False
             run.abort = encode_body(request, self._bodies)
             run.version += 1
+            run.shared += 1
             return True
 
-    def load(self, run_id: str) -> RunState:
+    def load(self, run_id: str, *, call: int | None = None, decision_id: str | None = None) -> RunState:
         with self.changed:
             run = self._get(run_id)
-            return self._state(run, queued=run.queued)
+            if decision_id is not None:
+                call = run.items.get(decision_id)
+            if call is None or call >= len(run.calls):
+                return self._state(run, queued=run.queued)
+            return self._part(run, call, None)
 
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
         with self.changed:
@@ -255,7 +289,7 @@ class MemoryStore(MemoryIndex):
                 return self._claim(run, Lease(run_id, step, found.token, found.attempt), found)
             if found is None or found.until > now:
                 return None
-            self._state(run)  # a record that cannot be read stays untouched
+            check_version(self._decrypt(run, run.fixed))  # a record that cannot be read stays untouched
             run.tokens += 1
             found.attempt += found.claim != _UNTOUCHED
             found.token, found.until, found.flush, found.claim = run.tokens, now + lease_ms, 0, request_id
@@ -265,6 +299,7 @@ class MemoryStore(MemoryIndex):
             run.on_claim = found.first_claim = b""
             if run.status == "queued":
                 run.status = "running"
+                run.shared += 1
             run.version += 1
             self._notify()
             return self._claim(run, Lease(run_id, step, found.token, found.attempt), found)
@@ -272,10 +307,9 @@ class MemoryStore(MemoryIndex):
     def _claim(self, run: _Run, lease: Lease, step: _Step) -> Claim:
         if step.call is None:
             return Claim(lease, self._state(run, run.messages, queued=_little(run)))
-        call = decode(self._decrypt(run, run.calls[step.call]), Call)
-        if len(run.steps) == 1:
-            return Claim(lease, self._state(run, queued=_little(run)), call)
-        return Claim(lease, self._state(run, calls=(), steps={lease.step: step}), call, complete=False)
+        complete = len(run.steps) == 1
+        state = self._state(run, queued=_little(run)) if complete else self._part(run, step.call, lease.step)
+        return Claim(lease, state, state.record.call(step.call), complete=complete)
 
     def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
         with self.changed:
@@ -431,25 +465,28 @@ class MemoryStore(MemoryIndex):
         run: _Run,
         messages: Iterable[bytes] = (),
         *,
-        calls: Sequence[bytes] | None = None,
+        call: int | None = None,
         queued: Sequence[bytes] | None = None,
         steps: dict[int, _Step] | None = None,
     ) -> RunState:
         now = now_ms()
         steps = run.steps if steps is None else steps
+        results = run.results if call is None else {i: run.results[i] for i in (call,) if i in run.results}
+        record = RunRecord.decode(
+            self._decrypt(run, run.fixed),
+            self._decrypt(run, run.state),
+            run.status,
+            calls=[self._decrypt(run, each) for each in (run.calls if call is None else run.calls[call : call + 1])],
+            results={index: self._decrypt(run, result) for index, result in results.items()},
+            open_steps={number: step.call for number, step in steps.items()},
+            flushed=run.flushed,
+            updated_at=run.updated_at,
+            abort=None if run.abort is None else self._decrypt(run, run.abort),
+            first_call=call or 0,
+            queued=None if queued is None else [self._decrypt(run, each) for each in queued],
+        )
         return RunState(
-            record=RunRecord.decode(
-                self._decrypt(run, run.fixed),
-                self._decrypt(run, run.state),
-                run.status,
-                calls=[self._decrypt(run, call) for call in (run.calls if calls is None else calls)],
-                queued=None if queued is None else [self._decrypt(run, each) for each in queued],
-                results={index: self._decrypt(run, result) for index, result in run.results.items()},
-                open_steps=steps,
-                flushed=run.flushed,
-                updated_at=run.updated_at,
-                abort=None if run.abort is None else self._decrypt(run, run.abort),
-            ),
+            record=record,
             version=run.version,
             last_seq=run.seq,
             messages=tuple(decode(self._decrypt(run, message), Message) for message in messages),
@@ -459,6 +496,15 @@ class MemoryStore(MemoryIndex):
 
     def _decrypt(self, run: _Run, stored: bytes) -> bytes:
         return self._bodies.decrypt(stored, run.id)
+
+    def _part(self, run: _Run, call: int, step: int | None) -> RunState:
+        """Read one call of the open turn alone, and one step."""
+        steps = {number: run.steps[number] for number in (step,) if number in run.steps}
+        state = self._state(run, call=call, steps=steps)
+        others = count_others(
+            state.record.call(call), len(steps), steps=len(run.steps), waiting=run.waiting, working=run.working
+        )
+        return replace(state, record=replace(state.record, others=others), version=run.shared)
 
     def _notify(self) -> None:
         self.changes += 1
@@ -473,6 +519,17 @@ def _answered(run: _Run, request_id: str) -> Commit | None:
 def _little(run: _Run) -> list[bytes] | None:
     """What is queued, where it is little."""
     return run.queued if sum(map(len, run.queued)) <= SMALL_QUEUE_BYTES else None
+
+
+def _flush_results(run: _Run) -> list[bytes]:
+    """Make messages of the results whose turn has come, in the order of their calls; return their events."""
+    events: list[bytes] = []
+    while message := run.results.get(run.flushed):
+        events += result_events(len(run.messages))
+        run.messages.append(message)
+        run.results[run.flushed] = b""
+        run.flushed += 1
+    return events
 
 
 def _status(run: _Run) -> LeaseStatus:

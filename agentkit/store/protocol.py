@@ -53,9 +53,9 @@ class Claim:
     """A step lent to a worker until `lease_ms` have passed, and the run as it stands.
 
     `call` is the tool call that a tool step executes. While other steps of its turn are open, `complete` is False: then
-    `state` has none of the turn's calls and knows of no step but this one, so that claiming one of many calls does not
-    read them all. `Store.commit_call` gives the whole state to the one that ends last. What is queued is in a complete
-    state where it is little.
+    `state` shows of the turn's calls and steps these alone, so that claiming one of many calls does not read them all.
+    `Store.commit_call` gives the whole state to the one that ends last. What is queued is in a complete state where it
+    is little.
     """
 
     lease: Lease
@@ -176,8 +176,14 @@ class Store(Protocol):
         """
         ...
 
-    def load(self, run_id: str) -> RunState:
-        """Read a run without its messages, but with all that are queued."""
+    def load(self, run_id: str, *, call: int | None = None, decision_id: str | None = None) -> RunState:
+        """Read a run without its messages, but with all that are queued.
+
+        `call`, or `decision_id`: of the open turn's calls this one alone is wanted, or the one that this item is
+        pending for. Then the state shows no other call, no step and nothing queued, its record's `others` counts the
+        calls, and what it costs does not grow with them. Where there is no such call, or in an older record, it is the
+        whole state.
+        """
         ...
 
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
@@ -212,9 +218,11 @@ class Store(Protocol):
         """Make `change` true if the run still has `version` and the lease, where given, still holds.
 
         Where the version is another, nothing changes and the present state comes back. Raises LeaseLostError, and
-        changes nothing. What it queues and takes from the queue is all that it writes of that. The keys of an ended run
-        get a time to live. `pushes` go into their queues in the same act;
-        only a store that shares its server with them gets any.
+        changes nothing. What it queues and takes from the queue is all that it writes of that. A change of one call
+        that was read alone is not refused because another has ended; its result becomes a message as in `commit_call`.
+        Where nothing else goes on, and the run is not paused, it changes nothing and the whole state comes back. The
+        keys of an ended run get a time to live. `pushes` go into their queues in the same act; only a store that shares
+        its server with them gets any.
         """
         ...
 
@@ -222,13 +230,14 @@ class Store(Protocol):
         self,
         lease: Lease,
         call: int,
-        result: ToolResultMessage,
+        outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
-        """Give call number `call` of the open turn its result, and close the step that `lease` holds.
+        """Give call number `call` of the open turn its outcome, and close the step that `lease` holds.
 
+        `outcome`: its result, or the call as one that waits for its sub-agent's run.
         It depends on no version, so that calls which end side by side never refuse one another. `events` are appended;
         the result becomes a message of the run, with its message_start and message_end, as soon as all calls before it
         have theirs. Where this is the last open step, or somebody wants the run to end, nothing changes and the whole

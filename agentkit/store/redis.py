@@ -14,6 +14,7 @@ import redis
 import redis.exceptions
 
 from agentkit.codec import Codec
+from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, ToolResultMessage
@@ -37,7 +38,6 @@ from agentkit.store.encoding import (
     encode_body,
     encode_change,
     encode_events,
-    take_call,
 )
 from agentkit.store.lists import list_name, lists_of
 from agentkit.store.lua import RunKeys, Scripts
@@ -135,15 +135,16 @@ class RedisStore:
         self,
         lease: Lease,
         call: int,
-        result: ToolResultMessage,
+        outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
+        text = encode_body(outcome, self._bodies)
+        result, waiting = (text, b"") if isinstance(outcome, ToolResultMessage) else (b"", text)
         bodies = encode_events(events, self._bodies)
-        message = encode_body(result, self._bodies)
         reply = self._scripts.commit_call(
-            self._keys(lease.run_id), request_id or new_id(), lease, call, message, bodies, self._max_events
+            self._keys(lease.run_id), request_id or new_id(), lease, call, result, waiting, bodies, self._max_events
         )
         return self._outcome(reply, lease.run_id)
 
@@ -153,8 +154,9 @@ class RedisStore:
         return bool(_found(reply, run_id) == b"ok")
 
     @translated
-    def load(self, run_id: str) -> RunState:
-        return self._state(_found(self._scripts.load(self._keys(run_id), messages=False), run_id), run_id)
+    def load(self, run_id: str, *, call: int | None = None, decision_id: str | None = None) -> RunState:
+        reply = self._scripts.load(self._keys(run_id), call=call, decision_id=decision_id)
+        return self._state(_found(reply, run_id), run_id)
 
     @translated
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
@@ -169,25 +171,16 @@ class RedisStore:
         reply = _found(self._scripts.claim(keys, request_id or new_id(), step, lease_ms, self._max_events), run_id)
         if reply == b"no":
             return None
-        token, attempt, complete, state = reply
+        token, attempt, complete, stored = reply
         lease = Lease(run_id, step, int(token), int(attempt))
         try:
-            return self._claim(lease, bool(complete), state)
+            state = self._state(stored, run_id)
         except DecryptionError:
             self._scripts.release(keys, lease, untouched=True, failed=False)
             raise
-
-    def _claim(self, lease: Lease, complete: bool, reply: Any) -> Claim:
-        if not complete:
-            now, fields, *_ = reply
-            pairs = self._pairs(fields, lease.run_id)
-            call = take_call(pairs)
-            return Claim(lease, decode_state(self._clock.observe(int(now)), pairs), call, complete=False)
-        state = self._state(reply, lease.run_id)
-        opened = state.record.step(lease.step)
-        if opened is None or opened.call is None:
-            return Claim(lease, state)
-        return Claim(lease, state, state.record.calls[opened.call])
+        opened = state.record.step(step)
+        call = None if opened is None or opened.call is None else state.record.call(opened.call)
+        return Claim(lease, state, call, complete=bool(complete))
 
     def _read_once(self, run_id: str) -> None:
         """Read a run before anything is done with it here, so that one which no key decrypts stays untouched."""

@@ -1,13 +1,14 @@
-"""Makes the frozen corpus of stored records: tests/golden/records/v3/*.json.
+"""Makes the frozen corpus of stored records: tests/golden/records/v4/*.json.
 
     python -m tests.golden.make_records [FOLDER]
     python -m tests.golden.make_records --keys [FOLDER]
 
 Each file is what a store keeps of one run: `fixed`, `state` and `status` as they are written down, the `calls` of the
 open turn and, by the index of their calls, the `results` of those that have ended ("" where the result is among the
-messages), what is `queued`, the `abort` that was asked for, and the messages. Ids and times are made steady, so that
-two runs of this script differ in nothing. With `--keys`, it is the run's keys as they lie in a Valkey server, byte for
-byte: v3/keys/*.json. (v1 had the calls and the abort in `state`, v1 and v2 what is queued.)
+messages), the open `toolSteps` with the indexes of their calls, what is `queued`, the `abort` that was asked for, and
+the messages. Ids and times are made steady, so that two runs of this script differ in nothing. With `--keys`, it is the
+run's keys as they lie in a Valkey server, byte for byte: v4/keys/*.json. (v1 had the calls and the abort in `state`, v1
+and v2 what is queued, and all three the tool steps.)
 
 The files are never made again for a schemaVersion that was released: they stand for records that lie in
 people's stores. A new version gets a folder of its own, made by this script as it is then.
@@ -123,6 +124,7 @@ def written(record: RunRecord) -> dict[str, Any]:
         "calls": [json.loads(call) for _, call in encoded.calls],
         "results": {str(index): json.loads(result) if result else "" for index, result in encoded.results},
         "queued": [json.loads(each) for each in encoded.queued],
+        "toolSteps": {str(number): index for number, index in encoded.tool_steps},
         "abort": to_json(record.abort),
     }
 

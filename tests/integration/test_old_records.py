@@ -64,8 +64,15 @@ class Place:
 
     def bytes(self) -> dict[bytes, Any]:
         """The run's keys, as they lie in the server, their time to live with them."""
-        found = sorted(self.client.scan_iter(f"agentkit:{{{self.run_id}}}*"))
-        return {key: (self.client.dump(key), self.client.pttl(key)) for key in found}
+        reader: Any = self.client
+        read = {
+            b"hash": reader.hgetall,
+            b"list": lambda key: reader.lrange(key, 0, -1),
+            b"stream": reader.xrange,
+            b"string": reader.get,
+        }
+        found = sorted(reader.scan_iter(f"agentkit:{{{self.run_id}}}*"))
+        return {key: (read[reader.type(key)](key), reader.pttl(key)) for key in found}
 
     def work(self) -> None:
         """What a worker does, until nothing is due."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -17,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import MessageDiscard, MessageStart
 from agentkit.core.messages import Json
-from agentkit.core.record import Lease
-from agentkit.core.struct import to_json
+from agentkit.core.record import Change, Lease, RunState, Step, WholeRecordNeededError
+from agentkit.core.struct import encode, to_json
 from agentkit.errors import (
     DecisionConflictError,
     DecisionExpiredError,
@@ -37,6 +40,38 @@ photo = refund_with(name="photo", decision_timeout=90, on_expire={"approved": Fa
 
 NAMES = ["look", "refund", "drop", "photo", "pay", "unknown"]
 ANSWERS = [{"approved": True}, {"approved": False}]
+
+
+def check_alone(
+    run: Driver, index: int, transition: Callable[[RunState], Change], whole: Change, step: int | None = None
+) -> None:
+    """What is computed from one call alone, where it can be, is what is computed from all: no other call changes."""
+    state = run.store.load(run.run_id, call=index)
+    others = state.record.others
+    if others is None:
+        return
+    if step is not None:
+        record = replace(state.record, steps=(Step(step, "tool", index),))
+        state = replace(state, record=replace(record, others=replace(others, steps=others.steps - 1)))
+    try:
+        alone = transition(state)
+    except WholeRecordNeededError:
+        return
+    assert whole.before is not None
+    pairs = zip(whole.record.calls, whole.before.calls, strict=True)
+    assert [n for n, (after, before) in enumerate(pairs) if after is not before] == [index]
+    assert without_ids(alone.record.calls) == without_ids([whole.record.calls[index]])
+    assert without_ids(alone.events) == without_ids(whole.events)
+    for change in (alone, whole):
+        assert (change.opened, change.messages, change.on_claim, change.orphans) == ((), (), (), ())
+    assert (alone.closed, alone.resolutions) == (whole.closed, whole.resolutions)
+    kept = {"calls": (), "first_call": 0, "others": None, "steps": (), "queued": ()}
+    assert replace(alone.record, **kept) == replace(whole.record, **kept)
+
+
+def without_ids(value: Any) -> str:
+    """As JSON, without the ids of items, which are made at random."""
+    return re.sub(r'"decisionId":"[^"]*"', "", encode(value).decode())
 
 
 class Runs(RuleBasedStateMachine):
@@ -129,7 +164,9 @@ class Runs(RuleBasedStateMachine):
             run.commit(change, lease)
             return
         if executed and waiting.name == "pay" and lease.attempt > 1:
-            run.commit(doubt(state, run.agent, lease.step, run.now), lease)
+            change = doubt(state, run.agent, lease.step, run.now)
+            check_alone(run, index, lambda part: doubt(part, run.agent, lease.step, run.now), change, lease.step)
+            run.commit(change, lease)
             return
         assert waiting.name != "photo" or not executed, "a client-side tool is not executed here"
         if run.commit_call(claim, result, executed=executed):
@@ -155,12 +192,14 @@ class Runs(RuleBasedStateMachine):
                 "client_execute": Answer("result", client_result("from the client")),
                 "in_doubt": Answer("decision", {"verdict": random.choice(["retry", "done", "failed"])}),
             }[item["kind"]]
-        tool_ = run.agent.tool(item["toolName"])
+        tool_, parallel = run.agent.tool(item["toolName"]), run.agent.agent.parallel_tool_calls
         try:
-            change = resolve(state, index, answer, tool_, run.agent.agent.parallel_tool_calls, run.now)
+            change = resolve(state, index, answer, tool_, parallel, run.now)
         except DecisionExpiredError:
             assert run.now >= item["expiresAt"]
             return
+        if item["kind"] != "in_doubt":  # whose verdict is random
+            check_alone(run, index, lambda part: resolve(part, index, answer, tool_, parallel, run.now), change)
         run.commit(change)
         self.accepted[item["decisionId"]] = answer.stored()
         assert isinstance(run.store.commit(change, state.version), Conflict), "it was computed from an older state"

@@ -13,7 +13,7 @@ from agentkit.core.events import RunError
 from agentkit.core.messages import QueuedMessage, TextBlock, text_of
 from agentkit.core.record import SCHEMA_VERSION, RunRecord, RunState, Status, Step
 from agentkit.core.run import Run
-from agentkit.core.struct import encode
+from agentkit.core.struct import encode, to_json
 from agentkit.errors import UnsupportedSchemaVersionError
 from agentkit.store.encoding import decode_resolution
 from agentkit.store.protocol import StoredResolution
@@ -31,6 +31,9 @@ def read(path: Path) -> dict[str, Any]:
 
 def decode(body: dict[str, Any]) -> RunRecord:
     results = body.get("results", {})
+    state = body["state"] if isinstance(body["state"], dict) else {}
+    steps = {step[0]: None for step in state.get("steps", ())}
+    steps |= {int(number): index for number, index in body.get("toolSteps", {}).items()}
     return RunRecord.decode(
         encode(body["fixed"]),
         encode(body["state"]),
@@ -38,6 +41,7 @@ def decode(body: dict[str, Any]) -> RunRecord:
         calls=[encode(call) for call in body.get("calls", ())],
         queued=[encode(each) for each in body.get("queued", ())],
         results={int(index): encode(result) if result else b"" for index, result in results.items()},
+        open_steps=steps,
         abort=encode(body["abort"]) if body.get("abort") else None,
     )
 
@@ -47,7 +51,7 @@ def named(name: str, folder: Path = FOLDER) -> RunRecord:
 
 
 def test_the_corpus_is_there() -> None:
-    for folder in (FOLDER, FOLDER.parent / "v2"):
+    for folder in (FOLDER, FOLDER.parent / "v3", FOLDER.parent / "v2"):
         assert {path.stem for path in FILES if path.parent == folder} == set(RUNS)
     assert {path.stem for path in FILES if path.parent.name == "v1"} == RUNS_OF_V1
 
@@ -79,8 +83,7 @@ def test_a_record_of_version_1_is_written_in_the_present_form_and_loses_nothing(
     calls, abort = body["state"].pop("calls", []), body["state"].pop("abort", None)
     assert now["queued"] == queued_of(body["state"])
     assert [now["state"].pop(name, 0) for name in ("queuedSteers", "queuedFollowUps")] == counts_of(now["queued"])
-    for state in (now["state"], body["state"]):
-        state["steps"] = [Step(*step) for step in state.get("steps", ())]
+    assert now["toolSteps"] == tool_steps_of(body["state"])
     assert (now["state"], now["status"], now["abort"]) == (body["state"], body["status"], abort)
     assert now["fixed"] == {**body["fixed"], "schemaVersion": SCHEMA_VERSION}
     results = {str(index): call.pop("result") for index, call in enumerate(calls) if "result" in call}
@@ -97,20 +100,35 @@ def test_a_record_of_version_1_is_written_in_the_present_form_and_loses_nothing(
     }
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "v2"], ids=lambda path: path.stem)
-def test_a_record_of_version_2_is_written_in_the_present_form_and_loses_nothing(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.parent.name in ("v2", "v3")],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_a_record_of_version_2_or_3_is_written_in_the_present_form_and_loses_nothing(path: Path) -> None:
     body = read(path)
     now = written(decode(body))
     del body["messages"]
-    body["queued"] = queued_of(body["state"])
+    if path.parent.name == "v2":
+        body["queued"] = queued_of(body["state"])
+        counts = [now["state"].pop(name, 0) for name in ("queuedSteers", "queuedFollowUps")]
+        assert counts == counts_of(body["queued"])
+    body["toolSteps"] = tool_steps_of(body["state"])
     body["fixed"]["schemaVersion"] = SCHEMA_VERSION
-    assert [now["state"].pop(name, 0) for name in ("queuedSteers", "queuedFollowUps")] == counts_of(body["queued"])
     assert now == body
 
 
 def counts_of(queued: list[Any]) -> list[int]:
     whens = [each["when"] for each in queued]
     return [whens.count("steer"), whens.count("followUp")]
+
+
+def tool_steps_of(state: dict[str, Any]) -> dict[str, int]:
+    """Take the tool steps out of a state of a version up to 3, in their present form."""
+    steps = [Step(*step) for step in state.pop("steps", ())]
+    if models := [step for step in steps if step.kind == "model"]:
+        state["steps"] = to_json(models)
+    return {str(step.number): step.call for step in steps if step.call is not None}
 
 
 def queued_of(state: dict[str, Any]) -> list[Any]:
@@ -226,5 +244,5 @@ def test_this_version_still_writes_what_it_wrote(tmp_path: Path) -> None:
     for name in RUNS:
         before, now = read(FOLDER / f"{name}.json"), read(tmp_path / f"{name}.json")
         assert now["messages"] == before["messages"], name
-        for part in ("fixed", "state", "status", "calls", "queued", "results", "abort"):
+        for part in ("fixed", "state", "status", "calls", "queued", "results", "toolSteps", "abort"):
             assert holds(now[part], before[part]), (name, part)

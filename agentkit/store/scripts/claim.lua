@@ -17,20 +17,11 @@ local function lent()
   if s.from == '0' then
     return {s.token, int(s.attempt), '1', state_of(run, little_of(run, KEYS[4], ARGV[6]), all_of(KEYS[2]))}
   end
-  local open = redis.call('HGET', run, 'open')
-  if s.call == '' or not open or open == '1' then
+  local known = redis.call('HMGET', run, 'open', 'sv')
+  if s.call == '' or known[1] == '1' or known[2] ~= ARGV[4] then
     return {s.token, int(s.attempt), '1', state_of(run, little_of(run, KEYS[4], ARGV[6]))}
   end
-  local names = {'fixed', 'state', 'status', 'v', 'seq', 'abort', 'fl', 'up', 's:' .. step, 'k:' .. s.call}
-  local values = redis.call('HMGET', run, unpack(names))
-  local fields = {}
-  for i, name in ipairs(names) do
-    if values[i] then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = values[i]
-    end
-  end
-  return {s.token, int(s.attempt), '', {int(now_ms()), fields, {}, false}}
+  return {s.token, int(s.attempt), '', part_of(run, s.call, step)}
 end
 
 local now = now_ms()
@@ -57,6 +48,7 @@ if #bodies > 0 then
 end
 if redis.call('HGET', run, 'status') == 'queued' then
   redis.call('HSET', run, 'status', 'running')
+  redis.call('HINCRBY', run, 'w', 1)
 end
 redis.call('HINCRBY', run, 'v', 1)
 return lent()

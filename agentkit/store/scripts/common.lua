@@ -13,6 +13,11 @@
 --                         last of them; one that is sent twice is done once
 --                abort    JSON: somebody wants the run to end, and the holder of a step is to end it
 --                open     how many steps are open
+--                w        version of what more than one call depends on: +1 with every commit.lua, every change of the
+--                         status and every request of an abort; not with the claim or the end of one call
+--                wait     how many calls of the open turn wait for somebody's answer
+--                work     on how many of them a sub-agent's run works
+--                p:D      index of the call that pending item D belongs to
 --                s:N      an open step: "token until attempt flush from claim call", until in ms, from = 0 for a model
 --                         step, which reads all messages, claim = id of the claim that holds it ('=': the last one did
 --                         nothing), call = index of its tool call ('' for a model step; not there before version 2)
@@ -166,6 +171,39 @@ local function committed(run, acts, commit, before, events)
   end
   redis.call('HSET', run, 'acts', table.concat(kept))
   return {version, int(before), last}
+end
+
+-- Makes messages of the results whose turn has come, in the order of their calls; adds their events to `bodies`.
+local function flush_results(run, messages, bodies)
+  local flushed = tonumber(redis.call('HGET', run, 'fl'))
+  local message = redis.call('HGET', run, 'r:' .. flushed)
+  while message and message ~= '' do
+    local reference = '\1' .. int(redis.call('RPUSH', messages, message) - 1) .. ' 1\1}'
+    bodies[#bodies + 1] = '{"type":"message_start","message":' .. reference
+    bodies[#bodies + 1] = '{"type":"message_end","message":' .. reference
+    redis.call('HSET', run, 'r:' .. flushed, '')
+    flushed = flushed + 1
+    message = redis.call('HGET', run, 'r:' .. flushed)
+  end
+  redis.call('HSET', run, 'fl', flushed)
+end
+
+-- What a RunState is read from that shows one call of the open turn alone, and one step where it is given.
+local function part_of(run, call, step)
+  local names = {'fixed', 'state', 'status', 'w', 'seq', 'abort', 'fl', 'up', 'open', 'wait', 'work', 'k:' .. call,
+    'r:' .. call}
+  if step then
+    names[#names + 1] = 's:' .. step
+  end
+  local values = redis.call('HMGET', run, unpack(names))
+  local fields = {}
+  for i, name in ipairs(names) do
+    if values[i] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = values[i]
+    end
+  end
+  return {int(now_ms()), fields, {}, false}
 end
 
 local function all_of(list)

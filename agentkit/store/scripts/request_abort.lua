@@ -9,4 +9,5 @@ if version ~= ARGV[1] then
 end
 redis.call('HSET', KEYS[1], 'abort', ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'v', 1)
+redis.call('HINCRBY', KEYS[1], 'w', 1)
 return 'ok'

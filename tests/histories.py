@@ -52,6 +52,7 @@ _AUTHORS = [
     ("openai-completions", "openai", "m"),
     ("anthropic-messages", "anthropic", "m"),
     ("ollama-chat", "ollama", "m"),
+    ("google-generate-content", "google", "m"),
     ("openai-completions", "openai", "other"),
     ("openai-responses", "openai", "m"),
     ("", "", ""),

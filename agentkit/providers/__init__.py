@@ -24,6 +24,7 @@ class ModelObject(Provider, Protocol):
 
 _ADAPTERS = {
     "anthropic": "agentkit.providers.anthropic:AnthropicProvider",
+    "google": "agentkit.providers.google:GoogleProvider",
     "ollama": "agentkit.providers.ollama:OllamaProvider",
     "openai": "agentkit.providers.openai_wires:OpenAIWires",
     "openai-completions": "agentkit.providers.openai_wires:completions",

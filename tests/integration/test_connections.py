@@ -19,12 +19,13 @@ from agentkit.providers.compat import Compat
 from agentkit.providers.connection import Connection
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest
-from tests import anthropic_server, ollama_server, openai_server
+from tests import anthropic_server, google_server, ollama_server, openai_server
 from tests.wire_server import Reply, Request, WireServer
 
 REPLIES: dict[str, Callable[[], Reply]] = {
     "openai": lambda: Reply(openai_server.frames("hi")),
     "anthropic": lambda: Reply(anthropic_server.frames("hi")),
+    "google": lambda: Reply(google_server.frames("hi")),
     "ollama": lambda: Reply(ollama_server.lines("hi"), content_type="application/x-ndjson"),
 }
 every_vendor = pytest.mark.parametrize("vendor", REPLIES)
@@ -40,6 +41,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-environment")
     monkeypatch.setenv("OLLAMA_API_KEY", "sk-environment")
+    monkeypatch.setenv("GEMINI_API_KEY", "sk-environment")
+    monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL", raising=False)
 
 
 @contextmanager
@@ -50,7 +53,8 @@ def serving(vendor: str, answer: Callable[[Request], Reply] | None = None) -> It
 
 def key_of(request: Request) -> str | None:
     authorization = request.headers.get("authorization", "")
-    return request.headers.get("x-api-key") or authorization.removeprefix("Bearer ") or None
+    key = request.headers.get("x-api-key") or request.headers.get("x-goog-api-key")
+    return key or authorization.removeprefix("Bearer ") or None
 
 
 def completed(agent: Agent, times: int = 1) -> None:
@@ -76,6 +80,7 @@ def test_an_agents_url_key_and_headers_take_the_place_of_the_settings(
 ) -> None:
     monkeypatch.setenv(f"{vendor.upper()}_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:1")
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:1")
     with serving(vendor) as server:
         completed(Agent("a", f"{vendor}:m", base_url=server.url, api_key=" sk-1\n", headers={"X-Team": "support"}))
     assert key_of(server.requests[0]) == "sk-1"
@@ -110,7 +115,8 @@ def test_each_model_of_a_list_has_its_own(vendor: str) -> None:
     assert "x-region" not in first.requests[0].headers
     assert second.requests[0].headers["x-region"] == "two"
     bodies = [request.body for request in (*first.requests, *second.requests)]
-    assert [(body.get("options") or body)["temperature"] for body in bodies] == [0.1, 0.7]
+    options = [body.get("options") or body.get("generationConfig") or body for body in bodies]
+    assert [option["temperature"] for option in options] == [0.1, 0.7]
 
 
 def test_a_model_that_a_start_names_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

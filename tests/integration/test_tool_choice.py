@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, tool
-from tests import anthropic_server, openai_server
+from tests import anthropic_server, google_server, openai_server
 from tests.wire_server import Reply, Request, WireServer
 
 CALL = {"type": "toolCall", "name": "search", "arguments": {"q": "x"}}
@@ -32,7 +32,12 @@ def anthropic_vendor(request: Request) -> Reply:
     return Reply(anthropic_server.frames([CALL] if forced else "done"))
 
 
-VENDORS = {"openai": openai_vendor, "anthropic": anthropic_vendor}
+def google_vendor(request: Request) -> Reply:
+    forced = request.body.get("toolConfig", {}).get("functionCallingConfig", {}).get("mode") == "ANY"
+    return Reply(google_server.frames([CALL] if forced else "done"))
+
+
+VENDORS = {"openai": openai_vendor, "anthropic": anthropic_vendor, "google": google_vendor}
 
 
 def choices(vendor: str, messages: int = 1, **options: Any) -> tuple[str, list[Any]]:
@@ -43,13 +48,16 @@ def choices(vendor: str, messages: int = 1, **options: Any) -> tuple[str, list[A
         for _ in range(messages):
             run = kit.run("a", messages=[*history, {"role": "user", "content": "hi"}])
             history = run.messages
-    return run.status, [request.body.get("tool_choice") for request in server.requests]
+    spelled = "toolConfig" if vendor == "google" else "tool_choice"
+    return run.status, [request.body.get(spelled) for request in server.requests]
 
 
 @pytest.mark.parametrize("options", [{"tool_choice": "required"}, {"options": {"tool_choice": "required"}}])
 def test_a_tool_is_forced_in_the_first_call_after_each_user_message(options: dict[str, Any]) -> None:
     assert choices("openai", 2, **options) == ("completed", ["required", None, "required", None])
     assert choices("anthropic", 2, **options) == ("completed", [{"type": "any"}, None, {"type": "any"}, None])
+    forced = {"functionCallingConfig": {"mode": "ANY"}}
+    assert choices("google", 2, **options) == ("completed", [forced, None, forced, None])
 
 
 def test_a_tool_that_is_named_is_forced_once() -> None:

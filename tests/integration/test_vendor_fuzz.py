@@ -27,11 +27,12 @@ from agentkit.core.struct import encode, to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic import AnthropicProvider
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.google import GoogleProvider
 from agentkit.providers.ollama import OllamaProvider
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.protocol import ModelRequest, Provider
-from tests import anthropic_server, ollama_server, openai_server, responses_server
+from tests import anthropic_server, google_server, ollama_server, openai_server, responses_server
 from tests.wire_server import Reply, WireServer
 
 SEED = int(os.environ.get("AGENTKIT_FUZZ_SEED", "20261128"))
@@ -49,6 +50,7 @@ VENDORS: dict[str, tuple[Callable[[], Provider], str, str, list[bytes]]] = {
     "openai": (OpenAIProvider, "OPENAI_BASE_URL", SSE, openai_server.frames(TURN)),
     "openai-responses": (OpenAIResponsesProvider, "OPENAI_BASE_URL", SSE, responses_server.frames(TURN)),
     "anthropic": (AnthropicProvider, "ANTHROPIC_BASE_URL", SSE, anthropic_server.frames(TURN)),
+    "google": (GoogleProvider, "GOOGLE_GEMINI_BASE_URL", SSE, google_server.frames(TURN)),
     "ollama": (OllamaProvider, "OLLAMA_HOST", NDJSON, ollama_server.lines(TURN)),
 }
 

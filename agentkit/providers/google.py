@@ -183,7 +183,13 @@ class ChunkDecoder:
         """Return the last parts. Raises ProviderError where the answer is not complete, failed, or was filtered."""
         whole: StopReason = "toolUse" if self._calls else "stop"  # Google says STOP after calls too
         stop_reason: StopReason = "length" if self._end() == "length" else whole
+        if not self._is_answer():
+            return [Finish(stop_reason, self.usage(), self._model)]  # a signature alone says nothing
         return [*self._settled(), Finish(stop_reason, self.usage(), self._model, self._data or None)]
+
+    def _is_answer(self) -> bool:
+        """Whether there is a text, a call, or what a tool of Google's did."""
+        return self._has_content or self._calls > 0
 
     @contextmanager
     def _known_shapes(self) -> Iterator[None]:
@@ -203,7 +209,7 @@ class ChunkDecoder:
         if end == "filtered":
             message = f"{self._vendor}: the answer was content filtered ({named})"
             raise ProviderError(message[:1000], vendor=self._vendor)
-        if end == "failed" or (end == "unknown" and not (self._has_content or self._calls)):
+        if end == "failed" or (end == "unknown" and not self._is_answer()):
             failure = stream_error(self._vendor, named)
             failure.retryable = failure.retryable and self._reason != _MISSING_SIGNATURE
             raise failure

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, AgentKit, tool
+from agentkit import Agent, AgentKit, RetryPolicy, tool
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import UserMessage, text_of, text_of_json
 from agentkit.errors import ProviderError
@@ -228,3 +228,13 @@ def test_a_run_begun_by_another_vendor_goes_on_with_gemini() -> None:
         run = AgentKit([agent]).run("a", messages=history)
     assert (run.status, run.error) == ("completed", None)
     assert text_of_json((run.messages or [{}])[-1]) == "It is sunny."
+
+
+def test_an_answer_that_is_a_signature_alone_is_empty_and_asked_for_again() -> None:
+    silent = {"content": {"parts": [{"text": "", "thoughtSignature": SIGNATURE}]}, "finishReason": "STOP"}
+    replies = iter([Reply([event(candidates=[silent])]), Reply(frames("Here I am."))])
+    with WireServer(lambda _: next(replies)) as server:
+        agent = Agent("a", "google:m", base_url=server.url, api_key="key-1234", retry=RetryPolicy(base=0.01))
+        run = AgentKit([agent]).run("a", "hello")
+    assert (run.status, run.error, len(server.requests)) == ("completed", None, 2)
+    assert text_of_json((run.messages or [{}])[-1]) == "Here I am."

@@ -81,6 +81,13 @@ def test_the_tools_that_are_allowed_stay_allowed(nested: bool) -> None:
     assert choices("openai", tool_choice=allowed("required")) == ("completed", [allowed("required"), allowed("auto")])
 
 
+@pytest.mark.parametrize("option", ["toolConfig", "tool_config"])
+@pytest.mark.parametrize(("names", "freed"), [({}, "AUTO"), ({"allowedFunctionNames": ["search"]}, "VALIDATED")])
+def test_googles_own_configuration_forces_a_tool_once(option: str, names: dict[str, Any], freed: str) -> None:
+    configs = [{"functionCallingConfig": {"mode": mode, **names}} for mode in ("ANY", freed)]
+    assert choices("google", options={option: configs[0]}) == ("completed", configs)
+
+
 @pytest.mark.parametrize("choice", ["auto", "none"])
 def test_what_forces_nothing_always_holds(choice: str) -> None:
     with WireServer(lambda _: Reply(openai_server.frames([CALL]))) as server:

@@ -132,6 +132,8 @@ _NO_REASON = "FINISH_REASON_UNSPECIFIED"
 _MISSING_SIGNATURE = "MISSING_THOUGHT_SIGNATURE"
 _SHOWN = ("citationMetadata", "groundingMetadata", "urlContextMetadata")
 """What Google adds to an answer for people to see."""
+_OF_TEXT = ("text", "thought", "thoughtSignature", "partMetadata")
+"""The fields of a part that is a text, or a signature alone."""
 
 
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
@@ -303,10 +305,6 @@ class ChunkDecoder:
             data["thoughtSignature"] = signature
         index, self._calls = self._calls, self._calls + 1
         return ToolCallDelta(index, call_id, str(call.get("name") or ""), arguments, data or None)
-
-
-_OF_TEXT = ("text", "thought", "thoughtSignature", "partMetadata")
-"""The fields of a part that is a text, or a signature alone."""
 
 
 def _usage(counts: Json) -> Usage:

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from agentkit.core.messages import (
     AssistantMessage,
+    AudioBlock,
     ContentBlock,
+    DocumentBlock,
     ImageBlock,
     Json,
     TextBlock,
@@ -82,6 +84,12 @@ _SIGNATURE = {"thought", "thoughtSignature"}
 _ECHOED = {"codeExecutionResult", "executableCode", "inlineData", "toolCall", "toolResponse", *_SIGNATURE}
 """Fields of parts that go back as they came. Not among them are files of the application's, which callers who pass a
 whole conversation are not to name, and what is written from blocks."""
+_MIME_TYPES = {
+    "application/json": "text/plain",
+    "audio/wave": "audio/wav",
+    "audio/x-wav": "audio/wav",
+    "image/jpg": "image/jpeg",
+}
 _RESULT_MEDIA = {"application/pdf", "image/jpeg", "image/png", "image/webp", "text/plain"}
 """What a function's response may hold from Gemini 3 on. Other media stand beside it."""
 
@@ -180,8 +188,9 @@ def _result_parts(message: ToolResultMessage, model: str, has_id: bool) -> list[
     beside: list[Json] = []
     for block in message.content:
         if not isinstance(block, TextBlock):
-            takes = not _BUDGETED.search(model) and block.data is not None and block.mime_type in _RESULT_MEDIA
-            (inside if takes else beside).append(_media(block))
+            media = _media(block)
+            fits = media.get("inlineData", {}).get("mimeType") in _RESULT_MEDIA and not _BUDGETED.search(model)
+            (inside if fits else beside).append(media)
     text = text_of(message) or ("(see the attachment)" if inside or beside else "(no output)")
     response: Json = {
         "name": _function_name(message.tool_name),
@@ -205,13 +214,17 @@ def _content_part(block: ContentBlock) -> Json:
     return {"text": block.text} if isinstance(block, TextBlock) else _media(block)
 
 
-def _media(block: ContentBlock) -> Json:
-    assert not isinstance(block, TextBlock)
-    mime_type = "image/jpeg" if block.mime_type == "image/jpg" else block.mime_type
+def _media(block: ImageBlock | DocumentBlock | AudioBlock) -> Json:
     if isinstance(block, ImageBlock) and block.url is not None:
-        mime_type = mime_type or mimetypes.guess_type(urlsplit(block.url).path)[0]
+        mime_type = _mime_type(block.mime_type or mimetypes.guess_type(urlsplit(block.url).path)[0] or "")
         return {"fileData": {"fileUri": block.url, **({"mimeType": mime_type} if mime_type else {})}}
-    return {"inlineData": {"mimeType": mime_type, "data": block.data}}
+    return {"inlineData": {"mimeType": _mime_type(block.mime_type or ""), "data": block.data}}
+
+
+def _mime_type(mime_type: str) -> str:
+    """Return the name by which Google knows a type. Text of any kind is plain text: Vertex AI takes no other."""
+    mime_type = mime_type.partition(";")[0].strip().lower()
+    return "text/plain" if mime_type.startswith("text/") else _MIME_TYPES.get(mime_type, mime_type)
 
 
 # -- options

@@ -1,8 +1,8 @@
 """Real models, asked for by name: `pytest -m live tests/live` with one of these set; nothing runs by default.
 
-    AGENTKIT_LIVE_MODELS=ollama:qwen3:4b,openai:gpt-5.4-mini,anthropic:claude-haiku-4-5
+    AGENTKIT_LIVE_MODELS=ollama:qwen3:4b,openai:gpt-5.4-mini,anthropic:claude-haiku-4-5,google:gemini-3.8-flash
 
-Beside it what the vendors need: OLLAMA_HOST, OPENAI_API_KEY or OPENAI_BASE_URL, ANTHROPIC_API_KEY.
+Beside it what the vendors need: OLLAMA_HOST, OPENAI_API_KEY or OPENAI_BASE_URL, ANTHROPIC_API_KEY, GEMINI_API_KEY.
 """
 
 from __future__ import annotations

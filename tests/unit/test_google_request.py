@@ -266,6 +266,21 @@ def test_images_documents_and_sound_are_inline_or_named_by_their_url() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("mime_type", "known"),
+    [
+        ("text/markdown; charset=utf-8", "text/plain"),
+        ("application/json", "text/plain"),
+        ("application/pdf", "application/pdf"),
+        ("audio/x-wav", "audio/wav"),
+        ("audio/ogg", "audio/ogg"),
+    ],
+)
+def test_a_type_has_the_name_that_google_knows(mime_type: str, known: str) -> None:
+    parts = sent(UserMessage([DocumentBlock("aGk=", mime_type)], 0))[0]["parts"]
+    assert parts == [{"inlineData": {"mimeType": known, "data": "aGk="}}]
+
+
 def test_results_of_parallel_calls_are_one_content_in_the_calls_order() -> None:
     contents = sent(
         UserMessage("hi", 0),

@@ -24,12 +24,14 @@ class ModelObject(Provider, Protocol):
 
 _ADAPTERS = {
     "anthropic": "agentkit.providers.anthropic:AnthropicProvider",
+    "bedrock": "agentkit.providers.bedrock:BedrockProvider",
     "google": "agentkit.providers.google:GoogleProvider",
     "ollama": "agentkit.providers.ollama:OllamaProvider",
     "openai": "agentkit.providers.openai_wires:OpenAIWires",
     "openai-completions": "agentkit.providers.openai_wires:completions",
     "openai-responses": "agentkit.providers.openai_responses:OpenAIResponsesProvider",
     "scripted": "agentkit.providers.scripted:Scripts",
+    "vertex": "agentkit.providers.vertex:VertexProvider",
 }
 
 _lock = ForkSafeLock()

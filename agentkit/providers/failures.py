@@ -19,6 +19,7 @@ __all__ = ["status_error", "stream_error", "vendor_message"]
 
 _MAX_MESSAGE_LENGTH = 500
 _MAX_ID_LENGTH = 100
+_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
 _TOO_MANY = 429
 _PROXY_WANTS_CREDENTIALS = 407
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
@@ -49,7 +50,7 @@ def status_error(
     message = f"{vendor} answered HTTP {status}" + (f": {reason}" if reason else "")
     if hint := _HINTS.get(kind):
         message += f" ({hint})"
-    request_id = (headers.get("x-request-id") or headers.get("request-id") or "")[:_MAX_ID_LENGTH] or None
+    request_id = next((value for name in _ID_HEADERS if (value := headers.get(name))), "")[:_MAX_ID_LENGTH] or None
     if request_id:
         message += f" [request {request_id}]"
     return ProviderError(

@@ -21,8 +21,10 @@ FAULTY = {
     "h11": "0.14.0",
     "idna": "3.6",
     "jinja2": "3.1.5",
+    "requests": "2.32.3",
     "starlette": "0.49.0",
     "tornado": "6.5.7",
+    "urllib3": "2.6.2",
     "werkzeug": "3.1.5",
 }
 """By name: the last version with a known fault. The advisories are named in pyproject.toml."""

@@ -19,7 +19,7 @@ from agentkit.providers.protocol import Finish, Part
 from tests.providers_contract import build
 from tests.wire_server import Reply, WireServer
 
-__all__ = ["MisbehavingServerContract"]
+__all__ = ["ErrorAsJsonContract", "MisbehavingServerContract"]
 
 MEGABYTE = 1024 * 1024
 
@@ -77,11 +77,29 @@ class MisbehavingServerContract:
         assert len(error.message) < 700
 
     @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "", "application/octet-stream"])
-    def test_a_wrong_content_type_is_an_error_that_names_it(
+    def test_a_stream_under_a_wrong_content_type_is_read(
         self, serve: Callable[[Reply], WireServer], content_type: str
     ) -> None:
         serve(Reply(self.encode("hi"), content_type=content_type))
-        assert (content_type or "no content type") in self.failure().message
+        assert text_of(build(self.parts())) == "hi"
+
+    @pytest.mark.parametrize("content_type", ["text/plain", "", "application/octet-stream"])
+    def test_what_is_no_stream_is_an_error_that_names_its_content_type_and_quotes_it(
+        self, serve: Callable[[Reply], WireServer], content_type: str
+    ) -> None:
+        serve(Reply([b"nobody is at home"], content_type=content_type))
+        message = self.failure().message
+        assert (content_type or "no content type") in message
+        assert "nobody is at home" in message
+
+    def test_a_byte_order_mark_before_the_stream_is_passed_over(self, serve: Callable[[Reply], WireServer]) -> None:
+        serve(Reply([b"\xef\xbb\xbf", *self.encode("hi")], content_type=self.content_type))
+        assert text_of(build(self.parts())) == "hi"
+
+    def test_a_last_event_that_nothing_ends_is_read(self, serve: Callable[[Reply], WireServer]) -> None:
+        body = b"".join(self.encode("hi")).rstrip()
+        serve(Reply([body], content_type=self.content_type))
+        assert text_of(build(self.parts())) == "hi"
 
     def test_a_content_type_may_have_parameters(self, serve: Callable[[Reply], WireServer]) -> None:
         serve(Reply(self.encode("hi"), content_type=f"{self.content_type.upper()}; charset=latin-1"))
@@ -114,3 +132,19 @@ class MisbehavingServerContract:
         frames = self.encode("@")
         serve(Reply([b"".join(frames).replace(b'"@"', b'"\xff\xfe"')], content_type=self.content_type))
         assert text_of(build(self.parts())) == "\ufffd\ufffd"
+
+
+class ErrorAsJsonContract:
+    """For providers that know this shape of an error, as most vendors of this wire and that use it."""
+
+    failure: Callable[..., ProviderError]
+
+    @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream", "application/x-ndjson"])
+    def test_an_error_as_json_in_place_of_a_stream_is_raised_with_its_words(
+        self, serve: Callable[[Reply], WireServer], content_type: str
+    ) -> None:
+        body = json.dumps({"type": "error", "error": {"message": "slow down", "type": "rate_limit_error", "code": 429}})
+        serve(Reply([body.encode()], content_type=content_type))
+        error = self.failure()
+        assert "slow down" in error.message
+        assert error.retryable

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import httpx
-
-from agentkit.providers.http import _lines
+from agentkit.providers.framing import json_lines
 
 __all__ = ["lines_of"]
 
 
-class _Pieces(httpx.AsyncByteStream):
-    def __init__(self, pieces: tuple[bytes, ...]) -> None:
-        self._pieces = pieces
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-
-
-def lines_of(*pieces: bytes) -> list[str]:
+def lines_of(*pieces: bytes, labelled: bool = True) -> list[str]:
     """The lines of a body that arrives in `pieces`, as the adapter's HTTP side decodes them."""
 
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
     async def read() -> list[str]:
-        response = httpx.Response(200, stream=_Pieces(pieces))
-        return [line async for line in _lines(response)]
+        return [line async for line in json_lines(body(), labelled)]
 
     reading = read()
     try:

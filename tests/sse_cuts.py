@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
-import httpx
-from httpx_sse import EventSource, ServerSentEvent
+from httpx_sse import ServerSentEvent
+
+from agentkit.providers.framing import sse_events
 
 __all__ = ["events_of"]
 
 
-class _Pieces(httpx.SyncByteStream):
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = pieces
+def events_of(*pieces: bytes, labelled: bool = True) -> Iterator[ServerSentEvent]:
+    """The events of a body that arrives in `pieces`, as the adapter's HTTP side decodes them.
 
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._pieces)
+    `labelled`: its content type is that of a stream.
+    """
 
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
 
-def events_of(*pieces: bytes) -> Iterator[ServerSentEvent]:
-    """The events of a body that arrives in `pieces`, as the adapter's HTTP side decodes them."""
-    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Pieces(list(pieces)))
-    return EventSource(response).iter_sse()
+    async def collected() -> list[ServerSentEvent]:
+        return [event async for event in sse_events(body(), labelled)]
+
+    try:
+        collected().send(None)  # nothing in it waits, so it needs no event loop
+    except StopIteration as ended:
+        events: list[ServerSentEvent] = ended.value
+        return iter(events)
+    raise AssertionError("the decoder waits for something")

@@ -166,11 +166,11 @@ class VendorBoundsContract:
         pieces = [bomb("gzip", b"x")] if encoding else Endless(start, b"x" * MEGABYTE)
         serve(Reply(pieces, status, "application/json", {"content-encoding": encoding} if encoding else {}))
         error = self.bounded_failure()
-        assert error.status == status
+        assert error.status == (None if status == 200 else status)  # that is an answer, with the bounds of one
         assert len(error.message) < 700
 
     def test_headers_of_any_length_do_not_fill_the_error(self, serve: Callable[[Reply], WireServer]) -> None:
-        serve(Reply(self.encode("hi"), content_type="x" * 50_000))
+        serve(Reply([b"<p>hi</p>"], content_type="x" * 50_000))
         assert len(self.bounded_failure().message) < 700
         serve(Reply([], 500, headers={"x-request-id": "r" * 50_000}))
         assert len(self.bounded_failure().message) < 700

@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Container, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Container, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Generic, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
-from httpx_sse import EventSource, ServerSentEvent
+from httpx_sse import ServerSentEvent
 
 from agentkit.core.bounds import Bounds
 from agentkit.core.cancellation import Cancellation
@@ -30,7 +29,9 @@ from agentkit.errors import AgentKitError, ConfigurationError, ProviderError
 from agentkit.providers.body import ACCEPT_ENCODING, BoundedBody
 from agentkit.providers.connection import Endpoint
 from agentkit.providers.failures import status_error, vendor_message
+from agentkit.providers.framing import NotAStreamError, json_lines, sse_events, text_of_body
 from agentkit.providers.protocol import BlockEnd, Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.transport import FreshConnection, client_for, connection_error
 
 __all__ = ["Answer", "HttpRequest", "answer_parts", "encoded", "stream_binary", "stream_lines", "stream_sse"]
 
@@ -44,7 +45,9 @@ _BODY_LIMIT = 64 * 1024  # bytes of a body that describes an error
 _BODY_SECONDS = 10.0
 _NAME_LENGTH = 100  # characters of a vendor's header that an error quotes
 _DRAIN_SECONDS = 1.0
+_LINGER_SECONDS = 0.05
 _UNAUTHORIZED = 401
+_MOST_STALE = 3  # connections of before that a request tries, and finds closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +135,15 @@ def stream_sse(
 ) -> Answer[ServerSentEvent]:
     """Iterate over the answer's server-sent events; one of `last_events`, or of whose data `is_last`, is the last."""
 
-    def read(body: httpx.Response) -> AsyncIterator[ServerSentEvent]:
-        return EventSource(body).aiter_sse()
-
     def ends(event: ServerSentEvent) -> bool:
         return event.event in last_events or is_last(event.data)
 
-    return Answer(request, cancel, "text/event-stream", read, ends)
+    return Answer(request, cancel, "text/event-stream", sse_events, ends)
 
 
 def stream_lines(request: HttpRequest, cancel: Cancellation, *, content_type: str) -> Answer[str]:
     """Iterate over the lines of an answer of `content_type`. Only a line feed ends a line, and none is empty."""
-    return Answer(request, cancel, content_type, _lines, lambda _: False)
+    return Answer(request, cancel, content_type, json_lines, lambda _: False)
 
 
 def stream_binary(
@@ -151,25 +151,22 @@ def stream_binary(
     cancel: Cancellation,
     *,
     content_type: str,
-    read: Callable[[httpx.Response], AsyncIterator[T]],
+    read: Callable[[AsyncIterable[bytes]], AsyncIterator[T]],
     is_last: Callable[[T], bool],
 ) -> Answer[T]:
     """Iterate over what `read` makes of an answer that is no text. What its pieces may be is for `read` to bound."""
-    return Answer(request, cancel, content_type, read, is_last, has_lines=False)
+
+    async def read_labelled(body: AsyncIterable[bytes], labelled: bool) -> AsyncIterator[T]:
+        if not labelled:
+            raise NotAStreamError(await text_of_body(body))
+        async for item in read(body):
+            yield item
+
+    return Answer(request, cancel, content_type, read_labelled, is_last, has_lines=False)
 
 
-async def _lines(body: httpx.Response) -> AsyncIterator[str]:
-    # Not httpx's aiter_lines: that also splits at U+2028 and others, which JSON allows inside strings.
-    begun: list[str] = []  # the pieces of the line so far: adding them up each time takes long where lines are
-    async for text in body.aiter_text():
-        first, *others = text.split("\n")
-        begun.append(first)
-        for other in others:
-            if (line := "".join(begun)).strip():
-                yield line
-            begun = [other]
-    if (line := "".join(begun)).strip():
-        yield line
+Reader = Callable[[AsyncIterable[bytes], bool], AsyncIterator[T]]
+"""Splits a body into items. The flag: whether the answer's content type is the one that was asked for."""
 
 
 class Answer(Generic[T]):
@@ -185,7 +182,7 @@ class Answer(Generic[T]):
         request: HttpRequest,
         cancel: Cancellation,
         content_type: str,
-        read: Callable[[httpx.Response], AsyncIterator[T]],
+        read: Reader[T],
         is_last: Callable[[T], bool],
         *,
         has_lines: bool = True,
@@ -238,7 +235,8 @@ class Answer(Generic[T]):
         finally:
             remove_callback()
             if not ended:  # after the end, the task may still tidy the connection for its next use
-                task.cancel()
+                # It has a moment for that here too: who has read all that matters need not wait for the end.
+                event_loop().call_soon_threadsafe(event_loop().call_later, _LINGER_SECONDS, task.cancel)
 
     def _take(self) -> T | Exception | None:
         """Take the next thing out of the inbox; a ProviderError where there was no content for too long."""
@@ -277,7 +275,7 @@ class _Transfer(Generic[T]):
         self,
         request: HttpRequest,
         content_type: str,
-        read: Callable[[httpx.Response], AsyncIterator[T]],
+        read: Reader[T],
         is_last: Callable[[T], bool],
         has_lines: bool,
     ) -> None:
@@ -291,60 +289,86 @@ class _Transfer(Generic[T]):
         self._has_lines = has_lines
 
     async def run(self) -> None:
-        request = self._request
         try:
-            async with _client().stream(
-                "POST",
-                request.url,
-                content=encoded(request.body),
-                headers=_headers(request, self._content_type),
-                timeout=httpx.Timeout(request.silence_seconds, connect=request.connect_timeout, pool=None),
-            ) as response:
-                self.answered = True
-                await _check(request, response, self._content_type)
-                await self._put_items(_bounded(request, response, self._content_type, self._has_lines))
+            await self._exchange()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            self.inbox.put(_connection_error(request, error))
+            self.inbox.put(self._connection_error(error))
         except Exception as error:
             self.inbox.put(error)
         finally:
             self.inbox.put(None)
 
-    async def _put_items(self, body: httpx.Response) -> None:
-        items = self._read(body)
-        async for item in items:
-            await self.window.acquire()
-            self.inbox.put(item)
-            if self._is_last(item):
-                self.inbox.put(None)
-                await _drain(items)
+    async def _exchange(self) -> None:
+        """Send the request and put the answer's items into the inbox.
+
+        A connection that was kept for the next use may have been closed by the server meanwhile. That shows as its end
+        without an answer, and is no failure: the request is sent again on another.
+        """
+        client = client_for(self._request.url, self._request.vendor)
+        for stale in range(_MOST_STALE + 1):
+            fresh = FreshConnection()
+            try:
+                await self._send(client, fresh)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError):
+                if self.answered or fresh.opened or stale == _MOST_STALE:
+                    raise
+            else:
                 return
 
+    async def _send(self, client: httpx.AsyncClient, fresh: FreshConnection) -> None:
+        request = self._request
+        async with client.stream(
+            "POST",
+            request.url,
+            content=encoded(request.body),
+            headers=_headers(request, self._content_type),
+            timeout=httpx.Timeout(request.silence_seconds, connect=request.connect_timeout, pool=None),
+            extensions={"trace": fresh},
+        ) as response:
+            self.answered = True
+            await _check(request, response)
+            await self._put_items(response)
 
-def _bounded(request: HttpRequest, response: httpx.Response, content_type: str, has_lines: bool) -> httpx.Response:
-    """Return a response of the decompressed body, whose reading raises ProviderError beyond the bounds."""
-    bounds = request.bounds
-    body = BoundedBody(
-        response,
-        request.vendor,
-        answer_bytes=bounds.model_answer_bytes,
-        line_bytes=bounds.model_line_bytes if has_lines else None,
-    )
-    # Server-sent events and lines of JSON are UTF-8, whatever the header says, and EventSource wants this spelling.
-    return httpx.Response(200, headers={"content-type": f"{content_type}; charset=utf-8"}, stream=body)
+    async def _put_items(self, response: httpx.Response) -> None:
+        request, bounds = self._request, self._request.bounds
+        received_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()[:_NAME_LENGTH]
+        body = BoundedBody(
+            response,
+            request.vendor,
+            answer_bytes=bounds.model_answer_bytes,
+            line_bytes=bounds.model_line_bytes if self._has_lines else None,
+        )
+        items = self._read(body, received_type == self._content_type)
+        try:
+            async for item in items:
+                await self.window.acquire()
+                self.inbox.put(item)
+                if self._is_last(item):
+                    self.inbox.put(None)
+                    await _drain(items)
+                    return
+        except NotAStreamError as error:
+            error_text = vendor_message(request.redact(error.text)) or "nothing"
+            raise ProviderError(
+                f"{request.vendor} answered with {received_type or 'no content type'} instead of {self._content_type}: "
+                f"{error_text}",
+                status=response.status_code,
+                vendor=request.vendor,
+                internal=f"check {request.endpoint.url_setting}",
+            ) from None
 
-
-_pool: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
-
-
-def _client() -> httpx.AsyncClient:
-    """Return the process's client. It belongs to its loop: a forked child has a new loop, so it gets a new client."""
-    global _pool
-    loop = asyncio.get_running_loop()
-    if _pool is None or _pool[0] is not loop:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
-        _pool = loop, httpx.AsyncClient(limits=limits, follow_redirects=False)
-    return _pool[1]
+    def _connection_error(self, error: Exception) -> ProviderError:
+        request = self._request
+        failure = connection_error(
+            error,
+            vendor=request.vendor,
+            url=request.url,
+            url_setting=request.endpoint.url_setting,
+            connect_timeout=request.connect_timeout,
+            silence_seconds=request.silence_seconds,
+        )
+        failure.internal = request.redact(failure.internal or "") or None
+        return failure
 
 
 def _headers(request: HttpRequest, content_type: str) -> httpx.Headers:
@@ -365,8 +389,8 @@ def encoded(body: Json | bytes) -> bytes:
         raise ConfigurationError(f"the model's options must be JSON: {error}") from error
 
 
-async def _check(request: HttpRequest, response: httpx.Response, content_type: str) -> None:
-    """Raise unless the answer is the stream that was asked for."""
+async def _check(request: HttpRequest, response: httpx.Response) -> None:
+    """Raise unless the request was accepted."""
     if response.status_code != 200:
         raise status_error(
             request.vendor,
@@ -375,16 +399,6 @@ async def _check(request: HttpRequest, response: httpx.Response, content_type: s
             request.redact(await _body(response)),
             key_setting=request.endpoint.key_setting,
             url_setting=request.endpoint.url_setting,
-        )
-    received_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()[:_NAME_LENGTH]
-    if received_type != content_type:
-        error_text = vendor_message(request.redact(await _body(response)))
-        raise ProviderError(
-            f"{request.vendor} answered with {received_type or 'no content type'} instead of {content_type}: "
-            f"{error_text or 'nothing'}",
-            status=response.status_code,
-            vendor=request.vendor,
-            internal=f"check {request.endpoint.url_setting}",
         )
 
 
@@ -405,37 +419,3 @@ async def _drain(items: AsyncIterator[T]) -> None:
         async with asyncio.timeout(_DRAIN_SECONDS):
             async for _ in items:
                 pass
-
-
-def _connection_error(request: HttpRequest, error: Exception) -> ProviderError:
-    host, retryable = _host(request.url), True
-    match error:
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-            problem, detail, retryable = "its URL is not usable", f"check {request.endpoint.url_setting}", False
-        case httpx.LocalProtocolError():
-            problem, detail, retryable = "the request cannot be sent as HTTP", "", False
-        case httpx.ConnectTimeout():
-            problem, detail = f"no connection within {request.connect_timeout:g} s", f"to {host}"
-        case httpx.ReadTimeout():
-            problem, detail = f"silent for {request.silence_seconds:g} s", host
-        case httpx.ConnectError():
-            problem, detail = "no connection", f"to {host}: {error}"
-        case _:
-            problem, detail = "the connection broke", f"to {host}: {error or type(error).__name__}"
-    provider_error = ProviderError(
-        f"{request.vendor}: {problem}",
-        retryable=retryable,
-        vendor=request.vendor,
-        internal=request.redact(detail) or None,
-    )
-    if not isinstance(error, httpx.LocalProtocolError):  # that one quotes the header, and with it the key
-        provider_error.__cause__ = error
-    return provider_error
-
-
-def _host(url: str) -> str:
-    """Return the host alone: a URL may carry a password."""
-    try:
-        return urlsplit(url).hostname or "the vendor"
-    except ValueError:
-        return "the vendor"

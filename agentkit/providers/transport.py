@@ -1,0 +1,122 @@
+"""The process's HTTP clients, one for each proxy, and what their failures are in our words. No vendor's format."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+import httpx
+
+from agentkit.core.proxies import Proxy, proxy_for
+from agentkit.errors import ProviderError
+
+__all__ = ["FreshConnection", "client_for", "connection_error"]
+
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
+
+_clients: tuple[asyncio.AbstractEventLoop, dict[tuple[str | None, bool], httpx.AsyncClient]] | None = None
+
+
+def client_for(url: str, vendor: str) -> httpx.AsyncClient:
+    """Return the client for a request to `url`.
+
+    Clients belong to their loop: a forked child has a new loop, so it gets new ones. Raises ProviderError where the
+    environment names a proxy or certificates that cannot be used.
+    """
+    global _clients
+    loop = asyncio.get_running_loop()
+    if _clients is None or _clients[0] is not loop:
+        _clients = loop, {}
+    proxy, secure = proxy_for(url), not url.lower().startswith("http:")
+    key = proxy.url if proxy else None, secure
+    if key not in _clients[1]:
+        _clients[1][key] = _client(proxy, secure, vendor)
+    return _clients[1][key]
+
+
+def _client(proxy: Proxy | None, secure: bool, vendor: str) -> httpx.AsyncClient:
+    try:
+        verify: ssl.SSLContext | bool = httpx.create_ssl_context() if secure else True
+    except OSError as error:
+        problem = f"{vendor}: the certificates to check it with cannot be read"
+        raise ProviderError(
+            problem, vendor=vendor, internal=f"check SSL_CERT_FILE and SSL_CERT_DIR: {error}"
+        ) from error
+    try:
+        # The environment is read by `proxy_for`, and otherwise has no say: httpx would make clients for all proxies.
+        return httpx.AsyncClient(
+            limits=_LIMITS, follow_redirects=False, trust_env=False, proxy=proxy.url if proxy else None, verify=verify
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        hint = (
+            "install httpx[socks]" if isinstance(error, ImportError) else "use http://, https:// or socks5://host:port"
+        )
+        raise ProviderError(
+            f"{vendor}: the proxy on the way to it cannot be used", vendor=vendor, internal=f"{proxy}: {hint}"
+        ) from None  # the error quotes the URL, and with it the password
+
+
+class FreshConnection:
+    """Notes whether a request opened a connection: pass it as httpx's `trace` extension."""
+
+    def __init__(self) -> None:
+        self.opened = False
+
+    async def __call__(self, event: str, info: object) -> None:
+        if event.endswith(("connect_tcp.started", "connect_unix_socket.started")):
+            self.opened = True
+
+
+def connection_error(
+    error: Exception, *, vendor: str, url: str, url_setting: str, connect_timeout: float, silence_seconds: float
+) -> ProviderError:
+    """Make the error for a failure of the connection. Timeouts are in seconds.
+
+    The message says what happened; `internal` names hosts and settings, and is not redacted yet.
+    """
+    host, proxy, retryable = _host(url), proxy_for(url), True
+    cause = str(error) or type(error).__name__
+    match error:
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
+            problem, detail, retryable = "its URL is not usable", f"check {url_setting}", False
+        case httpx.LocalProtocolError():
+            problem, detail, retryable = "the request cannot be sent as HTTP", "", False
+        case httpx.ProxyError():
+            problem, detail = "the proxy on the way to it refused the connection", f"{proxy}: {cause}"
+        case httpx.ConnectTimeout() if proxy:
+            problem, detail = f"no connection to the proxy on the way to it within {connect_timeout:g} s", str(proxy)
+        case httpx.ConnectTimeout():
+            problem, detail = f"no connection within {connect_timeout:g} s", f"to {host}"
+        case httpx.ReadTimeout():
+            problem, detail = f"silent for {silence_seconds:g} s", host
+        case httpx.ConnectError() if "CERTIFICATE_VERIFY_FAILED" in cause:
+            problem, retryable = "its certificate cannot be verified", False
+            detail = f"of {host}: {cause}; SSL_CERT_FILE names the authorities to trust"
+        case httpx.ConnectError() if proxy:
+            problem, detail = "no connection to the proxy on the way to it", f"{proxy}: {cause}"
+        case httpx.ConnectError():
+            problem, detail = "no connection", f"to {host}: {cause}"
+        case httpx.RemoteProtocolError():
+            problem, detail = f"the connection broke: {_words(cause)}", f"to {host}"
+        case _:
+            problem, detail = "the connection broke", f"to {host}: {cause}"
+    provider_error = ProviderError(f"{vendor}: {problem}", retryable=retryable, vendor=vendor, internal=detail or None)
+    if not isinstance(error, httpx.LocalProtocolError):  # that one quotes the header, and with it the key
+        provider_error.__cause__ = error
+    return provider_error
+
+
+def _words(cause: str) -> str:
+    """Return what is known of how a connection ended, in words that name nobody."""
+    if "without sending a response" in cause:
+        return "the server closed it without an answer"
+    return "the answer was cut off" if "incomplete" in cause or "peer closed" in cause else "the answer was no HTTP"
+
+
+def _host(url: str) -> str:
+    """Return the host alone: a URL may carry a password."""
+    try:
+        return urlsplit(url).hostname or "the vendor"
+    except ValueError:
+        return "the vendor"

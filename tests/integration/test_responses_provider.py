@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from agentkit.providers.connection import Connection
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.openai_wires import OpenAIWires
 from agentkit.providers.protocol import ModelRequest, Provider
-from tests.misbehaving import MisbehavingServerContract
+from tests.misbehaving import ErrorAsJsonContract, MisbehavingServerContract
 from tests.openai_server import OpenAIServer, error_body
 from tests.providers_contract import ProviderContract, build
 from tests.responses_server import ResponsesServer, frames, sse
@@ -28,7 +29,9 @@ from tests.wire_server import Reply
 HELLO = ModelRequest("gpt-test", "", [UserMessage("hello", 0)])
 
 
-class TestOpenAIResponsesProvider(ProviderContract, MisbehavingServerContract, VendorBoundsContract):
+class TestOpenAIResponsesProvider(
+    ProviderContract, MisbehavingServerContract, ErrorAsJsonContract, VendorBoundsContract
+):
     no_content = (
         b": keepalive\n\n",
         b"\r\n",
@@ -90,6 +93,17 @@ def test_an_error_inside_the_stream_hides_the_key(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("OPENAI_API_KEY", "sk-99")
         with pytest.raises(ProviderError, match=r"bad key \*\*\*"):
             list(OpenAIResponsesProvider().stream(HELLO, Cancellation()))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+def test_a_response_as_json_in_place_of_a_stream_is_read(monkeypatch: pytest.MonkeyPatch, content_type: str) -> None:
+    last = json.loads(frames("hi")[-1].partition(b"data: ")[2])
+    whole = json.dumps(last["response"], indent=1).encode()
+    with ResponsesServer(lambda _: Reply([whole], content_type=content_type)) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+        message = build(OpenAIResponsesProvider().stream(HELLO, Cancellation()))
+    assert (text_of(message), message.stop_reason, message.usage.output) == ("hi", "stop", 7)
 
 
 # -- which wire

@@ -65,7 +65,7 @@ WORKER_POINTS = [
 RECOVERY_POINTS = ["after due 1", "after enqueue 1", "after reschedule 1"]
 # Commits: 1 model, 2 the call that ends last, 3 model. One that ends beside another has its own act.
 SIDE_BY_SIDE_POINTS = [*around("commit_call", 1), *around("commit", 2)]
-CHILD_RUN_POINTS = [*around("create", 1), *around("notify parent", 1), "before notify parent 3"]
+CHILD_RUN_POINTS = [*around("create", 1), *around("notify parent", 1), "before notify parent 2"]
 HAND_BACK_POINTS = ["before release 1", *around("enqueue", 1)]
 START_POINTS = ["before remember 1", "after remember 1", "after schedule 1", "after index 1", "after create 1"]
 ANSWER_POINTS = ["before schedule 1", *around("commit", 1)]

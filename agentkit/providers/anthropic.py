@@ -85,9 +85,12 @@ class MessagesProvider:
 
 
 def beta_features(options: Mapping[str, Any]) -> list[str]:
-    """Return the names of the beta features that an agent asks for."""
+    """Return the names of the beta features that an agent asks for. Raises ProviderError for what names none."""
     betas = options.get("betas") or []
-    return [name.strip() for name in betas.split(",")] if isinstance(betas, str) else list(betas)
+    names = betas.split(",") if isinstance(betas, str) else betas
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ProviderError("the option betas must be a list of names")
+    return [name.strip() for name in names]
 
 
 def timeouts(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +99,9 @@ def timeouts(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _max_pauses(request: ModelRequest) -> int:
-    most = request.options.get("max_pauses", _MAX_PAUSES)
+    most = request.options.get("max_pauses")
+    if most is None:
+        return _MAX_PAUSES
     if isinstance(most, bool) or not isinstance(most, int) or most < 0:
         raise ProviderError("the option max_pauses must be a whole number from 0 on")
     return most

@@ -199,6 +199,8 @@ class EventDecoder:
             return parts
         self._last = at
         block = self._blocks[at] = _Block({name: value for name, value in sent.items() if value is not None})
+        if not isinstance(sent.get("citations"), list):
+            block.value.pop("citations", None)
         self._content.append(block.value)
         match kind:
             case "text":
@@ -240,7 +242,7 @@ class EventDecoder:
             case "signature_delta", "thinking" if block:
                 block.value["signature"] = _string(delta, "signature")
             case "citations_delta", "text" if block and isinstance(delta.get("citation"), dict):
-                block.value["citations"] = [*(block.value.get("citations") or []), delta["citation"]]
+                block.value.setdefault("citations", []).append(delta["citation"])
             case "input_json_delta", str() if block and block.has_input and (piece := _string(delta, "partial_json")):
                 block.pieces.append(piece)
                 if block.number >= 0:

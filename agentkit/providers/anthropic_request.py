@@ -173,7 +173,7 @@ def _assistant_blocks(message: AssistantMessage) -> list[Json]:
                 blocks.append(_marked(call, block.cache))
             case TextBlock() if block.text.strip():
                 text = _text(block)
-                if data.get("citations"):
+                if isinstance(data.get("citations"), list) and data["citations"]:
                     text["citations"] = data["citations"]
                 blocks.append(text)
             case ThinkingBlock():
@@ -260,21 +260,27 @@ def _without_halves(messages: list[tuple[str, list[Json]]]) -> list[tuple[str, l
 
     A call waits for its result where the last answer calls tools of ours, too: it is executed once those are answered.
     """
-    answered = {block.get("tool_use_id") for _, blocks in messages for block in blocks if _is_result(block)}
+    answered = {block["tool_use_id"] for _, blocks in messages for block in blocks if _is_result(block)}
     last = max((at for at, (role, _) in enumerate(messages) if role == "assistant"), default=-1)
-    called: set[Any] = set()
+    called: set[str] = set()
     whole = []
     for at, (role, blocks) in enumerate(messages):
         waits = at == last and any(block["type"] == "tool_use" for block in blocks)
         kept = []
         for block in blocks:
-            if block["type"].endswith("_tool_use") and (waits or block.get("id") in answered):
-                called.add(block.get("id"))
-            elif block["type"].endswith("_tool_use") or (_is_result(block) and block["tool_use_id"] not in called):
+            if _is_call(block):
+                if not waits and block["id"] not in answered:
+                    continue
+                called.add(block["id"])
+            elif _is_result(block) and block["tool_use_id"] not in called:
                 continue
             kept.append(block)
         whole.append((role, kept))
     return whole
+
+
+def _is_call(block: Json) -> bool:
+    return block["type"].endswith("_tool_use") and isinstance(block.get("id"), str)
 
 
 def _is_result(block: Json) -> bool:

@@ -141,6 +141,7 @@ class _Process:
     """botocore's session of this process, which keeps credentials and renews them."""
 
     session: Any = None
+    pid: int = 0
 
 
 _lock = ForkSafeLock(reentrant=True)
@@ -149,8 +150,8 @@ _process = _Process()
 
 def _session() -> Any:
     with _lock:
-        if _process.session is None:
-            _process.session = Session()
+        if _process.pid != os.getpid():  # the locks of a parent's session may be held for ever in its child
+            _process.session, _process.pid = Session(), os.getpid()
         return _process.session
 
 

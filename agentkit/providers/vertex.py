@@ -104,6 +104,7 @@ class _Process:
 
     credentials: Any = None
     project: str = ""
+    pid: int = 0
 
 
 _lock = ForkSafeLock()
@@ -117,9 +118,9 @@ def _with_token(endpoint: Endpoint) -> tuple[Endpoint, str]:
     """
     try:
         with _lock:
-            if _process.credentials is None:
+            if _process.pid != os.getpid():  # the locks of a parent's credentials may be held for ever in its child
                 _process.credentials, project = google.auth.default(scopes=[_SCOPE])
-                _process.project = project or ""
+                _process.project, _process.pid = project or "", os.getpid()
             if not _process.credentials.valid:
                 _process.credentials.refresh(Request())
             token = str(_process.credentials.token)
@@ -149,4 +150,4 @@ def _with_token(endpoint: Endpoint) -> tuple[Endpoint, str]:
 
 def _forget_token() -> None:
     with _lock:
-        _process.credentials = None
+        _process.pid = 0

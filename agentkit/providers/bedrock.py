@@ -11,12 +11,11 @@ import base64
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import httpx
 from httpx_sse import ServerSentEvent
 
 from agentkit.core.cancellation import Cancellation
@@ -97,8 +96,8 @@ class BedrockProvider(MessagesProvider):
         )
 
     def _events(self, call: HttpRequest, cancel: Cancellation) -> Answer[ServerSentEvent]:
-        def read(body: httpx.Response) -> AsyncIterator[ServerSentEvent]:
-            return read_frames(body.aiter_bytes(), call.vendor, frame_bytes=call.bounds.model_line_bytes)
+        def read(body: AsyncIterable[bytes]) -> AsyncIterator[ServerSentEvent]:
+            return read_frames(body, call.vendor, frame_bytes=call.bounds.model_line_bytes)
 
         return stream_binary(call, cancel, content_type=_CONTENT_TYPE, read=read, is_last=_is_last)
 
@@ -180,7 +179,7 @@ def _credentials() -> ReadOnlyCredentials:
 # -- the framing
 
 
-async def read_frames(pieces: AsyncIterator[bytes], vendor: str, *, frame_bytes: int) -> AsyncIterator[ServerSentEvent]:
+async def read_frames(pieces: AsyncIterable[bytes], vendor: str, *, frame_bytes: int) -> AsyncIterator[ServerSentEvent]:
     """Yield the events in the frames of AWS's event stream, whose bytes come in pieces of any size.
 
     Raises ProviderError for a frame that is broken or longer than `frame_bytes`, and for AWS's errors.

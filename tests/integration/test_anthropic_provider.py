@@ -15,7 +15,7 @@ from agentkit.providers import resolve
 from agentkit.providers.anthropic import AnthropicProvider
 from agentkit.providers.protocol import Finish, ModelRequest, Provider
 from tests.anthropic_server import error_body, frame, frames
-from tests.misbehaving import ErrorAsJsonContract, MisbehavingServerContract
+from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
 from tests.wire_server import Reply, WireServer
@@ -23,7 +23,7 @@ from tests.wire_server import Reply, WireServer
 HELLO = ModelRequest("claude-test", "", [UserMessage("hello", 0)])
 
 
-class TestAnthropicProvider(ProviderContract, MisbehavingServerContract, ErrorAsJsonContract, VendorBoundsContract):
+class TestAnthropicProvider(ProviderContract, TextStreamContract, ErrorAsJsonContract, VendorBoundsContract):
     no_content = (b": keepalive\n\n", b"\n", b"id: 1\n", b'event: ping\ndata: {"type": "ping"}\n\n')
 
     def provider(self) -> Provider:

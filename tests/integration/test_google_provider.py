@@ -16,7 +16,7 @@ from agentkit.providers.connection import Connection
 from agentkit.providers.google import GoogleProvider
 from agentkit.providers.protocol import ModelRequest, Provider
 from tests.google_server import SIGNATURE, error_body, event, frames
-from tests.misbehaving import MisbehavingServerContract
+from tests.misbehaving import TextStreamContract
 from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
 from tests.wire_server import Reply, Request, WireServer
@@ -24,7 +24,7 @@ from tests.wire_server import Reply, Request, WireServer
 HELLO = ModelRequest("gemini-3.8-flash", "", [UserMessage("hello", 0)])
 
 
-class TestGoogleProvider(ProviderContract, MisbehavingServerContract, VendorBoundsContract):
+class TestGoogleProvider(ProviderContract, TextStreamContract, VendorBoundsContract):
     arguments_in_pieces = False
     no_content = (
         b": keepalive\n\n",

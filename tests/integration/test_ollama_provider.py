@@ -11,7 +11,7 @@ from agentkit.core.messages import UserMessage, text_of
 from agentkit.providers import resolve
 from agentkit.providers.ollama import OllamaProvider
 from agentkit.providers.protocol import ModelRequest, Provider
-from tests.misbehaving import ErrorAsJsonContract, MisbehavingServerContract
+from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.ollama_server import error_body, lines
 from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
@@ -20,7 +20,7 @@ from tests.wire_server import Reply, WireServer
 HELLO = ModelRequest("llama-test", "", [UserMessage("hello", 0)])
 
 
-class TestOllamaProvider(ProviderContract, MisbehavingServerContract, ErrorAsJsonContract, VendorBoundsContract):
+class TestOllamaProvider(ProviderContract, TextStreamContract, ErrorAsJsonContract, VendorBoundsContract):
     no_content = (b"\n", b"  \r\n", b" " * 20, b'{"message": {"role": "assistant", "content": ""}, "done": false}\n')
     content_type = "application/x-ndjson"
     counts = (14, 0, 7)

@@ -17,7 +17,7 @@ from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest, Provider
-from tests.misbehaving import ErrorAsJsonContract, MisbehavingServerContract
+from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.openai_server import OpenAIServer, error_body, frames
 from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
@@ -27,7 +27,7 @@ HELLO = ModelRequest("gpt-test", "", [UserMessage("hello", 0)])
 ROOT = Path(__file__).parents[2]
 
 
-class TestOpenAIProvider(ProviderContract, MisbehavingServerContract, ErrorAsJsonContract, VendorBoundsContract):
+class TestOpenAIProvider(ProviderContract, TextStreamContract, ErrorAsJsonContract, VendorBoundsContract):
     no_content = (
         b": keepalive\n\n",
         b"\r\n",

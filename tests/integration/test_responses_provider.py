@@ -19,7 +19,7 @@ from agentkit.providers.connection import Connection
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.openai_wires import OpenAIWires
 from agentkit.providers.protocol import ModelRequest, Provider
-from tests.misbehaving import ErrorAsJsonContract, MisbehavingServerContract
+from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.openai_server import OpenAIServer, error_body
 from tests.providers_contract import ProviderContract, build
 from tests.responses_server import ResponsesServer, frames, sse
@@ -29,9 +29,7 @@ from tests.wire_server import Reply
 HELLO = ModelRequest("gpt-test", "", [UserMessage("hello", 0)])
 
 
-class TestOpenAIResponsesProvider(
-    ProviderContract, MisbehavingServerContract, ErrorAsJsonContract, VendorBoundsContract
-):
+class TestOpenAIResponsesProvider(ProviderContract, TextStreamContract, ErrorAsJsonContract, VendorBoundsContract):
     no_content = (
         b": keepalive\n\n",
         b"\r\n",

@@ -22,7 +22,7 @@ from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import ModelRequest, Provider
 from agentkit.providers.vertex import VertexProvider
 from tests.anthropic_server import frames
-from tests.misbehaving import MisbehavingServerContract
+from tests.misbehaving import TextStreamContract
 from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
 from tests.wire_server import Reply, WireServer
@@ -46,7 +46,7 @@ def google_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ANTHROPIC_VERTEX_PROJECT_ID", "shop")
 
 
-class TestVertexProvider(ProviderContract, MisbehavingServerContract, VendorBoundsContract):
+class TestVertexProvider(ProviderContract, TextStreamContract, VendorBoundsContract):
     no_content = (b": keepalive\n\n", b"\n", b"id: 1\n", b'event: ping\ndata: {"type": "ping"}\n\n')
 
     def provider(self) -> Provider:

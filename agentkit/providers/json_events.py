@@ -22,7 +22,10 @@ def is_done(data: str) -> bool:
 
 
 def json_events(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[tuple[str, Json]]:
-    """Yield each event's name and object. Raises ProviderError for other data, say the text of an error."""
+    """Yield each event's name and object; a list of objects, as Google sends all chunks at once, is as many events.
+
+    Raises ProviderError for other data, say the text of an error.
+    """
     for event in events:
         if not event.data.strip() or is_done(event.data):
             continue
@@ -34,7 +37,10 @@ def json_events(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[tupl
             yield event.event, value
         elif event.event == "error":
             raise stream_error(vendor, value)
-        elif isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("error"):
-            raise stream_error(vendor, value[0]["error"])  # Google's errors are lists
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            for entry in value:
+                if entry.get("error"):
+                    raise stream_error(vendor, entry["error"])
+                yield event.event, entry
         else:
             raise ProviderError(f"{vendor} sent an event that is no JSON object", retryable=True, vendor=vendor)

@@ -16,7 +16,7 @@ from agentkit.providers.connection import Connection
 from agentkit.providers.google import GoogleProvider
 from agentkit.providers.protocol import ModelRequest, Provider
 from tests.google_server import SIGNATURE, error_body, event, frames
-from tests.misbehaving import TextStreamContract
+from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
 from tests.wire_server import Reply, Request, WireServer
@@ -24,7 +24,7 @@ from tests.wire_server import Reply, Request, WireServer
 HELLO = ModelRequest("gemini-3.8-flash", "", [UserMessage("hello", 0)])
 
 
-class TestGoogleProvider(ProviderContract, TextStreamContract, VendorBoundsContract):
+class TestGoogleProvider(ProviderContract, TextStreamContract, ErrorAsJsonContract, VendorBoundsContract):
     arguments_in_pieces = False
     no_content = (
         b": keepalive\n\n",
@@ -145,6 +145,16 @@ def test_an_error_inside_the_stream_is_of_its_status() -> None:
     failure = failure_of(lambda _: Reply([*frames("hello there")[:2], event(error=error)]))
     assert (failure.status, failure.retryable) == (503, True)
     assert "The model is overloaded." in failure.message
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_gateway_that_sends_all_chunks_as_one_list_is_read(indent: int | None) -> None:
+    chunks = [json.loads(frame.removeprefix(b"data: ")) for frame in frames("hello there")]
+    body = json.dumps(chunks, indent=indent).encode()
+    with WireServer(lambda _: Reply([body], content_type="application/json; charset=UTF-8")) as server:
+        request = ModelRequest("m", "", [UserMessage("hello", 0)], connection=Connection(server.url, "key-1234"))
+        message = build(GoogleProvider().stream(request, Cancellation()))
+    assert (text_of(message), message.usage.total_tokens) == ("hello there", 21)
 
 
 def failure_of(answer: Callable[[Request], Reply]) -> ProviderError:

@@ -7,6 +7,7 @@ pieces, but each tool call whole, its arguments an object. It has no cache marks
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -36,7 +37,10 @@ from agentkit.providers.replay import prepare
 
 __all__ = ["LineDecoder", "OllamaProvider", "build_request", "decode", "host_url"]
 
+log = logging.getLogger(__name__)
+
 _API = "ollama-chat"
+_CONTENT_TYPE = "application/x-ndjson"
 _PORT = "11434"
 _KEY_SETTING = "OLLAMA_API_KEY"
 _URL_SETTING = "OLLAMA_HOST"
@@ -51,7 +55,8 @@ class OllamaProvider:
     `OLLAMA_API_KEY` is sent where it is set, as Ollama's cloud demands. Both are read at each call, unless the agent
     declares its own. Of the model options, `think`, `format`, `keep_alive` and such go to the request, and all others
     to its `options`: `temperature`, `num_ctx`, and so on. `max_output_tokens` is `num_predict` there, and
-    `reasoning_effort` is `think`. `connect_timeout` and `read_timeout` (seconds) are ours.
+    `reasoning_effort` is `think`, in the levels that Ollama has. `connect_timeout` and `read_timeout` (seconds) are
+    ours.
     """
 
     name = "ollama"
@@ -62,16 +67,35 @@ class OllamaProvider:
         endpoint = request.connection.endpoint(self.name, url="", url_setting=_URL_SETTING, key_setting=_KEY_SETTING)
         declared = request.connection.base_url  # a whole URL, while a setting is a host
         url = host_url(endpoint.url) if declared is None else declared.rstrip("/")
+        body = build_request(request)
         call = HttpRequest(
             vendor=self.name,
             url=f"{url}/api/chat",
-            body=build_request(request),
+            body=body,
             headers={"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
             endpoint=endpoint,
             bounds=request.bounds,
             **{name: request.options[name] for name in _TIMEOUTS if name in request.options},
         )
-        yield from answer_parts(call, cancel, stream_lines(call, cancel, content_type="application/x-ndjson"), decode)
+        is_empty = True
+        for part in answer_parts(call, cancel, stream_lines(call, cancel, content_type=_CONTENT_TYPE), decode):
+            if isinstance(part, Finish):
+                self._check_context(request, body, part.usage.input, is_empty)
+            is_empty = False
+            yield part
+
+    def _check_context(self, request: ModelRequest, body: Json, counted: int, is_empty: bool) -> None:
+        """Say where Ollama has cut the prompt, which it does without a word.
+
+        `counted`: the tokens that it read. Raises ProviderError where it then answered a user message with nothing.
+        """
+        limit = _context_that_cut(body, counted)
+        if limit is None:
+            return
+        hint = f"the prompt was probably cut to a context of {limit} tokens: raise num_ctx, an option of the model"
+        log.warning("%s: model %s: %s, or OLLAMA_CONTEXT_LENGTH of the server", self.name, request.model, hint)
+        if is_empty and request.messages and isinstance(request.messages[-1], UserMessage):
+            raise ProviderError(f"{self.name}: the answer is empty, and {hint}", retryable=True, vendor=self.name)
 
 
 def host_url(setting: str) -> str:
@@ -107,6 +131,9 @@ def _split(hostport: str, default: str) -> tuple[str, str]:
 
 # -- the request
 
+_LEVELS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "high", "max": "high"}
+"""Efforts that Ollama has no level for: it refuses all but low, medium and high, and in newer versions max."""
+
 
 def build_request(request: ModelRequest) -> Json:
     """Write the body of POST /api/chat."""
@@ -116,7 +143,7 @@ def build_request(request: ModelRequest) -> Json:
     effort = options.pop("reasoning_effort", None)
     body: Json = {"model": request.model, "messages": _messages(request), "stream": True}
     if effort is not None:
-        body["think"] = False if effort == "none" else effort
+        body["think"] = _LEVELS.get(effort, effort) if isinstance(effort, str) else effort
     body |= {name: options.pop(name) for name in _TOP_LEVEL if name in options}
     for name in ("max_tokens", "max_output_tokens"):
         if name in options:
@@ -135,6 +162,31 @@ def build_request(request: ModelRequest) -> Json:
             for tool in request.tools
         ]
     return body
+
+
+_DEFAULT_CONTEXT = 4096
+_LEAST_CHARACTERS = 4
+_MOST_CHARACTERS = 6
+"""Characters of one token of most texts: more are rare."""
+
+
+def _context_that_cut(body: Json, counted: int) -> int | None:
+    """Return the context, in tokens, to which the prompt was probably cut; None where it was not.
+
+    Either all of the context was `counted`, or far fewer tokens than so long a prompt has: Ollama leaves out the oldest
+    messages. Where no `num_ctx` is set, the context is the server's, of which only the default is known.
+    """
+    size = (body.get("options") or {}).get("num_ctx")
+    limit = size if isinstance(size, int) and size > 0 else _DEFAULT_CONTEXT
+    if not 0 < counted <= limit:
+        return None
+    written = len(json.dumps([*map(_without_images, body["messages"]), body.get("tools")], ensure_ascii=False))
+    cut = written > limit * _LEAST_CHARACTERS and counted < written / _MOST_CHARACTERS
+    return limit if cut or counted == limit else None
+
+
+def _without_images(message: Json) -> Json:
+    return {name: value for name, value in message.items() if name != "images"}
 
 
 def _messages(request: ModelRequest) -> list[Json]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import (
     ImageBlock,
     Message,
@@ -18,11 +19,12 @@ from agentkit.core.messages import (
 )
 from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
-from agentkit.providers.ollama import LineDecoder, build_request, decode, host_url
+from agentkit.providers.ollama import LineDecoder, OllamaProvider, build_request, decode, host_url
 from agentkit.providers.protocol import Finish, ModelRequest, ToolSpec
 from tests.histories import assistant, call, result
 from tests.ndjson_cuts import lines_of
 from tests.providers_contract import build
+from tests.wire_server import Reply, WireServer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ollama"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())
@@ -199,3 +201,91 @@ def test_calls_without_an_id_get_one_of_their_own() -> None:
     first, second = tool_calls_of(build([*parts, *decoder.finish()]))
     assert first.id
     assert first.id != second.id
+
+
+# -- levels of thinking, and prompts that are cut
+
+
+@pytest.mark.parametrize(
+    ("effort", "think"),
+    [
+        ("none", False),
+        ("minimal", "low"),
+        ("low", "low"),
+        ("medium", "medium"),
+        ("high", "high"),
+        ("xhigh", "high"),
+        ("max", "high"),
+    ],
+)
+def test_an_effort_becomes_a_level_that_ollama_takes(effort: str, think: Any) -> None:
+    body = build_request(ModelRequest("m", "", [UserMessage("hi", 0)], options={"reasoning_effort": effort}))
+    assert body["think"] == think
+
+
+@pytest.mark.parametrize("think", [True, False, "low", "max"])
+def test_what_is_said_in_ollamas_own_words_is_sent_as_it_is(think: Any) -> None:
+    body = build_request(ModelRequest("m", "", [UserMessage("hi", 0)], options={"think": think}))
+    assert body["think"] == think
+
+
+def answered(text: str, counted: int, content: str = "ok", **options: Any) -> list[Any]:
+    """The parts of an answer to `text`, for which Ollama has `counted` tokens."""
+    last = {"message": {"content": content}, "done": True, "done_reason": "stop", "prompt_eval_count": counted}
+    with (
+        WireServer(lambda _: Reply([json.dumps(last).encode() + b"\n"], content_type="application/x-ndjson")) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("OLLAMA_HOST", server.url)
+        request = ModelRequest("m", "", [UserMessage(text, 0)], options=options)
+        return list(OllamaProvider().stream(request, Cancellation()))
+
+
+@pytest.mark.parametrize(
+    ("characters", "counted", "options"),
+    [
+        (400, 4096, {}),
+        (40_000, 4096, {}),
+        (40_000, 3000, {}),
+        (40_000, 2048, {"num_ctx": 2048}),
+        (400_000, 30_000, {"num_ctx": 32_768}),
+    ],
+)
+def test_a_prompt_that_was_cut_is_in_the_log(
+    characters: int, counted: int, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    answered("word " * (characters // 5), counted, **options)
+    [record] = caplog.records
+    assert "num_ctx" in record.getMessage()
+    assert str(options.get("num_ctx", 4096)) in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("characters", "counted", "options"),
+    [
+        (400, 90, {}),
+        (15_000, 3500, {}),
+        (40_000, 9000, {}),  # the server's own context is larger than the default
+        (40_000, 9000, {"num_ctx": 32_768}),
+        (40_000, 0, {}),  # not counted
+    ],
+)
+def test_a_prompt_that_was_not_cut_is_not_in_the_log(
+    characters: int, counted: int, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    answered("word " * (characters // 5), counted, **options)
+    assert caplog.records == []
+
+
+def test_nothing_in_answer_to_a_prompt_that_was_cut_is_an_error_that_says_so() -> None:
+    with pytest.raises(ProviderError, match="num_ctx") as caught:
+        answered("hi", 4096, content="")
+    assert caught.value.retryable
+    assert answered("hi", 4096, content="ok")
+
+
+@pytest.mark.parametrize("counts", ["7", [7], {"a": 7}, -3, 1e400, None, True])
+def test_counts_of_any_shape_are_no_failure(counts: Any) -> None:
+    decoder = LineDecoder()
+    decoder.feed({"message": {"content": "x"}, "done": True, "prompt_eval_count": counts, "eval_count": counts})
+    assert isinstance(decoder.finish()[0], Finish)

@@ -6,13 +6,15 @@ import base64
 import json
 import random
 import re
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
+from httpx_sse import EventSource
 
 from agentkit.store.memory import MemoryStore
 from tests.golden.make_streams import AWKWARD, FILE, made, served
-from tests.sse_cuts import events_of
 
 
 def recorded() -> dict[str, Any]:
@@ -24,8 +26,17 @@ def steady(stream: bytes) -> bytes:
     return re.sub(rb'"timestamp":\d+', b'"timestamp":0', stream)
 
 
+class _Pieces(httpx.SyncByteStream):
+    def __init__(self, pieces: tuple[bytes, ...]) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+
 def parsed(*pieces: bytes) -> list[dict[str, str]]:
-    return [{"id": sse.id, "data": sse.data} for sse in events_of(*pieces) if sse.data]
+    response = httpx.Response(200, headers={"content-type": "text/event-stream"}, stream=_Pieces(pieces))
+    return [{"id": sse.id, "data": sse.data} for sse in EventSource(response).iter_sse() if sse.data]
 
 
 def test_the_recorded_stream_is_what_the_web_layer_serves_now() -> None:

@@ -1,12 +1,15 @@
-"""The web application: `gunicorn 'agentkit.web:create_app()' -k gthread --threads 64`.
+"""The web side: `gunicorn 'agentkit.web:create_app()' -k gthread --threads 64`, or `init_app` for an application's own.
 
-Puts the pieces of agentkit/http together. It holds nothing between requests but counters: any number of web
+Puts the pieces of agentkit/server together. It holds nothing between requests but counters: any number of web
 processes serve the same runs.
 """
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from collections.abc import Callable
+
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from agentkit.errors import ConfigurationError
 from agentkit.kit import AgentKit, load_app
@@ -14,57 +17,139 @@ from agentkit.runtime.gunicorn import end_gunicorn, gunicorn_worker
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.server import access, origins, page, problems, runs, system, websocket
 from agentkit.server.greenlets import in_own_greenlet
-from agentkit.server.state import EXTENSION, WebState
+from agentkit.server.state import WebState, states
 from agentkit.server.streams import sse_response, warn_of_sync_workers
 from agentkit.settings import Settings
 
-__all__ = ["create_app", "sse_response"]
+__all__ = ["create_app", "init_app", "sse_response"]
+
+_PAGE_PATHS = ("/",)
+_SYSTEM_PATHS = ("/healthz", "/readyz", "/metrics")
 
 
 def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None) -> Flask:
-    """The protocol's HTTP interface to the runs of `kit`, by default the one that `AGENTKIT_APP` names.
+    """Make a Flask application of the protocol's HTTP interface to the runs of `kit`, and of nothing else.
 
-    `settings`: by default the kit's. Raises ConfigurationError where the application cannot be loaded.
+    `kit`: by default the one that `AGENTKIT_APP` names. `settings`: by default the kit's. Raises ConfigurationError
+    where the application cannot be loaded.
     """
     if kit is None:
         kit = _load(settings)
-    web = WebState(kit, settings or kit.settings)
     # No static folder: it would add a route that the protocol does not have.
     app = Flask("agentkit", static_folder=None)
-    app.extensions[EXTENSION] = web
-    app.config["MAX_CONTENT_LENGTH"] = web.settings.max_body_bytes + 1  # bodies.py says why
     app.url_map.merge_slashes = False  # "//runs" is not there, instead of a redirect page
+    _add(app, kit, settings or kit.settings, "", is_whole=True)
     problems.install(app)
-    origins.install(app)
-    access.install(app)
-    websocket.install(app)
-    app.register_blueprint(runs.blueprint)
-    app.register_blueprint(system.blueprint)
-    app.register_blueprint(page.blueprint)
+    app.wsgi_app = in_own_greenlet(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
+    return app
 
-    @app.after_request
-    def finish(response: Response) -> Response:
-        web.requests.add(request.method, response.status_code)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        if request.method == "OPTIONS" and not response.data:
-            response.headers.pop("Content-Type", None)  # Flask's own answer: a list of methods and no HTML
-        return response
 
+def init_app(app: Flask, kit: AgentKit, *, url_prefix: str = "", page: bool = True, system: bool = True) -> None:
+    """Put the protocol's HTTP interface to the runs of `kit` into an existing Flask application.
+
+    `url_prefix`: the path below which it is, say "/agents"; several kits stand below several prefixes. `page`: whether
+    to serve the chat page. `system`: whether to serve `/healthz`, `/readyz` and `/metrics`.
+
+    The application's own routes, error pages, session, limits and extensions answer as before. In `authenticate` and
+    `may` the request is one of the application's: its session, `g` and extensions can be used. Where Flask-WTF's
+    CSRFProtect is on, agentkit's routes are exempt: they check the Origin of every request that changes something.
+
+    Raises ConfigurationError for a prefix that is none, or that another kit has.
+    """
+    if url_prefix.rstrip("/") and not url_prefix.startswith("/"):
+        raise ConfigurationError(f"url_prefix must begin with a slash, as in '/agents', not {url_prefix!r}")
+    _add(app, kit, kit.settings, url_prefix.rstrip("/"), page=page, system=system)
+
+
+def _add(
+    app: Flask,
+    kit: AgentKit,
+    settings: Settings,
+    prefix: str,
+    *,
+    page: bool = True,
+    system: bool = True,
+    is_whole: bool = False,
+) -> None:
+    """Add the routes of a kit to an application. `is_whole`: there is nothing else in it, errors and CORS included."""
+    kits = states(app)
+    if any(web.prefix == prefix for web in kits.values()):
+        raise ConfigurationError(f"this application has a kit below {prefix or '/'!r} already: give another url_prefix")
+    name = "agentkit" if not kits else f"agentkit_{len(kits) + 1}"
+    left_out = frozenset((() if page else _PAGE_PATHS) + (() if system else _SYSTEM_PATHS))
+    web = kits[name] = WebState(name, prefix, kit, settings, left_out)
+    check_origin = origins.checks(settings.hosts)
+    blueprint = _blueprint(web, check_origin)
+    problems.install(blueprint)
+    access.allow_origins(app if is_whole else blueprint, settings.cors_origins)
+    app.register_blueprint(blueprint, url_prefix=prefix or None)
+    csrf = app.extensions.get("csrf")
+    if csrf is not None:
+        for part in (blueprint, *(part for part, _ in blueprint._blueprints)):
+            csrf.exempt(part)
+
+    @app.before_request
+    def answer_routing_error() -> Response | None:
+        """Answer for a path below the prefix at which nothing is, or for a route of ours that lacks the method."""
+        error = request.routing_exception
+        if not isinstance(error, HTTPException) or not (is_whole or _is_ours(app, web, error)):
+            return None
+        try:
+            check_origin()
+        except Exception as refusal:
+            return _finished(web, problems.from_error(refusal))
+        return _finished(web, problems.from_error(error))
+
+
+def _blueprint(web: WebState, check_origin: Callable[[], None]) -> Blueprint:
+    """Make the blueprint of a kit, with what is done before and after every request of its routes."""
+    blueprint = Blueprint(web.name, __name__)
+    for part in (runs.blueprint, system.agents, websocket.blueprint):
+        blueprint.register_blueprint(part)
+    if not web.left_out.issuperset(_SYSTEM_PATHS):
+        blueprint.register_blueprint(system.blueprint)
+    if not web.left_out.issuperset(_PAGE_PATHS):
+        blueprint.register_blueprint(page.blueprint)
     warned = False
 
-    def look_around() -> None:
+    def warn_once() -> None:
         nonlocal warned
         if not warned:
             warned = True
             warn_of_sync_workers()
-            warn_of_store(kit.store)
+            warn_of_store(web.kit.store)
 
-    app.before_request(look_around)  # a preloaded application learns only then which process serves it
+    def bound_body() -> None:
+        request.max_content_length = web.settings.max_body_bytes + 1  # bodies.py says why
+
+    blueprint.before_request(warn_once)  # a preloaded application learns only then which process serves it
+    blueprint.before_request(bound_body)
+    blueprint.before_request(check_origin)
+    blueprint.before_request(access.authorize)
+    blueprint.after_request(lambda response: _finished(web, response))
     if gunicorn_worker() is not None:
-        look_around()
+        warn_once()
+    return blueprint
 
-    app.wsgi_app = in_own_greenlet(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
-    return app
+
+def _is_ours(app: Flask, web: WebState, error: HTTPException) -> bool:
+    """Whether a request that no route answers is one for this kit."""
+    if isinstance(error, NotFound):
+        return bool(web.prefix) and request.path.startswith(f"{web.prefix}/")
+    adapter = app.create_url_adapter(request)
+    if not isinstance(error, MethodNotAllowed) or not error.valid_methods or adapter is None:
+        return False
+    endpoint, _ = adapter.match(method=next(iter(error.valid_methods)))
+    return str(endpoint).startswith(f"{web.name}.")
+
+
+def _finished(web: WebState, response: Response) -> Response:
+    """Count the response, and set the headers that all have."""
+    web.requests.add(request.method, response.status_code)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    if request.method == "OPTIONS" and not response.data:
+        response.headers.pop("Content-Type", None)  # Flask's own answer: a list of methods and no HTML
+    return response
 
 
 def _load(settings: Settings | None) -> AgentKit:

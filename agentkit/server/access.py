@@ -7,11 +7,11 @@ to it, unless `may` says otherwise; to others the run does not exist.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import msgspec
-from flask import Flask, g, request
+from flask import Blueprint, Flask, g, request
 from flask_cors import CORS
 from itsdangerous import BadSignature, URLSafeSerializer
 
@@ -24,59 +24,54 @@ from agentkit.errors import (
     RunNotFoundError,
     UnauthenticatedError,
 )
-from agentkit.server.state import state
+from agentkit.server.state import endpoint, state
 
 __all__ = [
     "ACTIONS",
     "PUBLIC",
+    "allow_origins",
     "allows",
+    "authorize",
     "check",
     "check_forced",
     "check_item",
     "check_start",
-    "install",
     "principal",
     "stream_token",
 ]
 
 ACTIONS: Mapping[str, str] = {
-    "agentkit_runs.get_run": "read",
-    "agentkit_runs.run_events": "read",
-    "agentkit_runs.new_stream_token": "read",
-    "agentkit_runs.resume_run": "resume",
-    "agentkit_runs.extend_item": "extend",
-    "agentkit_runs.abort_run": "abort",
-    "agentkit_runs.send_message": "message",
-    "agentkit_runs.delete_run": "delete",
-    "agentkit_ws.run_socket": "read",
+    "runs.get_run": "read",
+    "runs.run_events": "read",
+    "runs.new_stream_token": "read",
+    "runs.resume_run": "resume",
+    "runs.extend_item": "extend",
+    "runs.abort_run": "abort",
+    "runs.send_message": "message",
+    "runs.delete_run": "delete",
+    "ws.run_socket": "read",
 }
 """The action that each endpoint of one run needs. An endpoint that is missing here fails its first request."""
 
 ITEM_ACTIONS = ("resume", "extend")
 """The actions on a pending item, which is known when the body was read."""
 
-PUBLIC = frozenset(
-    {"agentkit_page.index", "agentkit_page.asset"}
-    | {f"agentkit_system.{name}" for name in ("alive", "ready", "metrics", "openapi")}
-)
+PUBLIC = frozenset({"page.index", "page.asset", "agents.openapi", "system.alive", "system.ready", "system.metrics"})
 """Endpoints without authentication: they show nothing of any run."""
 
-_BLUEPRINTS = frozenset({"agentkit_page", "agentkit_runs", "agentkit_system", "agentkit_ws"})
-_TOKEN_ENDPOINTS = frozenset({"agentkit_runs.run_events", "agentkit_ws.run_socket"})
+_TOKEN_ENDPOINTS = frozenset({"runs.run_events", "ws.run_socket"})
 
 
-def install(app: Flask) -> None:
-    """Authenticate and authorize every request of `app`, and answer CORS for the allowed origins."""
-    app.before_request(_authorize)
-    origins = app.extensions["agentkit"].settings.cors_origins
+def allow_origins(scaffold: Flask | Blueprint, origins: Sequence[str]) -> None:
+    """Answer CORS for the allowed origins, in all of an application or in a blueprint alone."""
     if origins:
         CORS(
-            app,
+            scaffold,
             origins=[_literal(origin) for origin in origins],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["Location", "Retry-After"],
             methods=["GET", "POST", "DELETE"],
-            supports_credentials=origins != ("*",),
+            supports_credentials=tuple(origins) != ("*",),
             send_wildcard=True,
             always_send=False,
             max_age=600,
@@ -161,13 +156,14 @@ def check_start(run: Run) -> None:
         raise ForbiddenError(f"{principal()!r} may not start agent {run.agent!r}")
 
 
-def _authorize() -> None:
-    """Before every request: find its principal, and check that it may do to the run what it asks for."""
-    if request.method == "OPTIONS" or request.endpoint in PUBLIC or request.blueprint not in _BLUEPRINTS:
+def authorize() -> None:
+    """Find the request's principal, and check that it may do to the run what it asks for; before every request."""
+    name = endpoint()
+    if request.method == "OPTIONS" or name in PUBLIC:
         return
     kit = state().kit
     run_id = (request.view_args or {}).get("run_id")
-    token = request.args.get("token") if request.endpoint in _TOKEN_ENDPOINTS else None
+    token = request.args.get("token") if name in _TOKEN_ENDPOINTS else None
     if token is not None:
         g.agentkit_principal, g.agentkit_token_scope = _read_token(token, run_id)
     elif kit.authenticate is not None:
@@ -178,7 +174,7 @@ def _authorize() -> None:
             raise TypeError(f"authenticate must return a principal as a string, or None, not {caller!r:.80}")
         g.agentkit_principal = caller
     if run_id is not None:
-        check(run_id, ACTIONS[request.endpoint or ""])
+        check(run_id, ACTIONS[name])
 
 
 # -- stream tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from agentkit.core.messages import Json
@@ -15,8 +15,9 @@ __all__ = ["document"]
 _BODY = ("invalid_request", "payload_too_large", "unsupported_media_type")
 
 
-def document(version: str) -> Json:
-    """Make the document. `version` is agentkit's."""
+def document(version: str, left_out: Collection[str] = ()) -> Json:
+    """Make the document. `version` is agentkit's; `left_out`: paths that are not served."""
+    paths = {**_runs(), **_one_run(), **_system()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -26,7 +27,7 @@ def document(version: str) -> Json:
         },
         "servers": [{"url": "./"}],
         "tags": [{"name": "runs"}, {"name": "system"}],
-        "paths": {**_runs(), **_one_run(), **_system()},
+        "paths": {path: operations for path, operations in paths.items() if path not in left_out},
         "components": {
             "schemas": schemas(),
             "parameters": {

@@ -8,34 +8,35 @@ address (DNS rebinding) only in the Host. Both are checked before anything else,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from flask import Flask, request
+from flask import request
 
 from agentkit.core.hosts import Host, HostPattern
 from agentkit.errors import ConfigurationError, ForbiddenError, InvalidRequestError
-from agentkit.server.state import state
+from agentkit.server.state import endpoint, state
 
-__all__ = ["install"]
+__all__ = ["checks"]
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_SOCKET = "agentkit_ws.run_socket"
+_SOCKET = "ws.run_socket"
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 
 
-def install(app: Flask) -> None:
-    """Check the Host of every request of `app`, and the Origin of those that change something or open a WebSocket.
+def checks(hosts: Sequence[str]) -> Callable[[], None]:
+    """Make what checks the Host of every request, and the Origin of those that change something or open a WebSocket.
 
-    Raises ConfigurationError where AGENTKIT_HOSTS cannot be read.
+    `hosts`: those that are answered; none for all. Raises ConfigurationError where they cannot be read.
     """
-    patterns = _patterns(app.extensions["agentkit"].settings.hosts)
+    patterns = _patterns(hosts)
 
-    @app.before_request
     def check() -> None:
         _check_host(patterns)
-        if request.method not in _SAFE_METHODS or request.endpoint == _SOCKET:
+        if request.method not in _SAFE_METHODS or endpoint() == _SOCKET:
             _check_origin()
+
+    return check
 
 
 def _patterns(hosts: Sequence[str]) -> list[HostPattern]:
@@ -77,7 +78,7 @@ def _check_origin() -> None:
 
 
 def _is_by_cookie() -> bool:
-    has_token = request.endpoint == _SOCKET and "token" in request.args
+    has_token = endpoint() == _SOCKET and "token" in request.args
     return state().kit.authenticate is not None and not has_token and "Cookie" in request.headers
 
 

@@ -11,8 +11,14 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import cast
 
-from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import (
+    HTTPException,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    default_exceptions,
+)
 
 from agentkit.core.struct import encode
 from agentkit.errors import (
@@ -129,12 +135,17 @@ def _explain(error: HTTPException) -> str:
     if isinstance(error, MethodNotAllowed):
         return f"{request.path} allows {', '.join(sorted(error.valid_methods or ()))}, not {request.method}"
     if isinstance(error, NotFound):
-        return f"there is no resource at {request.path}; /openapi.json lists all"
+        return f"there is no resource at {request.path}; openapi.json lists all"
     if isinstance(error, RequestEntityTooLarge):
         return f"the body is larger than {state().settings.max_body_bytes} bytes (AGENTKIT_MAX_BODY_BYTES)"
     return error.description or HTTPStatus(error.code or 500).phrase
 
 
-def install(app: Flask) -> None:
-    """Answer every error of `app` with a problem."""
-    app.register_error_handler(Exception, from_error)
+def install(scaffold: Flask | Blueprint) -> None:
+    """Answer every error of an application, or of a blueprint alone, with a problem.
+
+    Also by each status: Flask prefers an application's handler of the status to a blueprint's of all exceptions.
+    """
+    for status in default_exceptions:
+        scaffold.register_error_handler(status, from_error)
+    scaffold.register_error_handler(Exception, from_error)

@@ -21,7 +21,7 @@ from agentkit.server.streams import StreamSlot, sse_response, wants_sse
 
 __all__ = ["blueprint", "known_parameters", "open_log", "resume"]
 
-blueprint = Blueprint("agentkit_runs", __name__)
+blueprint = Blueprint("runs", __name__)
 
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
@@ -186,7 +186,7 @@ def _slot() -> StreamSlot | None:
 def _accepted(handle: RunHandle, slot: StreamSlot | None = None) -> Response:
     """Answer 202 and the run, or with a slot 200 and its events from what the call wrote to the next pause or end."""
     response = sse_response(handle, slot=slot) if slot else json_response(handle.written or handle.run, 202)
-    response.headers["Location"] = url_for("agentkit_runs.get_run", run_id=handle.id)
+    response.headers["Location"] = url_for(f"{state().name}.runs.get_run", run_id=handle.id)
     return response
 
 

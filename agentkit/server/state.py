@@ -1,4 +1,4 @@
-"""What the routes of one application share: the kit, the settings and the counters of this process."""
+"""What the routes of one kit share in an application: the kit, the settings and the counters of this process."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
-from flask import Response, current_app
+from flask import Flask, Response, current_app, request
 
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.struct import dumps
 from agentkit.kit import AgentKit
 from agentkit.settings import Settings
 
-__all__ = ["EXTENSION", "RequestCounter", "WebState", "json_response", "package_version", "state"]
+__all__ = [
+    "EXTENSION",
+    "RequestCounter",
+    "WebState",
+    "endpoint",
+    "json_response",
+    "package_version",
+    "state",
+    "state_or_none",
+    "states",
+]
 
 EXTENSION = "agentkit"
-"""The key of the state in `app.extensions`."""
+"""The key in `app.extensions` of the kits' states, by the names of their blueprints."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -40,16 +50,50 @@ class RequestCounter:
 
 @dataclass(frozen=True)
 class WebState:
-    """The state of one Flask application."""
+    """The state of one kit in one Flask application.
 
+    `name`: that of its blueprint, with which its endpoints begin. `prefix`: the path below which it is, without a slash
+    at the end. `left_out`: the protocol's paths that it does not
+    serve.
+    """
+
+    name: str
+    prefix: str
     kit: AgentKit
     settings: Settings
+    left_out: frozenset[str] = frozenset()
     requests: RequestCounter = field(default_factory=RequestCounter)
 
 
+def states(app: Flask) -> dict[str, WebState]:
+    """Return the states of an application's kits, by the names of their blueprints, in the order of their arrival."""
+    return cast("dict[str, WebState]", app.extensions.setdefault(EXTENSION, {}))
+
+
 def state() -> WebState:
-    """Return the state of the application that serves the current request."""
-    return cast(WebState, current_app.extensions[EXTENSION])
+    """Return the state of the kit that serves the current request."""
+    found = state_or_none()
+    assert found is not None, "agentkit is not in this application"
+    return found
+
+
+def state_or_none() -> WebState | None:
+    """Return the state of the kit that serves the current request.
+
+    In the application's own routes, and where no route fits, that of its first kit; None where it has none.
+    """
+    kits: dict[str, WebState] = current_app.extensions.get(EXTENSION, {})
+    name = (request.blueprint or "").partition(".")[0]
+    return kits.get(name) or next(iter(kits.values()), None)
+
+
+def endpoint() -> str:
+    """Return the current request's endpoint without the name of the kit's blueprint, as in "runs.get_run".
+
+    The empty text for a route of the application's own, and where no route fits.
+    """
+    name, _, rest = (request.endpoint or "").partition(".")
+    return rest if name in current_app.extensions.get(EXTENSION, {}) else ""
 
 
 def json_response(body: Any, status: int = 200) -> Response:

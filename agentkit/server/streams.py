@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import cast
 
-from flask import Response, current_app, request
+from flask import Response, request
 
 from agentkit.core.forks import ForkSafeLock
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
@@ -25,7 +25,7 @@ from agentkit.runtime.follow import Opening, Wakeup
 from agentkit.runtime.gunicorn import gunicorn_worker, stopping
 from agentkit.server.access import principal
 from agentkit.server.frames import STALL_SECONDS
-from agentkit.server.state import EXTENSION
+from agentkit.server.state import state_or_none
 
 __all__ = [
     "HEADERS",
@@ -76,7 +76,7 @@ class StreamSlot:
     @classmethod
     def of_request(cls) -> StreamSlot:
         """Take a slot for the current request's caller. Raises TooManyWatchersError."""
-        web_state = current_app.extensions.get(EXTENSION)
+        web_state = state_or_none()
         if web_state is None:  # a route of an application that is not ours
             return cls()
         settings = web_state.settings
@@ -124,7 +124,7 @@ def sse_response(
         if opening:
             opening.close()
         return Response(headers=HEADERS, content_type="text/event-stream")
-    web_state = current_app.extensions.get(EXTENSION)
+    web_state = state_or_none()
     slot = slot or StreamSlot.of_request()
     keepalive = web_state.settings.keepalive_seconds if web_state else KEEPALIVE_SECONDS
     wakeup = Wakeup()

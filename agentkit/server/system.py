@@ -1,4 +1,4 @@
-"""What is not about one run: agents, health, metrics and the OpenAPI document."""
+"""What is not about runs: the agents and the OpenAPI document, and for operators health and metrics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from agentkit.server.openapi import document
 from agentkit.server.state import json_response, package_version, state
 from agentkit.server.streams import open_streams
 
-__all__ = ["blueprint"]
+__all__ = ["agents", "blueprint"]
 
-blueprint = Blueprint("agentkit_system", __name__)
+agents = Blueprint("agents", __name__)
+blueprint = Blueprint("system", __name__)
 
 
-@blueprint.get("/agents")
+@agents.get("/agents")
 def list_agents() -> Response:
     return json_response(AgentList([agent.definition() for agent in state().kit.agents]))
 
@@ -53,9 +54,9 @@ def ready() -> Response:
     return json_response(body, 200 if is_ready else 503)
 
 
-@blueprint.get("/openapi.json")
+@agents.get("/openapi.json")
 def openapi() -> Response:
-    return Response(_document(), content_type="application/json")
+    return Response(_document(state().left_out), content_type="application/json")
 
 
 @blueprint.get("/metrics")
@@ -99,5 +100,5 @@ def _metric(name: str, help_text: str, *values: str, kind: str = "gauge") -> Ite
 
 
 @functools.cache
-def _document() -> str:
-    return dumps(document(package_version()))
+def _document(left_out: frozenset[str]) -> str:
+    return dumps(document(package_version(), left_out))

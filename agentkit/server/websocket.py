@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from typing import Any
 
-from flask import Blueprint, Flask, g, request
+from flask import Blueprint, current_app, g, request
 from flask_sock import Sock
 from msgspec.structs import asdict
 from simple_websocket import Server
@@ -30,23 +31,39 @@ from agentkit.server.answers import Problem, SocketError, SocketOk
 from agentkit.server.frames import CloseReason, Peer, PeerGoneError
 from agentkit.server.read_watcher import ReadWatcher
 from agentkit.server.runs import known_parameters, open_log, resume
-from agentkit.server.state import state
+from agentkit.server.state import endpoint, state
 from agentkit.server.streams import StreamSlot, forget_wakeup, wake_on_shutdown
 
-__all__ = ["install"]
+__all__ = ["blueprint"]
 
 log = logging.getLogger(__name__)
 
-_blueprint = Blueprint("agentkit_ws", __name__)
+blueprint = Blueprint("ws", __name__)
 _sock = Sock()
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 """16 bytes in Base64."""
 
 
-def install(app: Flask) -> None:
-    """Serve WebSockets from `app`."""
-    app.config["SOCK_SERVER_OPTIONS"] = {"thread_class": _NoThread}
-    app.register_blueprint(_blueprint)
+_OPTIONS = "SOCK_SERVER_OPTIONS"
+
+
+class _ServerOptions(Mapping[str, Any]):
+    """What flask-sock makes a WebSocket's server with: ours for our routes, the application's for its own."""
+
+    def __init__(self, of_application: Mapping[str, Any]) -> None:
+        self._of_application = of_application
+
+    def _current(self) -> Mapping[str, Any]:
+        return {"thread_class": _NoThread} if endpoint() else self._of_application
+
+    def __getitem__(self, name: str) -> Any:
+        return self._current()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._current())
+
+    def __len__(self) -> int:
+        return len(self._current())
 
 
 class _NoThread:
@@ -61,7 +78,7 @@ class _NoThread:
         pass
 
 
-@_blueprint.before_request
+@blueprint.before_request
 def _before_handshake() -> None:
     """Refuse what can be refused while the answer can still be an HTTP problem."""
     known_parameters(("after", "token"))
@@ -72,13 +89,16 @@ def _before_handshake() -> None:
         or not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", ""))
     ):
         raise InvalidRequestError("this is not a WebSocket handshake of version 13 (RFC 6455)")
+    config = current_app.config
+    if not isinstance(config.get(_OPTIONS), _ServerOptions):
+        config[_OPTIONS] = _ServerOptions(config.get(_OPTIONS, {}))
     slot = StreamSlot.of_request()
     g.agentkit_socket = open_log((request.view_args or {})["run_id"]), slot
     # A compressor would cost each watcher some 300 kB, for events that are mostly a few words long.
     request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
 
 
-@_sock.route("/runs/<run_id>/ws", bp=_blueprint)
+@_sock.route("/runs/<run_id>/ws", bp=blueprint)
 def run_socket(server: Server, run_id: str) -> None:
     opening, slot = g.pop("agentkit_socket")
     limit = state().settings.max_body_bytes

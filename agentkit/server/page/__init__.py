@@ -1,4 +1,4 @@
-"""The page at `/`: a chat with the application's agents, built from examples/chat and committed here as files.
+"""The page at the root: a chat with the application's agents, built from examples/chat and committed here as files.
 
 Nothing here knows what is in the files, and no Node is needed to serve them. Their names carry a hash of their
 content, so that browsers may cache them for good; only index.html is requested each time. `make page` builds them.
@@ -12,6 +12,7 @@ import mimetypes
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 from flask import Blueprint, Response, abort, request
 
@@ -19,7 +20,7 @@ __all__ = ["FILES", "blueprint"]
 
 FILES = Path(__file__).with_name("files")
 
-blueprint = Blueprint("agentkit_page", __name__)
+blueprint = Blueprint("page", __name__)
 
 # The page shows text of models and tools: it must never run as code, or make the browser call another server.
 _POLICY = (
@@ -43,7 +44,10 @@ class _File:
 
 @blueprint.get("/", strict_slashes=False)
 def index() -> Response:
-    response = _send("index.html")
+    # The page's URLs are relative: it works below a prefix that only a proxy knows. Without a slash at the end they
+    # begin with the last part of the path.
+    last_part = (request.script_root + request.path).rpartition("/")[2]
+    response = _send("index.html", below=last_part)
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["Referrer-Policy"] = "no-referrer"  # the URL contains a run's id
     response.headers["Cache-Control"] = "no-cache"
@@ -57,8 +61,10 @@ def asset(name: str) -> Response:
     return response
 
 
-def _send(name: str) -> Response:
+def _send(name: str, *, below: str = "") -> Response:
     file = _files().get(name) or abort(404)
+    if below:
+        file = _moved(file, below)
     is_zipped = bool(request.accept_encodings["gzip"])
     response = Response(file.zipped if is_zipped else file.content, content_type=file.content_type)
     if is_zipped:
@@ -69,6 +75,13 @@ def _send(name: str) -> Response:
     return response
 
 
+@functools.lru_cache(maxsize=100)
+def _moved(file: _File, below: str) -> _File:
+    """Have the relative URLs of an HTML file lead through `below`, a part of a path."""
+    url = f'"./{quote(below)}/'.encode()
+    return _file(file.content.replace(b'"./', url), file.content_type)
+
+
 @functools.cache
 def _files() -> dict[str, _File]:
     """Read all files, by their path below FILES: no request ever names a path on the disk."""
@@ -76,6 +89,9 @@ def _files() -> dict[str, _File]:
 
 
 def _read(path: Path) -> _File:
-    content = path.read_bytes()
     content_type = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return _file(path.read_bytes(), content_type)
+
+
+def _file(content: bytes, content_type: str) -> _File:
     return _File(content, gzip.compress(content, mtime=0), content_type, sha256(content).hexdigest()[:16])

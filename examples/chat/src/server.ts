@@ -2,8 +2,8 @@
 import type { JsonObject, PendingItem, Run, RunStatus } from "@agentkit/react"
 import { useEffect, useState } from "react"
 
-/** The URL that this page was loaded from, wherever a proxy put it. Without a slash at the end. */
-export const API = new URL(".", location.href).href.replace(/\/$/, "")
+/** The URL below which the API is, wherever an application or a proxy put it: that of `assets/`, in which this file is. */
+export const API = new URL("..", import.meta.url).href.replace(/\/$/, "")
 
 export interface Tool {
   name: string

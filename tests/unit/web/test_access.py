@@ -75,8 +75,9 @@ CALLS = [
 
 def test_every_endpoint_of_a_run_has_an_action_and_the_rest_is_open_or_asks(web: Web) -> None:
     rules = list(web.app.url_map.iter_rules())
-    assert {rule.endpoint for rule in rules if "run_id" in rule.arguments} == set(access.ACTIONS)
-    assert {rule.rule for rule in rules if rule.endpoint in access.PUBLIC} == {
+    names = [(rule, rule.endpoint.removeprefix("agentkit.")) for rule in rules]
+    assert {name for rule, name in names if "run_id" in rule.arguments} == set(access.ACTIONS)
+    assert {rule.rule for rule, name in names if name in access.PUBLIC} == {
         *("/", "/assets/<name>", "/healthz", "/readyz", "/metrics", "/openapi.json")
     }
 

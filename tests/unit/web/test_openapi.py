@@ -40,7 +40,7 @@ def test_the_document_is_valid(web: Web) -> None:
 def test_every_route_is_in_the_document_and_nothing_else(web: Web) -> None:
     routes = set()
     for rule in web.app.url_map.iter_rules():
-        if rule.endpoint == "agentkit_page.asset":
+        if rule.endpoint == "agentkit.page.asset":
             continue  # what the page is made of: its own business
         path = re.sub(r"<run_id>", "{runId}", rule.rule)
         routes |= {(path, method.lower()) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}

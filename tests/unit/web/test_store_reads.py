@@ -97,7 +97,7 @@ def test_a_stream_that_nobody_begins_to_read_closes_its_subscription(web: Web, m
     run_id = web.start("hello")
     watched = Watched(web.store, monkeypatch)
     with web.app.test_request_context(f"/runs/{run_id}/events"):
-        response = web.app.view_functions["agentkit_runs.run_events"](run_id)
+        response = web.app.view_functions["agentkit.runs.run_events"](run_id)
         assert watched.open == 1
         response.close()
         del response

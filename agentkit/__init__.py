@@ -48,6 +48,7 @@ from agentkit.providers.prices import set_price
 from agentkit.providers.scripted import ScriptedModel
 from agentkit.results import ToolResult
 from agentkit.runs import Run, RunHandle
+from agentkit.runtime.around import StepInfo
 from agentkit.settings import Settings
 from agentkit.tools import Tool, ToolContext, tool
 
@@ -66,6 +67,7 @@ __all__ = [
     "set_price",
     # tools
     "Tool",
+    "StepInfo",
     "ToolContext",
     "ToolResult",
     "tool",

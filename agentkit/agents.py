@@ -21,7 +21,7 @@ from agentkit.providers.connection import Connection, HeadersSource, KeySource
 from agentkit.providers.models import Capabilities, capabilities
 from agentkit.providers.names import vendor_of
 from agentkit.providers.protocol import ToolSpec
-from agentkit.tools import Tool, bound_tool, tool
+from agentkit.tools import Tool, bound_tool, check_queue, tool
 
 __all__ = ["Agent", "AgentDefinition", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
 
@@ -87,7 +87,8 @@ class Agent:
     `parallel_tool_calls`: whether the tool calls of one turn are executed side by side. `max_turns` (model calls),
     `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run; None: no limit.
     `retry`: when a failed model call is tried again, by default as the kit says. `transform_context`: what the model is
-    sent in place of the conversation, which stays as it is; see ContextHook.
+    sent in place of the conversation, which stays as it is; see ContextHook. `queue`: the broker's queue that its steps
+    are sent to, by default AGENTKIT_QUEUE; a worker serves those that its `-Q` names.
 
     What every vendor understands has a parameter here, which each provider spells as its vendor does; None leaves it to
     the vendor: `temperature`, `top_p`, `stop` (texts that end an answer), `tool_choice` ("auto", "none", "required", or
@@ -123,6 +124,7 @@ class Agent:
     timeout: float | None = None
     retry: RetryPolicy | None = None
     transform_context: ContextHook | None = None
+    queue: str | None = None
     temperature: float | None = None
     top_p: float | None = None
     stop: str | Sequence[str] | None = None
@@ -154,6 +156,7 @@ class Agent:
                 raise ConfigurationError(f"{what}: {choice!r} is no model: name provider:model, or a Model")
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise ConfigurationError(f"{what}: retry must be a RetryPolicy, not {self.retry!r}")
+        check_queue(self.queue, what)
         if not isinstance(self.options, Mapping):
             raise ConfigurationError(f"{what}: options must be a mapping of the vendor's options")
         for name in _COMMON_OPTIONS:

@@ -35,6 +35,7 @@ from agentkit.loop import Answer, client_result
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
 from agentkit.runtime import commands, listing, tool_loop
+from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
@@ -61,6 +62,8 @@ class AgentKit:
     `redact`: a function of every error text that leaves the server, to models, people and clients; it returns the text
     that may. `codec`: encrypts what the store keeps of what people, models and tools wrote (docs/security.md); without
     it `AGENTKIT_ENCRYPTION_KEYS` counts. All processes of an installation have the same.
+    `around_step`: makes the context manager within which each model call and each tool is executed, say an
+    application context; see `AroundStep`.
     """
 
     def __init__(
@@ -76,10 +79,12 @@ class AgentKit:
         client_history: bool = False,
         redact: Redact | None = None,
         codec: Codec | None = None,
+        around_step: AroundStep | None = None,
     ) -> None:
         self._retry = retry
         self.authenticate = authenticate
         self.client_history = client_history
+        self._around = around_step or nothing_around
         self.texts = ErrorTexts(redact)
         self._rights = Rights(authenticate, may)
         self.settings = settings or Settings.from_env()
@@ -96,6 +101,7 @@ class AgentKit:
         self._codec = codec if codec is not None or not keys else FernetCodec(keys)
         self._store = None if store is None else self._with_codec(store)
         self._queue = queue
+        self._celery: Any = None
         self._made: tuple[int, Engine] | None = None
         self._inline: tuple[int, Engine] | None = None
         self._lock = ForkSafeLock()
@@ -395,8 +401,31 @@ class AgentKit:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """The queues that its agents need workers for; none where the kit has a queue of its own."""
-        return () if self._queue is not None else (self.settings.queue,)
+        """The queues that its agents and tools need workers for; none where the kit has a queue of its own."""
+        return self._engine.queues
+
+    def queue_of(self, agent: str, tool: str | None) -> str | None:
+        """Return the queue that an agent's tool names, or else the agent; None where neither does, or is known."""
+        bound = self._agents.get(agent)
+        if bound is None:
+            return None
+        item = None if tool is None else bound.tool(tool)
+        return (None if item is None else item.queue) or bound.agent.queue
+
+    def send_by(self, celery_app: Any) -> None:
+        """Have a Celery application send this kit's steps; `agentkit.tasks.install` calls it.
+
+        Raises ConfigurationError where the kit has a queue of its own, or another application sends them.
+        """
+        if self._queue is not None or self._celery not in (None, celery_app):
+            raise ConfigurationError("the steps of this kit are sent by another queue already")
+        with self._lock:
+            self._celery, self._made = celery_app, None
+
+    @property
+    def sender(self) -> Any:
+        """The Celery application that was given to send this kit's steps; None where it is one of our own."""
+        return self._celery
 
     def served_queues(self) -> dict[str, bool]:
         """Whether a worker is there that executed something of each of `queues` lately."""
@@ -404,9 +433,12 @@ class AgentKit:
         served = store.served(self.queues) if store.workers() else []
         return {queue: queue in served for queue in self.queues}
 
-    def execute(self, run_id: str, step: int, kind: StepKind = "model") -> None:
-        """Execute one step if it is due and nobody else does. `kind`: what its message says that it is."""
-        self.runner.run(run_id, step, kind)
+    def execute(self, run_id: str, step: int, kind: StepKind = "model", queue: str | None = None) -> None:
+        """Execute one step if it is due and nobody else does.
+
+        `kind`: what its message says that it is. `queue`: the one that the message came from.
+        """
+        self.runner.run(run_id, step, kind, queue)
 
     def probed(self, queue: str) -> None:
         """Execute a probe of `queue`: note that this process serves it, if its event loop answers."""
@@ -463,12 +495,22 @@ class AgentKit:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
                 store = self._store or self._with_codec(redis_store(self.settings))
-                queue = self._queue or celery_queue(self.settings, getattr(store, "url", ""))
+                queue = self._queue or celery_queue(self.settings, getattr(store, "url", ""), self._celery)
+                queues = () if self._queue is not None else self._names(queue)
                 self._made = (
                     os.getpid(),
-                    Engine(store, queue, self, self.settings, self._stop, self.texts, self.queues),
+                    Engine(store, queue, self, self.settings, self._stop, self.texts, queues, self._around),
                 )
             return self._made[1]
+
+    def _names(self, queue: StepQueue) -> tuple[str, ...]:
+        """List the broker's names of the queues that the agents' and their tools' steps are sent to."""
+        needed: dict[str, None] = {}
+        for bound in self._agents.values():
+            agent = bound.agent
+            needed[queue.name("model", agent.queue)] = None
+            needed.update({queue.name("tool", item.queue or agent.queue): None for item in agent.tools})
+        return tuple(needed)
 
     def _engine_of(self, run_id: str) -> Engine:
         if self._inline is not None:
@@ -486,7 +528,10 @@ class AgentKit:
         with self._lock:
             if self._inline is None or self._inline[0] != os.getpid():
                 store = self._with_codec(MemoryStore()) if self._inline is None else self._inline[1].store
-                self._inline = (os.getpid(), Engine(store, InlineQueue(), self, self.settings, texts=self.texts))
+                self._inline = (
+                    os.getpid(),
+                    Engine(store, InlineQueue(), self, self.settings, texts=self.texts, around=self._around),
+                )
             return self._inline[1]
 
     def _with_codec(self, store: Store) -> Store:

@@ -1,9 +1,12 @@
-"""Celery's side: the tasks of steps and of probes, and what a worker does beside them from its start to its stop.
+"""Celery's side: the tasks of steps, of starts and of probes, and what a worker does from its start to its stop.
 
     celery -A agentkit.tasks worker -P threads -c 32
 
-A task's arguments are the run id and the step number; it returns None and raises nothing that names a
-prompt, so neither Flower nor a result backend learns what a run is about.
+serves the kit that `AGENTKIT_APP` names by a Celery application of our own. `install(celery_app, kit)` makes the same
+tasks those of an application that is there already, and its workers ours.
+
+A step's arguments are the run id and the step number; it returns None and raises nothing that names a prompt, so
+neither Flower nor a result backend learns what a run is about.
 """
 
 from __future__ import annotations
@@ -13,16 +16,26 @@ import logging
 import os
 import signal
 import threading
+import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from celery import Task, signals
+from celery import Celery, Task, signals
 from celery.concurrency import prefork, solo, thread
+from celery.local import Proxy
 from celery.worker import state as worker_state
 
+from agentkit.core.messages import Json
 from agentkit.core.record import StepKind
-from agentkit.errors import AgentKitError, ConfigurationError, StoreUnavailableError
+from agentkit.errors import (
+    AgentKitError,
+    AgentNotFoundError,
+    ConfigurationError,
+    RunNotFoundError,
+    StoreUnavailableError,
+)
 from agentkit.kit import AgentKit, load_app
-from agentkit.queue.application import PROBE, TASKS, configured_by, differing_brokers
+from agentkit.queue.application import PROBE, START, TASKS, configured_by, differing_brokers
 from agentkit.queue.transport import stop_reading
 from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.shutdown import StopFlag
@@ -33,7 +46,7 @@ if TYPE_CHECKING:
     from agentkit.runtime.readiness import Prober
     from agentkit.runtime.recovery import Recovery
 
-__all__ = ["app", "model_call", "probe", "tool_call"]
+__all__ = ["app", "install"]
 
 log = logging.getLogger(__name__)
 
@@ -45,23 +58,76 @@ _KINDS: dict[str, StepKind] = {name: kind for kind, name in TASKS.items()}
 
 
 @functools.cache
-def _kit() -> AgentKit:
+def _named_kit() -> AgentKit:
+    """Load the kit that AGENTKIT_APP names, once."""
     return load_app(Settings.from_env().app)
 
 
 def _settings() -> Settings:
     """The settings of the application, which may have others than the environment says."""
     try:
-        return _kit().settings
+        return _named_kit().settings
     except Exception:  # a worker says what is wrong when it starts, and Flower needs none
         return _environment
 
 
 app = configured_by(_settings)
+"""The Celery application of the kit that `AGENTKIT_APP` names."""
+
+_installed: weakref.WeakKeyDictionary[Celery, list[AgentKit]] = weakref.WeakKeyDictionary()
+
+
+def install(celery_app: Celery, kit: AgentKit) -> None:
+    """Make the steps of `kit` tasks of an existing Celery application, and its workers the kit's.
+
+    Call it in every process that has the kit: the module that makes the kit is the place. The application sends the
+    messages, by its own broker, `task_routes` and handlers, to the queue AGENTKIT_QUEUE where its routes name no other.
+    A worker without `-Q` serves the kit's queues beside its own. Several kits may be installed into one application,
+    with a key prefix each.
+
+    Raises ConfigurationError where another application or queue sends the steps of this kit already.
+    """
+    if isinstance(celery_app, Proxy):  # celery.current_app, or one that is made when it is first used
+        celery_app = celery_app._get_current_object()
+    if not isinstance(celery_app, Celery):
+        raise ConfigurationError(f"install takes a Celery application, not {celery_app!r:.80}")
+    kits = _installed.setdefault(celery_app, [])
+    if kit in kits:
+        return
+    if celery_app is app:
+        raise ConfigurationError("agentkit.tasks.app serves the kit that AGENTKIT_APP names: install into your own")
+    kit.send_by(celery_app)
+    kits.append(kit)
+    if len(kits) == 1:
+        _add_tasks(celery_app)
+
+
+def _kits(celery_app: Celery) -> Sequence[AgentKit]:
+    """List the kits whose steps are tasks of an application."""
+    return [_named_kit()] if celery_app is app else _installed.get(celery_app, ())
+
+
+def _kit_of(kits: Sequence[AgentKit], run_id: str, queue: str | None) -> AgentKit:
+    """Find the kit that a step's message is for: by its queue, or else by who has the run."""
+    if len(kits) == 1:
+        return kits[0]
+    kits = [kit for kit in kits if queue in kit.queues] or kits
+    for kit in kits[:-1]:
+        try:
+            kit.store.load(run_id)
+        except RunNotFoundError:
+            continue
+        return kit
+    return kits[-1]
+
+
+def _queue_of(request: Any) -> str | None:
+    """Return the queue from which a task's message came."""
+    return (request.delivery_info or {}).get("routing_key")
 
 
 class StepTask(Task):
-    """The one base of all tasks: what a step raises is logged here and shown to Celery without its text."""
+    """The one base of all steps' tasks: what a step raises is logged here and shown to Celery without its text."""
 
     typing = True
     ignore_result = True
@@ -72,7 +138,8 @@ class StepTask(Task):
             return
         failpoint("before step")
         try:
-            _kit().execute(run_id, step, _KINDS[self.name])
+            queue = _queue_of(self.request)
+            _kit_of(_kits(self.app), run_id, queue).execute(run_id, step, _KINDS[self.name], queue)
         except StoreUnavailableError as error:
             log.warning("step %s of run %s waits for the store: %s", step, run_id, error)
         except AgentKitError as error:
@@ -87,21 +154,60 @@ class StepError(Exception):
     """A step failed; the worker's log says how."""
 
 
-@app.task(base=StepTask, name=TASKS["model"])
-def model_call(run_id: str, step: int) -> None:
-    """One model call of a run."""
+def _add_tasks(celery_app: Celery) -> None:
+    """Make the tasks of an application: two of steps, one of probes, one that starts runs."""
+
+    @celery_app.task(base=StepTask, name=TASKS["model"], shared=False)
+    def model_call(run_id: str, step: int) -> None:
+        """One model call of a run."""
+
+    @celery_app.task(base=StepTask, name=TASKS["tool"], shared=False)
+    def tool_call(run_id: str, step: int) -> None:
+        """One tool call of a run."""
+
+    @celery_app.task(name=PROBE, ignore_result=True, shared=False)
+    def probe(queue: str) -> None:
+        """Shows that a worker serves a queue: `/readyz`."""
+        for kit in _kits(celery_app):
+            if isinstance(queue, str) and queue in kit.queues:
+                kit.probed(queue)
+
+    @celery_app.task(name=START, shared=False, bind=True, max_retries=None, retry_backoff_max=60)
+    def start(
+        self: Task,
+        agent: str,
+        input: str | list[Json],
+        metadata: Json | None = None,
+        owner: str | None = None,
+        idempotency_key: str | None = None,
+        limits: Json | None = None,
+    ) -> str:
+        """Start a run, for beat and for who has no agentkit; returns its id.
+
+        The task's own id is the idempotency key where none is given: a message that is delivered twice starts one run.
+        """
+        key = idempotency_key or self.request.id
+        try:
+            return (
+                _kit_with(celery_app, agent)
+                .start(agent, input, metadata=metadata, limits=limits, idempotency_key=key, owner=owner)
+                .id
+            )
+        except StoreUnavailableError as error:
+            raise self.retry(exc=error, countdown=min(60, 2**self.request.retries)) from error
 
 
-@app.task(base=StepTask, name=TASKS["tool"])
-def tool_call(run_id: str, step: int) -> None:
-    """One tool call of a run."""
+def _kit_with(celery_app: Celery, agent: str) -> AgentKit:
+    """Find the kit of an application that has an agent of this name. Raises AgentNotFoundError."""
+    kits = _kits(celery_app)
+    for kit in kits:
+        if any(bound.agent.name == agent for bound in kit.agents):
+            return kit
+    known = ", ".join(sorted(bound.agent.name for kit in kits for bound in kit.agents))
+    raise AgentNotFoundError(f"there is no agent {agent!r}; the agents are: {known}")
 
 
-@app.task(name=PROBE, ignore_result=True)
-def probe(queue: str) -> None:
-    """Shows that a worker serves a queue: `/readyz`."""
-    if isinstance(queue, str) and queue in _kit().queues:
-        _kit().probed(queue)
+_add_tasks(app)
 
 
 def _is_step(run_id: object, step: object) -> bool:
@@ -109,24 +215,54 @@ def _is_step(run_id: object, step: object) -> bool:
     return is_id and isinstance(step, int) and not isinstance(step, bool) and 0 < step < 2**31
 
 
+# -- a worker's start
+
 _background: list[Recovery | Prober] = []
 _BLOCKING_POOLS = (prefork.TaskPool, solo.TaskPool, thread.TaskPool)
 _consumers: list[Any] = []
 _stopping = StopFlag()
+_of_worker: list[Celery] = []
+"""The application whose worker this process is, or was forked by; none in other processes."""
+
+
+def _worker_kits() -> Sequence[AgentKit]:
+    return [kit for celery_app in _of_worker for kit in _kits(celery_app)]
+
+
+@signals.celeryd_init.connect
+def _add_queues(instance: Any, options: dict[str, Any], **_: Any) -> None:
+    """Have a worker that no -Q tells what to serve serve the kits' queues beside the application's own."""
+    if instance.app is app or options.get("queues"):
+        return
+    queues = instance.app.amqp.queues
+    for name in {name: None for kit in _kits(instance.app) for name in kit.queues}:
+        if name not in queues:
+            queues.select_add(queues.new_missing(name))
 
 
 @signals.worker_init.connect
-def _load(**_: Any) -> None:
+def _load(sender: Any, **_: Any) -> None:
     """A worker without its application must not start: it would take steps' messages and drop them."""
+    _of_worker[:] = [sender.app]
     try:
-        _check_broker(_kit())
+        kits = _worker_kits()
+        for kit in kits:
+            _check_worker(sender.app, kit)
     except AgentKitError as error:
         raise SystemExit(f"agentkit: {error}") from error
-    os.register_at_fork(after_in_child=_forget_signals)
+    if kits:
+        os.register_at_fork(after_in_child=_forget_signals)
 
 
-def _check_broker(kit: AgentKit) -> None:
+def _check_worker(celery_app: Celery, kit: AgentKit) -> None:
     """A worker that listens elsewhere would beat and check runs, and nothing would be executed."""
+    if celery_app is not app:
+        return  # it sends what it listens to
+    if kit.sender is not None:
+        raise ConfigurationError(
+            f"the steps of this kit are tasks of the Celery application {kit.sender.main!r}: start that one's workers "
+            "in place of `celery -A agentkit.tasks`"
+        )
     if not kit.queues:
         return  # a queue of the kit's own, which reaches this worker in its own way
     names = differing_brokers(app, kit.settings)
@@ -140,16 +276,21 @@ def _check_broker(kit: AgentKit) -> None:
 @signals.worker_process_init.connect
 def _join(**_: Any) -> None:
     """A process of a prefork pool stops when its worker does."""
-    _kit().join_worker()
+    for kit in _worker_kits():
+        kit.join_worker()
 
 
 @signals.worker_ready.connect
 def _start(sender: Any, **_: Any) -> None:
+    kits = _worker_kits()
+    if not kits:
+        return
     _consumers.append(sender)
-    warn_of_store(_kit().store)
-    for part in (_kit().recovery(), _kit().prober()):
-        part.start()
-        _background.append(part)
+    for kit in kits:
+        warn_of_store(kit.store)
+        for part in (kit.recovery(), kit.prober()):
+            part.start()
+            _background.append(part)
     # Not by the signal handler: it may have interrupted whoever holds the locks that this needs.
     threading.Thread(target=_pass_on_reserved, name="agentkit-stop", daemon=True).start()
     _listen()
@@ -165,12 +306,18 @@ def _stop(how: str = "Warm", **_: Any) -> None:
         if consumer.task_consumer is not None:
             # gevent's signal handlers run where nothing may block.
             stop_reading(consumer.task_consumer.channel, may_block=isinstance(consumer.pool, _BLOCKING_POOLS))
-    grace = app.conf.worker_soft_shutdown_timeout if how == "Cold" else float("inf")
-    _kit().stop(at_once=grace <= _kit().settings.stop_grace_seconds)
+    for kit in _worker_kits():
+        grace = _cold_grace() if how == "Cold" else float("inf")
+        kit.stop(at_once=grace <= kit.settings.stop_grace_seconds)
     for part in _background:
         part.stop()
     _stopping.set()
     _listen()
+
+
+def _cold_grace() -> float:
+    """Return the seconds that the worker's cold shutdown waits for what executes."""
+    return float(_of_worker[0].conf.worker_soft_shutdown_timeout)
 
 
 def _listen() -> None:
@@ -198,7 +345,8 @@ def _pass_on_reserved() -> None:
         try:
             run_id, step = request.args
             if _is_step(run_id, step):
-                _kit().execute(run_id, step, _KINDS[request.name])
+                queue = _queue_of(request)
+                _kit_of(_worker_kits(), run_id, queue).execute(run_id, step, _KINDS[request.name], queue)
         except Exception as error:  # the message may be malformed; the others are passed on
             log.warning("a step that waits in this worker is left to recovery: %s", error)
 

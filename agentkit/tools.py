@@ -26,8 +26,9 @@ from agentkit.schema.check import MAX_PROBLEMS, Schema, compile_schema
 from agentkit.schema.conversion import ConversionError
 from agentkit.schema.signatures import Signature, read_signature
 
-__all__ = ["Tool", "ToolContext", "bound_tool", "tool"]
+__all__ = ["Tool", "ToolContext", "bound_tool", "check_queue", "tool"]
 
+_QUEUE = re.compile(r"[\x21-\x7e]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _Place = Literal["elsewhere", "method", "classmethod", "class body", "misnamed"]
@@ -98,6 +99,7 @@ class Tool:
     effects: Literal["idempotent", "once"]
     timeout: float | None
     cache: Cache | None
+    queue: str | None
     fn: Callable[..., Any] = field(repr=False)
     is_async: bool
     wants_ctx: bool
@@ -199,6 +201,7 @@ def tool(
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
     cache: Cache | None = None,
+    queue: str | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -217,6 +220,7 @@ def tool(
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
     cache: Cache | None = None,
+    queue: str | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a function a tool: `@tool`, or `@tool(decision={…}, …)`.
 
@@ -229,7 +233,7 @@ def tool(
     "client" where a client executes the tool, and the body is never called. `effects`: "once" where the tool must not
     be executed again by itself when a worker died in it: a person decides. `timeout`: seconds that an
     execution may take, without limit by default. `cache`: "short" or "long" where a vendor's prompt cache may end after
-    this tool's definition.
+    this tool's definition. `queue`: the broker's queue that its calls are sent to, by default the agent's.
 
     A method is a tool of the object that it is read from: `Agent(tools=[desk.refund])`.
 
@@ -249,6 +253,7 @@ def tool(
         effects=effects,
         timeout=timeout,
         cache=cache,
+        queue=queue,
     )
     return declare if fn is None else declare(fn)
 
@@ -268,6 +273,7 @@ def _declare(
     effects: Literal["idempotent", "once"],
     timeout: float | None,
     cache: Cache | None,
+    queue: str | None,
 ) -> Tool:
     fn, place = _placed(fn)
     _check_function(fn)
@@ -309,6 +315,7 @@ def _declare(
         effects=effects,
         timeout=timeout,
         cache=cache,
+        queue=check_queue(queue, f"tool {name!r}"),
         fn=fn,
         is_async=inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)),  # noqa: B004
         wants_ctx=signature.wants_ctx,
@@ -356,6 +363,13 @@ def _check_choice(name: str, option: str, value: Any, choices: tuple[str | None,
     if value not in choices:
         allowed = " or ".join(repr(choice) for choice in choices)
         raise ConfigurationError(f"tool {name!r}: {option} must be {allowed}, not {value!r}")
+
+
+def check_queue(queue: Any, owner: str) -> str | None:
+    """Check the name of a queue that a tool or an agent names; None stays. Raises ConfigurationError."""
+    if queue is None or (isinstance(queue, str) and _QUEUE.fullmatch(queue)):
+        return queue
+    raise ConfigurationError(f"{owner}: queue must be a name of 1 to 200 printable characters, not {queue!r}")
 
 
 def _check_seconds(name: str, option: str, value: Any) -> None:

@@ -27,13 +27,16 @@ class FakeQueue:
     def __init__(self) -> None:
         self.enqueued: list[tuple[str, int]] = []
 
-    def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
+    def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         self.enqueued.append((run_id, step))
 
-    def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
+    def push(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> Push | None:
         return None
 
-    def queued(self) -> int:
+    def name(self, kind: StepKind, queue: str | None = None) -> str:
+        return queue or "agentkit"
+
+    def queued(self, name: str) -> int:
         return len(self.enqueued)
 
     def probe(self, queue: str) -> None:

@@ -34,33 +34,53 @@ _REACHABLE_SECONDS = 1.0
 class CeleryQueue:
     """Enqueues steps. A broker that is down is tried again after a moment; recovery makes up for what it missed."""
 
-    def __init__(self, settings: Settings, store_url: str | None = None) -> None:
-        """Send to the queue of `settings`. `store_url`: where the store is; by default where the settings have it."""
-        self.app = celery_app(settings)
-        self.name = settings.queue
-        self._url = settings.broker_url
+    def __init__(self, settings: Settings, store_url: str | None = None, host: Celery | None = None) -> None:
+        """Send to the queue of `settings`. `store_url`: where the store is; by default where the settings have it.
+
+        `host`: the application that sends, with its own broker, routes and handlers; by default one of our own.
+        """
+        self.app = celery_app(settings) if host is None else host
+        self._is_guest = host is not None
+        self._default = settings.queue
         self._lock = ForkSafeLock()
         self._down = False
         self._down_until = 0.0
         self._reachable_lock = ForkSafeLock()
         self._known_until = 0.0
         self._was_reachable = False
-        shared = settings.broker_url == (settings.redis_url if store_url is None else store_url)
-        self._template = MessageTemplate(self.app, self.name) if shared and is_redis(self._url) else None
+        shared = host is None and settings.broker_url == (settings.redis_url if store_url is None else store_url)
+        self._template = MessageTemplate(self.app) if shared and is_redis(settings.broker_url) else None
 
-    def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
+    def push(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> Push | None:
         if self._template is None or _has_publish_handlers():
             return None
-        return Push(self.name, self._template.render(run_id, step, kind))
+        name = queue or self._default
+        return Push(name, self._template.render(run_id, step, kind, name))
 
-    def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
+    def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
+        # Celery itself routes what the host's task_routes name; a queue in the options would override them.
+        options = {"queue": queue or self._default} if queue or self._routed(kind) is None else {}
         self._try(
-            lambda: send(self.app, run_id, step, kind),
+            lambda: send(self.app, run_id, step, kind, **options),
             f"step {step} of run {run_id} was not enqueued, and recovery will do it",
         )
 
+    def name(self, kind: StepKind, queue: str | None = None) -> str:
+        return queue or self._routed(kind) or self._default
+
+    def _routed(self, kind: StepKind) -> str | None:
+        """Return the queue to which the host's task_routes send a kind of step; None where they name none."""
+        if not self._is_guest:
+            return None
+        router = self.app.amqp.router
+        route = router.lookup_route(TASKS[kind], (), {}, {})
+        if not route:
+            return None
+        queue = router.expand_destination(route if isinstance(route, str) else dict(route)).get("queue")
+        return None if queue is None else str(queue.name)
+
     def probe(self, queue: str) -> None:
-        if self._queued(queue) == 0:
+        if self.queued(queue) == 0:
             self._try(lambda: self._send_probe(queue), f"queue {queue} was not probed, which is tried again")
 
     def _send_probe(self, queue: str) -> None:
@@ -91,16 +111,13 @@ class CeleryQueue:
             self._down_until = now + _QUIET_SECONDS
             return True
 
-    def queued(self) -> int:
-        """Count the messages that wait in the queue; 0 also where there is no queue yet or the broker is away."""
-        return self._queued(self.name)
-
-    def _queued(self, queue: str) -> int:
+    def queued(self, name: str) -> int:
+        """Count the messages that wait in a queue; 0 also where there is no queue yet or the broker is away."""
         if self._down:
             return 0
         try:
             with self.app.pool.acquire(block=True, timeout=1.0) as connection, connection.channel() as channel:
-                return int(channel.queue_declare(queue, passive=True).message_count)
+                return int(channel.queue_declare(name, passive=True).message_count)
         except Exception:  # as in `enqueue`; a queue that does not exist is one of the errors
             return 0
 
@@ -117,7 +134,7 @@ class CeleryQueue:
             return self._was_reachable
 
     def _connects(self) -> bool:
-        options = {"socket_timeout": 1.0} if is_redis(self._url) else {}
+        options = {"socket_timeout": 1.0} if is_redis(str(self.app.conf.broker_write_url)) else {}
         try:
             with self.app.connection_for_write(connect_timeout=1.0, transport_options=options) as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, timeout=1.0)
@@ -131,7 +148,6 @@ def send(app: Celery, run_id: str, step: int, kind: StepKind, **options: Any) ->
     app.send_task(
         TASKS[kind],
         args=(run_id, step),
-        queue=app.conf.task_default_queue,
         argsrepr=_argsrepr(run_id, step),
         kwargsrepr="{}",
         ignore_result=True,
@@ -156,14 +172,13 @@ class MessageTemplate:
     about 0.6 ms of CPU less than `send_task`, and no moment between the two in which a crash loses it.
     """
 
-    def __init__(self, app: Celery, queue: str) -> None:
+    def __init__(self, app: Celery) -> None:
         self._app = app
-        self._queue = queue
-        self._made: dict[StepKind, dict[str, Any]] = {}
+        self._made: dict[tuple[StepKind, str], dict[str, Any]] = {}
         self._tail = ""
 
-    def render(self, run_id: str, step: int, kind: StepKind) -> str:
-        message = self._made.get(kind) or self._make(kind)
+    def render(self, run_id: str, step: int, kind: StepKind, queue: str) -> str:
+        message = self._made.get((kind, queue)) or self._make(kind, queue)
         task_id = str(uuid.uuid4())
         current = self._app.current_worker_task
         request = current.request if current else None
@@ -184,15 +199,15 @@ class MessageTemplate:
         body = base64.b64encode(f'[["{run_id}",{step}],{self._tail}'.encode()).decode()
         return json.dumps({**message, "body": body, "headers": headers, "properties": properties})
 
-    def _make(self, kind: StepKind) -> dict[str, Any]:
+    def _make(self, kind: StepKind, queue: str) -> dict[str, Any]:
         """What kombu's virtual transports, of which Redis is one, put into a queue for a step."""
         in_memory = Connection("memory://")  # type: ignore[no-untyped-call]  # untyped in kombu
         with in_memory as connection, self._app.amqp.Producer(connection) as producer:
-            send(self._app, "", 0, kind, producer=producer)
-            message: dict[str, Any] = connection.default_channel._get(self._queue)
+            send(self._app, "", 0, kind, producer=producer, queue=queue)
+            message: dict[str, Any] = connection.default_channel._get(queue)
         args, tail = base64.b64decode(message["body"]).decode().split("],", 1)
         if args != '[["", 0':
             raise AssertionError("Celery writes its messages in another way than it used to")
         self._tail = tail
-        self._made[kind] = message
+        self._made[kind, queue] = message
         return message

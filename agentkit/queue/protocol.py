@@ -13,19 +13,25 @@ __all__ = ["InlineQueue", "StepQueue"]
 
 
 class StepQueue(Protocol):
-    def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
+    """`queue`: the name that an agent or a tool gives; None for the queue of those that name none."""
+
+    def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         """Have some worker execute `step`. Never raises: a message may be lost, late or doubled."""
         ...
 
-    def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
+    def push(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> Push | None:
         """Render the message for the store to put into the queue, in the very act that makes the step due.
 
         None where the queue is not on the store's server: `enqueue` is called after that act then.
         """
         ...
 
-    def queued(self) -> int:
-        """Count the messages that wait in the queue; 0 where that is not known. Never raises."""
+    def name(self, kind: StepKind, queue: str | None = None) -> str:
+        """Return the broker's name of the queue to which steps of this kind are sent; "" where there is no broker."""
+        ...
+
+    def queued(self, name: str) -> int:
+        """Count the messages that wait in the queue of this name; 0 where that is not known. Never raises."""
         ...
 
     def reachable(self) -> bool:
@@ -54,13 +60,16 @@ class InlineQueue:
         steps: deque[tuple[str, int]] = self._of_thread.steps
         return steps
 
-    def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
+    def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         self.waiting.append((run_id, step))
 
-    def push(self, run_id: str, step: int, kind: StepKind) -> Push | None:
+    def push(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> Push | None:
         return None
 
-    def queued(self) -> int:
+    def name(self, kind: StepKind, queue: str | None = None) -> str:
+        return ""
+
+    def queued(self, name: str) -> int:
         return len(self.waiting)
 
     def reachable(self) -> bool:

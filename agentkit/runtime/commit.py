@@ -38,6 +38,10 @@ class Agents(Protocol):
         """Find the agent of this name with its provider; raises AgentNotFoundError."""
         ...
 
+    def queue_of(self, agent: str, tool: str | None) -> str | None:
+        """Return the queue that an agent's tool names, or else the agent; None where neither does, or is known."""
+        ...
+
 
 def next_expiry(record: RunRecord) -> int | None:
     """Find when the first of a run's own pending items expires (ms); None if none does."""
@@ -157,7 +161,11 @@ class Committer:
         """Have a worker execute an open step of a run."""
         step = record.step(number)
         if step is not None:
-            self.queue.enqueue(record.id, step.number, step.kind)
+            self.queue.enqueue(record.id, step.number, step.kind, self.queue_of(record, step))
+
+    def queue_of(self, record: RunRecord, step: Step) -> str | None:
+        """Return the queue that the agent or the tool of a step names; None where they name none."""
+        return self.agents.queue_of(record.agent, None if step.call is None else record.calls[step.call].name)
 
     def bind(self, record: RunRecord) -> BoundAgent | None:
         """Find the agent of a run with its model; None where this process does not know it."""
@@ -175,9 +183,12 @@ class Committer:
 
     def _enqueue(self, change: Change) -> None:
         for step in _due(change):
-            self.queue.enqueue(change.record.id, step.number, step.kind)
+            self.queue.enqueue(change.record.id, step.number, step.kind, self.queue_of(change.record, step))
 
     def _pushes(self, change: Change) -> list[Push]:
         """The messages of the change's due steps for the store to push, where it can."""
-        pushes = [self.queue.push(change.record.id, step.number, step.kind) for step in _due(change)]
+        record = change.record
+        pushes = [
+            self.queue.push(record.id, step.number, step.kind, self.queue_of(record, step)) for step in _due(change)
+        ]
         return [push for push in pushes if push is not None]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.record import TERMINAL, Status
 from agentkit.queue.protocol import InlineQueue, StepQueue
+from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.deletion import delete
@@ -41,17 +43,22 @@ class Engine:
         stop: Shutdown | None = None,
         texts: ErrorTexts | None = None,
         queues: Sequence[str] = (),
+        around: AroundStep = nothing_around,
     ) -> None:
-        """`queues`: those whose serving is to be shown; none where `queue` is not served by workers."""
+        """`around`: what the application puts around each step.
+
+        `queues`: the names of those whose serving is to be shown; none where `queue` is not served by workers.
+        """
         self.store = store
         self.queue = queue
         self._settings = settings
+        self._around = around
         self._stop = stop or Shutdown()
         self._texts = texts or ErrorTexts()
         self._retry = StoreRetry(lambda: self._stop.requested)
         self.committer = Committer(store, queue, agents, settings.lease_seconds, self._retry)
         self._children = Children(self.committer)
-        self._queues = queues
+        self.queues = tuple(queues)
         self.served = ServedQueues(store, settings.ready_seconds)
         self._lock = ForkSafeLock()
         self._runner: StepRunner | None = None
@@ -74,16 +81,17 @@ class Engine:
                     max_attempts=settings.max_attempts,
                     flush_seconds=settings.flush_seconds,
                     on_progress=self._note_progress,
+                    around=self._around,
                 )
             return self._runner
 
-    def _note_progress(self) -> None:
-        if self._queues:
-            self.served.note(self._settings.queue)
+    def _note_progress(self, queue: str | None) -> None:
+        if queue in self.queues:
+            self.served.note(queue)
 
     def prober(self) -> Prober:
         """Make what has the queues probed, for a worker to start."""
-        return Prober(self.store, self.queue, self._queues, self._settings.ready_seconds)
+        return Prober(self.store, self.queue, self.queues, self._settings.ready_seconds)
 
     def recovery(self) -> Recovery:
         """Make what finds due and forgotten runs, for a worker to start."""
@@ -125,8 +133,11 @@ def redis_store(settings: Settings) -> Store:
     return with_failpoints(store)
 
 
-def celery_queue(settings: Settings, store_url: str) -> StepQueue:
-    """Connect the queue that the settings name; `store_url`: where the store is, "" for one that has no server."""
+def celery_queue(settings: Settings, store_url: str, host: Any = None) -> StepQueue:
+    """Connect the queue that the settings name; `store_url`: where the store is, "" for one that has no server.
+
+    `host`: the Celery application that sends, where it is not one of our own.
+    """
     from agentkit.queue.celery import CeleryQueue  # likewise
 
-    return with_failpoints(CeleryQueue(settings, store_url))
+    return with_failpoints(CeleryQueue(settings, store_url, host))

@@ -57,7 +57,7 @@ class Recovery:
         self._hold_ms = min(_MAX_HOLD_MS, self._lease_ms)  # a taker may die as well
         self._retention_ms = retention_seconds * 1000
         self._period = min(1.0, lease_seconds / 4)
-        self._capacity = 0
+        self._capacity: dict[str, int] = {}
         self._put_off = 0
         self._stop = StopFlag()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
@@ -102,8 +102,7 @@ class Recovery:
     def sweep(self) -> int:
         """Check the runs whose time has come, at most a batch; how many there were."""
         due = self._store.due(_BATCH, self._hold_ms)
-        if due:
-            self._capacity = max(_TRICKLE, _CROWDED - self._queue.queued())
+        self._capacity.clear()
         for run in due:
             try:
                 self._check(run)
@@ -149,7 +148,7 @@ class Recovery:
             if step.at is not None and step.at > now:
                 checks.append(step.at)
             elif step.number not in state.live:
-                checks.append(now + self._enqueue_again(record.id, step))
+                checks.append(now + self._enqueue_again(record, step))
         self._store.reschedule(run, min(checks, default=None))
 
     def _settle(self, record: RunRecord) -> None:
@@ -178,14 +177,18 @@ class Recovery:
         self._committer.update(record.id, transition)
         return []
 
-    def _enqueue_again(self, run_id: str, step: Step) -> int:
-        """Enqueue a step again, if the queue is not crowded; in how many ms to check it again."""
-        if self._capacity <= 0:
+    def _enqueue_again(self, record: RunRecord, step: Step) -> int:
+        """Enqueue a step again, if its queue is not crowded; in how many ms to check it again."""
+        queue = self._committer.queue_of(record, step)
+        name = self._queue.name(step.kind, queue)
+        if name not in self._capacity:
+            self._capacity[name] = max(_TRICKLE, _CROWDED - self._queue.queued(name))
+        if self._capacity[name] <= 0:
             self._put_off += 1
             return min(self._lease_ms, round(self._period * 1000) + self._put_off * _SPREAD_MS)
-        self._capacity -= 1
-        log.info("run %s: step %s was due and nobody had it; enqueued again", run_id, step.number)
-        self._queue.enqueue(run_id, step.number, step.kind)
+        self._capacity[name] -= 1
+        log.info("run %s: step %s was due and nobody had it; enqueued again", record.id, step.number)
+        self._queue.enqueue(record.id, step.number, step.kind, queue)
         return self._lease_ms
 
     def _agent(self, name: str) -> BoundAgent | None:

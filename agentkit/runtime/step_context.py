@@ -12,6 +12,7 @@ from agentkit.core.messages import AssistantMessage, ToolResultMessage, Usage
 from agentkit.core.record import AbortRequest, Change, RunState, Step
 from agentkit.errors import LeaseLostError
 from agentkit.loop import abort, with_discarded
+from agentkit.runtime.around import AroundStep, StepInfo, nothing_around
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.error_texts import ErrorTexts
@@ -27,7 +28,7 @@ class StepContext:
     """One execution of one step. `buffer()` makes its way into the log; `stopping()`: whether the worker is to stop.
 
     `return_step(why)`, while nothing was done yet: give the step to a worker that can do what this one cannot; False
-    where none was found for about a lease time.
+    where none was found for about a lease time. `around`: what the application puts around it.
     """
 
     held: Held
@@ -39,6 +40,12 @@ class StepContext:
     buffer: Callable[[], EventBuffer]
     stopping: Callable[[], bool]
     return_step: Callable[[str], bool]
+    around: AroundStep = nothing_around
+
+    def info(self, tool: str | None = None) -> StepInfo:
+        """Describe the step to who puts something around it. `tool`: the name of the one that is to be executed."""
+        record, lease = self.held.state.record, self.held.lease
+        return StepInfo(record.id, lease.step, self.step.kind, record.agent, lease.attempt, record.owner, tool)
 
     def now(self) -> int:
         """Read the store's clock (ms), by which all times of runs go."""

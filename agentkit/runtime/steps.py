@@ -24,6 +24,7 @@ from agentkit.errors import (
     UnreadableRunError,
 )
 from agentkit.loop import fail
+from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.cut_message import cut_message
@@ -67,7 +68,8 @@ class StepRunner:
         lease_seconds: float = 30.0,
         max_attempts: int = 5,
         flush_seconds: float = 0.03,
-        on_progress: Callable[[], None] = lambda: None,
+        on_progress: Callable[[str | None], None] = lambda queue: None,
+        around: AroundStep = nothing_around,
     ) -> None:
         self.keeper = keeper
         self.timer = timer
@@ -78,15 +80,17 @@ class StepRunner:
         self._max_attempts = max_attempts
         self._flush_seconds = flush_seconds
         self._on_progress = on_progress
+        self._around = around
         self._returns = Returns(timer, lease_seconds)
 
-    def run(self, run_id: str, number: int, kind: StepKind = "model") -> None:
+    def run(self, run_id: str, number: int, kind: StepKind = "model", queue: str | None = None) -> None:
         """Execute step `number` of a run if it is due and nobody else does; a stopping worker enqueues it again.
 
-        `kind`: what its message says that it is, for the case that the message goes back unread.
+        `kind`: what its message says that it is, and `queue`: the one that it came from, for the case that the message
+        goes back unread.
         """
         store = self._committer.step_store
-        self._on_progress()
+        self._on_progress(queue)
         try:
             if self.keeper.stopping():
                 # It is not claimed: a tool of effects "once" would count as begun.
@@ -94,17 +98,17 @@ class StepRunner:
                 return
             claim = store.claim(run_id, number, self.keeper.lease_ms)
         except RunNotFoundError:
-            self._return_foreign(run_id, number, kind)
+            self._return_foreign(run_id, number, kind, queue)
             return
         except UnreadableRunError as error:
-            self._return_message(run_id, number, kind, str(error))
+            self._return_message(run_id, number, kind, str(error), queue)
             return
         if claim is None:
             return
         held = self.keeper.hold(claim)
         try:
-            self._execute(held)
-            self._on_progress()
+            self._execute(held, queue)
+            self._on_progress(queue)
         except LeaseLostError:
             log.info("step %s of run %s went to another worker, or its run has ended", number, run_id)
         except RunNotFoundError:
@@ -122,7 +126,7 @@ class StepRunner:
         finally:
             self.keeper.drop(held)
 
-    def _execute(self, held: Held) -> None:
+    def _execute(self, held: Held, queue: str | None) -> None:
         record, step = held.state.record, held.step
         if step is None:
             raise LeaseLostError
@@ -145,18 +149,32 @@ class StepRunner:
                 self._committer,
                 self._children,
                 self._texts,
-                buffer=lambda: self._buffer(held),
+                buffer=lambda: self._buffer(held, queue),
                 stopping=self.keeper.stopping,
                 return_step=lambda why: self._return_step(held, step, why),
+                around=self._around,
             )
-            (run_model_step if step.kind == "model" else run_tool_step)(context)
+            if step.kind == "model":
+                with self._around(context.info()):
+                    run_model_step(context)
+            else:
+                run_tool_step(context)
 
     def _return_step(self, held: Held, step: Step, why: str) -> bool:
         """Release a step of which nothing was done, for a worker that can; False where none was found for long."""
-        return self._return_message(held.lease.run_id, step.number, step.kind, why, held=held)
+        queue = self._committer.queue_of(held.state.record, step)
+        return self._return_message(held.lease.run_id, step.number, step.kind, why, queue, held=held)
 
     def _return_message(
-        self, run_id: str, number: int, kind: StepKind, why: str, *, held: Held | None = None, limit: int | None = None
+        self,
+        run_id: str,
+        number: int,
+        kind: StepKind,
+        why: str,
+        queue: str | None,
+        *,
+        held: Held | None = None,
+        limit: int | None = None,
     ) -> bool:
         delay = self._returns.next_delay(run_id, number, limit)
         if delay is None:
@@ -171,20 +189,20 @@ class StepRunner:
         )
         if held is not None:
             self._committer.step_store.release(held.lease, untouched=True)
-        self._returns.enqueue_later(delay, lambda: self._committer.queue.enqueue(run_id, number, kind))
+        self._returns.enqueue_later(delay, lambda: self._committer.queue.enqueue(run_id, number, kind, queue))
         return True
 
-    def _return_foreign(self, run_id: str, number: int, kind: StepKind) -> None:
+    def _return_foreign(self, run_id: str, number: int, kind: StepKind, queue: str | None) -> None:
         """Give a message back whose run is not in the store a few times, then drop it; at once if it was deleted."""
         if self._committer.step_store.was_deleted(run_id):
             log.info("run %s was deleted: the message of its step %s is dropped", run_id, number)
             return
         why = "its run is not in this store: another installation sends to the same queue, or it was deleted long ago"
-        self._return_message(run_id, number, kind, why, limit=_FOREIGN_RETURNS)
+        self._return_message(run_id, number, kind, why, queue, limit=_FOREIGN_RETURNS)
 
-    def _buffer(self, held: Held) -> EventBuffer:
+    def _buffer(self, held: Held, queue: str | None) -> EventBuffer:
         store = self._committer.store
-        return EventBuffer(store, held, self.timer, self._flush_seconds, self._retry, self._on_progress)
+        return EventBuffer(store, held, self.timer, self._flush_seconds, self._retry, lambda: self._on_progress(queue))
 
     def _abort(self, held: Held) -> None:
         """End a run whose abort was asked for before this worker claimed the step."""

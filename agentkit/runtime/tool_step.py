@@ -162,6 +162,9 @@ class _Execution:
         self._texts = context.texts
         self._most = context.agent.bounds.max_result_bytes
         self._call = call
+        self._around = context.around
+        self._info = context.info(call.name)
+        self._crash: Exception | None = None
         self._place = f"{context.held.state.record.turn}:{context.step.call}"
 
     def execute(self, tool: Tool) -> CheckedResult | None:
@@ -200,6 +203,12 @@ class _Execution:
         return self._wait(tool, ctx)
 
     def _wait(self, tool: Tool, ctx: ToolContext) -> CheckedResult | None:
+        if not tool.is_async:
+            return self._wait_for(tool, ctx)
+        with self._around(self._info):
+            return self._wait_for(tool, ctx)
+
+    def _wait_for(self, tool: Tool, ctx: ToolContext) -> CheckedResult | None:
         done = threading.Event()
         outcome: list[CheckedResult] = []
         forget = self._held.cancel.on_cancel(done.set)
@@ -215,10 +224,12 @@ class _Execution:
             future.add_done_callback(lambda f: finish(lambda: f.result()()))
             stop: Callable[[], Any] = future.cancel
         else:
-            run_in_tool_thread(f"tool-{tool.name}", lambda: finish(lambda: tool.call(self._call.args, ctx)))
+            run_in_tool_thread(f"tool-{tool.name}", lambda: finish(lambda: self._call_within(tool, ctx)))
             stop = _nothing
         in_time = done.wait(tool.timeout)
         forget()
+        if self._crash is not None:
+            raise self._crash
         result = outcome[0] if outcome else None
         self.finished_at = self._now()
         if result is not None:
@@ -227,6 +238,24 @@ class _Execution:
         if in_time:  # by the end of its run, not by its own: what it still comes to is dropped, sync or async
             return None
         return error_result(f"the tool {tool.name!r} did not finish within {tool.timeout:g} seconds (its timeout)")
+
+    def _call_within(self, tool: Tool, ctx: ToolContext) -> Any:
+        """Call a `def` tool within what the application puts around it, in the thread that executes it."""
+        tool_error: BaseException | None = None
+        value = None
+        try:
+            with self._around(self._info):
+                try:
+                    value = tool.call(self._call.args, ctx)
+                except BaseException as error:
+                    tool_error = error
+                    raise
+        except BaseException as error:
+            if error is not tool_error:
+                self._crash = error if isinstance(error, Exception) else RuntimeError(f"around_step raised {error!r}")
+        if tool_error is not None:
+            raise tool_error
+        return value
 
     def _outcome(self, tool: Tool, get: Callable[[], Any]) -> CheckedResult:
         try:

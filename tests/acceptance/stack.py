@@ -228,8 +228,9 @@ class WorkerProcess(Process):
         folder: Path,
         pool: tuple[str, ...] = ("-P", "threads", "-c", "8"),
         options: tuple[str, ...] = ("--without-gossip", "--without-mingle"),
+        app: str = "agentkit.tasks",
     ) -> None:
-        words = ["celery", "-A", "agentkit.tasks", "worker", "-n", f"{name}@%h", "-l", "info"]
+        words = ["celery", "-A", app, "worker", "-n", f"{name}@%h", "-l", "info"]
         super().__init__(name, [*words, *pool, *options], env, folder)
         self.pool = pool[pool.index("-P") + 1]
 

@@ -91,6 +91,7 @@ EVERYTHING: dict[str, Any] = {
     "timeout": 60,
     "retry": RetryPolicy(attempts=2),
     "transform_context": lambda messages, run: messages,
+    "queue": "slow",
     "temperature": 0.2,
     "top_p": 0.9,
     "stop": ["END"],

@@ -35,7 +35,9 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise opened[0]
         return Connection()
 
-    monkeypatch.setattr(celery, "celery_app", lambda url: SimpleNamespace(connection_for_write=connect))
+    conf = SimpleNamespace(broker_write_url="redis://broker.example")
+    app = SimpleNamespace(connection_for_write=connect, conf=conf)
+    monkeypatch.setattr(celery, "celery_app", lambda settings: app)
     return opened
 
 

@@ -41,15 +41,18 @@ class ThreadQueue:
         self.up = True
         self._pool = ThreadPoolExecutor(4)
 
-    def enqueue(self, run_id: str, step: int, kind: StepKind) -> None:
+    def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         assert self.kit is not None
         if self.up:
             self._pool.submit(self.kit.execute, run_id, step)
 
-    def push(self, run_id: str, step: int, kind: StepKind) -> None:
+    def push(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         return None
 
-    def queued(self) -> int:
+    def name(self, kind: StepKind, queue: str | None = None) -> str:
+        return queue or "agentkit"
+
+    def queued(self, name: str) -> int:
         return 0
 
     def probe(self, queue: str) -> None:

@@ -80,22 +80,23 @@ class OllamaProvider:
         is_empty = True
         for part in answer_parts(call, cancel, stream_lines(call, cancel, content_type=_CONTENT_TYPE), decode):
             if isinstance(part, Finish):
-                self._check_context(request, body, part.usage.input, is_empty)
+                self._check_context(request, body, part.usage, is_empty)
             is_empty = False
             yield part
 
-    def _check_context(self, request: ModelRequest, body: Json, counted: int, is_empty: bool) -> None:
+    def _check_context(self, request: ModelRequest, body: Json, usage: Usage, is_empty: bool) -> None:
         """Say where Ollama has cut the prompt, which it does without a word.
 
-        `counted`: the tokens that it read. Raises ProviderError where it then answered a user message with nothing.
+        `usage`: what it has counted. Raises ProviderError where it then answered a user message with nothing.
         """
-        limit = _context_that_cut(body, counted)
+        limit = _context_that_cut(body, usage.input)
         if limit is None:
             return
         hint = f"the prompt was probably cut to a context of {limit} tokens: raise num_ctx, an option of the model"
         log.warning("%s: model %s: %s, or OLLAMA_CONTEXT_LENGTH of the server", self.name, request.model, hint)
         if is_empty and request.messages and isinstance(request.messages[-1], UserMessage):
-            raise ProviderError(f"{self.name}: the answer is empty, and {hint}", retryable=True, vendor=self.name)
+            text = f"{self.name}: the answer is empty, and {hint}"
+            raise ProviderError(text, retryable=True, vendor=self.name, usage=usage)
 
 
 def host_url(setting: str) -> str:

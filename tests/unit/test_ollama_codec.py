@@ -281,6 +281,8 @@ def test_nothing_in_answer_to_a_prompt_that_was_cut_is_an_error_that_says_so() -
     with pytest.raises(ProviderError, match="num_ctx") as caught:
         answered("hi", 4096, content="")
     assert caught.value.retryable
+    assert caught.value.usage is not None
+    assert caught.value.usage.input == 4096
     assert answered("hi", 4096, content="ok")
 
 

@@ -66,7 +66,7 @@ class BoundModel(NamedTuple):
     def api(self) -> str:
         """The wire that its answers come on, as things are set now."""
         provider = self.provider
-        return provider.wire(self.connection).api if isinstance(provider, ManyWires) else provider.api
+        return provider.wire(self.connection, self.name).api if isinstance(provider, ManyWires) else provider.api
 
 
 def full_name(choice: ModelChoice) -> str:

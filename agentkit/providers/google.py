@@ -34,18 +34,17 @@ _KEY_SETTING = "GEMINI_API_KEY"
 _OTHER_KEY_SETTING = "GOOGLE_API_KEY"
 _VERSION = re.compile(r"/v\d\w*(/|$)")
 _DEFAULT_VERSION = "v1beta"
-_VERTEX = "aiplatform"
 _ACCESS_TOKEN = "ya29."
 """Begins the access tokens of Google Cloud; API keys have other beginnings."""
 
 
 class GoogleProvider:
-    """Models of Google's, by the Gemini API, by Vertex AI, or by a server that speaks their wire.
+    """Models of Google's, by the Gemini API or by a server that speaks its wire.
 
     `name`: the part before the colon of its models' names. `url`: the base URL, where the environment variable
     `url_setting` has none; where it names no version of the API, `v1beta` is added. `key_setting`: the environment
     variable that holds the API key; in front of GEMINI_API_KEY stands GOOGLE_API_KEY, as in Google's own libraries.
-    They are read at each call, unless the agent declares its own. A key from a function is a bearer token at Vertex AI.
+    They are read at each call, unless the agent declares its own. An access token of Google Cloud does for a key.
 
     The model options `connect_timeout` and `read_timeout` (seconds) are ours; the others are described with
     `build_request`.
@@ -80,12 +79,16 @@ class GoogleProvider:
         )
         if endpoint.url.rstrip("/") == _DEFAULT_URL:
             endpoint.require_key(self.name)
+        return self._request(request, endpoint, endpoint.url, _credential(endpoint))
+
+    def _request(self, request: ModelRequest, endpoint: Endpoint, url: str, headers: dict[str, str]) -> HttpRequest:
+        """Make the HTTP request. `url`: below which the models are."""
         timeouts = {name: request.options[name] for name in TIMEOUTS if name in request.options}
         return HttpRequest(
             vendor=self.name,
-            url=_with_method(endpoint.url, request.model),
+            url=_with_method(url, request.model),
             body=build_request(request, self.name),
-            headers=_credential(endpoint),
+            headers=headers,
             endpoint=endpoint,
             bounds=request.bounds,
             **timeouts,
@@ -107,16 +110,10 @@ def _with_method(base: str, model: str) -> str:
 
 
 def _credential(endpoint: Endpoint) -> dict[str, str]:
-    """Return the header that carries the key. Vertex AI wants the tokens of Google Cloud elsewhere than keys."""
-    if not endpoint.key:
-        return {}
-    try:
-        host = urlsplit(endpoint.url).hostname or ""
-    except ValueError:
-        host = ""
-    if endpoint.key.startswith(_ACCESS_TOKEN) or (endpoint.is_token and _VERTEX in host):
+    """Return the header that carries the key, or an access token of Google Cloud."""
+    if endpoint.key.startswith(_ACCESS_TOKEN):
         return {"authorization": f"Bearer {endpoint.key}"}
-    return {"x-goog-api-key": endpoint.key}
+    return {"x-goog-api-key": endpoint.key} if endpoint.key else {}
 
 
 # -- the answer

@@ -55,14 +55,18 @@ _CLAUDE = (
 )
 """Claude's models, with whatever comes before their names: clouds and gateways put regions and vendors there."""
 
+_GEMINI = (
+    ("gemini-*-image*", replace(_SEES_AND_THINKS, tools=False)),
+    ("gemini-2.0-*", replace(_SEES, context_window=1_048_576)),
+    ("gemini-*", replace(_SEES_AND_THINKS, context_window=1_048_576)),
+    ("gemma-3-*", replace(_SEES, tools=False, context_window=131_072)),
+    ("gemma-*", _SEES_AND_THINKS),
+)
+
 # The first pattern that fits counts.
 _KNOWN: tuple[tuple[str, Capabilities], ...] = (
     *((f"{vendor}:*{pattern}", can) for vendor in ("anthropic", "bedrock", "vertex") for pattern, can in _CLAUDE),
-    ("google:gemini-*-image*", replace(_SEES_AND_THINKS, tools=False)),
-    ("google:gemini-2.0-*", replace(_SEES, context_window=1_048_576)),
-    ("google:gemini-*", replace(_SEES_AND_THINKS, context_window=1_048_576)),
-    ("google:gemma-3-*", replace(_SEES, tools=False, context_window=131_072)),
-    ("google:gemma-*", _SEES_AND_THINKS),
+    *((f"{vendor}:{pattern}", can) for vendor in ("google", "vertex") for pattern, can in _GEMINI),
     ("openai:gpt-3.5*", replace(Capabilities(), context_window=16_385)),
     ("openai:gpt-4.1*", replace(_SEES, context_window=1_047_576)),
     ("openai:gpt-4o*", replace(_SEES, context_window=128_000)),

@@ -33,16 +33,16 @@ class OpenAIWires(OpenAIProvider):
     @property
     def api(self) -> str:
         """The wire of the server that OPENAI_BASE_URL names now."""
-        return self.wire(Connection()).api
+        return self.wire(Connection(), "").api
 
-    def wire(self, connection: Connection) -> Provider:
+    def wire(self, connection: Connection, model: str) -> Provider:
         """Return the provider of the wire that the server speaks which is declared, or else set."""
         url = connection.base_url or os.environ.get(_URL_SETTING, "").strip() or DEFAULT_URL
         return self._responses if _is_openai(url) else self._completions
 
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
-        return self.wire(request.connection).stream(request, cancel)
+        return self.wire(request.connection, request.model).stream(request, cancel)
 
 
 def completions() -> Provider:

@@ -149,8 +149,8 @@ class Provider(Protocol):
 
 @runtime_checkable
 class ManyWires(Protocol):
-    """A provider that speaks to each server on another wire."""
+    """A provider that speaks on another wire to each server, or for each model."""
 
-    def wire(self, connection: Connection) -> Provider:
-        """Return the provider that answers where the connection leads now: its `api` is that of the messages."""
+    def wire(self, connection: Connection, model: str) -> Provider:
+        """Return the provider that answers for a model where the connection leads now; its `api` is the messages'."""
         ...

@@ -1,4 +1,4 @@
-"""Claude on Vertex AI against a local server that speaks Google's wire."""
+"""Claude and Gemini on Vertex AI against a local server that speaks their wires."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from agentkit import Agent, AgentKit
+from agentkit import Agent, AgentKit, tool
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import UserMessage, text_of
 from agentkit.errors import ProviderError
-from agentkit.providers import resolve, vertex
+from agentkit.providers import google_cloud, resolve
 from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import ModelRequest, Provider
 from agentkit.providers.vertex import VertexProvider
+from tests import google_server
 from tests.anthropic_server import frames
 from tests.misbehaving import TextStreamContract
 from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
-from tests.wire_server import Reply, WireServer
+from tests.wire_server import Reply, Request, WireServer
 
 MODEL = "claude-haiku-4-5@20251001"
 
@@ -37,9 +38,10 @@ def error_body(message: str, status: str = "INVALID_ARGUMENT") -> bytes:
 @pytest.fixture(autouse=True)
 def google_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of the machine's own settings counts."""
-    monkeypatch.setattr(vertex, "_process", vertex._Process())
-    for name in ("CLOUD_ML_REGION", "CLOUDSDK_AUTH_ACCESS_TOKEN", "GOOGLE_CLOUD_PROJECT"):
+    monkeypatch.setattr(google_cloud, "_process", google_cloud._Process())
+    for name in ("CLOUD_ML_REGION", "CLOUDSDK_AUTH_ACCESS_TOKEN", "GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_PROJECT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("GOOGLE_VERTEX_BASE_URL", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere")
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -107,6 +109,78 @@ def test_project_and_location_are_those_of_the_address_or_the_settings(
     monkeypatch.setenv("CLOUD_ML_REGION", region)
     request = ModelRequest(MODEL, "", [UserMessage("hi", 0)], connection=Connection(url, "token-1"))
     assert VertexProvider()._call(request, {}).url == f"{sent}publishers/anthropic/models/{MODEL}:streamRawPredict"
+
+
+# -- Gemini
+
+GEMINI = "gemini-3.8-flash"
+GEMINI_PATH = f"publishers/google/models/{GEMINI}:streamGenerateContent?alt=sse"
+
+
+@tool
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return f"sunny in {city}"
+
+
+def google_vendor(request: Request) -> Reply:
+    """Call a function, then answer."""
+    if len(request.body["contents"]) == 1:
+        return Reply(google_server.frames([{"type": "toolCall", "name": "weather", "arguments": {"city": "Rome"}}]))
+    return Reply(google_server.frames("It is sunny."))
+
+
+def test_gemini_is_asked_on_its_own_wire_and_its_signatures_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "shop")
+    with WireServer(google_vendor) as server:
+        monkeypatch.setenv("GOOGLE_VERTEX_BASE_URL", server.url)
+        agent = Agent("a", f"vertex:{GEMINI}", tools=[weather], api_key=lambda: "token-1")
+        run = AgentKit(agents=[agent]).run("a", "How is the weather?")
+    assert (run.status, run.error) == ("completed", None)
+    assert run.messages is not None
+    answers = [message for message in run.messages if message["role"] == "assistant"]
+    assert {(answer["api"], answer["provider"]) for answer in answers} == {("google-generate-content", "vertex")}
+    assert run.usage["cost"]["total"] > 0
+    first, second = server.requests
+    assert first.path == f"/v1/projects/shop/locations/global/{GEMINI_PATH}"
+    assert first.headers["authorization"] == "Bearer token-1"
+    assert "x-goog-api-key" not in first.headers
+    assert second.body["contents"][1]["parts"][0]["thoughtSignature"] == google_server.SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "sent"),
+    [
+        (None, "", "https://aiplatform.googleapis.com/v1/projects/shop/locations/global/"),
+        (None, "us-east5", "https://us-east5-aiplatform.googleapis.com/v1/projects/shop/locations/us-east5/"),
+        (
+            "https://europe-west1-aiplatform.googleapis.com/v1beta1/",
+            "us-east5",
+            "https://europe-west1-aiplatform.googleapis.com/v1beta1/projects/shop/locations/europe-west1/",
+        ),
+        (
+            "https://gateway.example.com/v1/projects/other/locations/us/publishers/google",
+            "",
+            "https://gateway.example.com/v1/projects/other/locations/us/",
+        ),
+    ],
+)
+def test_project_and_location_of_gemini_are_those_of_the_address_or_of_googles_settings(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, location: str, sent: str
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "shop")
+    monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", location)
+    request = ModelRequest(GEMINI, "", [UserMessage("hi", 0)], connection=Connection(url, "token-1"))
+    provider = VertexProvider().wire(request.connection, GEMINI)
+    assert provider._call(request).url == f"{sent}{GEMINI_PATH}"  # type: ignore[attr-defined]  # what a request is made of
+
+
+def test_the_default_credentials_give_gemini_a_token_too(tokens: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with WireServer(lambda _: Reply(google_server.frames("hi"))) as server:
+        request = ModelRequest(GEMINI, "", [UserMessage("hi", 0)], connection=Connection(server.url))
+        assert text_of(build(VertexProvider().stream(request, Cancellation()))) == "hi"
+    assert server.requests[0].headers["authorization"] == "Bearer google-token-1"
+    assert "/projects/account-project/" in server.requests[0].path
 
 
 # -- google-auth's credentials

@@ -43,6 +43,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ollama:qwen2.5vl:7b", Capabilities(True, True, False, None)),
         ("google:gemini-2.5-pro", Capabilities(True, True, True, 1_048_576)),
         ("google:gemini-3.8-flash", Capabilities(True, True, True, 1_048_576)),
+        ("vertex:gemini-3.8-flash", Capabilities(True, True, True, 1_048_576)),
         ("google:gemini-2.0-flash", Capabilities(True, True, False, 1_048_576)),
         ("google:gemma-3-27b-it", Capabilities(False, True, False, 131_072)),
         ("google:gemini-2.5-flash-image", Capabilities(False, True, True, 1_000_000)),

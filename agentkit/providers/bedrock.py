@@ -25,8 +25,9 @@ from agentkit.errors import ConfigurationError, ProviderError
 from agentkit.providers.anthropic import MessagesProvider, beta_features, timeouts
 from agentkit.providers.connection import Endpoint
 from agentkit.providers.failures import stream_error
-from agentkit.providers.http import Answer, HttpRequest, encoded, stream_binary
+from agentkit.providers.http import Answer, HttpRequest, stream_binary
 from agentkit.providers.protocol import ModelRequest
+from agentkit.providers.transfer import encoded
 
 try:
     from botocore.auth import SigV4Auth

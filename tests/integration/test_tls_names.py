@@ -105,7 +105,7 @@ def test_a_certificate_counts_for_its_own_host_alone(
     server, certificate = serve(names)
     call, url = CLIENTS[name]
     if call is vendor:
-        monkeypatch.setattr("agentkit.providers.http._pool", None)
+        monkeypatch.setattr("agentkit.providers.transport._clients", None)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with pytest.raises((OSError, AgentKitError, kombu.exceptions.OperationalError, redis.RedisError)) as caught:
         call(url.format(f"localhost:{server.port}", certificate))

@@ -314,8 +314,10 @@ class RunRecord:
         record = cls(**values, status=Status(status), schema_version=version, first_call=first_call)
         if version < 3:
             return record.with_queued(_queued_before(now))
+        if not queued and not (now.queued_steers or now.queued_follow_ups):
+            return record
         if queued is None:
-            return replace(record, queued=None) if now.queued_steers or now.queued_follow_ups else record
+            return replace(record, queued=None)
         return record.with_queued([decode(each, QueuedMessage) for each in queued])
 
 

@@ -49,10 +49,10 @@ __all__ = ["Draft"]
 
 
 class Draft:
-    """One transition's work in progress; `change()` is its outcome.
+    """One transition's work in progress; `change()` is its outcome, and its end.
 
     `calls` are those of the open turn by their indexes, and `steps` the open ones by their numbers. Both stand here and
-    not in `record`, which is replaced as the draft goes and holds the rest. Where the record was read with one call
+    not in `record`, which changes as the draft goes and holds the rest. Where the record was read with one call
     alone, `others` is what is known of the rest, and a draft may change that call and what belongs to the run; results
     become messages in the store.
     """
@@ -60,7 +60,7 @@ class Draft:
     def __init__(self, state: RunState, now: int, *, is_new: bool = False) -> None:
         self.state = state
         self.now = now
-        self.record: RunRecord = replace(state.record, calls=(), steps=())
+        self.record: RunRecord = replace(state.record, calls=(), steps=())  # nobody else has it: `set` changes it
         self.calls: dict[int, Call] = dict(state.record.indexed_calls)
         self.others = state.record.others
         self.steps: dict[int, Step] = {step.number: step for step in state.record.steps}
@@ -78,7 +78,14 @@ class Draft:
     def change(self) -> Change:
         """Make the change of what was drafted."""
         return Change(
-            record=replace(self.whole_record(), updated_at=self.now),
+            record=replace(
+                self.record,
+                messages=self.message_count,
+                calls=tuple(self.calls.values()),
+                steps=tuple(self.steps.values()),
+                next_step=self._next_step,
+                updated_at=self.now,
+            ),
             before=self._before,
             messages=tuple(self._messages),
             events=tuple(self._events),
@@ -90,22 +97,18 @@ class Draft:
             on_first_claim=self._on_first_claim,
         )
 
-    def whole_record(self) -> RunRecord:
-        """Return the record as drafted so far, with its calls and steps."""
-        return replace(
-            self.record,
-            messages=self.message_count,
-            calls=tuple(self.calls.values()),
-            steps=tuple(self.steps.values()),
-            next_step=self._next_step,
-        )
-
     # -- small moves
 
     @property
     def message_count(self) -> int:
         """How many messages the run has, those of this draft among them."""
         return self.state.record.messages + len(self._messages)
+
+    @property
+    def pending(self) -> list[PendingItem]:
+        """The pending items, in the order of their calls; those of all calls must have been read."""
+        self.require_whole()
+        return [item for call in self.calls.values() for item in call.items]
 
     @property
     def waits(self) -> bool:
@@ -121,7 +124,8 @@ class Draft:
 
     def set(self, **values: Any) -> None:
         """Set fields of the record; not its calls, its steps or its number of messages."""
-        self.record = replace(self.record, **values)
+        for name, value in values.items():
+            object.__setattr__(self.record, name, value)  # a copy for each would cost more than the rest of the move
 
     def set_status(self, status: Status) -> None:
         """Go to a status. Raises AssertionError where TRANSITIONS does not allow it."""

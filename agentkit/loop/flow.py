@@ -118,7 +118,7 @@ def _pause(draft: Draft, reason: str | None) -> None:
     spent = draft.now - (draft.record.active_since or draft.now)
     draft.set(active_ms=draft.record.active_ms + spent, active_since=None)
     draft.set_status(Status.PAUSED)
-    draft.emit(AgentPause(run_id=draft.record.id, pending=draft.whole_record().pending, reason=reason))
+    draft.emit(AgentPause(run_id=draft.record.id, pending=draft.pending, reason=reason))
 
 
 def unpause(draft: Draft, call_ids: list[str]) -> None:

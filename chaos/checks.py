@@ -130,13 +130,14 @@ def _decisions(stage: Stage, runs: list[Played]) -> Iterator[str]:
 def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
     """No key without a time to live but those that common.lua declares as permanent, and the broker's own."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
-    names = re.findall(r"^--\s+P(\w+)\s.*permanent", text, re.MULTILINE)
-    permanent = {prefix + name for prefix in stage.prefixes for name in names}
+    names = re.findall(r"^--\s+P([\w:]+)\s.*permanent", text, re.MULTILINE)
+    patterns = [re.escape(prefix + name).replace("NAME", ".*") for prefix in stage.prefixes for name in names]
+    permanent = re.compile("|".join(patterns))
     client = redis.Redis.from_url(stage.store.url)
     try:
         for raw in client.scan_iter(count=1000):
             key = raw.decode()
-            if key in permanent or (stage.broker is stage.store and _KOMBU.match(key)):
+            if permanent.fullmatch(key) or (stage.broker is stage.store and _KOMBU.match(key)):
                 continue
             if client.pttl(key) == -1:
                 yield f"{key} has no time to live"

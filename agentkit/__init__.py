@@ -52,6 +52,8 @@ from agentkit.runtime.around import StepInfo
 from agentkit.settings import Settings
 from agentkit.tools import Tool, ToolContext, tool
 
+__version__ = "0.1.0"
+
 __all__ = [
     # an application
     "Agent",

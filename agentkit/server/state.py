@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 from flask import Flask, Response, current_app, request
@@ -20,7 +19,6 @@ __all__ = [
     "WebState",
     "endpoint",
     "json_response",
-    "package_version",
     "state",
     "state_or_none",
     "states",
@@ -99,11 +97,3 @@ def endpoint() -> str:
 def json_response(body: Any, status: int = 200) -> Response:
     """Make a response of `body` as JSON in UTF-8, which no cache may keep: it may be a conversation, or a secret."""
     return Response(dumps(body), status, {"Cache-Control": "no-store"}, content_type="application/json")
-
-
-def package_version() -> str:
-    """Return the installed version of agentkit."""
-    try:
-        return version("agentkit-celery")
-    except PackageNotFoundError:  # run from a source tree that nobody installed
-        return "0"

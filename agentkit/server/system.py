@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response
 
+from agentkit import __version__
 from agentkit.core.struct import dumps
 from agentkit.errors import StoreUnavailableError
 from agentkit.server.answers import AgentList, Checks, Health, Readiness
 from agentkit.server.openapi import document
-from agentkit.server.state import json_response, package_version, state
+from agentkit.server.state import json_response, state
 from agentkit.server.streams import open_streams
 
 __all__ = ["agents", "blueprint"]
@@ -67,7 +68,7 @@ def metrics() -> Response:
 
 
 def _metrics() -> Iterator[str]:
-    yield from _metric("agentkit_info", "The version of agentkit.", f'{{version="{package_version()}"}} 1')
+    yield from _metric("agentkit_info", "The version of agentkit.", f'{{version="{__version__}"}} 1')
     store = state().kit.store
     try:
         due, overdue = store.backlog()
@@ -101,4 +102,4 @@ def _metric(name: str, help_text: str, *values: str, kind: str = "gauge") -> Ite
 
 @functools.cache
 def _document(left_out: frozenset[str]) -> str:
-    return dumps(document(package_version(), left_out))
+    return dumps(document(__version__, left_out))

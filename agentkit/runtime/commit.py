@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Protocol
 
 from agentkit.agents import BoundAgent
@@ -25,6 +26,7 @@ from agentkit.core.record import (
 from agentkit.errors import AgentKitError, RunNotFoundError
 from agentkit.queue.protocol import StepQueue
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
+from agentkit.runtime.turn_taking import TurnTaking
 from agentkit.store.protocol import Commit, Conflict, Push, Store
 
 __all__ = ["Agents", "Committer", "Transition", "next_expiry"]
@@ -74,6 +76,7 @@ class Committer:
         self.agents = agents
         self.consequences: Callable[[Change], None] = lambda change: None
         self._soon_ms = round(lease_seconds * 500)
+        self._turns = TurnTaking()
 
     def now(self) -> int:
         """Read the store's clock (ms), by which all times of runs go."""
@@ -112,6 +115,24 @@ class Committer:
         for it: the others are read only if the change has consequences for them. What the transition raises is passed
         on, and changes nothing. Raises RunNotFoundError, and LeaseLostError where the step is no longer the caller's.
         """
+        concerns_one = call is not None or decision_id is not None  # many of which may come at once
+        with self._turns.turn(run_id) if concerns_one else nullcontext():
+            done = self._change(run_id, transition, lease, state, call, decision_id)
+        if done is None:
+            return None
+        change, commit = done
+        self.consequences(change)
+        return commit
+
+    def _change(
+        self,
+        run_id: str,
+        transition: Transition,
+        lease: Lease | None,
+        state: RunState | None,
+        call: int | None,
+        decision_id: str | None,
+    ) -> tuple[Change, Commit] | None:
         store = self.step_store if lease else self.store
         while True:
             if state is None:
@@ -125,8 +146,7 @@ class Committer:
                 return None
             outcome = self._commit(store, change, state.version, lease)
             if isinstance(outcome, Commit):
-                self.consequences(change)
-                return outcome
+                return change, outcome
             state = outcome.state
 
     def _commit(self, store: Store, change: Change, version: int, lease: Lease | None) -> Commit | Conflict:

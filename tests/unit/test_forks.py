@@ -80,6 +80,7 @@ OF_ONE_PROCESS = {
     "runtime/event_buffer.py",
     "runtime/leases.py",
     "runtime/timer.py",
+    "runtime/turn_taking.py",
     "server/read_watcher.py",
     "store/memory_index.py",
     "store/pubsub.py",

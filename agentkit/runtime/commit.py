@@ -185,7 +185,7 @@ class Committer:
 
     def queue_of(self, record: RunRecord, step: Step) -> str | None:
         """Return the queue that the agent or the tool of a step names; None where they name none."""
-        return self.agents.queue_of(record.agent, None if step.call is None else record.calls[step.call].name)
+        return self.agents.queue_of(record.agent, None if step.call is None else record.call(step.call).name)
 
     def bind(self, record: RunRecord) -> BoundAgent | None:
         """Find the agent of a run with its model; None where this process does not know it."""

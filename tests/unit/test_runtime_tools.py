@@ -248,3 +248,26 @@ def test_a_worker_that_knows_nothing_of_an_agent_puts_no_tool_call_in_doubt() ->
     run = app.work().check(run_id)
     assert (run.status, run.messages[2]["content"][0]["text"]) == ("completed", "paid")
     assert not {"tool_in_doubt", "message_discard"} & {event["type"] for event in app.log(run_id)}
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("lacks", ["agent", "tool"])
+def test_a_worker_that_lacks_the_agent_or_tool_of_one_call_of_many_gives_it_back_untouched(
+    lacks: str, index: int
+) -> None:
+    @tool(effects="once")
+    def pay(cents: int) -> str:
+        """Pay."""
+        return f"paid {cents}"
+
+    app = App([call("pay", cents=cents) for cents in range(3)], "done", tools=[pay], max_attempts=2)
+    name = "other" if lacks == "agent" else "a"
+    older = AgentKit([Agent(name, ScriptedModel([]))], store=app.store, queue=app.queue, settings=app.kit.settings)
+    run_id = app.start()
+    app.execute_next()
+    for _ in range(3):
+        older.execute(*app.queue.enqueued[index])
+    run = app.work().check(run_id)
+    assert run.status == "completed"
+    assert [text_of(message) for message in run.messages[2:5]] == ["paid 0", "paid 1", "paid 2"]
+    assert "tool_in_doubt" not in {event["type"] for event in app.log(run_id)}

@@ -11,7 +11,7 @@ messages by their number.
 """
 
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
-from agentkit.loop.calls import bounded, call_end, result_message
+from agentkit.loop.calls import bounded, call_end, result_message, which_item
 from agentkit.loop.children import MAX_DEPTH, delegate, delegated, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.limits import over_limits, with_discarded
@@ -56,5 +56,6 @@ __all__ = [
     "resolve",
     "result_message",
     "update_from_child",
+    "which_item",
     "with_discarded",
 ]

@@ -33,7 +33,7 @@ from agentkit.errors import (
     RunNotPausedError,
     ToolNotRegisteredError,
 )
-from agentkit.loop.calls import item_of
+from agentkit.loop.calls import item_of, which_item
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, end, unpause
 from agentkit.results import to_result
@@ -83,23 +83,21 @@ def _canonical(answer: ItemAnswer | None) -> str:
 def find_pending(record: RunRecord, *, tool_call_id: str | None, decision_id: str | None) -> int | None:
     """Find the index of the call whose pending item is meant; None if the ids name no pending item.
 
-    Raises RunNotPausedError without ids where nothing is pending, DecisionAmbiguousError where several are.
+    Raises RunNotPausedError without ids where nothing is pending, and DecisionAmbiguousError without a `decision_id`
+    where several may be meant.
     """
     asked = record.indexed_calls if record.abort is None else ()  # what is being aborted takes no more answers
     pending = {index: item_of(call) for index, call in asked if call.state == "pending"}
-    if tool_call_id is None and decision_id is None:
-        if not pending:
-            raise RunNotPausedError(f"nothing is pending: the run is {record.status}")
-        if len(pending) > 1:
-            raise DecisionAmbiguousError(
-                "several items are pending, name one by decisionId: "
-                + ", ".join(f"{item.decision_id} ({item.tool_name})" for item in pending.values())
-            )
-        return next(iter(pending))
-    for index, item in pending.items():
-        if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id):
-            return index
-    return None
+    if tool_call_id is None and decision_id is None and not pending:
+        raise RunNotPausedError(f"nothing is pending: the run is {record.status}")
+    meant = {
+        index: item
+        for index, item in pending.items()
+        if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id)
+    }
+    if len(meant) > 1:
+        raise DecisionAmbiguousError(which_item(list(meant.values())))
+    return next(iter(meant), None)
 
 
 def not_pending(record: RunRecord) -> Exception:

@@ -5,6 +5,8 @@ Rule that this module alone knows: an execution's end is in the log if its start
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import (
     Event,
@@ -29,6 +31,7 @@ __all__ = [
     "pending_event",
     "result_message",
     "settles",
+    "which_item",
 ]
 
 IN_DOUBT_SCHEMA: Json = {
@@ -46,6 +49,12 @@ def item_of(call: Call) -> PendingItem:
     """Return the item that a call waits for, or waited for until it was answered."""
     assert call.item is not None, f"the call {call.id} waits for nothing"
     return call.item
+
+
+def which_item(items: Sequence[PendingItem]) -> str:
+    """Say that several pending items may be meant, and what they are."""
+    named = ", ".join(f"{item.decision_id} ({item.tool_name})" for item in items)
+    return f"which item is meant? Name it by decisionId: {named}"
 
 
 def settles(answer: ItemAnswer | None) -> bool:

@@ -19,7 +19,7 @@ from agentkit.core.messages import Json, TextBlock, Usage, add_usage
 from agentkit.core.record import Change, RunRecord, RunState, Status
 from agentkit.core.struct import to_json
 from agentkit.errors import DecisionAmbiguousError
-from agentkit.loop.calls import bounded, execution_end, result_message
+from agentkit.loop.calls import bounded, execution_end, result_message, which_item
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, continue_paused, continue_without_step, settle
 from agentkit.loop.limits import with_discarded
@@ -147,13 +147,14 @@ def _update_pending(state: RunState, index: int, child: RunRecord, parallel: boo
 def find_child(record: RunRecord, *, tool_call_id: str | None, decision_id: str | None) -> PendingItem | None:
     """Find the pending item of a sub-agent's run, `run_id`, that is meant; None where it is not one of theirs.
 
-    Raises DecisionAmbiguousError without ids where the run and its children wait for several.
+    Raises DecisionAmbiguousError without a `decision_id` where the run and its children wait for several that may be
+    meant: the calls of a run and those of its children may have the same ids.
     """
     items = [item for call in record.calls for item in call.child_pending] if record.abort is None else []
-    if tool_call_id is None and decision_id is None:
-        if items and len(record.pending) > 1:
-            raise DecisionAmbiguousError
-        return items[0] if items else None
+    if decision_id is None and items:
+        meant = [item for item in record.pending if tool_call_id in (None, item.tool_call_id)]
+        if len(meant) > 1:
+            raise DecisionAmbiguousError(which_item(meant))
     for item in items:
         if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id):
             return item

@@ -322,20 +322,21 @@ def find_item(
     """Find a pending item, and the run that owns it: `run_id`, or a sub-agent's whose items are listed there.
 
     The item is None where the ids name no pending item; the run is then the one that owns the item that was answered.
-    Raises RunNotFoundError, and DecisionAmbiguousError where the ids are left out and it is not certain which item is
-    meant: several are pending, or one of the run was answered before.
+    Raises RunNotFoundError, and DecisionAmbiguousError without a `decision_id` where it is not certain which item is
+    meant: several may be, or, without any id, one of the run was answered before.
     """
     state = store.load(run_id)
     items = [] if state.record.abort else state.record.pending
-    if tool_call_id is None and decision_id is None and items and (len(items) > 1 or state.record.answered):
-        raise DecisionAmbiguousError(
-            "which item is meant? Name it by decisionId: "
-            + ", ".join(f"{item.decision_id} ({item.tool_name})" for item in items)
-        )
-    for item in items:
-        if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id):
-            owner = state if item.run_id is None else store.load(item.run_id)
-            return Run.of(owner, None), cast(Json, to_json(item))
+    meant = [
+        item for item in items if decision_id in (None, item.decision_id) and tool_call_id in (None, item.tool_call_id)
+    ]
+    without_ids = tool_call_id is None and decision_id is None
+    if len(meant) > 1 or (without_ids and meant and state.record.answered):
+        raise DecisionAmbiguousError(loop.which_item(meant))
+    if meant:
+        [item] = meant
+        owner = state if item.run_id is None else store.load(item.run_id)
+        return Run.of(owner, None), cast(Json, to_json(item))
     if decision_id is not None and store.resolution(run_id, decision_id=decision_id, tool_call_id=None) is None:
         known = _answered_by_child(store, run_id, decision_id)
         if known is not None:

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from agentkit import Agent, AgentKit, ConfigurationError, InvalidRequestError, Run, ScriptedModel, ToolContext, tool
+from agentkit import (
+    Agent,
+    AgentKit,
+    ConfigurationError,
+    DecisionAmbiguousError,
+    InvalidRequestError,
+    Run,
+    ScriptedModel,
+    ToolContext,
+    tool,
+)
 from tests.tools import APPROVAL
 from tests.unit.web.conftest import REFUND, Web, assert_problem, refund
 from tests.unit.web.test_access import ADA, BOB, EVE, begin, build, by_name
@@ -265,6 +275,29 @@ def test_a_childs_answered_item_counts_on_its_parent(build: Build) -> None:
     web.kit.handle(run_id).wait(10)
     assert len(web.kit.get(run_id).pending) == 1
     assert_problem(web.resume(run_id, answer), 409, "decision_ambiguous")
+
+
+@pytest.mark.parametrize("children", [1, 2])
+def test_a_tool_call_id_that_a_run_and_its_sub_agents_runs_share_names_no_item(build: Build, children: int) -> None:
+    own = [{**REFUND, "id": "call_0"}] if children == 1 else []
+    cashier = Agent("cashier", ScriptedModel([[{**REFUND, "id": "call_0"}], "Paid."], name="cashier"), tools=[refund])
+    ask = {"type": "toolCall", "name": "cashier", "arguments": {"input": "pay"}}
+    boss = Agent(
+        "boss", ScriptedModel([[ask] * children + own, "Done."], name="boss"), tools=[cashier.as_tool(), refund]
+    )
+    web = build([boss], hooks={})
+    run_id = web.start("boss")
+    items = web.kit.get(run_id).pending
+    assert [item["toolCallId"] for item in items] == ["call_0", "call_0"]
+    answer = {"decision": {"approved": True}, "toolCallId": "call_0"}
+    problem = assert_problem(web.resume(run_id, answer), 409, "decision_ambiguous")
+    assert all(item["decisionId"] in problem["detail"] for item in items)
+    with pytest.raises(DecisionAmbiguousError):
+        web.kit.resume(run_id, {"approved": True}, tool_call_id="call_0")
+    assert web.kit.get(run_id).pending == items
+    for item in items:
+        web.kit.resume(run_id, {"approved": True}, decision_id=item["decisionId"])
+    assert web.kit.handle(run_id).wait(10).status == "completed"
 
 
 # -- what a tool knows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from flask import Blueprint, Flask, g, request
@@ -34,6 +34,7 @@ __all__ = [
     "authorize",
     "check",
     "check_forced",
+    "check_history",
     "check_item",
     "check_start",
     "principal",
@@ -58,6 +59,9 @@ ITEM_ACTIONS = ("resume", "extend")
 
 PUBLIC = frozenset({"page.index", "page.asset", "agents.openapi", "system.alive", "system.ready", "system.metrics"})
 """Endpoints without authentication: they show nothing of any run."""
+
+_OTHERS_ROLES = ("assistant", "toolResult")
+"""The roles of messages that are not a client's to write."""
 
 _TOKEN_ENDPOINTS = frozenset({"runs.run_events", "ws.run_socket"})
 
@@ -139,19 +143,23 @@ def check_forced(run_id: str) -> None:
         check(run_id, "abort")
 
 
-def check_start(run: Run) -> None:
-    """Check that the caller may start the run that would begin, and may write the history that it begins with.
+def check_history(messages: Sequence[Any]) -> None:
+    """Check that the caller may write the history that a run is to begin with, whatever else is wrong with it.
 
     Raises ForbiddenError.
     """
     kit = state().kit
-    if kit.authenticate is None:
+    if kit.authenticate is None or kit.client_history:
         return
-    if not kit.client_history and any(message["role"] != "user" for message in run.messages or ()):
+    if any(isinstance(message, dict) and message.get("role") in _OTHERS_ROLES for message in messages):
         raise ForbiddenError(
             "messages of the roles assistant and toolResult are not taken from clients here: send the user's alone "
             "(AgentKit(client_history=True) takes them)"
         )
+
+
+def check_start(run: Run) -> None:
+    """Check that the caller may start the run that would begin. Raises ForbiddenError."""
     if not allows("start", msgspec.structs.replace(run, messages=None)):
         raise ForbiddenError(f"{principal()!r} may not start agent {run.agent!r}")
 

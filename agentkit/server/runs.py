@@ -34,6 +34,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 def start_run() -> Response:
     body = bodies.read(StartBody)
     content: str | list[Any] | None = None if body.input is UNSET else body.input
+    access.check_history(or_none(body.messages) or ())
     slot = _slot()
     handle = state().kit.start(
         body.agent,

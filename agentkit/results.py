@@ -12,11 +12,13 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections import UserList, deque
+from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from numbers import Number
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -188,6 +190,8 @@ def _plain(value: Any) -> Any:
             return sorted(value, key=lambda item: (type(item).__name__, str(item)))
         case Mapping():
             return dict(value)
+        case KeysView() | ValuesView() | ItemsView() | range() | deque() | UserList():
+            return list(value)
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -198,6 +202,8 @@ def _plain(value: Any) -> Any:
         convert = getattr(value, method, None)
         if callable(convert) and getattr(value, "dtype", None) is not None:
             return convert()
+    if isinstance(value, Number):  # a fraction, a complex number, those of mpmath
+        return str(value)
     base_model = getattr(sys.modules.get("pydantic"), "BaseModel", None)
     if base_model is not None and isinstance(value, base_model):
         return value.model_dump(mode="json")

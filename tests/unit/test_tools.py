@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import UserList, deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import FrozenInstanceError, dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -332,6 +334,9 @@ class Array(Number):
         ({"n": Number(), "a": Array()}, {"n": 7, "a": [1, 2]}),
         ([Order()], [{"id": 7, "at": "2026-01-02"}]),
         ({"d": {Decimal("1.5"): {Decimal("2")}}}, {"d": {"1.5": ["2"]}}),
+        ({Fraction(1, 3): [Fraction(2, 3), 1j]}, {"1/3": ["2/3", "1j"]}),
+        ([{"a": 1}.keys(), {"a": 1}.values(), {"a": 1}.items()], [["a"], [1], [["a", 1]]]),
+        ([range(2), deque([date(2026, 1, 2)]), UserList("a")], [[0, 1], ["2026-01-02"], ["a"]]),
     ],
 )
 def test_what_json_does_not_know_is_converted_also_as_a_key(value: Any, shown: Any) -> None:

@@ -20,7 +20,7 @@ from agentkit.providers.choice import BoundModel, Model, ModelChoice, bind_model
 from agentkit.providers.connection import Connection, HeadersSource, KeySource
 from agentkit.providers.models import Capabilities, capabilities
 from agentkit.providers.names import vendor_of
-from agentkit.providers.protocol import ToolSpec
+from agentkit.providers.protocol import Provider, ToolSpec
 from agentkit.tools import Tool, bound_tool, check_queue, tool
 
 __all__ = ["Agent", "AgentDefinition", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
@@ -375,6 +375,11 @@ class BoundAgent:
         if number == 0:
             return self
         return BoundAgent(self.agent, self._models[number:], self.retry, self.bounds, self.redact)
+
+    def with_providers(self, provider_of: Callable[[BoundModel], Provider]) -> BoundAgent:
+        """Return the agent with other providers for its models, which keep their names and options."""
+        models = [model._replace(provider=provider_of(model)) for model in self._models]
+        return BoundAgent(self.agent, models, self.retry, self.bounds, self.redact)
 
     @property
     def name(self) -> str:

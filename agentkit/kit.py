@@ -10,8 +10,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.codec import Codec, FernetCodec
@@ -39,6 +39,7 @@ from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
+from agentkit.runtime.inline import Inline, Substitute
 from agentkit.runtime.readiness import Prober
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.rights import Authenticate, May, Rights
@@ -47,6 +48,10 @@ from agentkit.runtime.steps import StepRunner
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredResolution
+
+if TYPE_CHECKING:
+    from agentkit.testing.models import StandIn
+    from agentkit.testing.session import Testing
 
 __all__ = ["AgentKit", "Authenticate", "May", "load_app", "load_kit"]
 
@@ -104,6 +109,7 @@ class AgentKit:
         self._celery: Any = None
         self._made: tuple[int, Engine] | None = None
         self._inline: tuple[int, Engine] | None = None
+        self._substitute: Substitute | None = None
         self._lock = ForkSafeLock()
         self._stop = Shutdown()
 
@@ -137,9 +143,10 @@ class AgentKit:
         if bound is None:
             known = ", ".join(sorted(self._agents))
             raise AgentNotFoundError(f"there is no agent {name!r}; the agents are: {known}")
-        if model is None or model == bound.model_name:
-            return bound
-        return BoundAgent(bound.agent, [bound.agent.bind(model)], self._retry, self.settings.bounds, self.texts.redact)
+        if model is not None and model != bound.model_name:
+            models = [bound.agent.bind(model)]
+            bound = BoundAgent(bound.agent, models, self._retry, self.settings.bounds, self.texts.redact)
+        return bound if self._substitute is None else self._substitute.bind(bound)
 
     # -- rights
 
@@ -179,8 +186,10 @@ class AgentKit:
         Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError.
         """
         request = commands.StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner)
-        started = commands.start(self._engine.committer, request, permit)
-        return RunHandle(self._engine.store, started.run_id, written=started.run)
+        engine = self._engine
+        started = commands.start(engine.committer, request, permit)
+        self._drain(engine, started.run_id)
+        return RunHandle(engine.store, started.run_id, written=started.run)
 
     def run(
         self,
@@ -197,7 +206,7 @@ class AgentKit:
         engine = self._inline_engine()
         request = commands.StartRequest(agent, input, messages, metadata, limits)
         started = commands.start(engine.committer, request)
-        engine.drain(started.run_id)
+        self._drain(engine, started.run_id)
         return RunHandle(engine.store, started.run_id).run
 
     def resume(
@@ -392,6 +401,37 @@ class AgentKit:
         """Return the owner whose runs alone a principal may read; None where `may` decides, or all may read all."""
         return self._rights.only_owner(principal)
 
+    # -- tests
+
+    def testing(
+        self, model: StandIn | Mapping[str, StandIn] | None = None, *, raise_tool_errors: bool = False
+    ) -> Testing:
+        """Make a context within which this kit needs no Redis, no workers and no provider: docs/testing.md.
+
+        `model`: what answers in place of all models: a ScriptedModel or its turns, or a function of the request; or a
+        mapping of them by agent. `raise_tool_errors`: what tools raise is raised in the test, instead of told to the
+        model. Raises ConfigurationError for a model that is none, and where the kit is in such a context already.
+        """
+        from agentkit.testing.session import Testing  # of the layer above: see the contract in pyproject.toml
+
+        return Testing(self, model, raise_tool_errors=raise_tool_errors)
+
+    def engine_with(self, store: Store, queue: StepQueue, settings: Settings, inline: Inline) -> Engine:
+        """Make an engine with this kit's agents, texts, codec and `around_step`, on another store and queue."""
+        return Engine(
+            self._with_codec(store), queue, self, settings, texts=self.texts, around=self._around, inline=inline
+        )
+
+    def substitute(self, substitute: Substitute | None) -> None:
+        """Have another engine and other models stand in for this kit's, or, with None, no more.
+
+        Raises ConfigurationError where something stands in for them already.
+        """
+        with self._lock:
+            if substitute is not None and self._substitute is not None:
+                raise ConfigurationError("this kit is under test already: leave its testing context before another")
+            self._substitute = substitute
+
     # -- what workers do
 
     @property
@@ -475,8 +515,11 @@ class AgentKit:
     def close(self) -> None:
         """Close the connections to the store that this process made for the kit; `with AgentKit(…) as kit:` does it.
 
-        A store that was passed in stays open. A kit that is used again connects again.
+        A store that was passed in stays open. A kit that is used again connects again. Within
+        `testing` nothing is closed.
         """
+        if self._substitute is not None:
+            return
         with self._lock:
             made, self._made = self._made, None
         if self._store is None and made is not None and made[0] == os.getpid():
@@ -492,6 +535,8 @@ class AgentKit:
 
     @property
     def _engine(self) -> Engine:
+        if (substitute := self._substitute) is not None:
+            return substitute.engine
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
                 store = self._store or self._with_codec(redis_store(self.settings))
@@ -513,7 +558,7 @@ class AgentKit:
         return tuple(needed)
 
     def _engine_of(self, run_id: str) -> Engine:
-        if self._inline is not None:
+        if self._inline is not None and self._substitute is None:
             inline = self._inline_engine()
             try:
                 inline.store.load(run_id)
@@ -525,6 +570,8 @@ class AgentKit:
 
     def _inline_engine(self) -> Engine:
         """The engine of `run`; a forked process has another one, with the runs that there were."""
+        if (substitute := self._substitute) is not None:
+            return substitute.engine
         with self._lock:
             if self._inline is None or self._inline[0] != os.getpid():
                 store = self._with_codec(MemoryStore()) if self._inline is None else self._inline[1].store
@@ -540,7 +587,10 @@ class AgentKit:
         return store
 
     def _drain(self, engine: Engine, run_id: str) -> None:
-        """Nobody else executes what is due in the inline engine."""
+        """Execute what is due where no worker does: in the inline engine, or in a test's."""
+        if (substitute := self._substitute) is not None and engine is substitute.engine:
+            substitute.drain()
+            return
         if self._inline is not None and engine is self._inline[1]:
             engine.drain(run_id)
 

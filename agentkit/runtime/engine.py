@@ -15,6 +15,7 @@ from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.deletion import delete
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.failpoints import with_failpoints
+from agentkit.runtime.inline import Inline
 from agentkit.runtime.leases import LeaseKeeper
 from agentkit.runtime.readiness import Prober, ServedQueues
 from agentkit.runtime.recovery import Recovery
@@ -44,8 +45,9 @@ class Engine:
         texts: ErrorTexts | None = None,
         queues: Sequence[str] = (),
         around: AroundStep = nothing_around,
+        inline: Inline | None = None,
     ) -> None:
-        """`around`: what the application puts around each step.
+        """`around`: what the application puts around each step. `inline`: set where the caller executes them.
 
         `queues`: the names of those whose serving is to be shown; none where `queue` is not served by workers.
         """
@@ -53,6 +55,7 @@ class Engine:
         self.queue = queue
         self._settings = settings
         self._around = around
+        self._inline = inline
         self._stop = stop or Shutdown()
         self._texts = texts or ErrorTexts()
         self._retry = StoreRetry(lambda: self._stop.requested)
@@ -82,6 +85,7 @@ class Engine:
                     flush_seconds=settings.flush_seconds,
                     on_progress=self._note_progress,
                     around=self._around,
+                    inline=self._inline,
                 )
             return self._runner
 

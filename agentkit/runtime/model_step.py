@@ -162,7 +162,8 @@ class _ModelStep:
             )
         )
         until = time.monotonic() + delay
-        if delay > LONG_WAIT_SECONDS or self._context.stopping():
+        longest = LONG_WAIT_SECONDS if self._context.inline is None else 0.0
+        if delay > longest or self._context.stopping():
             self._postpone(delay, error)
             return "later"
         if self._builder.started:

@@ -17,6 +17,7 @@ from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.event_buffer import EventBuffer
+from agentkit.runtime.inline import Inline
 from agentkit.runtime.leases import Held
 from agentkit.store.protocol import Conflict
 
@@ -29,6 +30,7 @@ class StepContext:
 
     `return_step(why)`, while nothing was done yet: give the step to a worker that can do what this one cannot; False
     where none was found for about a lease time. `around`: what the application puts around it.
+    `inline`: set where the caller of the kit executes it in its own thread.
     """
 
     held: Held
@@ -41,6 +43,7 @@ class StepContext:
     stopping: Callable[[], bool]
     return_step: Callable[[str], bool]
     around: AroundStep = nothing_around
+    inline: Inline | None = None
 
     def info(self, tool: str | None = None) -> StepInfo:
         """Describe the step to who puts something around it. `tool`: the name of the one that is to be executed."""

@@ -31,6 +31,7 @@ from agentkit.runtime.cut_message import cut_message
 from agentkit.runtime.deadlines import watch
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.event_buffer import EventBuffer
+from agentkit.runtime.inline import Inline
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
 from agentkit.runtime.returns import Returns
@@ -70,6 +71,7 @@ class StepRunner:
         flush_seconds: float = 0.03,
         on_progress: Callable[[str | None], None] = lambda queue: None,
         around: AroundStep = nothing_around,
+        inline: Inline | None = None,
     ) -> None:
         self.keeper = keeper
         self.timer = timer
@@ -81,6 +83,7 @@ class StepRunner:
         self._flush_seconds = flush_seconds
         self._on_progress = on_progress
         self._around = around
+        self._inline = inline
         self._returns = Returns(timer, lease_seconds)
 
     def run(self, run_id: str, number: int, kind: StepKind = "model", queue: str | None = None) -> None:
@@ -153,6 +156,7 @@ class StepRunner:
                 stopping=self.keeper.stopping,
                 return_step=lambda why: self._return_step(held, step, why),
                 around=self._around,
+                inline=self._inline,
             )
             if step.kind == "model":
                 with self._around(context.info()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -164,6 +165,7 @@ class _Execution:
         self._call = call
         self._around = context.around
         self._info = context.info(call.name)
+        self._inline = context.inline
         self._crash: Exception | None = None
         self._place = f"{context.held.state.record.turn}:{context.step.call}"
 
@@ -223,6 +225,9 @@ class _Execution:
             future = submit_tool(tool.name, lambda: tool.call(self._call.args, ctx))
             future.add_done_callback(lambda f: finish(lambda: f.result()()))
             stop: Callable[[], Any] = future.cancel
+        elif self._inline is not None and tool.timeout is None:
+            contextvars.copy_context().run(finish, lambda: self._call_within(tool, ctx))
+            stop = _nothing
         else:
             run_in_tool_thread(f"tool-{tool.name}", lambda: finish(lambda: self._call_within(tool, ctx)))
             stop = _nothing
@@ -263,6 +268,8 @@ class _Execution:
         except (CancelledError, asyncio.CancelledError):
             return error_result("the tool was cancelled")
         except BaseException as error:
+            if self._inline is not None:
+                self._inline.on_tool_error(error)
             what = f"tool {tool.name} of run {self._held.lease.run_id}, step {self._held.lease.step}, failed"
             result = error_result(self._texts.of(error, what))
         return bounded(result, f"the tool {tool.name!r} was executed, but its result", self._most)

@@ -123,10 +123,19 @@ class MemorySubscription:
 
 
 class MemoryStore(MemoryIndex):
-    """See `agentkit.store.protocol.Store` for what each method promises."""
+    """See `agentkit.store.protocol.Store` for what each method promises.
 
-    def __init__(self, *, retention_seconds: int = 604_800, max_events: int = 100_000) -> None:
-        super().__init__(retention_seconds)
+    `clock`: gives its time, in ms since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        retention_seconds: int = 604_800,
+        max_events: int = 100_000,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        super().__init__(retention_seconds, clock)
         self._max_events = max_events
         self._runs: dict[str, _Run] = {}
         self._deleted: dict[str, int] = {}
@@ -215,7 +224,7 @@ class MemoryStore(MemoryIndex):
         if encoded.ended:
             run.on_claim = b""
             run.abort = None
-            run.expires = now_ms() + self._retention_ms
+            run.expires = self.now() + self._retention_ms
         return self._committed(run, before, request_id)
 
     def _committed(self, run: _Run, before: int, request_id: str) -> Commit:
@@ -251,7 +260,7 @@ class MemoryStore(MemoryIndex):
                 run.results[call] = encode_body(outcome, self._bodies)
                 bodies += _flush_results(run)
             self._append(run, bodies)
-            run.updated_at = now_ms()
+            run.updated_at = self.now()
             return self._committed(run, before, request_id)
 
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
@@ -284,7 +293,7 @@ class MemoryStore(MemoryIndex):
         with self.changed:
             run = self._get(run_id)
             found = run.steps.get(step)
-            now = now_ms()
+            now = self.now()
             if found is not None and request_id and found.claim == request_id:
                 return self._claim(run, Lease(run_id, step, found.token, found.attempt), found)
             if found is None or found.until > now:
@@ -330,7 +339,7 @@ class MemoryStore(MemoryIndex):
                     statuses.append(LeaseStatus.LOST)
                     continue
                 if step.until:
-                    step.until = now_ms() + lease_ms
+                    step.until = self.now() + lease_ms
                 statuses.append(_status(run) if step.until else LeaseStatus.LOST)
         return statuses
 
@@ -397,7 +406,7 @@ class MemoryStore(MemoryIndex):
             if run.status not in ("completed", "failed", "aborted"):
                 raise RunNotTerminalError
             del self._runs[run_id]
-            self._deleted[run_id] = now_ms() + self._retention_ms
+            self._deleted[run_id] = self.now() + self._retention_ms
             self.unlist(run_id)
             self._notify()
 
@@ -405,12 +414,12 @@ class MemoryStore(MemoryIndex):
         with self.changed:
             if self._find(run_id) is not None:
                 return False
-            self._deleted[run_id] = now_ms() + self._retention_ms
+            self._deleted[run_id] = self.now() + self._retention_ms
             return True
 
     def was_deleted(self, run_id: str) -> bool:
         with self.changed:
-            return self._deleted.get(run_id, 0) > now_ms()
+            return self._deleted.get(run_id, 0) > self.now()
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
         found: list[RunState | UnreadableRunError | None] = []
@@ -434,7 +443,7 @@ class MemoryStore(MemoryIndex):
 
     def _find(self, run_id: str) -> _Run | None:
         run = self._runs.get(run_id)
-        if run is not None and run.expires is not None and run.expires <= now_ms():
+        if run is not None and run.expires is not None and run.expires <= self.now():
             del self._runs[run_id]
             return None
         return run
@@ -453,7 +462,7 @@ class MemoryStore(MemoryIndex):
         return run, step
 
     def _append(self, run: _Run, bodies: Sequence[bytes]) -> None:
-        stamp = now_ms()
+        stamp = self.now()
         for body in bodies:
             run.seq += 1
             run.events.append(StoredEvent(run.seq, b'{"seq":%d,"timestamp":%d,%b' % (run.seq, stamp, body[1:])))
@@ -469,7 +478,7 @@ class MemoryStore(MemoryIndex):
         queued: Sequence[bytes] | None = None,
         steps: dict[int, _Step] | None = None,
     ) -> RunState:
-        now = now_ms()
+        now = self.now()
         steps = run.steps if steps is None else steps
         results = run.results if call is None else {i: run.results[i] for i in (call,) if i in run.results}
         record = RunRecord.decode(

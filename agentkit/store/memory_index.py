@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from agentkit.codec import Codec
-from agentkit.core.ids import now_ms
 from agentkit.core.record import StatusList
 from agentkit.store.bodies import Bodies
 from agentkit.store.lists import list_name, lists_of
@@ -18,7 +17,8 @@ __all__ = ["MemoryIndex"]
 class MemoryIndex:
     """The part of `MemoryStore` that knows no run's record. `changed` guards all of it."""
 
-    def __init__(self, retention_seconds: int) -> None:
+    def __init__(self, retention_seconds: int, clock: Callable[[], int]) -> None:
+        self._clock = clock
         self._retention_ms = retention_seconds * 1000
         self._lists: dict[str, set[str]] = {}
         self._due: dict[str, float] = {}
@@ -34,7 +34,7 @@ class MemoryIndex:
             self._bodies = Bodies(codec)
 
     def now(self) -> int:
-        return now_ms()
+        return self._clock()
 
     def schedule(self, run_id: str, at: int) -> None:
         with self.changed:
@@ -42,7 +42,7 @@ class MemoryIndex:
 
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
         with self.changed:
-            now = now_ms()
+            now = self.now()
             ready = sorted((at, run_id) for run_id, at in self._due.items() if at <= now)[:limit]
             mark = now + hold_ms + 0.5
             for _, run_id in ready:
@@ -60,10 +60,10 @@ class MemoryIndex:
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         with self.changed:
             bound = self._keys.get(key)
-            if bound is None or bound[2] <= now_ms():
+            if bound is None or bound[2] <= self.now():
                 # The digest would show what a small request was.
                 stored = self._bodies.encrypt(digest.encode())
-                bound = self._keys[key] = (stored, run_id, now_ms() + self._retention_ms)
+                bound = self._keys[key] = (stored, run_id, self.now() + self._retention_ms)
             return self._bodies.decrypt(bound[0], bound[1]).decode(), bound[1]
 
     def index(
@@ -111,28 +111,33 @@ class MemoryIndex:
 
     def heartbeat(self, worker: str, ttl_ms: int) -> None:
         with self.changed:
-            self._workers[worker] = now_ms() + ttl_ms
+            self._workers[worker] = self.now() + ttl_ms
 
     def workers(self) -> list[str]:
         with self.changed:
-            return sorted(worker for worker, until in self._workers.items() if until > now_ms())
+            return sorted(worker for worker, until in self._workers.items() if until > self.now())
 
     def mark_served(self, queue: str, ttl_ms: int) -> None:
         with self.changed:
-            self._served[queue] = now_ms() + ttl_ms
+            self._served[queue] = self.now() + ttl_ms
 
     def served(self, queues: Sequence[str]) -> list[str]:
         with self.changed:
-            return [queue for queue in queues if self._served.get(queue, 0) > now_ms()]
+            return [queue for queue in queues if self._served.get(queue, 0) > self.now()]
 
     def begin_probe(self, queue: str, ttl_ms: int) -> bool:
         with self.changed:
-            now = now_ms()
+            now = self.now()
             is_next = self._probes.get(queue, 0) <= now
             if is_next:
                 self._probes[queue] = now + ttl_ms
             return is_next
 
+    def next_due(self) -> float | None:
+        """Return when the first run of the due index is due (ms); None where it is empty."""
+        with self.changed:
+            return min(self._due.values(), default=None)
+
     def backlog(self) -> tuple[int, int]:
         with self.changed:
-            return len(self._due), sum(at <= now_ms() for at in self._due.values())
+            return len(self._due), sum(at <= self.now() for at in self._due.values())

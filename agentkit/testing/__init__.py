@@ -1,0 +1,8 @@
+"""What applications test their agents with: `kit.testing(…)`, without Redis, Celery and providers (docs/testing.md)."""
+
+from __future__ import annotations
+
+from agentkit.testing.models import AgentRequest, StandIn
+from agentkit.testing.session import Testing, ToolCall
+
+__all__ = ["AgentRequest", "StandIn", "Testing", "ToolCall"]

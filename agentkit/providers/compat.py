@@ -61,7 +61,7 @@ class Compat:
     thought_signatures: bool = False
     """The server wants signed tool calls (Gemini 3 and later): those of others get the one that skips the check."""
 
-    alternating_roles: bool = True
+    alternating_roles: bool = False
     """User and assistant must take turns, the user first, as strict chat templates want it: neighbours are joined."""
 
     assistant_after_tool: bool = False
@@ -76,7 +76,6 @@ OPENAI = Compat(
     tool_call_id_pattern=r"[\x21-\x7e]{1,40}",
     cache_hints=True,
     echo=False,
-    alternating_roles=False,
 )
 _AZURE = replace(OPENAI, key_header="api-key")
 _OPENAI_LIKE = replace(OPENAI, cache_hints=False)
@@ -87,6 +86,7 @@ _MISTRAL = Compat(
     tool_call_id_pattern="[a-zA-Z0-9]{9}",
     tool_result_name=True,
     echo=False,
+    alternating_roles=True,
     assistant_after_tool=True,
 )
 _DEEPSEEK = Compat(max_tokens_field="max_tokens", reasoning_field="reasoning_content", reasoning_required=True)
@@ -127,7 +127,7 @@ _VENDORS = {
     "generativelanguage.googleapis.com": _GOOGLE,
     "aiplatform.googleapis.com": _GOOGLE,
     "openrouter.ai": Compat(reasoning_field="reasoning", reasoning_effort="reasoning.effort", cache_hints=True),
-    "api.perplexity.ai": Compat(max_tokens_field="max_tokens", echo=False),
+    "api.perplexity.ai": Compat(max_tokens_field="max_tokens", echo=False, alternating_roles=True),
 }
 """By host or a domain above it. Others take the defaults: Together, Fireworks, Cohere, NVIDIA, vLLM and so on."""
 

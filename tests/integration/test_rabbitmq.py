@@ -35,7 +35,7 @@ def test_many_threads_enqueue_and_no_message_is_lost(queue: CeleryQueue, rabbitm
     with ThreadPoolExecutor(32) as threads:
         list(threads.map(lambda step: send(queue.app, "a-run", step, "model"), range(300)))
     assert rabbitmq.queued(VHOST) == 300
-    assert queue.queued() == 300
+    assert queue.queued(queue.name("model")) == 300
     assert queue.reachable()
 
 

@@ -18,5 +18,5 @@ def test_a_store_at_a_unix_socket_is_the_broker_too(tmp_path: Path) -> None:
         queue = CeleryQueue(Settings(redis_url=url))
         queue.enqueue("a-run", 1, "model")
         with redis.Redis.from_url(url) as client:
-            assert client.llen(Settings().queue) == queue.queued() == 1
+            assert client.llen(Settings().queue) == queue.queued(Settings().queue) == 1
         assert queue.reachable()

@@ -24,7 +24,7 @@ from agentkit.providers.body import ACCEPT_ENCODING, BoundedBody
 from agentkit.providers.connection import Endpoint
 from agentkit.providers.failures import status_error, vendor_message
 from agentkit.providers.framing import NotAStreamError
-from agentkit.providers.transport import FreshConnection, client_for, connection_error
+from agentkit.providers.transport import FreshConnection, client_for, connection_error, ended_unanswered
 
 __all__ = ["CREDIT", "HttpRequest", "Reader", "Transfer", "encoded"]
 
@@ -41,6 +41,7 @@ _BODY_SECONDS = 10.0
 _NAME_LENGTH = 100  # characters of a vendor's header that an error quotes
 _DRAIN_SECONDS = 1.0
 _MOST_STALE = 3  # connections of before that a request tries, and finds closed
+_STALE_SECONDS = 2.0  # what is closed later than this after the request was begun, the server may have worked on
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +112,19 @@ class Transfer(Generic[T]):
     async def _exchange(self) -> None:
         """Send the request and put the answer's items into the inbox.
 
-        A connection that was kept for the next use may have been closed by the server meanwhile. That shows as its end
-        without an answer, and is no failure: the request is sent again on another.
+        A connection that was kept for the next use may have been closed by the server meanwhile. That shows at once, as
+        its end without an answer, and is no failure: the request is sent again on another. Later than that, or after
+        bytes of any kind, the server may have received the request, and a second one would be paid as well.
         """
         client = client_for(self._request.url, self._request.vendor)
+        clock = asyncio.get_running_loop().time
         for stale in range(_MOST_STALE + 1):
-            fresh = FreshConnection()
+            fresh, began = FreshConnection(), clock()
             try:
                 await self._send(client, fresh)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.CloseError):
-                if self.answered or fresh.opened or stale == _MOST_STALE:
+            except httpx.TransportError as error:
+                late = clock() - began > _STALE_SECONDS
+                if self.answered or fresh.opened or late or stale == _MOST_STALE or not ended_unanswered(error):
                     raise
             else:
                 return

@@ -11,9 +11,10 @@ import httpx
 from agentkit.core.proxies import Proxy, proxy_for
 from agentkit.errors import ProviderError
 
-__all__ = ["FreshConnection", "client_for", "connection_error"]
+__all__ = ["FreshConnection", "client_for", "connection_error", "ended_unanswered"]
 
 _LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
+_UNANSWERED = "without sending a response"  # in the words of httpcore
 
 _clients: tuple[asyncio.AbstractEventLoop, dict[tuple[str | None, bool], httpx.AsyncClient]] | None = None
 
@@ -68,6 +69,13 @@ class FreshConnection:
             self.opened = True
 
 
+def ended_unanswered(error: Exception) -> bool:
+    """Return whether the connection ended, or broke, before a byte of the answer came."""
+    if isinstance(error, httpx.RemoteProtocolError):
+        return _UNANSWERED in str(error)
+    return isinstance(error, httpx.ReadError | httpx.WriteError | httpx.CloseError)
+
+
 def connection_error(
     error: Exception, *, vendor: str, url: str, url_setting: str, connect_timeout: float, silence_seconds: float
 ) -> ProviderError:
@@ -109,7 +117,7 @@ def connection_error(
 
 def _words(cause: str) -> str:
     """Return what is known of how a connection ended, in words that name nobody."""
-    if "without sending a response" in cause:
+    if _UNANSWERED in cause:
         return "the server closed it without an answer"
     return "the answer was cut off" if "incomplete" in cause or "peer closed" in cause else "the answer was no HTTP"
 

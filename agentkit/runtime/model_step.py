@@ -213,7 +213,7 @@ class _ModelStep:
             raise LeaseLostError
         if reason == "stop" and failure is None and not builder.finished:
             self._buffer.drain()
-            self._context.hand_back()
+            self._context.hand_back(self._discarded)
             return
         self._end_blocks()
         error = TIME_IS_OVER if reason == "deadline" else None

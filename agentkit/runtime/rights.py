@@ -31,12 +31,16 @@ _Ask = Callable[[str, str, Run, Json | None], object]
 class Rights:
     """An application's rules. Without `authenticate` everything is allowed; without `may`, a run's owner everything.
 
-    Raises ConfigurationError for a `may` that cannot be asked.
+    Raises ConfigurationError for one that cannot be asked.
     """
 
     def __init__(self, authenticate: Authenticate | None, may: May | None) -> None:
         if may is not None and authenticate is None:
             raise ConfigurationError("may needs authenticate: without it nobody is known, and everything would be open")
+        if authenticate is not None and _is_coroutine_function(authenticate):
+            raise ConfigurationError(
+                "authenticate must be a plain function: it returns a principal or None, no coroutine"
+            )
         self._is_open = authenticate is None
         self._ask = None if may is None else _of_four(may)
 
@@ -63,7 +67,7 @@ class Rights:
 
 def _of_four(may: May) -> _Ask:
     """Give a `may` of three parameters the form of one of four."""
-    if inspect.iscoroutinefunction(may) or inspect.iscoroutinefunction(getattr(may, "__call__", None)):  # noqa: B004
+    if _is_coroutine_function(may):
         raise ConfigurationError("may must be a plain function: what a coroutine function returns is always true")
     signature = inspect.signature(may)
     if _takes(signature, 4):
@@ -72,6 +76,10 @@ def _of_four(may: May) -> _Ask:
         raise ConfigurationError(f"may must take (principal, action, run, item), not {signature}")
     of_three = cast(Callable[[str, str, Run], object], may)
     return lambda principal, action, run, item: of_three(principal, action, run)
+
+
+def _is_coroutine_function(hook: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:

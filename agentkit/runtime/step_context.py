@@ -95,9 +95,17 @@ class StepContext:
         done = self.committer.step_store.commit_call(self.held.lease, self.step.call, outcome, events)
         return done if isinstance(done, Conflict) else None
 
-    def hand_back(self) -> None:
-        """Give the step to another worker at once."""
+    def hand_back(self, discarded: Usage | None = None) -> None:
+        """Give the step to another worker at once. `discarded`: what failed tries of it used."""
+        if discarded is not None:
+            lease, state = self.held.lease, self.held.state
+            self.committer.update(lease.run_id, lambda state: _count(state, discarded), lease=lease, state=state)
         hand_back(self.committer, self.held)
+
+
+def _count(state: RunState, discarded: Usage) -> Change:
+    """Compute the change that counts what failed tries used, and nothing else."""
+    return Change(with_discarded(state, discarded).record, before=state.record)
 
 
 def hand_back(committer: Committer, held: Held) -> None:

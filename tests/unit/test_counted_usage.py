@@ -15,6 +15,7 @@ from agentkit.providers import anthropic, openai
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.counts import token_count
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ToolCallDelta
+from tests.apps import App
 from tests.event_rules import check_log
 from tests.sse_cuts import events_of
 from tests.turns import call
@@ -110,6 +111,26 @@ def test_what_a_try_used_is_kept_over_a_long_wait(monkeypatch: pytest.MonkeyPatc
     assert run.status == "completed"
     assert run.discarded is not None
     assert run.discarded["totalTokens"] == 200
+
+
+def test_what_a_try_used_is_kept_where_the_next_is_handed_to_another_worker() -> None:
+    class Stopped(Failing):
+        def stream(self, request: ModelRequest, cancel: Any) -> Iterator[Part]:
+            if self.calls == 1:
+                self.calls += 1
+                yield TextDelta("well")
+                app.kit.stop(at_once=True)
+                assert cancel.wait(10)
+                return
+            yield from super().stream(request, cancel)
+
+    app = App(model=Stopped(Usage.of(input=100), 1), retry=RETRY)
+    run_id = app.start()
+    app.execute_next()
+    assert app.queue.enqueued == [(run_id, 1)]
+    run = app.another_worker().work().check(run_id)
+    assert run.status == "completed"
+    assert (run.usage["totalTokens"], run.discarded["totalTokens"]) == (15, 100)
 
 
 def test_what_a_sub_agents_tries_used_counts_for_its_parent() -> None:

@@ -158,6 +158,25 @@ def test_a_may_that_cannot_be_asked_is_an_error_when_it_is_declared(may: Any) ->
         AgentKit([Agent("a", ScriptedModel(["x"]))], authenticate=by_name, may=may)
 
 
+class AsyncAuthenticate:
+    async def __call__(self, request: Any) -> str:
+        return "ada"
+
+
+async def async_authenticate(request: Any) -> str:
+    return "ada"
+
+
+@pytest.mark.parametrize(
+    "authenticate",
+    [async_authenticate, AsyncAuthenticate(), functools.partial(async_authenticate)],
+    ids=["coroutine function", "callable object", "partial"],
+)
+def test_an_authenticate_that_is_a_coroutine_function_is_an_error_when_it_is_declared(authenticate: Any) -> None:
+    with pytest.raises(ConfigurationError, match="authenticate must be a plain function"):
+        AgentKit([Agent("a", ScriptedModel(["x"]))], authenticate=authenticate)
+
+
 def test_a_may_of_three_parameters_goes_on_to_work(build: Build) -> None:
     web = build(hooks={"authenticate": by_name, "may": lambda principal, action, run: principal == "ada"})
     run_id = begin(web, ADA)

@@ -48,8 +48,9 @@ log = logging.getLogger(__name__)
 class ToolResult:
     """What a tool may return where a text or JSON is not enough.
 
-    `content`: what the model sees, a text or a list of text and image blocks, say `{"type": "text", "text": "…"}` or
-    `{"type": "image", "data": "<base64>", "mimeType": "image/png"}`. `is_error`: whether the model is to take it for a
+    `content`: what the model sees, a text or a list of blocks of text, images, documents and audio, say
+    `{"type": "text", "text": "…"}` or `{"type": "document", "data": "<base64>", "mimeType": "application/pdf"}`. Where
+    the model does not take a block, it reads a text that names it. `is_error`: whether the model is to take it for a
     failure. `details`: JSON for clients alone, which no model sees; what `json` cannot write becomes JSON as a tool's
     result does. What is none of this is an error result of the call.
     """

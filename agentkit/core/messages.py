@@ -11,9 +11,9 @@ import base64
 import binascii
 from collections.abc import Sequence
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from agentkit.core.struct import Json, Value, Wire, check, encode
+from agentkit.core.media import is_audio_type, is_document_type, is_image_type, is_web_url
+from agentkit.core.struct import Json, Value, Wire, check, encode, refusal
 from agentkit.errors import InvalidRequestError
 
 __all__ = [
@@ -71,7 +71,7 @@ class ImageBlock(Wire, tag_field="type", tag="image"):
 
 
 class DocumentBlock(Wire, tag_field="type", tag="document"):
-    """A document, as a rule a PDF; `data` is base64. `name`: its file name."""
+    """A document, as a rule a PDF, or text; `data` is base64. `name`: its file name."""
 
     data: str
     mime_type: str
@@ -248,11 +248,15 @@ def check_content(content: Any, where: str = "input") -> str | list[ContentBlock
     check_text(checked, where)
     if not isinstance(checked, str):
         _check_media(checked, where)
+        _check_types(checked, where)
     return checked
 
 
 def check_tool_content(content: Any, where: str) -> list[ContentBlock]:
-    """Read the content of a tool result: a list of content blocks. Raises InvalidRequestError."""
+    """Read the content of a tool result: a list of content blocks. Raises InvalidRequestError.
+
+    The types of documents and such are no reason to lose what a tool did: `providers.inputs` has what becomes of them.
+    """
     checked = check(content, list[ContentBlock], where)
     _check_media(checked, where)
     return checked
@@ -323,9 +327,7 @@ def _summed_usage(usage: Usage, where: str) -> Usage:
     dollars["total"] = cost.total
     for name, value in [*counts.items(), *((f"cost.{name}", value) for name, value in dollars.items())]:
         if not 0 <= value <= _MOST:
-            text = f"{where}.{name} must be from 0 to {_MOST:.0e}"
-            path = f"/{where}.{name}".replace("[", "/").replace("]", "").replace(".", "/")
-            raise InvalidRequestError(text, errors=[{"path": path, "message": text}])
+            raise refusal(f"{where}.{name}", f"must be from 0 to {_MOST:.0e}")
     return add_usage(usage, Usage.of())
 
 
@@ -359,21 +361,37 @@ def _check_media(blocks: list[ContentBlock], where: str) -> None:
             try:
                 base64.b64decode(block.data, validate=True)
             except (binascii.Error, ValueError) as error:
-                raise InvalidRequestError(f"{place}.data must be base64") from error
+                raise refusal(f"{place}.data", "must be base64") from error
 
 
 def _check_source(image: ImageBlock, where: str) -> None:
     if (image.data is None) == (image.url is None):
-        raise InvalidRequestError(f"{where} must have either data, in base64, or url")
+        raise refusal(where, "must have either data, in base64, or url")
     if image.data is not None and image.mime_type is None:
-        raise InvalidRequestError(f"{where}.mimeType is missing: say image/png or what it is")
-    if image.url is not None and not _is_web_url(image.url):
-        raise InvalidRequestError(f"{where}.url must be an https:// or http:// URL")
+        raise refusal(f"{where}.mimeType", "is missing: say image/png or what it is")
+    if image.url is not None and not is_web_url(image.url):
+        raise refusal(f"{where}.url", "must be an https:// or http:// URL")
 
 
-def _is_web_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("https", "http") and bool(parts.hostname) and url.isprintable() and " " not in url
+_SHOWN_TYPE = 60
+
+
+def _check_types(blocks: list[ContentBlock], where: str) -> None:
+    """Check that the MIME type of each block is one of its kind, and that there is any data."""
+    for index, block in enumerate(blocks):
+        if isinstance(block, TextBlock):
+            continue
+        place = f"{where}[{index}]"
+        if block.data is not None and not block.data:
+            raise refusal(f"{place}.data", "is empty")
+        if block.mime_type is None:
+            continue
+        match block:
+            case DocumentBlock(mime_type=mime_type):
+                fits, known = is_document_type(mime_type), "application/pdf, text/plain or another text/ type"
+            case AudioBlock(mime_type=mime_type):
+                fits, known = is_audio_type(mime_type), "audio/wav, audio/mpeg or what it is"
+            case ImageBlock():
+                fits, known = is_image_type(block.mime_type), "image/png, image/jpeg or what it is"
+        if not fits:
+            raise refusal(f"{place}.mimeType", f"must be {known}, not {block.mime_type[:_SHOWN_TYPE]!r}")

@@ -19,7 +19,7 @@ from msgspec.structs import FieldInfo, fields
 
 from agentkit.errors import InvalidRequestError
 
-__all__ = ["Json", "Value", "Wire", "check", "decode", "dumps", "encode", "to_json"]
+__all__ = ["Json", "Value", "Wire", "check", "decode", "dumps", "encode", "refusal", "to_json"]
 
 T = TypeVar("T")
 
@@ -92,6 +92,15 @@ def check(value: Any, type: Any, where: str = "") -> Any:
         text = _explain(match["text"], place, _field(type, path), None if path else type)
         pointer = re.sub(r"\[([^\]]*)\]", r"/\1", place).replace(".", "/")
         raise InvalidRequestError(text, errors=[{"path": f"/{pointer}" if pointer else "", "message": text}]) from error
+
+
+def refusal(place: str, text: str) -> InvalidRequestError:
+    """Make the error of a place in what came from outside, say `messages[0].content[1]`, with its JSON Pointer.
+
+    `text`: what is wrong, after the name of the place.
+    """
+    path = "/" + re.sub(r"\[([^\]]*)\]", r"/\1", place).replace(".", "/")
+    return InvalidRequestError(f"{place} {text}", errors=[{"path": path, "message": f"{place} {text}"}])
 
 
 _PATH = re.compile(r"^(?P<text>.*?)(?: - at (?:`(?P<path>\$.*)`|`key.*` in `(?P<keys>\$.*)`))?$", re.DOTALL)

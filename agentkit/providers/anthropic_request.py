@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from agentkit.core.media import is_document_type
 from agentkit.core.messages import (
     AssistantBlock,
     AssistantMessage,
@@ -217,9 +218,10 @@ def _image(block: ImageBlock) -> Json:
 
 
 def _document(block: DocumentBlock) -> Json:
-    if block.mime_type == "application/pdf":
-        source = {"type": "base64", "media_type": block.mime_type, "data": block.data}
-    elif block.mime_type.startswith("text/"):  # which the vendor takes as text alone
+    kind = block.mime_type.partition(";")[0].strip().lower()
+    if kind == "application/pdf":
+        source = {"type": "base64", "media_type": kind, "data": block.data}
+    elif is_document_type(kind):  # text, which the vendor takes as text alone
         text = base64.b64decode(block.data).decode(errors="replace")
         source = {"type": "text", "media_type": "text/plain", "data": text}
     else:

@@ -32,6 +32,7 @@ from agentkit.errors import (
     RunNotFoundError,
 )
 from agentkit.loop import Answer
+from agentkit.providers.inputs import check_content_for, check_history_for
 from agentkit.runtime.child_runs import children_of
 from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.idempotency import CallKey, Once, digest, receipt_alone
@@ -81,6 +82,9 @@ def start(committer: Committer, request: StartRequest, permit: Callable[[Run], N
     check_text(request.idempotency_key, "idempotency_key")
     agent = _bind(committer.agents, request)
     agent.agent.limits.check_lowered(limits)
+    if content is not None:
+        check_content_for(agent.model_name, agent.api, content, "input")
+    check_history_for(agent.model_name, agent.api, history or ())
 
     def begin(run_id: str) -> tuple[Change, Run]:
         change = loop.begin_run(
@@ -262,15 +266,20 @@ def send(
 ) -> int:
     """Send a user message into a run, to "steer" or as "followUp"; the seq of the log's last event before it.
 
-    `by`: who sends it. `bounds`: how many may wait. Raises RunNotPausedError where the run has ended, and
-    PayloadTooLargeError where too many wait already, or too much.
+    `by`: who sends it. `bounds`: how many may wait. Raises RunNotPausedError where the run has ended,
+    PayloadTooLargeError where too many wait already, or too much, and InvalidRequestError for what the run's model does
+    not take.
     """
     seq = 0
 
     def transition(state: RunState) -> Change:
         nonlocal seq
         seq = state.last_seq
-        return loop.add_message(state, content, when, committer.now(), by=by, bounds=bounds)
+        change = loop.add_message(state, content, when, committer.now(), by=by, bounds=bounds)
+        agent = committer.bind(state.record)
+        if agent is not None:
+            check_content_for(agent.model_name, agent.api, content, "message")
+        return change
 
     once = Once(committer.store, key, transition)
     if committer.update(run_id, once) is not None:

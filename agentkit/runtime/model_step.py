@@ -21,6 +21,7 @@ from agentkit.core.struct import to_json
 from agentkit.errors import LeaseLostError, ProviderError, StoreError
 from agentkit.loop import fail, finish_model, has_cut_call, over_limits, postpone, with_discarded
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.inputs import readable_by
 from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.tool_choice import without_forced_call
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
@@ -77,7 +78,7 @@ class _ModelStep:
             request = ModelRequest(
                 model=agent.model,
                 instructions=prompt.text,
-                messages=self._messages(),
+                messages=readable_by(agent.model_name, agent.api, self._messages()),
                 tools=agent.tool_specs(),
                 options=self._options(),
                 connection=agent.connection,

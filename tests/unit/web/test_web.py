@@ -248,7 +248,15 @@ def test_a_listing_pages_newest_first_without_messages(web: Web) -> None:
 def test_agents_are_shown_with_their_tools(web: Web) -> None:
     agents = web.client.get("/agents").json["agents"]
     assert [agent["name"] for agent in agents] == [agent.name for agent in AGENTS]
-    assert agents[0]["capabilities"] == {"tools": True, "images": False, "reasoning": False, "contextWindow": None}
+    assert agents[0]["capabilities"] == {
+        "tools": True,
+        "images": False,
+        "reasoning": False,
+        "contextWindow": None,
+        "documents": False,
+        "audio": False,
+        "imageUrls": False,
+    }
     assert agents[1]["tools"][0]["name"] == "refund"
     assert agents[1]["tools"][0]["decision"]["required"] == ["approved"]
 

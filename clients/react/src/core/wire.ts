@@ -53,7 +53,7 @@ export interface ImageBlock {
   url?: string
 }
 
-/** A document, as a rule a PDF; `data` is base64. `name`: its file name. */
+/** A document, as a rule a PDF, or text; `data` is base64. `name`: its file name. */
 export interface DocumentBlock {
   type: "document"
   data: string
@@ -642,13 +642,17 @@ export interface AgentDefinition {
  * What a model can do, as `GET /agents` shows it. The defaults are for a model that nothing is known of.
  *
  * `tools`: it calls them. `images`: it sees them. `reasoning`: it thinks before it answers, where asked
- * to. `contextWindow`: tokens of a whole request; null: unknown.
+ * to. `contextWindow`: tokens of a whole request; null: unknown. `documents`: it reads PDFs. `audio`: it
+ * hears it. `imageUrls`: its vendor fetches images that are named by URL.
  */
 export interface Capabilities {
   tools: boolean
   images: boolean
   reasoning: boolean
   contextWindow: number | null
+  documents: boolean
+  audio: boolean
+  imageUrls: boolean
 }
 
 /** A tool as `GET /agents` shows it. `parameters` and `decision` are JSON Schemas. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from tests.acceptance.stack import Stack
 from tests.turns import call
 
 REFUND = call("refund", order_id="A-1", cents=500)
+PIXEL = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 SENTENCE = "This is said slowly enough that one can watch it being said."
 
 
@@ -181,6 +183,39 @@ def test_what_a_model_says_is_text_and_never_code(tab: Tab) -> None:
     assert tab.answer.locator("img, b, script").count() == 0
     assert tab.answer.locator("[href^=javascript]").count() == 0
     assert tab.page.title() == "agentkit"
+
+
+def test_images_documents_and_audio_are_shown_and_no_url_is_fetched(stack: Stack, open_tab: Callable[..., Tab]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/a.png"
+        blocks = [
+            {"type": "image", "url": url},
+            {"type": "image", "data": PIXEL, "mimeType": "image/gif"},
+            {"type": "document", "data": "aGk=", "mimeType": "text/plain", "name": "a.txt"},
+            {"type": "audio", "data": "aGk=", "mimeType": "audio/wav"},
+        ]
+        asked = {"role": "assistant", "content": [{"type": "toolCall", "id": "c", "name": "look_up", "arguments": {}}]}
+        messages = [
+            {"role": "user", "content": blocks},
+            asked,
+            {"role": "toolResult", "toolCallId": "c", "toolName": "look_up", "content": blocks},
+            {"role": "assistant", "content": [{"type": "text", "text": "I see."}]},
+            {"role": "user", "content": script("Done.")},
+        ]
+        response = stack.web_b.http.post("/runs", json={"agent": "support", "messages": messages})
+        assert response.status_code == 202, response.text
+        tab = open_tab(f"/?run={response.json()['id']}")
+        tab.expect_answer("Done.")
+        tab.tool("look_up").locator("summary").click()
+        for place in (tab.page.locator(".user-text").first, tab.tool("look_up")):
+            expect(place.locator(f"a[href='{url}']")).to_be_visible()
+            expect(place.locator("a[download='a.txt']")).to_have_attribute("href", "data:text/plain;base64,aGk=")
+            expect(place.locator("audio")).to_be_visible()
+            assert place.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
+        expect(tab.page.locator(".bubble")).to_have_count(1)  # none for a message without text
+        elsewhere.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
 
 
 def test_a_text_that_no_parser_survives_is_shown_as_it_is(tab: Tab) -> None:

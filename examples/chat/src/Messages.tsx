@@ -1,14 +1,33 @@
-/** The messages: the user's as text, the agent's as Markdown, thinking and tool calls. */
-import type { AssistantMessage, ToolCallBlock, ToolExecution, ToolResultMessage } from "@agentkit/react"
+/** The messages: the user's as text and media, the agent's as Markdown, thinking and tool calls. */
+import type {
+  AssistantMessage,
+  ToolCallBlock,
+  ToolExecution,
+  ToolResultMessage,
+  UserContent,
+} from "@agentkit/react"
 import { Fragment, memo, type ReactNode, useState } from "react"
 import { Icon, type IconName } from "./icons"
 import { Markdown } from "./Markdown"
-import { pretty, short, show, textOf } from "./text"
+import { Media } from "./Media"
+import { mediaOf, pretty, short, show, textOf } from "./text"
 
-export const UserText = memo(function UserText({ text, note }: { text: string; note?: string }) {
+export const UserMessage = memo(function UserMessage({
+  content,
+  note,
+}: {
+  content: UserContent
+  note?: string
+}) {
+  const text = textOf(content)
+  const media = mediaOf(content)
   return (
     <div className="user-text">
-      <div className={note ? "bubble unseen" : "bubble"}>{text}</div>
+      {media.map((block, at) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: a message never changes
+        <Media key={at} block={block} />
+      ))}
+      {(text || !media.length) && <div className={note ? "bubble unseen" : "bubble"}>{text}</div>}
       {note && <span className="faint">{note}</span>}
     </div>
   )
@@ -136,7 +155,7 @@ function ToolCall({ block, grows, ...call }: { block: ToolCallBlock; grows: bool
                 <pre key={at}>{pretty(one.text)}</pre>
               ) : (
                 // biome-ignore lint/suspicious/noArrayIndexKey: a result never changes
-                <img key={at} alt="The tool’s result" src={`data:${one.mimeType};base64,${one.data}`} />
+                <Media key={at} block={one} />
               ),
             )}
           </>

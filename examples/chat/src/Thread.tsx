@@ -1,9 +1,15 @@
 /** The conversation's messages, and below them the state of the run. */
-import type { AssistantMessage, Message, ToolResultMessage, UseChatResult } from "@agentkit/react"
+import type {
+  AssistantMessage,
+  Message,
+  ToolResultMessage,
+  UseChatResult,
+  UserContent,
+} from "@agentkit/react"
 import { Fragment } from "react"
 import { Decision } from "./Decision"
 import { Icon } from "./icons"
-import { Answer, type Call, UserText } from "./Messages"
+import { Answer, type Call, UserMessage } from "./Messages"
 import type { Agent } from "./server"
 import { textOf } from "./text"
 import { useBottom } from "./useBottom"
@@ -34,7 +40,7 @@ export function Thread({ chat, agent, unseen }: Props) {
     <>
       <div className="thread" ref={box}>
         <div className="column" tabIndex={-1}>
-          {exchanges.map(({ key, userText, answer, results }, at) => {
+          {exchanges.map(({ key, user, answer, results }, at) => {
             const isLast = at === exchanges.length - 1
             const call = (id: string): Call => ({
               result: results.find((result) => result.toolCallId === id),
@@ -44,7 +50,7 @@ export function Thread({ chat, agent, unseen }: Props) {
             })
             return (
               <Fragment key={key}>
-                {userText !== undefined && <UserText text={userText} />}
+                {user !== undefined && <UserMessage content={user} />}
                 {answer && (
                   <Answer
                     message={answer}
@@ -60,7 +66,7 @@ export function Thread({ chat, agent, unseen }: Props) {
           {elsewhere.map(decision)}
           {unseen.map((text, at) => (
             // biome-ignore lint/suspicious/noArrayIndexKey: two messages may have the same text
-            <UserText key={at} text={text} note="It sees this at its next step" />
+            <UserMessage key={at} content={text} note="It sees this at its next step" />
           ))}
           {isStreaming && (
             <p className="going">
@@ -103,7 +109,7 @@ function announcement({ status, messages, pendingDecisions: items }: UseChatResu
 interface Exchange {
   key: string
   /** A person's message … */
-  userText?: string
+  user?: UserContent
   /** … or the agent's, with the results of its calls. */
   answer?: AssistantMessage
   results: ToolResultMessage[]
@@ -114,8 +120,7 @@ function exchangesOf(messages: readonly Message[]): Exchange[] {
   const exchanges: Exchange[] = []
   messages.forEach((message, at) => {
     if (message.role === "toolResult") exchanges.at(-1)?.results.push(message)
-    else if (message.role === "user")
-      exchanges.push({ key: `${at}`, userText: textOf(message.content), results: [] })
+    else if (message.role === "user") exchanges.push({ key: `${at}`, user: message.content, results: [] })
     else exchanges.push({ key: `${at}`, answer: message, results: [] })
   })
   return exchanges

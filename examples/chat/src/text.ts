@@ -1,10 +1,16 @@
 /** Formats values for people. */
 import type { Message, RunStatus, TextBlock, UserContent } from "@agentkit/react"
+import type { MediaBlock } from "./Media"
 
 export function textOf(content: UserContent | Message["content"]): string {
   if (typeof content === "string") return content
   const texts = content.filter((block): block is TextBlock => block.type === "text")
   return texts.map((block) => block.text).join("\n")
+}
+
+/** The images, documents and audio of what a person sent. */
+export function mediaOf(content: UserContent): MediaBlock[] {
+  return typeof content === "string" ? [] : content.filter((block) => block.type !== "text")
 }
 
 /** JSON of an object or a list, laid out; any other text as it is. */

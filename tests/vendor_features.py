@@ -30,6 +30,7 @@ _RESPONSES, _COMPLETIONS = "unit/test_responses_request", "unit/test_openai_code
 _CLAUDE, _SERVER_TOOLS = "unit/test_anthropic_request", "unit/test_anthropic_server_tools"
 _GOOGLE, _OLLAMA = "unit/test_google_request", "unit/test_ollama_codec"
 _CHOICE, _MEDIA = "integration/test_tool_choice", "unit/test_media_of_vendors"
+_INPUTS = "unit/test_inputs"
 _CLOUD: Cell = ("as `anthropic`", "integration/test_claude_on_clouds::test_a_cloud_is_sent_what_anthropic_is_sent")
 _CLOUDS = (_CLOUD, _CLOUD)
 """Bedrock and Vertex AI (Claude there) are sent the body that Anthropic is sent."""
@@ -104,7 +105,7 @@ FEATURES: dict[str, tuple[Cell, ...]] = {
         ("yes", f"{_RESPONSES}::test_images_documents_and_sound_of_the_user_are_parts_of_the_message"),
         ("yes", f"{_MEDIA}::test_chat_completions_carry_links_documents_and_sound"),
         ("yes", f"{_SERVER_TOOLS}::test_documents_and_images_go_along_in_messages_and_results"),
-        *_CLOUDS,
+        *[("no: an error", f"{_INPUTS}::test_what_a_model_is_known_not_to_take_is_refused_wherever_it_is_sent")] * 2,
         ("yes", f"{_GOOGLE}::test_images_documents_and_sound_are_inline_or_named_by_their_url"),
         ("no: an error", f"{_MEDIA}::test_ollama_refuses_links_documents_and_sound_with_a_clear_error"),
     ),

@@ -16,10 +16,10 @@ from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.ids import new_id
 from agentkit.core.record import Status, status_list
 from agentkit.store.redis import RedisStore
+from agentkit.testing.store_changes import first_change
 from agentkit.web import create_app
 from tests.apps import FakeQueue
 from tests.servers import ValkeyServer
-from tests.store_changes import first_change
 
 PAGES = ("?status=paused&limit=1", "?limit=1", "?agent=other&limit=1")
 FEW = 20

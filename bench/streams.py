@@ -30,10 +30,10 @@ from agentkit.core.record import Lease
 from agentkit.settings import Settings
 from agentkit.store.protocol import Store
 from agentkit.store.redis import RedisStore
+from agentkit.testing.store_changes import claimed, event, new_run
 from bench.watchers import raise_file_limit
 from tests.apps import FakeQueue
 from tests.servers import ValkeyServer, free_port
-from tests.store_changes import claimed, event, new_run
 from tests.waiting import wait_until
 
 GEVENT = (

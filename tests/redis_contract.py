@@ -17,7 +17,7 @@ from agentkit.core.record import AbortRequest, Change, Step
 from agentkit.errors import LeaseLostError, RunNotTerminalError
 from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store
 from agentkit.store.redis import RedisStore
-from tests.store_changes import (
+from agentkit.testing.store_changes import (
     LEASE_MS,
     MakeStore,
     calls_of,
@@ -29,7 +29,7 @@ from tests.store_changes import (
     result_of,
     step_done,
 )
-from tests.store_contract import HURRY, StoreContract, queue
+from agentkit.testing.store_contract import HURRY, StoreContract, queue
 
 __all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 

@@ -1,1 +1,1 @@
-"""Stores: the protocol in `base`, one file per implementation, one contract suite for all (tests/store_contract.py)."""
+"""Stores: the protocol, one file per implementation, one contract suite for all (agentkit.testing.store_contract)."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.store.memory import MemoryStore
+from agentkit.testing.store_changes import claimed, event, first_change, step_done
 from agentkit.web import create_app
 from tests.apps import FakeQueue
-from tests.store_changes import claimed, event, first_change, step_done
 
 __all__ = ["AWKWARD", "FILE", "made", "served"]
 

@@ -14,10 +14,10 @@ from agentkit.store.connection import connect
 from agentkit.store.protocol import StoredEvent
 from agentkit.store.pubsub import Hub, HubSubscription
 from agentkit.store.redis import RedisStore
+from agentkit.testing.store_changes import claimed, event, new_run, step_done
 from tests.apps import in_background
 from tests.relay import Relay
 from tests.servers import ValkeyServer
-from tests.store_changes import claimed, event, new_run, step_done
 from tests.waiting import wait_until
 
 FIRST = 4

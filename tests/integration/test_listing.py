@@ -13,9 +13,9 @@ from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.ids import new_id
 from agentkit.core.record import Status, status_list
 from agentkit.store.redis import RedisStore
+from agentkit.testing.store_changes import first_change
 from agentkit.web import create_app
 from tests.apps import FakeQueue
-from tests.store_changes import first_change
 
 MANY = 3000
 

@@ -14,8 +14,8 @@ from agentkit import Agent, AgentKit, ScriptedModel
 from agentkit.queue.celery import CeleryQueue
 from agentkit.settings import Settings
 from agentkit.store.redis import RedisStore
+from agentkit.testing.store_changes import new_run
 from tests.servers import ValkeyServer
-from tests.store_changes import new_run
 from tests.waiting import wait_until
 
 RUNS = 1000

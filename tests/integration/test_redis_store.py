@@ -11,10 +11,10 @@ import redis
 from agentkit import FernetCodec
 from agentkit.errors import StoreUnavailableError
 from agentkit.store.redis import RedisStore
+from agentkit.testing.store_changes import MakeStore, claimed, event, new_run
 from tests.keys import new_key
 from tests.redis_contract import RedisStoreContract, echoing
 from tests.servers import ValkeyServer, free_port
-from tests.store_changes import MakeStore, claimed, event, new_run
 from tests.waiting import wait_until
 
 

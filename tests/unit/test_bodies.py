@@ -16,9 +16,9 @@ from agentkit.errors import ConfigurationError
 from agentkit.store.bodies import Bodies
 from agentkit.store.encoding import expand
 from agentkit.store.memory import MemoryStore
+from agentkit.testing.store_changes import claimed, event, log_of, new_run
 from tests.apps import App, FakeQueue
 from tests.keys import new_key
-from tests.store_changes import claimed, event, log_of, new_run
 from tests.tools import YES, refund
 from tests.turns import call
 

@@ -6,8 +6,8 @@ import pytest
 
 from agentkit.errors import StoreUnavailableError
 from agentkit.store.protocol import Conflict
+from agentkit.testing.store_changes import claimed, new_run, step_done
 from tests.flaky_store import ALWAYS, FlakyStore
-from tests.store_changes import claimed, new_run, step_done
 
 
 def test_a_failed_call_does_nothing_and_a_lost_one_is_done() -> None:

@@ -16,9 +16,9 @@ from agentkit.runs import RunHandle
 from agentkit.runtime.follow import Wakeup, follow, follow_batches
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredEvent
+from agentkit.testing.store_changes import claimed, ended, event, new_run, step_done
 from tests.apps import App, in_background
 from tests.flaky_store import FlakyStore
-from tests.store_changes import claimed, ended, event, new_run, step_done
 from tests.tools import YES, refund
 from tests.turns import call
 

@@ -14,9 +14,9 @@ from agentkit.core.record import Status, StatusList, status_list
 from agentkit.runtime.listing import MAX_READ
 from agentkit.runtime.upgrade import index_runs
 from agentkit.store.memory import MemoryStore
+from agentkit.testing.store_changes import first_change
 from agentkit.web import create_app
 from tests.apps import App, FakeQueue
-from tests.store_changes import first_change
 from tests.tools import YES, refund
 from tests.turns import call
 from tests.waiting import wait_until

@@ -9,9 +9,9 @@ import pytest
 from agentkit import FernetCodec
 from agentkit.core.ids import now_ms
 from agentkit.store.memory import MemoryStore
+from agentkit.testing.store_changes import MakeStore, new_run
+from agentkit.testing.store_contract import StoreContract
 from tests.keys import new_key
-from tests.store_changes import MakeStore, new_run
-from tests.store_contract import StoreContract
 
 
 class TestMemoryStore(StoreContract):

@@ -9,9 +9,9 @@ import pytest
 from agentkit import Agent, AgentKit, ScriptedModel, tool
 from agentkit.core.ids import new_id, now_ms
 from agentkit.store.memory import MemoryStore
+from agentkit.testing.store_changes import new_run
 from tests.apps import App, die
 from tests.event_rules import shape
-from tests.store_changes import new_run
 from tests.tools import YES, look, refund_with
 from tests.turns import call
 from tests.waiting import wait_until

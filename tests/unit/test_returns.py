@@ -13,8 +13,8 @@ from agentkit.core.ids import new_id
 from agentkit.runtime.returns import Returns
 from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
+from agentkit.testing.store_changes import new_run
 from tests.apps import App
-from tests.store_changes import new_run
 from tests.turns import call
 from tests.waiting import wait_until
 

@@ -17,9 +17,9 @@ from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store
+from agentkit.testing.store_changes import claimed, new_run
 from tests.apps import App
 from tests.flaky_store import FlakyStore
-from tests.store_changes import claimed, new_run
 from tests.waiting import wait_until
 
 # -- streaming -------------------------------------------------------------------------------------

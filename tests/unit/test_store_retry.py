@@ -7,8 +7,8 @@ import pytest
 from agentkit.errors import StoreError, StoreUnavailableError
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
 from agentkit.store.protocol import Commit
+from agentkit.testing.store_changes import LEASE_MS, new_run, step_done
 from tests.flaky_store import FlakyStore
-from tests.store_changes import LEASE_MS, new_run, step_done
 
 
 def test_a_claim_and_a_commit_whose_replies_were_lost_in_an_outage_are_done_once() -> None:

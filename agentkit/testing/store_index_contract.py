@@ -6,21 +6,22 @@ Part of `StoreContract`.
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from agentkit.core.ids import new_id, now_ms
-from agentkit.store.protocol import DueRun, Store, StoredEvent
-from tests.store_changes import (
+from agentkit.errors import UnreadableRunError
+from agentkit.store.protocol import Commit, DueRun, Store, StoredEvent
+from agentkit.testing.store_changes import (
     MakeStore,
     claimed,
     ended,
     event,
     new_run,
     step_done,
+    wait_for,
 )
-from tests.waiting import wait_until
 
 __all__ = ["IndexContract"]
 
@@ -79,7 +80,8 @@ class IndexContract:
         store.index(run_id, "ann", agent="a", status="paused")
         store.unlist(run_id)
         for owner in (None, "ann", "a"):
-            for wanted in ({}, {"agent": "a"}, {"status": "active"}, {"status": "paused"}):
+            wanted_lists: list[dict[str, Any]] = [{}, {"agent": "a"}, {"status": "active"}, {"status": "paused"}]
+            for wanted in wanted_lists:
                 assert store.listing(None, 10, owner, **wanted) == []
 
     def test_the_names_of_owners_and_agents_do_not_mix(self, store: Store) -> None:
@@ -131,6 +133,7 @@ class IndexContract:
         claim = claimed(store, run_id)
         events = tuple(event("x") for _ in range(10))
         commit = store.commit(step_done(claim, events=events), claim.state.version, claim.lease)
+        assert isinstance(commit, Commit)
         assert (commit.first_seq, commit.last_seq) == (5, 14)
         assert store.events(run_id, 0, 100).first_seq == 12
 
@@ -163,22 +166,22 @@ class IndexContract:
                     read(list(published))
                 return len(seen) == last
 
-            wait_until(caught_up, what="the events")
+            wait_for(caught_up, what="the events")
             assert seen == list(range(1, last + 1))
         finally:
             subscription.close()
 
     def test_a_subscription_without_new_events_returns_none_in_time(self, store: Store) -> None:
         subscription = store.subscribe(new_run(store))
-        wait_until(lambda: subscription.get(0.05) is None, what="a quiet subscription")
+        wait_for(lambda: subscription.get(0.05) is None, what="a quiet subscription")
         subscription.close()
 
     def test_a_subscriber_is_notified_of_the_deletion(self, store: Store) -> None:
         run_id = ended(store)
         subscription = store.subscribe(run_id)
-        wait_until(lambda: subscription.get(0.2) is None, what="a quiet subscription")
+        wait_for(lambda: subscription.get(0.2) is None, what="a quiet subscription")
         store.delete(run_id)
-        assert wait_until(lambda: subscription.get(0.5) == [], what="the events")
+        assert wait_for(lambda: subscription.get(0.5) == [], what="the events")
         subscription.close()
 
     # -- due ---------------------------------------------------------------------------------------
@@ -199,7 +202,7 @@ class IndexContract:
     def test_a_hold_ends(self, store: Store) -> None:
         store.schedule("r", now_ms() - 1)
         (first,) = store.due(10, 0)
-        second = wait_until(lambda: store.due(10, 60_000), what="the hold to end")[0]
+        second = wait_for(lambda: store.due(10, 60_000), what="the hold to end")[0]
         assert second.mark > first.mark
         store.reschedule(first, None)
         assert store.backlog()[0] == 1, "a mark that is gone settles nothing"
@@ -254,7 +257,7 @@ class IndexContract:
 
     def test_several_runs_are_read_at_once_without_their_messages(self, store: Store) -> None:
         one, two, absent = new_run(store), ended(store), new_id()
-        states = store.loads([two, absent, one])
+        states = [state for state in store.loads([two, absent, one]) if not isinstance(state, UnreadableRunError)]
         assert [state and state.record for state in states] == [store.load(two).record, None, store.load(one).record]
         assert all(state is None or state.messages == () for state in states)
         assert store.loads([]) == []
@@ -265,7 +268,7 @@ class IndexContract:
         store.heartbeat("a", 60_000)
         assert sorted(store.workers()) == ["a", "b"]
         store.heartbeat("b", 1)
-        wait_until(lambda: "b" not in store.workers(), what="b to be gone")
+        wait_for(lambda: "b" not in store.workers(), what="b to be gone")
 
     def test_a_queue_counts_as_served_for_the_time_that_was_noted(self, store: Store) -> None:
         assert store.served(["a", "b"]) == []
@@ -273,15 +276,15 @@ class IndexContract:
         store.mark_served("b", 60_000)
         assert store.served(["b", "c", "a"]) == ["b", "a"]
         store.mark_served("b", 1)
-        wait_until(lambda: store.served(["a", "b"]) == ["a"], what="b to be served no more")
+        wait_for(lambda: store.served(["a", "b"]) == ["a"], what="b to be served no more")
 
     def test_of_all_workers_one_sends_a_probe_in_a_while(self, store: Store) -> None:
         assert [store.begin_probe("a", 60_000) for _ in range(3)] == [True, False, False]
         assert store.begin_probe("b", 1)
-        wait_until(lambda: store.begin_probe("b", 60_000), what="the next probe of b")
+        wait_for(lambda: store.begin_probe("b", 60_000), what="the next probe of b")
 
     def test_a_worker_that_beats_seldom_outlives_one_that_beats_often(self, store: Store) -> None:
         store.heartbeat("slow", 60_000)
         store.heartbeat("quick", 1)
-        wait_until(lambda: "quick" not in store.workers(), what="quick to be gone")
+        wait_for(lambda: "quick" not in store.workers(), what="quick to be gone")
         assert store.workers() == ["slow"]

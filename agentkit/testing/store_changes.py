@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.ids import new_id, now_ms
@@ -29,7 +30,10 @@ __all__ = [
     "snapshot",
     "step_done",
     "types_of",
+    "wait_for",
 ]
+
+T = TypeVar("T")
 
 MakeStore = Callable[..., Store]
 """Makes a store on empty ground; takes `retention_seconds` and `max_events`."""
@@ -38,7 +42,8 @@ LEASE_MS = 60_000
 TIMESTAMP = 1_700_000_000_000
 
 
-def event(kind: str, **fields: Any) -> dict[str, Any]:
+def event(kind: str, **fields: Any) -> Any:
+    """Make an event of any type: to a store it is JSON with a type."""
     return {"type": kind, **fields}
 
 
@@ -151,3 +156,16 @@ def snapshot(store: Store, run_id: str) -> tuple[Any, ...]:
     """All that an outsider can see of a run."""
     state, messages = store.messages(run_id)
     return state.record, state.version, state.last_seq, messages, log_of(store, run_id)
+
+
+def wait_for(predicate: Callable[[], T], what: str, timeout: float = 10) -> T:
+    """Ask `predicate` until it answers with something true, and return that.
+
+    Raises AssertionError after `timeout` seconds, with `what` and the last answer.
+    """
+    deadline = time.monotonic() + timeout
+    while not (answer := predicate()):
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"waited {timeout:g} s for {what}; the last answer was {answer!r}")
+        time.sleep(0.01)
+    return answer

@@ -36,7 +36,7 @@ from agentkit.errors import (
 )
 from agentkit.store.encoding import SMALL_QUEUE_BYTES
 from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Store
-from tests.store_changes import (
+from agentkit.testing.store_changes import (
     LEASE_MS,
     TIMESTAMP,
     MakeStore,
@@ -52,11 +52,11 @@ from tests.store_changes import (
     snapshot,
     step_done,
     types_of,
+    wait_for,
 )
-from tests.store_index_contract import IndexContract
-from tests.store_lease_contract import LeaseContract
-from tests.store_part_contract import PartContract
-from tests.waiting import wait_until
+from agentkit.testing.store_index_contract import IndexContract
+from agentkit.testing.store_lease_contract import LeaseContract
+from agentkit.testing.store_part_contract import PartContract
 
 __all__ = ["MakeStore", "StoreContract"]
 
@@ -609,7 +609,7 @@ class StoreContract(IndexContract, LeaseContract, PartContract):
     def test_an_ended_run_is_gone_after_its_time(self, make_store: MakeStore) -> None:
         store = make_store(retention_seconds=1)
         run_id = ended(store)
-        wait_until(lambda: store.loads([run_id]) == [None], what="the run to expire")
+        wait_for(lambda: store.loads([run_id]) == [None], what="the run to expire")
         with pytest.raises(RunNotFoundError):
             store.load(run_id)
 
@@ -632,7 +632,7 @@ class StoreContract(IndexContract, LeaseContract, PartContract):
         late = first_change(run_id)
         assert not store.create(late)
         assert store.loads([run_id]) == [None]
-        wait_until(lambda: store.create(late), what="the mark to expire")
+        wait_for(lambda: store.create(late), what="the mark to expire")
 
     def test_a_run_that_is_forbidden_is_never_made(self, make_store: MakeStore) -> None:
         store = make_store(retention_seconds=1)
@@ -645,7 +645,7 @@ class StoreContract(IndexContract, LeaseContract, PartContract):
         assert store.was_deleted(run_id)
         assert store.loads([run_id]) == [None]
         assert None not in self.ttls(store, run_id)
-        wait_until(lambda: store.create(late), what="the mark to expire")
+        wait_for(lambda: store.create(late), what="the mark to expire")
         assert not store.was_deleted(run_id)
 
     def test_a_run_that_is_there_cannot_be_forbidden(self, store: Store) -> None:

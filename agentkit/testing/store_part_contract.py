@@ -6,6 +6,7 @@ Part of `StoreContract`.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,7 +16,17 @@ from agentkit.core.events import PendingItem
 from agentkit.core.record import AbortRequest, Change, RunState, Status
 from agentkit.errors import LeaseLostError, RunNotFoundError
 from agentkit.store.protocol import Claim, Commit, Conflict, Store
-from tests.store_changes import TIMESTAMP, calls_of, committed, event, log_of, new_run, result_of, snapshot, types_of
+from agentkit.testing.store_changes import (
+    TIMESTAMP,
+    calls_of,
+    committed,
+    event,
+    log_of,
+    new_run,
+    result_of,
+    snapshot,
+    types_of,
+)
 
 __all__ = ["PartContract"]
 
@@ -24,7 +35,7 @@ def item_of(n: int) -> PendingItem:
     return PendingItem(f"d{n}", f"c{n}", "t", "decision", {}, {}, TIMESTAMP)
 
 
-def changed(state: RunState, call: Call, **fields: object) -> Change:
+def changed(state: RunState, call: Call, **fields: Any) -> Change:
     """Change the one call of a part, and fields of its record."""
     record = state.record
     assert record.others is not None

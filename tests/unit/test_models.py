@@ -73,6 +73,26 @@ def test_the_context_window_comes_from_the_price_list_where_the_table_has_none()
         assert (capabilities(name).context_window or 0) > 100_000
 
 
+@pytest.mark.parametrize(
+    ("name", "at_least", "below"),
+    [
+        *(
+            (f"{provider}:{prefix}claude-{model}", 1_000_000, 1_100_000)
+            for provider, prefix in (("anthropic", ""), ("bedrock", "eu.anthropic."), ("vertex", ""))
+            for model in ("opus-4-6", "opus-4-8", "sonnet-4-6", "opus-5", "sonnet-5-5", "haiku-5-5", "fable-5-1")
+        ),
+        ("anthropic:claude-opus-4-5", 200_000, 200_001),
+        ("anthropic:claude-haiku-4-5", 200_000, 200_001),
+        *((f"openai:gpt-{model}", 1_000_000, 1_100_000) for model in ("5.5", "5.6-terra", "6-astra", "6.1-sol")),
+        ("openai:gpt-5.4-mini", 400_000, 400_001),
+        ("deepseek:deepseek-v4-pro", 1_000_000, 1_100_000),
+        ("google:gemini-4-argon", 1_048_576, 1_048_577),
+    ],
+)
+def test_the_models_of_2026_are_shown_with_their_windows(name: str, at_least: int, below: int) -> None:
+    assert at_least <= (capabilities(name).context_window or 0) < below
+
+
 def test_what_is_registered_goes_before_what_is_known() -> None:
     register_model("openai:gpt-4o", reasoning=True)
     register_model("openai:gpt-4o", context_window=1000)

@@ -226,7 +226,7 @@ class Draft:
         """
         call = self.calls[index]
         item = PendingItem(
-            decision_id=new_id(),
+            decision_id=new_id(self.now),
             tool_call_id=call.id,
             tool_name=call.name,
             kind=kind,

@@ -178,7 +178,7 @@ def _begin_children(draft: Draft, agent: BoundAgent, calls: list[tuple[int, Tool
     for index, _ in refused:
         draft.finish_call(index, error_message(draft.calls[index], refusal, draft.now))
     for index, tool in admitted:
-        draft.set_call(index, child=new_id(), child_limits=shares or None)
+        draft.set_call(index, child=new_id(draft.now), child_limits=shares or None)
         _ask(draft, index, tool)
     draft.set(child_runs=draft.record.child_runs + len(admitted))
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from agentkit.core import strictjson
 from agentkit.core.events import AssistantMessageEvent, UpdateType
-from agentkit.core.ids import new_id
+from agentkit.core.ids import random_id
 from agentkit.core.messages import (
     AssistantBlock,
     AssistantMessage,
@@ -100,7 +100,7 @@ class MessageBuilder:
             call.settle(cut=cut and call.content_index == len(self._blocks) - 1)
             block = call.block
             if not block.id or block.id in ids:
-                block.id = f"call_{new_id()}"  # some servers send none or one twice, and results are matched by it
+                block.id = f"call_{random_id()}"  # some servers send none or one twice, and results are matched by it
             ids.add(block.id)
             events.append(AssistantMessageEvent("toolcall_end", call.content_index, tool_call=_shown(block)))
         self._calls.clear()

@@ -100,7 +100,7 @@ def start(committer: Committer, request: StartRequest, permit: Callable[[Run], N
         state = RunState(change.record, version=1, last_seq=len(change.events))
         return change, Run.of(state, to_json(change.messages))
 
-    run_id = new_id()
+    run_id = new_id(committer.now())
     change, run = begin(run_id)
     if permit is not None:
         permit(run)

@@ -17,7 +17,7 @@ from agentkit.codec import Codec
 from agentkit.core.backoff import Backoff
 from agentkit.core.calls import Call
 from agentkit.core.events import Event
-from agentkit.core.ids import new_id
+from agentkit.core.ids import random_id
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.errors import StoreUnavailableError, UnreadableRunError
@@ -80,7 +80,7 @@ class RetryingStore:
         self._retry = retry
 
     def create(self, change: Change, pushes: Sequence[Push] = (), *, request_id: str = "") -> bool:
-        request_id = request_id or new_id()
+        request_id = request_id or random_id()
         return self._retry.call(lambda: self._store.create(change, pushes, request_id=request_id))
 
     def load(self, run_id: str, *, call: int | None = None, decision_id: str | None = None) -> RunState:
@@ -90,7 +90,7 @@ class RetryingStore:
         return self._retry.call(lambda: self._store.messages(run_id))
 
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
-        request_id = request_id or new_id()
+        request_id = request_id or random_id()
         return self._retry.call(lambda: self._store.claim(run_id, step, lease_ms, request_id=request_id))
 
     def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
@@ -105,7 +105,7 @@ class RetryingStore:
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
-        request_id = request_id or new_id()
+        request_id = request_id or random_id()
         return self._retry.call(lambda: self._store.commit(change, version, lease, pushes, request_id=request_id))
 
     def commit_call(
@@ -117,7 +117,7 @@ class RetryingStore:
         *,
         request_id: str = "",
     ) -> Commit | Conflict:
-        request_id = request_id or new_id()
+        request_id = request_id or random_id()
         return self._retry.call(lambda: self._store.commit_call(lease, call, outcome, events, request_id=request_id))
 
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:

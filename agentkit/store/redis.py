@@ -16,7 +16,7 @@ import redis.exceptions
 from agentkit.codec import Codec
 from agentkit.core.calls import Call
 from agentkit.core.events import Event
-from agentkit.core.ids import new_id
+from agentkit.core.ids import random_id
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.record import STATUS_LISTS, AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.core.struct import decode, encode
@@ -121,7 +121,7 @@ class RedisStore:
     ) -> Any:
         return self._scripts.commit(
             self._keys(change.record.id),
-            request_id or new_id(),
+            request_id or random_id(),
             encode_change(change, self._bodies),
             version=version,
             lease=lease,
@@ -144,7 +144,7 @@ class RedisStore:
         result, waiting = (text, b"") if isinstance(outcome, ToolResultMessage) else (b"", text)
         bodies = encode_events(events, self._bodies)
         reply = self._scripts.commit_call(
-            self._keys(lease.run_id), request_id or new_id(), lease, call, result, waiting, bodies, self._max_events
+            self._keys(lease.run_id), request_id or random_id(), lease, call, result, waiting, bodies, self._max_events
         )
         return self._outcome(reply, lease.run_id)
 
@@ -168,7 +168,7 @@ class RedisStore:
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         keys = self._keys(run_id)
         self._check_readable(run_id)
-        reply = _found(self._scripts.claim(keys, request_id or new_id(), step, lease_ms, self._max_events), run_id)
+        reply = _found(self._scripts.claim(keys, request_id or random_id(), step, lease_ms, self._max_events), run_id)
         if reply == b"no":
             return None
         token, attempt, complete, stored = reply

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from agentkit import Agent, ScriptedModel
+from agentkit.core import ids
 from agentkit.errors import StoreUnavailableError
 from agentkit.store.clock import StoreClock
+from tests.apps import App
+from tests.tools import refund
+from tests.turns import call
 
 SERVER = 1_800_000_000_000
 
@@ -84,3 +89,23 @@ def test_a_process_that_never_reached_the_store_has_no_time() -> None:
     for _ in range(2):
         with pytest.raises(StoreUnavailableError):
             clocks.clock.now()
+
+
+def test_runs_and_items_have_ids_of_the_stores_time_whatever_the_process_takes_it_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    helper = Agent("helper", ScriptedModel([[call("refund", cents=1)], "ok"], name="helper"), tools=[refund])
+    boss = ScriptedModel([[call("helper", input="go"), call("refund", cents=2)], "done"], name="boss")
+    app = App(model=boss, tools=[helper.as_tool(), refund])
+    monkeypatch.setattr(ids, "_last", 0)
+    found: list[str] = []
+    for later, hours in enumerate((1, -1, 0)):  # three web processes, whose clocks are wrong
+        monkeypatch.setattr("time.time_ns", lambda ahead=hours: (SERVER + ahead * 3_600_000) * 1_000_000)
+        monkeypatch.setattr(app.store, "now", lambda later=later: SERVER + later)
+        found.append(app.run())
+    monkeypatch.undo()
+    runs = [app.kit.get(run_id) for run_id in found]
+    named = [run.id for run in app.kit.runs()] + [item["decisionId"] for run in runs for item in run.pending]
+    assert len(named) == 12
+    assert all(0 <= int(each.replace("-", "")[:12], 16) - SERVER <= 2 for each in named)
+    assert [run.id for run in app.kit.runs() if run.parent_run_id is None] == found[::-1]

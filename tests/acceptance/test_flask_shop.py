@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, Page, expect
 from websockets.sync.client import connect
 
 from tests.acceptance.stack import ROOT, Process, environment
@@ -284,6 +285,42 @@ def _token(user: User) -> str:
     found = re.search(r'name="csrf_token" value="([^"]+)"', user.http.get("/").text)
     assert found is not None
     return found[1]
+
+
+@pytest.mark.timeout(120)
+def test_in_browsers_a_clerk_sees_what_a_manager_approves_without_a_reload(shop: Shop, browser: Browser) -> None:
+    shop.web.start()
+    shop.worker.start()
+    asked_for: set[str] = set()
+    errors: list[str] = []
+
+    def page_of(name: str) -> Page:
+        page = browser.new_context(base_url=shop.url).new_page()
+        page.set_default_timeout(30_000)
+        page.on("request", lambda request: asked_for.add(request.url))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto("/")
+        page.get_by_label("User").fill(name)
+        page.get_by_label("Password").fill(f"{name}'s secret")
+        page.get_by_role("button", name="Log in").click()
+        return page
+
+    clerk, manager = page_of("clerk"), page_of("manager")
+    try:
+        clerk.get_by_role("button", name="Refund").first.click()
+        expect(clerk.get_by_role("heading", name="refund waits for a manager")).to_be_visible(timeout=30_000)
+        expect(clerk.get_by_role("button", name="Approve")).to_have_count(0)
+        manager.goto(clerk.url)
+        manager.get_by_label("Note").fill("it was broken")
+        manager.get_by_role("button", name="Approve").click()
+        for page in (clerk, manager):
+            expect(page.get_by_text("completed")).to_be_visible(timeout=30_000)
+            expect(page.get_by_text("This is how it went: paid back 4999 cents")).to_be_visible()
+        assert errors == []
+        assert {url for url in asked_for if not url.startswith(f"{shop.url}/")} == set()
+    finally:
+        clerk.context.close()
+        manager.context.close()
 
 
 @pytest.mark.timeout(90)

@@ -157,7 +157,7 @@ class EventDecoder:
         reason: StopReason = "length" if self._reason in _LENGTH_REASONS else whole
         late = [part for at in list(self._blocks) for part in self._stop(at)]
         data: Json = {"after": list(self._unsent)} if self._unsent else {}
-        if self._container:
+        if self._container and self.content:  # alone, it says nothing
             data["container"] = self._container
         return [*late, Finish(reason, self.usage(), self._model, data or None, self._long_writes())]
 

@@ -27,6 +27,8 @@ __all__ = ["ChunkDecoder", "decode"]
 
 _SHOWN = ("citations", "search_results", "annotations", "references", "images")
 """Lists that vendors add to an answer, for people to see."""
+_CONTENT = {"images", "audio"}
+"""What is an answer without words. A signature, sources or encrypted reasoning alone are none."""
 
 
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
@@ -87,7 +89,9 @@ class ChunkDecoder:
         stop_reason: StopReason = "length" if self._end(bool(parts)) == "length" else whole
         if self._details.blocks:
             self._data["reasoning_details"] = self._details.blocks
-        return [*parts, Finish(stop_reason, _usage(self._usage), self._model, self._data or None)]
+        shown = self._texts or self._thoughts or self._calls.any or self._data.keys() & _CONTENT
+        data = self._data if shown and self._data else None
+        return [*parts, Finish(stop_reason, _usage(self._usage), self._model, data)]
 
     @contextmanager
     def _known_shapes(self) -> Iterator[None]:

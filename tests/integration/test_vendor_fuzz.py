@@ -1,11 +1,13 @@
 """Whatever a vendor sends, in any shape, size and rhythm, is a message or a ProviderError, soon and in bounded memory.
 
-The cases come from a seed, which a failing test shows; AGENTKIT_FUZZ_SEED sets another.
+The cases come from a seed, which a failing test shows; AGENTKIT_FUZZ_SEED sets another, AGENTKIT_FUZZ_RUNS how many
+runs each wire gets.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import resource
 import socket
@@ -67,6 +69,7 @@ def outcome_of(provider: Provider) -> str:
 
 # -- shapes: tests/unit/test_mutated_answers.py has many more, without HTTP and without runs
 
+RUNS = int(os.environ.get("AGENTKIT_FUZZ_RUNS", "30"))
 MODELS = {
     "openai-completions": openai_server.frames("done"),
     "openai-responses": responses_server.frames("done"),
@@ -83,7 +86,7 @@ def test_a_run_ends_whatever_its_first_answer_is_and_pays_for_no_call_twice(wire
     rng, recorded = random.Random(f"{SEED} {wire}"), RECORDED[wire]
     answers = list(recorded.answers)
     bodies: list[bytes] = []
-    ends, statuses = time.monotonic() + 2, Counter[str]()
+    statuses = Counter[str]()
 
     def answer(_: Request) -> Reply:
         first = len(server.requests) == 1
@@ -91,7 +94,7 @@ def test_a_run_ends_whatever_its_first_answer_is_and_pays_for_no_call_twice(wire
 
     with WireServer(answer) as server:
         agent = Agent("a", f"{wire}:some-model", base_url=server.url, api_key="k", options={"read_timeout": 5})
-        while time.monotonic() < ends and statuses.total() < 150:
+        for _ in range(RUNS):
             bodies.append(mutated(recorded, rng.choice(answers), rng))
             server.requests.clear()
             run = AgentKit(agents=[agent]).run("a", "hi")
@@ -106,8 +109,8 @@ def test_a_run_ends_whatever_its_first_answer_is_and_pays_for_no_call_twice(wire
                 assert run.error is not None, shown
                 assert run.error["code"] == "provider_error", shown
             elif len(got) == 1:
-                assert got[0]["content"] or got[0].get("providerData"), shown
-    assert min(statuses["completed"], statuses["failed"]) > 5, statuses
+                assert got[0]["content"] or {"after", "audio", "images"} & {*got[0].get("providerData", {})}, shown
+    assert set(statuses) == {"completed", "failed"}
 
 
 # -- sizes, rhythms, and what is no HTTP

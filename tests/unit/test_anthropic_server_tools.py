@@ -307,3 +307,14 @@ def test_what_no_model_of_the_vendor_takes_is_a_clear_error(block: Any, words: s
         with pytest.raises(ProviderError, match=words) as caught:
             build_request(ModelRequest("m", "", messages))
         assert not caught.value.retryable
+
+
+def test_a_container_alone_is_no_answer() -> None:
+    builder = MessageBuilder(api="anthropic-messages", provider="anthropic", model="m", timestamp=0)
+    decoder = EventDecoder()
+    for event in events([], container={"id": "c", "expires_at": "2027-01-01T00:00:00Z"}):
+        for part in decoder.feed(event):
+            builder.feed(part)
+    for part in decoder.finish():
+        builder.feed(part)
+    assert builder.empty

@@ -202,6 +202,22 @@ def test_what_is_shown_to_people_is_kept_with_the_answer() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("delta", "more", "counts"),
+    [
+        ({"images": [{"type": "image_url", "image_url": {"url": "data:x"}}]}, {}, True),
+        ({"content": ""}, {"citations": ["https://example.org/1"], "search_results": [{"title": "t"}]}, False),
+        ({"annotations": [{"type": "url_citation"}]}, {}, False),
+        ({"extra_content": {"google": {"thought_signature": "U0lH"}}}, {}, False),
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}, {}, False),
+    ],
+)
+def test_what_is_beside_an_answer_is_no_answer_but_images_are(delta: Any, more: Any, counts: bool) -> None:
+    message = answer(chunk(delta, **more), chunk({}, "stop"))
+    assert message.content == []
+    assert bool(message.provider_data) is counts
+
+
 def test_the_words_of_an_answer_in_sound_are_its_text() -> None:
     message = answer(
         chunk({"audio": {"id": "audio_1", "transcript": "Hel"}}),

@@ -54,11 +54,11 @@ FEATURES: dict[str, tuple[Cell, ...]] = {
         "test_parallel_tool_calls_arrive_with_their_arguments_in_pieces", ollama="yes, each whole"
     ),
     "one call a turn, by option": (
-        UNTESTED,
+        ("yes", f"{_RESPONSES}::test_other_options_pass_as_they_are_and_tools_of_the_vendor_follow_the_agents"),
         ("yes", f"{_CHOICE}::test_one_call_a_turn_is_asked_for_in_each_vendors_words"),
         ("yes", f"{_CHOICE}::test_one_call_a_turn_is_asked_for_in_each_vendors_words"),
         *_CLOUDS,
-        UNTESTED,
+        ("no", f"{_GOOGLE}::test_options_go_where_google_wants_them"),
         ("no", f"{_OLLAMA}::test_options_go_where_ollama_wants_them"),
     ),
     "forced `tool_choice`": (

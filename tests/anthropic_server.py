@@ -1,4 +1,4 @@
-"""What a server of Anthropic's Messages API sends, for tests that play one with `tests.wire_server`."""
+"""What a server of Anthropic's Messages API sends, for tests that play one with `agentkit.testing.wire_server`."""
 
 from __future__ import annotations
 

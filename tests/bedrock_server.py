@@ -11,8 +11,8 @@ import zlib
 from typing import Any
 from urllib.parse import quote
 
+from agentkit.testing.wire_server import Request
 from tests import anthropic_server
-from tests.wire_server import Request
 
 __all__ = ["chunk", "error_body", "exception", "frame", "frames", "signature_is_right"]
 

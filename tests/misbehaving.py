@@ -16,8 +16,8 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import text_of
 from agentkit.errors import ProviderError
 from agentkit.providers.protocol import Finish, Part
-from tests.providers_contract import build
-from tests.wire_server import Reply, WireServer
+from agentkit.testing.provider_contract import build
+from agentkit.testing.wire_server import Reply, WireServer
 
 __all__ = ["ErrorAsJsonContract", "MisbehavingServerContract", "TextStreamContract"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.wire_server import Reply, Request, WireServer
+from agentkit.testing.wire_server import Reply, Request, WireServer
 
 __all__ = ["OpenAIServer", "Turn", "error_body", "frames", "scripted"]
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests.openai_server import Turn, error_body
-from tests.wire_server import Reply, Request, WireServer
 
 __all__ = ["ResponsesServer", "frames", "sse"]
 

@@ -16,8 +16,8 @@ from agentkit.core.bounds import Bounds
 from agentkit.core.messages import text_of
 from agentkit.errors import ProviderError
 from agentkit.providers.protocol import Part, Provider
-from tests.providers_contract import build
-from tests.wire_server import Reply, WireServer
+from agentkit.testing.provider_contract import build
+from agentkit.testing.wire_server import Reply, WireServer
 
 __all__ = ["VendorBoundsContract"]
 

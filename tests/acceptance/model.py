@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests.acceptance.ledger import Ledger
 from tests.openai_server import Turn, frames, scripted
-from tests.wire_server import Reply, Request, WireServer
 
 __all__ = ["script"]
 

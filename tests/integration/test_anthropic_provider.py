@@ -14,11 +14,11 @@ from agentkit.errors import ProviderError
 from agentkit.providers import resolve
 from agentkit.providers.anthropic import AnthropicProvider
 from agentkit.providers.protocol import Finish, ModelRequest, Provider
+from agentkit.testing.provider_contract import ProviderContract, build
+from agentkit.testing.wire_server import Reply, WireServer
 from tests.anthropic_server import error_body, frame, frames
 from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
-from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
-from tests.wire_server import Reply, WireServer
 
 HELLO = ModelRequest("claude-test", "", [UserMessage("hello", 0)])
 

@@ -21,11 +21,11 @@ from agentkit.providers import bedrock, resolve
 from agentkit.providers.bedrock import BedrockProvider
 from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import ModelRequest, Provider
+from agentkit.testing.provider_contract import ProviderContract, build
+from agentkit.testing.wire_server import Reply, WireServer
 from tests import anthropic_server
 from tests.bedrock_server import chunk, error_body, exception, frame, frames, signature_is_right
 from tests.misbehaving import MisbehavingServerContract
-from tests.providers_contract import ProviderContract, build
-from tests.wire_server import Reply, WireServer
 
 MEGABYTE = 1024 * 1024
 STREAM = "application/vnd.amazon.eventstream"

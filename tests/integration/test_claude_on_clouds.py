@@ -11,10 +11,10 @@ from agentkit.core.messages import DocumentBlock, ImageBlock, TextBlock, Thinkin
 from agentkit.providers import resolve
 from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import ModelRequest, ToolSpec
+from agentkit.testing.provider_contract import build
+from agentkit.testing.wire_server import Reply, WireServer
 from tests import anthropic_server, bedrock_server
 from tests.histories import assistant, call, result
-from tests.providers_contract import build
-from tests.wire_server import Reply, WireServer
 
 MODEL = "claude-opus-5-5"
 FRAME = ("anthropic_version", "model", "stream")

@@ -19,8 +19,8 @@ from agentkit.providers.compat import Compat
 from agentkit.providers.connection import Connection
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests import anthropic_server, google_server, ollama_server, openai_server
-from tests.wire_server import Reply, Request, WireServer
 
 REPLIES: dict[str, Callable[[], Reply]] = {
     "openai": lambda: Reply(openai_server.frames("hi")),

@@ -15,11 +15,11 @@ from agentkit.errors import ProviderError
 from agentkit.providers.connection import Connection
 from agentkit.providers.google import GoogleProvider
 from agentkit.providers.protocol import ModelRequest, Provider
+from agentkit.testing.provider_contract import ProviderContract, build
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests.google_server import SIGNATURE, error_body, event, frames
 from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
-from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
-from tests.wire_server import Reply, Request, WireServer
 
 HELLO = ModelRequest("gemini-3.8-flash", "", [UserMessage("hello", 0)])
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, Run, tool
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests import anthropic_server, bedrock_server, google_server, ollama_server, openai_server, responses_server
-from tests.wire_server import Reply, Request, WireServer
 
 TEXT = {"type": "text", "text": "What is this?"}
 IMAGE = {"type": "image", "data": "aW1n", "mimeType": "image/png"}

@@ -11,11 +11,11 @@ from agentkit.core.messages import UserMessage, text_of
 from agentkit.providers import resolve
 from agentkit.providers.ollama import OllamaProvider
 from agentkit.providers.protocol import ModelRequest, Provider
+from agentkit.testing.provider_contract import ProviderContract, build
+from agentkit.testing.wire_server import Reply, WireServer
 from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.ollama_server import error_body, lines
-from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
-from tests.wire_server import Reply, WireServer
 
 HELLO = ModelRequest("llama-test", "", [UserMessage("hello", 0)])
 

@@ -17,11 +17,11 @@ from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest, Provider
+from agentkit.testing.provider_contract import ProviderContract, build
+from agentkit.testing.wire_server import Reply
 from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.openai_server import OpenAIServer, error_body, frames
-from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
-from tests.wire_server import Reply
 
 HELLO = ModelRequest("gpt-test", "", [UserMessage("hello", 0)])
 ROOT = Path(__file__).parents[2]

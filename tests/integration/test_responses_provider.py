@@ -19,12 +19,12 @@ from agentkit.providers.connection import Connection
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.openai_wires import OpenAIWires
 from agentkit.providers.protocol import ModelRequest, Provider
+from agentkit.testing.provider_contract import ProviderContract, build
+from agentkit.testing.wire_server import Reply
 from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
 from tests.openai_server import OpenAIServer, error_body
-from tests.providers_contract import ProviderContract, build
 from tests.responses_server import ResponsesServer, frames, sse
 from tests.vendor_bounds import VendorBoundsContract
-from tests.wire_server import Reply
 
 HELLO = ModelRequest("gpt-test", "", [UserMessage("hello", 0)])
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, tool
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests import anthropic_server, google_server, openai_server
-from tests.wire_server import Reply, Request, WireServer
 
 CALL = {"type": "toolCall", "name": "search", "arguments": {"q": "x"}}
 NAMED = {"type": "function", "function": {"name": "search"}}

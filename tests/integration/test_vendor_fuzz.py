@@ -32,9 +32,9 @@ from agentkit.providers.ollama import OllamaProvider
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.openai_responses import OpenAIResponsesProvider
 from agentkit.providers.protocol import ModelRequest, Provider
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests import anthropic_server, bedrock_server, google_server, ollama_server, openai_server, responses_server
 from tests.vendor_mutations import NDJSON, RECORDED, SEED, SSE, TURN, mutated, pieces_of
-from tests.wire_server import Reply, Request, WireServer
 
 BOUNDS = Bounds(model_line_bytes=100_000, model_answer_bytes=400_000, model_silence_seconds=0.5)
 OPTIONS = {"connect_timeout": 0.5}

@@ -27,8 +27,8 @@ from agentkit.errors import ProviderError
 from agentkit.providers import anthropic, google, openai, openai_responses
 from agentkit.providers.bedrock import read_frames
 from agentkit.providers.protocol import Finish, Part
+from agentkit.testing.provider_contract import build
 from tests import bedrock_server
-from tests.providers_contract import build
 from tests.sse_cuts import events_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -21,12 +21,12 @@ from agentkit.providers import google_cloud, resolve
 from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import ModelRequest, Provider
 from agentkit.providers.vertex import VertexProvider
+from agentkit.testing.provider_contract import ProviderContract, build
+from agentkit.testing.wire_server import Reply, Request, WireServer
 from tests import google_server
 from tests.anthropic_server import frames
 from tests.misbehaving import TextStreamContract
-from tests.providers_contract import ProviderContract, build
 from tests.vendor_bounds import VendorBoundsContract
-from tests.wire_server import Reply, Request, WireServer
 
 MODEL = "claude-haiku-4-5@20251001"
 

@@ -17,8 +17,8 @@ from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.failures import status_error
 from agentkit.providers.openai import decode
 from agentkit.providers.protocol import Finish, ModelRequest, Part, ToolSpec
+from agentkit.testing.provider_contract import build
 from tests.histories import assistant
-from tests.providers_contract import build
 from tests.sse_cuts import events_of
 
 CORPUS = os.environ.get("AGENTKIT_WIRE_CORPUS", "")

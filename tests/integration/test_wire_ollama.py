@@ -15,9 +15,9 @@ from agentkit.errors import ProviderError
 from agentkit.providers import ollama, openai
 from agentkit.providers.failures import status_error
 from agentkit.providers.protocol import Finish, Part
+from agentkit.testing.provider_contract import build
 from tests.integration.test_wire_corpus import ANTHROPIC, CORPUS, EXPECTED, OPENAI, joined
 from tests.ndjson_cuts import lines_of
-from tests.providers_contract import build
 
 OLLAMA = {name: expected for name, expected in EXPECTED.items() if expected["kind"] == "ollama"}
 FILTERED = "azure_content_filter.json"

@@ -13,7 +13,7 @@ from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic import EventDecoder, build_request, decode
 from agentkit.providers.protocol import Finish, ModelRequest
-from tests.providers_contract import build
+from agentkit.testing.provider_contract import build
 from tests.sse_cuts import events_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "anthropic"

@@ -13,8 +13,8 @@ from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.google import build_request, decode
 from agentkit.providers.protocol import ModelRequest
+from agentkit.testing.provider_contract import build
 from tests.google_server import event
-from tests.providers_contract import build
 from tests.sse_cuts import events_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "google"

@@ -16,8 +16,8 @@ from agentkit.core.messages import UserMessage, text_of
 from agentkit.errors import ProviderError
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest
+from agentkit.testing.provider_contract import build
 from tests import openai_server
-from tests.providers_contract import build
 
 BODY = b"".join(openai_server.frames("hi"))
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(BODY)

@@ -21,10 +21,10 @@ from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.ollama import LineDecoder, OllamaProvider, build_request, decode, host_url
 from agentkit.providers.protocol import Finish, ModelRequest, ToolSpec
+from agentkit.testing.provider_contract import build
+from agentkit.testing.wire_server import Reply, WireServer
 from tests.histories import assistant, call, result
 from tests.ndjson_cuts import lines_of
-from tests.providers_contract import build
-from tests.wire_server import Reply, WireServer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ollama"
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "expected.json").read_text())

@@ -13,7 +13,7 @@ from agentkit.core.messages import AssistantMessage, TextBlock, ThinkingBlock, T
 from agentkit.core.struct import to_json
 from agentkit.errors import ProviderError
 from agentkit.providers.openai import decode
-from tests.providers_contract import build
+from agentkit.testing.provider_contract import build
 
 DONE = "[DONE]"
 

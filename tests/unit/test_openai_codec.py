@@ -24,8 +24,8 @@ from agentkit.providers.compat import Compat, compat_for
 from agentkit.providers.openai import ChunkDecoder, build_request, decode
 from agentkit.providers.protocol import Finish, ModelRequest, ToolSpec
 from agentkit.providers.replay import NO_RESULT
+from agentkit.testing.provider_contract import build
 from tests.histories import assistant, call, result
-from tests.providers_contract import build
 from tests.sse_cuts import events_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openai"

@@ -16,9 +16,9 @@ from agentkit.core.proxies import proxy_for
 from agentkit.errors import ProviderError
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest
+from agentkit.testing.provider_contract import build
+from agentkit.testing.wire_server import Reply, WireServer
 from tests import openai_server
-from tests.providers_contract import build
-from tests.wire_server import Reply, WireServer
 
 VENDOR = "http://vendor.example/v1"
 

@@ -13,7 +13,7 @@ from agentkit.errors import ProviderError
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.openai_responses import ResponseDecoder, decode
 from agentkit.providers.protocol import Finish
-from tests.providers_contract import build
+from agentkit.testing.provider_contract import build
 from tests.sse_cuts import events_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openai-responses"

@@ -25,7 +25,7 @@ from agentkit.providers import register_provider, resolve
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import Finish, ModelRequest, Part, Provider, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.scripted import ScriptedModel, Scripts
-from tests.providers_contract import build
+from agentkit.testing.provider_contract import build
 from tests.turns import call
 
 CALL: Json = call("look", x="äö")

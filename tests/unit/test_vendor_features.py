@@ -10,7 +10,7 @@ import pytest
 from agentkit.providers import _ADAPTERS, resolve
 from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import ManyWires, Provider
-from tests.providers_contract import ProviderContract
+from agentkit.testing.provider_contract import ProviderContract
 from tests.vendor_features import COLUMNS, FEATURES, UNTESTED, table
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from agentkit.errors import ProviderError
 from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.connection import Connection
 from agentkit.providers.protocol import Finish, ModelRequest, Part, Provider, TextDelta, ToolCallDelta, ToolSpec
-from tests.wire_server import Reply, WireServer
+from agentkit.testing.wire_server import Reply, WireServer
 
 __all__ = ["ProviderContract", "build"]
 

@@ -1,6 +1,6 @@
 """A local HTTP server that plays a model vendor: it records requests and answers bytes, well or badly.
 
-It knows no vendor's format; `tests.openai_server` and its like do.
+It knows no vendor's format: who makes the replies does.
 """
 
 from __future__ import annotations

@@ -153,11 +153,7 @@ FEATURES: dict[str, tuple[Cell, ...]] = {
         _SDK,
         UNTESTED,
     ),
-    "bears answers of any shape": (
-        *[_ANY_SHAPE] * 4,
-        UNTESTED,
-        *[_ANY_SHAPE] * 2,
-    ),
+    "bears answers of any shape": (*[_ANY_SHAPE] * 7,),
 }
 
 

@@ -67,6 +67,7 @@ RECORDED = {
     "openai-responses": Recorded(SSE, _recorded("openai-responses", "sse", responses_server.frames(TURN))),
     "anthropic": Recorded(SSE, _CLAUDE),
     "bedrock": Recorded(AWS, _CLAUDE, _aws_frame),
+    "vertex": Recorded(SSE, _CLAUDE),
     "google": Recorded(SSE, _recorded("google", "sse", google_server.frames(TURN))),
     "ollama": Recorded(NDJSON, _recorded("ollama", "ndjson", ollama_server.lines(TURN))),
 }

@@ -75,6 +75,7 @@ MODELS = {
     "openai-responses": responses_server.frames("done"),
     "anthropic": anthropic_server.frames("done"),
     "bedrock": bedrock_server.frames("done"),
+    "vertex": anthropic_server.frames("done"),
     "google": google_server.frames("done"),
     "ollama": ollama_server.lines("done"),
 }
@@ -93,7 +94,8 @@ def test_a_run_ends_whatever_its_first_answer_is_and_pays_for_no_call_twice(wire
         return Reply(pieces_of(bodies[-1], rng) if first else MODELS[wire], content_type=recorded.content_type)
 
     with WireServer(answer) as server:
-        agent = Agent("a", f"{wire}:some-model", base_url=server.url, api_key="k", options={"read_timeout": 5})
+        url = server.url + ("/v1/projects/p/locations/global" if wire == "vertex" else "")
+        agent = Agent("a", f"{wire}:claude", base_url=url, api_key="k", options={"read_timeout": 5})
         for _ in range(RUNS):
             bodies.append(mutated(recorded, rng.choice(answers), rng))
             server.requests.clear()

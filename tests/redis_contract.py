@@ -14,7 +14,7 @@ from agentkit.codec import Codec
 from agentkit.core.ids import new_id
 from agentkit.core.messages import QueuedMessage
 from agentkit.core.record import AbortRequest, Change, Step
-from agentkit.errors import LeaseLostError, RunNotTerminalError
+from agentkit.errors import InvalidRequestError, LeaseLostError, RunNotTerminalError
 from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store
 from agentkit.store.redis import RedisStore
 from agentkit.testing.store_changes import (
@@ -249,3 +249,20 @@ class RedisStoreContract(StoreContract):
         store.index(run_id)
         store.heartbeat("w", 1000)
         assert all(key.startswith(PREFIX) for key in ttls_of(client, "*"))
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda store: store.load("\ud800"),
+            lambda store: store.messages("\ud800"),
+            lambda store: store.load(new_run(store), decision_id="\ud800"),
+            lambda store: store.resolution(new_run(store), decision_id=None, tool_call_id="\ud800"),
+            lambda store: store.events("\ud800", 0, 10),
+            lambda store: store.listing("\ud800", 10),
+            lambda store: store.listing(None, 10, "\ud800"),
+            lambda store: store.delete("\ud800"),
+        ],
+    )
+    def test_an_id_or_a_name_that_is_no_text_is_refused_with_a_clear_error(self, store: Store, ask: Any) -> None:
+        with pytest.raises(InvalidRequestError, match="surrogate"):
+            ask(store)

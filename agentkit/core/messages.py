@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from agentkit.core.media import is_audio_type, is_document_type, is_image_type, is_web_url
-from agentkit.core.struct import Json, Value, Wire, check, encode, refusal
+from agentkit.core.struct import Json, Value, Wire, check, encode, half_surrogate, refusal
 from agentkit.errors import InvalidRequestError
 
 __all__ = [
@@ -336,9 +336,7 @@ def check_text(value: Any, where: str) -> None:
     try:
         encode(value)
     except UnicodeEncodeError as error:
-        raise InvalidRequestError(
-            f"{where} holds half of a surrogate pair (\\ud800 to \\udfff), which is no text"
-        ) from error
+        raise half_surrogate(where) from error
 
 
 def _filled_usage(usage: Any) -> Any:

@@ -19,7 +19,7 @@ from msgspec.structs import FieldInfo, fields
 
 from agentkit.errors import InvalidRequestError
 
-__all__ = ["Json", "Value", "Wire", "check", "decode", "dumps", "encode", "refusal", "to_json"]
+__all__ = ["Json", "Value", "Wire", "check", "decode", "dumps", "encode", "half_surrogate", "refusal", "to_json"]
 
 T = TypeVar("T")
 
@@ -84,6 +84,8 @@ def check(value: Any, type: Any, where: str = "") -> Any:
     """
     try:
         return msgspec.convert(value, type)
+    except UnicodeEncodeError as error:
+        raise half_surrogate(where or "what was sent") from error
     except msgspec.ValidationError as error:
         match = _PATH.match(str(error))
         assert match is not None
@@ -92,6 +94,11 @@ def check(value: Any, type: Any, where: str = "") -> Any:
         text = _explain(match["text"], place, _field(type, path), None if path else type)
         pointer = re.sub(r"\[([^\]]*)\]", r"/\1", place).replace(".", "/")
         raise InvalidRequestError(text, errors=[{"path": f"/{pointer}" if pointer else "", "message": text}]) from error
+
+
+def half_surrogate(what: str) -> InvalidRequestError:
+    """Make the error of half a surrogate pair, which Python can hold and no JSON in UTF-8. `what`: what holds it."""
+    return InvalidRequestError(f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is no text")
 
 
 def refusal(place: str, text: str) -> InvalidRequestError:

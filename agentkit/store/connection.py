@@ -17,6 +17,7 @@ import redis.exceptions
 import redis.retry
 import redis.sentinel
 
+from agentkit.core.struct import half_surrogate
 from agentkit.core.urls import SentinelUrl
 from agentkit.errors import StoreError, StoreUnavailableError
 
@@ -88,12 +89,17 @@ def own_connection(client: redis.Redis) -> redis.Connection:
 
 
 def translated(method: F) -> F:
-    """Redis's errors become ours at this edge. For methods of what has its client as `_client`."""
+    """Redis's errors become ours at this edge. For methods of what has its client as `_client`.
+
+    Raises InvalidRequestError too, for an id or a name that is no text: nothing can be stored under it.
+    """
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
+        except UnicodeEncodeError as error:
+            raise half_surrogate("the id or name of what is asked for") from error
         except redis.exceptions.RedisError as error:
             text = f"{type(error).__name__}: {error}"
             if not _passes(error):

@@ -264,6 +264,8 @@ def test_whatever_a_tool_raises_is_an_error_for_the_model(
         lambda kit: kit.resume(kit.start("a", "x").id, reject="\ud800"),
         lambda kit: kit.resume(kit.start("a", "x").id, 1, input={"\ud800": 1}),
         lambda kit: kit.resume(kit.start("a", "x").id, 1, decided_by="\ud800"),
+        lambda kit: kit.start("a", "x", limits={"\ud800": 1}),
+        lambda kit: kit.start("a", "x", limits={"maxTurns": "\ud800"}),
     ],
 )
 def test_half_a_surrogate_pair_from_python_is_refused_with_a_clear_error(call: Any) -> None:

@@ -6,9 +6,11 @@ processes serve the same runs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from typing import Any
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from agentkit.errors import ConfigurationError
@@ -58,6 +60,8 @@ def init_app(app: Flask, kit: AgentKit, *, url_prefix: str = "", page: bool = Tr
     """
     if url_prefix.rstrip("/") and not url_prefix.startswith("/"):
         raise ConfigurationError(f"url_prefix must begin with a slash, as in '/agents', not {url_prefix!r}")
+    if "<" in url_prefix:
+        raise ConfigurationError(f"url_prefix must be a path without variables, not {url_prefix!r}")
     _add(app, kit, kit.settings, url_prefix.rstrip("/"), page=page, system=system)
 
 
@@ -75,7 +79,8 @@ def _add(
     kits = states(app)
     if any(web.prefix == prefix for web in kits.values()):
         raise ConfigurationError(f"this application has a kit below {prefix or '/'!r} already: give another url_prefix")
-    name = "agentkit" if not kits else f"agentkit_{len(kits) + 1}"
+    names = itertools.chain(["agentkit"], (f"agentkit_{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in app.blueprints)
     left_out = frozenset((() if page else _PAGE_PATHS) + (() if system else _SYSTEM_PATHS))
     web = kits[name] = WebState(name, prefix, kit, settings, left_out)
     check_origin = origins.checks(settings.hosts)
@@ -83,15 +88,16 @@ def _add(
     problems.install(blueprint)
     access.allow_origins(app if is_whole else blueprint, settings.cors_origins)
     app.register_blueprint(blueprint, url_prefix=prefix or None)
-    csrf = app.extensions.get("csrf")
-    if csrf is not None:
-        for part in (blueprint, *(part for part, _ in blueprint._blueprints)):
-            csrf.exempt(part)
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith(f"{name}."):
+            rule.merge_slashes = False  # "/runs//x" is not there, instead of a redirect page
 
     @app.before_request
     def answer_routing_error() -> Response | None:
         """Answer for a path below the prefix at which nothing is, or for a route of ours that lacks the method."""
         error = request.routing_exception
+        if isinstance(error, MethodNotAllowed) and "//" in request.path:
+            error = NotFound()  # werkzeug names the methods of the path with its slashes merged, at which nothing is
         if not isinstance(error, HTTPException) or not (is_whole or _is_ours(app, web, error)):
             return None
         try:
@@ -119,11 +125,16 @@ def _blueprint(web: WebState, check_origin: Callable[[], None]) -> Blueprint:
             warn_of_sync_workers()
             warn_of_store(web.kit.store)
 
-    def bound_body() -> None:
+    def prepare(_endpoint: str | None, _values: dict[str, Any] | None) -> None:
+        """Set what is ours before any `before_request` of the application, which may read the body or check CSRF."""
         request.max_content_length = web.settings.max_body_bytes + 1  # bodies.py says why
+        csrf = current_app.extensions.get("csrf")
+        if csrf is not None:
+            for part in (blueprint, *(part for part, _ in blueprint._blueprints)):
+                csrf.exempt(part)
 
+    blueprint.url_value_preprocessor(prepare)
     blueprint.before_request(warn_once)  # a preloaded application learns only then which process serves it
-    blueprint.before_request(bound_body)
     blueprint.before_request(check_origin)
     blueprint.before_request(access.authorize)
     blueprint.after_request(lambda response: _finished(web, response))

@@ -46,7 +46,8 @@ class _File:
 def index() -> Response:
     # The page's URLs are relative: it works below a prefix that only a proxy knows. Without a slash at the end they
     # begin with the last part of the path.
-    last_part = (request.script_root + request.path).rpartition("/")[2]
+    path = request.path if request.environ.get("PATH_INFO") else ""  # `path` of the bare SCRIPT_NAME is "/"
+    last_part = (request.script_root + path).rpartition("/")[2]
     response = _send("index.html", below=last_part)
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["Referrer-Policy"] = "no-referrer"  # the URL contains a run's id

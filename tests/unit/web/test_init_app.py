@@ -6,13 +6,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, g, got_request_exception, jsonify, request, request_started, session
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    g,
+    got_request_exception,
+    jsonify,
+    request,
+    request_started,
+    session,
+)
 from flask_cors import CORS
 from flask_login import LoginManager, UserMixin, current_user, login_user
 from flask_sock import Sock
 from flask_wtf import CSRFProtect
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
 from agentkit import Agent, AgentKit, ConfigurationError, ScriptedModel, Settings
 from agentkit.server import websocket
@@ -354,6 +366,75 @@ def test_the_hosts_own_websockets_keep_their_options(kit: AgentKit) -> None:
             assert set(options) == expected
     with host.app.test_request_context("/"):
         assert {**options} == {"ping_interval": 25}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/ai//runs", "/ai/runs//x"])
+def test_slashes_too_many_lead_to_no_redirect(kit: AgentKit, method: str, path: str) -> None:
+    host = _Host()
+    init_app(host.app, kit, url_prefix="/ai")
+    host.app.debug = True
+    assert_problem(host.app.test_client().open(path, method=method), 404, "not_found")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_page_of_a_mounted_application_is_whole_without_a_slash(kit: AgentKit, whole: bool) -> None:
+    app = create_app(kit) if whole else Flask("host", static_folder=None)
+    if not whole:
+        init_app(app, kit)
+    client = Client(DispatcherMiddleware(Flask("other"), {"/mounted": app}))
+    for path in ("/mounted", "/mounted/"):
+        urls = _assets(client.get(path))
+        assert urls
+        assert all(client.get(url).status_code == 200 for url in urls), urls
+
+
+def test_a_body_that_the_host_reads_first_has_our_limit(kit: AgentKit) -> None:
+    host = _Host()
+    host.app.before_request(lambda: request.get_data() and None)
+    init_app(host.app, kit, url_prefix="/ai")
+    body = {"agent": "hello", "input": "x" * 5000}
+    assert host.app.test_client().post("/ai/runs", json=body).status_code == 202
+    assert host.app.test_client().post("/orders", data=b"x" * 600).status_code == 413
+
+
+def test_csrf_protection_that_is_created_later_leaves_ours_alone(kit: AgentKit) -> None:
+    host = _Host()
+    init_app(host.app, kit, url_prefix="/ai")
+    CSRFProtect(host.app)
+    client = host.app.test_client()
+    assert client.post("/ai/runs", json={"agent": "hello", "input": "hi"}).status_code == 202
+    assert client.post("/orders", data=b"x").status_code != 200
+
+
+def test_requests_within_one_application_context_do_not_share_a_principal(kit: AgentKit) -> None:
+    first, queue = _kit(
+        authenticate=lambda request: request.headers.get("X-User"), settings=Settings(secret_key="s" * 32)
+    )
+    host = _Host()
+    init_app(host.app, first, url_prefix="/one")
+    init_app(host.app, kit, url_prefix="/two")
+    client, body, bob = host.app.test_client(), {"agent": "hello", "input": "hi"}, {"X-User": "bob"}
+    with host.app.app_context():  # as pytest fixtures push it
+        run_id = client.post("/one/runs", json=body, headers=bob).json["id"]
+        assert "owner" not in client.post("/two/runs", json=body).json
+        token = client.post(f"/one/runs/{run_id}/stream-token", headers=bob).json["token"]
+        assert "agent_end" in client.get(f"/one/runs/{run_id}/events?token={token}").text
+        assert client.post(f"/one/runs/{run_id}/abort", headers=bob).status_code == 202
+    queue.close()
+
+
+def test_a_blueprint_of_the_hosts_may_have_our_name(kit: AgentKit) -> None:
+    host = _Host()
+    host.app.register_blueprint(Blueprint("agentkit", __name__), url_prefix="/theirs")
+    init_app(host.app, kit, url_prefix="/ai")
+    started = host.app.test_client().post("/ai/runs", json={"agent": "hello", "input": "hi"})
+    assert started.headers["Location"] == f"/ai/runs/{started.json['id']}"
+
+
+def test_a_prefix_with_a_variable_is_refused(kit: AgentKit) -> None:
+    with pytest.raises(ConfigurationError, match="without variables"):
+        init_app(Flask("host"), kit, url_prefix="/<tenant>/ai")
 
 
 @pytest.mark.parametrize("prefix", ["ai", "ai/", "http://x"])

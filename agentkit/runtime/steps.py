@@ -159,10 +159,20 @@ class StepRunner:
                 inline=self._inline,
             )
             if step.kind == "model":
-                with self._around(context.info()):
-                    run_model_step(context)
+                self._run_model_step(context)
             else:
                 run_tool_step(context)
+
+    def _run_model_step(self, context: StepContext) -> None:
+        step_error: BaseException | None = None
+        with self._around(context.info()):
+            try:
+                run_model_step(context)
+            except BaseException as error:
+                step_error = error
+                raise
+        if step_error is not None:  # the application's context manager suppressed it, and the step is not done
+            raise step_error
 
     def _return_step(self, held: Held, step: Step, why: str) -> bool:
         """Release a step of which nothing was done, for a worker that can; False where none was found for long."""

@@ -167,6 +167,7 @@ class _Execution:
         self._info = context.info(call.name)
         self._inline = context.inline
         self._crash: Exception | None = None
+        self._async_error: BaseException | None = None
         self._place = f"{context.held.state.record.turn}:{context.step.call}"
 
     def execute(self, tool: Tool) -> CheckedResult | None:
@@ -207,12 +208,21 @@ class _Execution:
     def _wait(self, tool: Tool, ctx: ToolContext) -> CheckedResult | None:
         if not tool.is_async:
             return self._wait_for(tool, ctx)
-        with self._around(self._info):
-            return self._wait_for(tool, ctx)
+        result: CheckedResult | None = None
+        try:
+            with self._around(self._info):
+                result = self._wait_for(tool, ctx)
+                if self._async_error is not None:
+                    raise self._async_error
+        except BaseException as error:
+            if error is not self._async_error:
+                raise
+        return result
 
     def _wait_for(self, tool: Tool, ctx: ToolContext) -> CheckedResult | None:
         done = threading.Event()
         outcome: list[CheckedResult] = []
+        errors: list[BaseException] = []
         forget = self._held.cancel.on_cancel(done.set)
 
         def finish(get: Callable[[], Any]) -> None:
@@ -223,7 +233,7 @@ class _Execution:
 
         if tool.is_async:
             future = submit_tool(tool.name, lambda: tool.call(self._call.args, ctx))
-            future.add_done_callback(lambda f: finish(lambda: f.result()()))
+            future.add_done_callback(lambda f: finish(lambda: _noting_error(lambda: f.result()(), errors)))
             stop: Callable[[], Any] = future.cancel
         elif self._inline is not None and tool.timeout is None:
             contextvars.copy_context().run(finish, lambda: self._call_within(tool, ctx))
@@ -238,6 +248,7 @@ class _Execution:
         result = outcome[0] if outcome else None
         self.finished_at = self._now()
         if result is not None:
+            self._async_error = errors[0] if errors else None
             return result
         stop()
         if in_time:  # by the end of its run, not by its own: what it still comes to is dropped, sync or async
@@ -273,6 +284,15 @@ class _Execution:
             what = f"tool {tool.name} of run {self._held.lease.run_id}, step {self._held.lease.step}, failed"
             result = error_result(self._texts.of(error, what))
         return bounded(result, f"the tool {tool.name!r} was executed, but its result", self._most)
+
+
+def _noting_error(call: Callable[[], Any], errors: list[BaseException]) -> Any:
+    """Call, and add what it raises to `errors` before it is passed on."""
+    try:
+        return call()
+    except BaseException as error:
+        errors.append(error)
+        raise
 
 
 def _nothing() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, StepInfo, tool
+from agentkit.runtime.around import AroundStep
 from agentkit.store.memory import MemoryStore
 from tests.apps import FakeQueue
 from tests.turns import call
@@ -69,6 +70,12 @@ async def waiting() -> str:
     return "waiting"
 
 
+@tool
+async def failing() -> str:
+    """Fail."""
+    raise ValueError("the tool's own")
+
+
 @tool(effects="once")
 def charge() -> str:
     """Charge a card."""
@@ -76,10 +83,10 @@ def charge() -> str:
     return "charged"
 
 
-def _run(around: _Around, *calls: dict[str, Any], **settings: Any) -> Any:
+def _run(around: AroundStep, *calls: dict[str, Any], **settings: Any) -> Any:
     """Carry a run out as workers do: a step that fails is enqueued again, as recovery would."""
     seen.clear()
-    agent = Agent("a", ScriptedModel([[*calls], "Done."]), tools=[plain, waiting, charge], parallel_tool_calls=False)
+    agent = Agent("a", ScriptedModel([[*calls], "Done."]), tools=[plain, waiting, failing, charge], parallel_tool_calls=False)
     queue, store = FakeQueue(), MemoryStore()
     kit = AgentKit([agent], around_step=around, settings=Settings(**settings), store=store, queue=queue)
     run_id = kit.start("a", "hi").id
@@ -112,14 +119,42 @@ def test_a_def_tools_own_thread_enters_it() -> None:
     assert around.threads[1] == seen[0][1] == "tool-plain"
 
 
-def test_the_tools_own_exception_passes_through_it_and_stays_the_tools() -> None:
+@pytest.mark.parametrize("asked", [call("plain", fail=True), call("failing")])
+def test_the_tools_own_exception_passes_through_it_and_stays_the_tools(asked: dict[str, Any]) -> None:
     around = _Around()
-    run = _run(around, call("plain", fail=True))
+    run = _run(around, asked)
     assert run.status == "completed"
     assert isinstance(around.left[1], ValueError)
     result = next(message for message in run.messages if message["role"] == "toolResult")
     assert result["isError"]
     assert "ValueError" in result["content"][0]["text"]
+
+
+@contextmanager
+def _suppressing(step: StepInfo) -> Iterator[None]:
+    with suppress(Exception):
+        yield
+
+
+@pytest.mark.parametrize("asked", [call("plain", fail=True), call("failing")])
+def test_a_tools_exception_that_it_suppresses_is_the_tools_result_all_the_same(asked: dict[str, Any]) -> None:
+    run = _run(_suppressing, asked)
+    assert run.status == "completed"
+    result = next(message for message in run.messages if message["role"] == "toolResult")
+    assert result["isError"]
+    assert "ValueError" in result["content"][0]["text"]
+
+
+def test_a_model_call_that_failed_by_a_bug_fails_its_step_though_it_suppresses_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(context: Any) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("agentkit.runtime.steps.run_model_step", broken)
+    run = _run(_suppressing, max_attempts=2)
+    assert run.status == "failed"
+    assert "KeyError" in run.error["message"]
 
 
 @pytest.mark.parametrize("kind", ["model", "tool"])

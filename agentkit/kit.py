@@ -455,10 +455,19 @@ class AgentKit:
     def send_by(self, celery_app: Any) -> None:
         """Have a Celery application send this kit's steps; `agentkit.tasks.install` calls it.
 
-        Raises ConfigurationError where the kit has a queue of its own, or another application sends them.
+        One of the same name takes the earlier one's place: a factory has made the application again, as tests do.
+        Raises ConfigurationError where the kit has a queue of its own, or an application of another name sends them.
         """
-        if self._queue is not None or self._celery not in (None, celery_app):
-            raise ConfigurationError("the steps of this kit are sent by another queue already")
+        if self._queue is not None:
+            raise ConfigurationError(
+                f"the steps of this kit are sent by the queue that it was made with, {self._queue!r:.80}: make it "
+                "without queue= to install it into a Celery application"
+            )
+        if self._celery is not None and self._celery.main != celery_app.main:
+            raise ConfigurationError(
+                f"the steps of this kit are sent by the Celery application {self._celery.main!r} already: "
+                f"it cannot be installed into {celery_app.main!r}, too"
+            )
         with self._lock:
             self._celery, self._made = celery_app, None
 
@@ -541,10 +550,18 @@ class AgentKit:
             if self._made is None or self._made[0] != os.getpid():
                 store = self._store or self._with_codec(redis_store(self.settings))
                 queue = self._queue or celery_queue(self.settings, getattr(store, "url", ""), self._celery)
-                queues = () if self._queue is not None else self._names(queue)
                 self._made = (
                     os.getpid(),
-                    Engine(store, queue, self, self.settings, self._stop, self.texts, queues, self._around),
+                    Engine(
+                        store,
+                        queue,
+                        self,
+                        self.settings,
+                        self._stop,
+                        self.texts,
+                        lambda: () if self._queue is not None else self._names(queue),
+                        self._around,
+                    ),
                 )
             return self._made[1]
 

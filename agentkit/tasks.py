@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import signal
 import threading
 import weakref
@@ -85,7 +86,8 @@ def install(celery_app: Celery, kit: AgentKit) -> None:
     A worker without `-Q` serves the kit's queues beside its own. Several kits may be installed into one application,
     with a key prefix each.
 
-    Raises ConfigurationError where another application or queue sends the steps of this kit already.
+    An application that a factory makes again, of the same name, takes the earlier one's place. Raises
+    ConfigurationError where another application or queue sends the steps of this kit already.
     """
     if isinstance(celery_app, Proxy):  # celery.current_app, or one that is made when it is first used
         celery_app = celery_app._get_current_object()
@@ -108,22 +110,40 @@ def _kits(celery_app: Celery) -> Sequence[AgentKit]:
 
 
 def _kit_of(kits: Sequence[AgentKit], run_id: str, queue: str | None) -> AgentKit:
-    """Find the kit that a step's message is for: by its queue, or else by who has the run."""
+    """Find the kit that a step's message is for: by its queue, or else by who has the run, and its agent."""
+    kits = [kit for kit in kits if queue in kit.queues] or kits
     if len(kits) == 1:
         return kits[0]
-    kits = [kit for kit in kits if queue in kit.queues] or kits
-    for kit in kits[:-1]:
+    found = kits[-1]
+    for kit in kits:
         try:
-            kit.store.load(run_id)
+            name = kit.store.load(run_id, call=0).record.agent
         except RunNotFoundError:
             continue
-        return kit
-    return kits[-1]
+        if any(bound.agent.name == name for bound in kit.agents):
+            return kit
+        found = kit
+    return found
 
 
-def _queue_of(request: Any) -> str | None:
-    """Return the queue from which a task's message came."""
-    return (request.delivery_info or {}).get("routing_key")
+def _queue_of(celery_app: Celery, request: Any) -> str | None:
+    """Return the queue from which a task's message came.
+
+    Its routing key is the queue's name, unless the application binds its queues, or routes steps to them, by others.
+    """
+    delivery = request.delivery_info or {}
+    key, exchange = delivery.get("routing_key"), delivery.get("exchange")
+    queues = celery_app.amqp.queues
+    if not isinstance(key, str) or key in queues:
+        return key
+    bound = [queue for queue in queues.values() if queue.exchange is not None and queue.exchange.name == exchange]
+    return next((str(queue.name) for queue in bound if _matches(queue.routing_key or "", key)), key)
+
+
+def _matches(pattern: str, key: str) -> bool:
+    """Whether a routing key is that of a binding, in which "*" stands for one word and "#" for any number."""
+    expression = re.escape(pattern).replace(r"\*", "[^.]*").replace(r"\#", ".*")
+    return re.fullmatch(expression, key) is not None
 
 
 class StepTask(Task):
@@ -138,7 +158,7 @@ class StepTask(Task):
             return
         failpoint("before step")
         try:
-            queue = _queue_of(self.request)
+            queue = _queue_of(self.app, self.request)
             _kit_of(_kits(self.app), run_id, queue).execute(run_id, step, _KINDS[self.name], queue)
         except StoreUnavailableError as error:
             log.warning("step %s of run %s waits for the store: %s", step, run_id, error)
@@ -232,12 +252,15 @@ def _worker_kits() -> Sequence[AgentKit]:
 @signals.celeryd_init.connect
 def _add_queues(instance: Any, options: dict[str, Any], **_: Any) -> None:
     """Have a worker that no -Q tells what to serve serve the kits' queues beside the application's own."""
-    if instance.app is app or options.get("queues"):
-        return
-    queues = instance.app.amqp.queues
-    for name in {name: None for kit in _kits(instance.app) for name in kit.queues}:
-        if name not in queues:
-            queues.select_add(queues.new_missing(name))
+    if not options.get("queues"):
+        _serve_queues(instance.app)
+
+
+def _serve_queues(celery_app: Celery) -> None:
+    queues = celery_app.amqp.queues
+    for name in {name: None for kit in _installed.get(celery_app, ()) for name in kit.queues}:
+        if name not in queues.consume_from:  # one that a route names may be known for sending alone
+            queues.select_add(queues[name] if name in queues else queues.new_missing(name))
 
 
 @signals.worker_init.connect
@@ -250,6 +273,8 @@ def _load(sender: Any, **_: Any) -> None:
             _check_worker(sender.app, kit)
     except AgentKitError as error:
         raise SystemExit(f"agentkit: {error}") from error
+    if sender.app.amqp.queues._consume_from is None:  # no -Q; a worker of celery.contrib.testing sends no celeryd_init
+        _serve_queues(sender.app)
     if kits:
         os.register_at_fork(after_in_child=_forget_signals)
 
@@ -345,7 +370,7 @@ def _pass_on_reserved() -> None:
         try:
             run_id, step = request.args
             if _is_step(run_id, step):
-                queue = _queue_of(request)
+                queue = _queue_of(_of_worker[0], request)
                 _kit_of(_worker_kits(), run_id, queue).execute(run_id, step, _KINDS[request.name], queue)
         except Exception as error:  # the message may be malformed; the others are passed on
             log.warning("a step that waits in this worker is left to recovery: %s", error)

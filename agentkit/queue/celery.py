@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import QueueNotFound
 from kombu.connection import Connection
 
 from agentkit.core.forks import ForkSafeLock
@@ -59,32 +60,49 @@ class CeleryQueue:
 
     def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         # Celery itself routes what the host's task_routes name; a queue in the options would override them.
-        options = {"queue": queue or self._default} if queue or self._routed(kind) is None else {}
+        def send_step() -> None:
+            is_routed = not queue and self._routed(kind, run_id, step) is not None
+            send(
+                self.app, run_id, step, kind, **({} if is_routed else {"queue": self._declared(queue or self._default)})
+            )
+
         self._try(
-            lambda: send(self.app, run_id, step, kind, **options),
+            send_step,
             f"step {step} of run {run_id} was not enqueued, and recovery will do it",
         )
 
     def name(self, kind: StepKind, queue: str | None = None) -> str:
         return queue or self._routed(kind) or self._default
 
-    def _routed(self, kind: StepKind) -> str | None:
-        """Return the queue to which the host's task_routes send a kind of step; None where they name none."""
+    def _routed(self, kind: StepKind, run_id: str = "", step: int = 1) -> str | None:
+        """Return the queue to which the host's task_routes send a kind of step; None where they name none.
+
+        A router that goes by a task's arguments gets those of some step where none is named.
+        """
         if not self._is_guest:
             return None
         router = self.app.amqp.router
-        route = router.lookup_route(TASKS[kind], (), {}, {})
+        route = router.lookup_route(TASKS[kind], (run_id, step), {}, {})
         if not route:
             return None
         queue = router.expand_destination(route if isinstance(route, str) else dict(route)).get("queue")
         return None if queue is None else str(queue.name)
+
+    def _declared(self, name: str) -> str:
+        """Make a queue known to an application that creates none by itself (`task_create_missing_queues`)."""
+        queues = self.app.amqp.queues
+        if name not in queues:
+            queues.add(queues.new_missing(name))
+        return name
 
     def probe(self, queue: str) -> None:
         if self.queued(queue) == 0:
             self._try(lambda: self._send_probe(queue), f"queue {queue} was not probed, which is tried again")
 
     def _send_probe(self, queue: str) -> None:
-        self.app.send_task(PROBE, args=(queue,), queue=queue, ignore_result=True, confirm_timeout=TIMEOUT)
+        self.app.send_task(
+            PROBE, args=(queue,), queue=self._declared(queue), ignore_result=True, confirm_timeout=TIMEOUT
+        )
 
     def _try(self, call: Callable[[], None], failure: str) -> None:
         """Send something; `failure` says in the log what was not done."""
@@ -92,6 +110,8 @@ class CeleryQueue:
             return
         try:
             call()
+        except QueueNotFound as error:
+            log.error("%s: the Celery application routes it to a queue that it does not have: %s", failure, error)
         except Exception as error:  # each broker's driver has errors of its own, and enqueueing must not fail for any
             with self._lock:
                 self._down = True

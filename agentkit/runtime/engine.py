@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentkit.core.forks import ForkSafeLock
@@ -43,13 +44,14 @@ class Engine:
         settings: Settings,
         stop: Shutdown | None = None,
         texts: ErrorTexts | None = None,
-        queues: Sequence[str] = (),
+        queues: Callable[[], Sequence[str]] = tuple,
         around: AroundStep = nothing_around,
         inline: Inline | None = None,
     ) -> None:
         """`around`: what the application puts around each step. `inline`: set where the caller executes them.
 
-        `queues`: the names of those whose serving is to be shown; none where `queue` is not served by workers.
+        `queues` lists the names of those whose serving is to be shown; none where `queue` is not served by workers. It
+        is called when they are first needed: it reads the configuration of the Celery application.
         """
         self.store = store
         self.queue = queue
@@ -61,7 +63,7 @@ class Engine:
         self._retry = StoreRetry(lambda: self._stop.requested)
         self.committer = Committer(store, queue, agents, settings.lease_seconds, self._retry)
         self._children = Children(self.committer)
-        self.queues = tuple(queues)
+        self._list_queues = queues
         self.served = ServedQueues(store, settings.ready_seconds)
         self._lock = ForkSafeLock()
         self._runner: StepRunner | None = None
@@ -88,6 +90,11 @@ class Engine:
                     inline=self._inline,
                 )
             return self._runner
+
+    @functools.cached_property
+    def queues(self) -> tuple[str, ...]:
+        """The names of the queues whose serving is to be shown."""
+        return tuple(self._list_queues())
 
     def _note_progress(self, queue: str | None) -> None:
         if queue in self.queues:

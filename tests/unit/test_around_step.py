@@ -86,7 +86,9 @@ def charge() -> str:
 def _run(around: AroundStep, *calls: dict[str, Any], **settings: Any) -> Any:
     """Carry a run out as workers do: a step that fails is enqueued again, as recovery would."""
     seen.clear()
-    agent = Agent("a", ScriptedModel([[*calls], "Done."]), tools=[plain, waiting, failing, charge], parallel_tool_calls=False)
+    agent = Agent(
+        "a", ScriptedModel([[*calls], "Done."]), tools=[plain, waiting, failing, charge], parallel_tool_calls=False
+    )
     queue, store = FakeQueue(), MemoryStore()
     kit = AgentKit([agent], around_step=around, settings=Settings(**settings), store=store, queue=queue)
     run_id = kit.start("a", "hi").id

@@ -1,0 +1,155 @@
+"""The steps of a kit as tasks of an application that is there already, without a broker's server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+from kombu import Exchange, Queue
+from kombu.transport.memory import Channel
+
+from agentkit import Agent, AgentKit, ConfigurationError, ScriptedModel, Settings
+from agentkit.store.memory import MemoryStore
+from agentkit.tasks import install
+from tests.apps import FakeQueue
+from tests.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def empty_broker() -> Iterator[None]:
+    """The memory transport's queues are one process's."""
+    yield
+    Channel.queues.clear()
+
+
+def _app(name: str = "shop", **configuration: Any) -> Celery:
+    app = Celery(name, broker="memory://", set_as_current=False)
+    app.conf.update(configuration)
+    return app
+
+
+def _kit(agent: str = "hello", store: MemoryStore | None = None) -> AgentKit:
+    model = ScriptedModel(["Hello."])
+    return AgentKit([Agent(agent, model=model)], settings=Settings(), store=store or MemoryStore())
+
+
+def _waiting() -> dict[str, int]:
+    return {name: queue.qsize() for name, queue in Channel.queues.items() if queue.qsize()}
+
+
+def _complete(app: Celery, kit: AgentKit, agent: str = "hello") -> None:
+    run_id = kit.start(agent, "hi").id
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        wait_until(lambda: kit.get(run_id).status == "completed", timeout=20, what="the run to complete")
+
+
+def test_the_configuration_is_read_when_something_is_sent_and_not_before() -> None:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    kit = _kit()
+    install(app, kit)
+    assert kit.store.check()
+    assert not app.configured
+    assert not app.finalized
+    app.config_from_object({"task_routes": {"agentkit.*": {"queue": "agents"}}})
+    kit.start("hello", "hi")
+    assert kit.queues == ("agents",)
+    assert _waiting() == {"agents": 1}
+
+
+def test_a_factory_may_make_the_application_again() -> None:
+    kit = _kit()
+    for _ in range(2):
+        install(_app(task_default_queue="celery"), kit)
+    install(last := _app(task_routes={"agentkit.*": "last"}), kit)
+    assert kit.sender is last
+    kit.start("hello", "hi")
+    assert _waiting() == {"last": 1}
+    with pytest.raises(ConfigurationError, match="'shop' already: it cannot be installed into 'store'"):
+        install(_app("store"), kit)
+
+
+def test_a_kit_with_a_queue_of_its_own_is_not_installed() -> None:
+    kit = AgentKit([Agent("a", model=ScriptedModel([]))], settings=Settings(), store=MemoryStore(), queue=FakeQueue())
+    with pytest.raises(ConfigurationError, match="make it without queue="):
+        install(_app(), kit)
+
+
+def test_a_kit_may_have_been_used_before_it_is_installed() -> None:
+    kit = _kit()
+    assert list(kit.runs()) == []
+    install(app := _app(), kit)
+    _complete(app, kit)
+
+
+def test_a_worker_of_celerys_test_tools_serves_the_kits_queues() -> None:
+    install(app := _app(), kit := _kit())
+    _complete(app, kit)
+
+
+def test_an_application_that_creates_no_queues_has_the_kits() -> None:
+    install(app := _app(task_create_missing_queues=False), kit := _kit())
+    _complete(app, kit)
+
+
+def test_a_route_to_a_queue_that_is_not_there_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    app = _app(task_create_missing_queues=False, task_routes={"agentkit.*": "nowhere"})
+    install(app, kit := _kit())
+    kit.start("hello", "hi")
+    assert "routes it to a queue that it does not have: " in caplog.text
+    assert "nowhere" in caplog.text
+
+
+def test_a_router_may_go_by_the_arguments_of_a_step() -> None:
+    def router(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_: Any) -> Any:
+        return {"queue": f"steps-{args[1] % 2}"} if name.startswith("agentkit.") else None
+
+    install(_app(task_routes=(router,)), kit := _kit())
+    kit.start("hello", "hi")
+    assert kit.queues == ("steps-1",)
+    assert _waiting() == {"steps-1": 1}
+
+
+@pytest.mark.parametrize("binding", ["agents.steps", "agents.*", "agents.#", "#"])
+def test_a_queue_is_known_by_whatever_key_it_is_bound(binding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = Exchange("team", type="topic")
+    app = _app(
+        task_queues=[Queue("celery"), Queue("for-agents", exchange, routing_key=binding)],
+        task_routes={"agentkit.*": {"queue": "for-agents", "routing_key": "agents.steps"}},
+    )
+    install(app, kit := _kit())
+    came_from: list[str | None] = []
+    execute = kit.execute
+
+    def noted(run_id: str, step: int, kind: Any, queue: str | None) -> None:
+        came_from.append(queue)
+        execute(run_id, step, kind, queue)
+
+    monkeypatch.setattr(kit, "execute", noted)
+    _complete(app, kit)
+    assert came_from == ["for-agents"] == list(kit.queues)
+
+
+def test_two_kits_of_one_store_and_queue_have_their_own_agents_runs() -> None:
+    app, store = _app(), MemoryStore()
+    for kit in (first := _kit("first", store), second := _kit("second", store)):
+        install(app, kit)
+    _complete(app, first, "first")
+    _complete(app, second, "second")
+
+
+@pytest.mark.parametrize(("arguments", "error"), [(("who", "hi"), "AgentNotFoundError"), (("hello", 7), "InvalidReq")])
+def test_a_start_that_cannot_be_fails_once_and_says_why(arguments: Any, error: str) -> None:
+    install(app := _app(), _kit())
+    result = app.tasks["agentkit.start"].apply(args=arguments)
+    assert result.status == "FAILURE"
+    assert error in repr(result.result)
+
+
+def test_a_worker_serves_the_queues_that_routes_name_beside_its_own() -> None:
+    app = _app(task_routes={"agentkit.model_call": "models"}, task_queues=[Queue("business")])
+    install(app, kit := _kit())
+    _complete(app, kit)
+    assert set(app.amqp.queues.consume_from) == {"business", "models"}

@@ -12,6 +12,7 @@ from kombu import Exchange, Queue
 from kombu.transport.memory import Channel
 
 from agentkit import Agent, AgentKit, ConfigurationError, ScriptedModel, Settings
+from agentkit.errors import StoreUnavailableError
 from agentkit.store.memory import MemoryStore
 from agentkit.tasks import install
 from tests.apps import FakeQueue
@@ -146,6 +147,16 @@ def test_a_start_that_cannot_be_fails_once_and_says_why(arguments: Any, error: s
     result = app.tasks["agentkit.start"].apply(args=arguments)
     assert result.status == "FAILURE"
     assert error in repr(result.result)
+
+
+def test_an_eager_start_does_not_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailableError("the store is away")
+
+    install(app := _app(task_always_eager=True), kit := _kit())
+    monkeypatch.setattr(kit, "start", away)
+    result = app.tasks["agentkit.start"].delay("hello", "hi")
+    assert isinstance(result.result, StoreUnavailableError)
 
 
 def test_a_worker_serves_the_queues_that_routes_name_beside_its_own() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
 from kombu import Exchange, Queue
 from kombu.transport.memory import Channel
@@ -17,6 +17,18 @@ from agentkit.store.memory import MemoryStore
 from agentkit.tasks import install
 from tests.apps import FakeQueue
 from tests.waiting import wait_until
+
+
+@pytest.fixture(autouse=True)
+def pytests_logging() -> Iterator[None]:
+    """A worker that starts here must leave the process's logging alone, which later tests read."""
+
+    def leave_it(**_: Any) -> None:
+        """Somebody who sets logging up in Celery's place."""
+
+    signals.setup_logging.connect(leave_it)
+    yield
+    signals.setup_logging.disconnect(leave_it)
 
 
 @pytest.fixture(autouse=True)

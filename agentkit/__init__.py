@@ -2,7 +2,7 @@
 
     from agentkit import Agent, AgentKit, tool
 
-Everything that an application needs is importable from here; the modules below are the house's own.
+Everything that an application needs is importable from here; the modules below are agentkit's own.
 """
 
 from agentkit.agents import Agent, RetryPolicy

@@ -1,13 +1,16 @@
 import { StrictMode } from "react"
 import { createRoot } from "react-dom/client"
-import { App } from "./App"
+import { App } from "./frame/App"
+import { NavigationProvider } from "./frame/navigation"
 import "./styles/index.css"
 
 const root = document.getElementById("root")
 if (root) {
   createRoot(root).render(
     <StrictMode>
-      <App />
+      <NavigationProvider>
+        <App />
+      </NavigationProvider>
     </StrictMode>,
   )
 }

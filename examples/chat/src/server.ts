@@ -80,3 +80,13 @@ async function get<T>(path: string, signal: AbortSignal): Promise<Loaded<T>> {
     return { failure: 0 }
   }
 }
+
+/** Explains the HTTP status of a request that failed; 0 where there was no answer. */
+export function failureText(status: number): string {
+  if (status === 401 || status === 403)
+    return "This server needs authentication, which this page does not support."
+  if (status === 404) return "There is no such run (any more)."
+  return status
+    ? `The server cannot answer at the moment (${status}). Trying again …`
+    : "The server does not answer. Trying again …"
+}

@@ -1,6 +1,6 @@
 /** Formats values for people. */
-import type { Message, RunStatus, TextBlock, UserContent } from "@agentkit/react"
-import type { MediaBlock } from "./Media"
+import type { Message, Run, RunStatus, TextBlock, UserContent } from "@agentkit/react"
+import type { MediaBlock } from "./content/Media"
 
 export function textOf(content: UserContent | Message["content"]): string {
   if (typeof content === "string") return content
@@ -51,4 +51,9 @@ export const STATUS: Record<RunStatus, string> = {
   completed: "done",
   failed: "failed",
   aborted: "stopped",
+}
+
+/** What a list calls a run: the title that this page, or another client, gave it. */
+export function titleOf(run: Pick<Run, "id" | "agent" | "metadata">): string {
+  return typeof run.metadata.title === "string" ? run.metadata.title : `${run.agent} · ${run.id.slice(-6)}`
 }

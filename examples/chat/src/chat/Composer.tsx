@@ -1,7 +1,7 @@
 /** The message field. Enter sends, Shift+Enter begins a new line; while a run is going on, what is sent steers it. */
 import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from "react"
-import { HAS_KEYBOARD, passesFocusOn } from "./focus"
-import { Icon } from "./icons"
+import { HAS_KEYBOARD, passesFocusOn } from "../frame/focus"
+import { Icon } from "../icons"
 
 interface Props {
   isBusy: boolean

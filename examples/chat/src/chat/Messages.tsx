@@ -7,10 +7,10 @@ import type {
   UserContent,
 } from "@agentkit/react"
 import { Fragment, memo, type ReactNode, useState } from "react"
-import { Icon, type IconName } from "./icons"
-import { Markdown } from "./Markdown"
-import { Media } from "./Media"
-import { mediaOf, pretty, short, show, textOf } from "./text"
+import { Markdown } from "../content/Markdown"
+import { Media } from "../content/Media"
+import { Icon, type IconName } from "../icons"
+import { mediaOf, pretty, short, show, textOf } from "../text"
 
 export const UserMessage = memo(function UserMessage({
   content,

@@ -1,18 +1,19 @@
-/** Recent runs, newest first, one line per conversation; the server's health, and links. */
+/** The menu; recent runs, newest first, one line per conversation; the server's health, and links. */
 import { useEffect, useRef } from "react"
-import { Icon } from "./icons"
-import { url } from "./place"
-import { API, type ListedRun, type Readiness, useServer } from "./server"
-import { ago, STATUS } from "./text"
+import { Icon } from "../icons"
+import { API, type ListedRun, type Readiness, useServer } from "../server"
+import { ago, STATUS, titleOf } from "../text"
+import { MENU } from "../views"
+import { Link, useNavigation } from "./navigation"
 
 interface Props {
   isOpen: boolean
-  runId: string | undefined
-  onVisit: (runId?: string) => void
   onClose: () => void
 }
 
-export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
+export function Sidebar({ isOpen, onClose }: Props) {
+  const { place, go } = useNavigation()
+  const runId = place.view === "chat" ? place.runId : undefined
   const { data } = useServer<{ runs: ListedRun[] }>("/runs?limit=50", 4000, runId)
   const { data: ready, failure } = useServer<Readiness>("/readyz", 8000)
   const runs = latest(data?.runs ?? [])
@@ -30,7 +31,7 @@ export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
         aria-label="Close"
         onClick={onClose}
       />
-      <aside className={isOpen ? "side open" : "side"} aria-label="Recent runs">
+      <aside className={isOpen ? "side open" : "side"} aria-label="Menu">
         <div className="side-head">
           <span className="brand">agentkit</span>
           <button type="button" className="ghost only-phone" ref={closer} onClick={onClose}>
@@ -38,28 +39,30 @@ export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
             <span className="hidden">Close</span>
           </button>
         </div>
-        <button type="button" className="new" onClick={() => onVisit()}>
+        <button type="button" className="new" onClick={() => go({ view: "chat" })}>
           <Icon name="plus" /> New chat
         </button>
+        <nav className="menu" aria-label="Views">
+          {MENU.map(({ view, name }) => (
+            <Link key={view} to={{ view }} aria-current={place.view === view ? "page" : undefined}>
+              {name}
+            </Link>
+          ))}
+        </nav>
         <nav className="runs" aria-label="Recent runs">
           {runs.map((run) => (
-            <a
+            <Link
               key={run.id}
-              href={url(run.id)}
+              to={{ view: "chat", runId: run.id }}
               className="run"
               aria-current={run.id === runId ? "page" : undefined}
-              onClick={(event) => {
-                if (event.metaKey || event.ctrlKey || event.shiftKey) return
-                event.preventDefault()
-                onVisit(run.id)
-              }}
             >
               <span className={`dot ${run.status}`} title={STATUS[run.status]} />
               <span className="run-title">{titleOf(run)}</span>
               <span className="run-note">
                 {run.status === "completed" ? run.agent : STATUS[run.status]} · {ago(run.updatedAt)}
               </span>
-            </a>
+            </Link>
           ))}
           {data && !runs.length && <p className="faint">No runs yet.</p>}
         </nav>
@@ -79,10 +82,6 @@ export function Sidebar({ isOpen, runId, onVisit, onClose }: Props) {
       </aside>
     </>
   )
-}
-
-function titleOf(run: ListedRun): string {
-  return typeof run.metadata.title === "string" ? run.metadata.title : `${run.agent} · ${run.id.slice(-6)}`
 }
 
 /** The newest run of each conversation. Sub-agents' runs are shown in those that started them. */

@@ -7,11 +7,11 @@ import type {
   UserContent,
 } from "@agentkit/react"
 import { Fragment } from "react"
-import { Decision } from "./Decision"
-import { Icon } from "./icons"
+import { Decision } from "../decision/Decision"
+import { Icon } from "../icons"
+import type { Agent } from "../server"
+import { textOf } from "../text"
 import { Answer, type Call, UserMessage } from "./Messages"
-import type { Agent } from "./server"
-import { textOf } from "./text"
 import { useBottom } from "./useBottom"
 
 interface Props {

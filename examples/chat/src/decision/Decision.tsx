@@ -1,12 +1,12 @@
 /** A pending item: what the tool would do, and a form for the answer, made from the item's JSON Schema. */
 import type { JsonObject, PendingItem, UseChatResult } from "@agentkit/react"
 import { Suspense, useId, useRef, useState } from "react"
-import { passesFocusOn } from "./focus"
+import { passesFocusOn } from "../frame/focus"
+import { Icon } from "../icons"
+import type { Tool } from "../server"
+import { show } from "../text"
 import { AnyForm } from "./form/AnyForm"
 import type { FormHandle } from "./form/AnyJson"
-import { Icon } from "./icons"
-import type { Tool } from "./server"
-import { show } from "./text"
 
 interface Props {
   item: PendingItem

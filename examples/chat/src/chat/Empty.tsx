@@ -1,5 +1,5 @@
 /** The page before the first message: the agent, and suggestions. */
-import type { Agent } from "./server"
+import type { Agent } from "../server"
 
 /** The tools of the example application that `agentkit dev` serves by default (agentkit/cli/example.py). */
 const DESK = ["find_orders", "get_order", "refund"]

@@ -2,20 +2,21 @@
 import { useChat } from "@agentkit/react"
 import { useEffect, useRef, useState } from "react"
 import { createPortal } from "react-dom"
+import { explain } from "../explain"
+import { Heading } from "../frame/Heading"
+import { useNavigation } from "../frame/navigation"
+import { type Agent, API, type Run } from "../server"
+import { money, short, textOf } from "../text"
 import { Composer } from "./Composer"
 import { Empty } from "./Empty"
-import { explain } from "./explain"
-import { type Agent, API, type Run } from "./server"
 import { Thread } from "./Thread"
-import { money, short, textOf } from "./text"
 
 interface Props {
   agent: Agent
-  agents: Agent[]
+  agents: readonly Agent[]
   /** The run that the conversation goes on with, if any. */
   run: Run | undefined
   onChoose: (agent: string) => void
-  onRun: (runId: string) => void
 }
 
 /** A message that was sent while the agent works. */
@@ -25,7 +26,8 @@ interface SteeredMessage {
   at: number
 }
 
-export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
+export function Conversation({ agent, agents, run, onChoose }: Props) {
+  const { stay } = useNavigation()
   // By these the list of runs shows conversations: each message starts a run of its own.
   const metadata = useRef<Record<string, unknown>>({
     chat: run?.metadata.chat ?? newId(),
@@ -40,8 +42,8 @@ export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
   })
   const { messages, runId, status, isStreaming, error, usage } = chat
   useEffect(() => {
-    if (runId) onRun(runId)
-  }, [runId, onRun])
+    if (runId) stay({ runId })
+  }, [runId, stay])
 
   const isBusy = isStreaming || status === "paused"
   const submit = async (text: string) => {
@@ -74,7 +76,7 @@ export function Conversation({ agent, agents, run, onChoose, onRun }: Props) {
             ))}
           </select>
         ) : (
-          <b>{run?.agent ?? agent.name}</b>
+          <Heading>{run?.agent ?? agent.name}</Heading>
         )}
         <span className="faint model">{agent.model}</span>
       </Bar>

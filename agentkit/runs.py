@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, overload
 
-from agentkit.core import sse
 from agentkit.core.messages import Json
 from agentkit.core.run import Run, StreamReset
+from agentkit.core.sse import Encoder, Render, retry
 from agentkit.core.struct import encode
 from agentkit.runtime.follow import Opening, Wakeup, follow, follow_batches
 from agentkit.runtime.gunicorn import stopping
@@ -78,26 +78,38 @@ class RunHandle:
         stopped: Callable[[], bool] = stopping,
         wakeup: Wakeup | None = None,
         opening: Opening | None = None,
+        render: Render | None = None,
+        names: bool = False,
     ) -> Iterator[bytes]:
         """Give the run's events as server-sent events, from where the call that made this handle began.
 
-        Or after the seq `after`. They end when `stopped` is true, by default in a gunicorn process that is being
-        stopped. `wakeup` is requested when that has become so. Without one it is polled every
-        second, which costs more than all else that an idle stream does. `opening`: from `open(after)`, which the stream
-        closes.
+        Or after the seq `after`. `render` makes each event into what is sent in place of its JSON, say HTML, or into
+        None, which leaves it out; with `names` each frame has an `event:` field, the event's type.
+
+        They end when `stopped` is true, by default in a gunicorn process that is being stopped. `wakeup` is requested
+        when that has become so. Without one it is polled every second, which costs more than all else that an idle
+        stream does. `opening`: from `open(after)`, which the stream closes.
         """
         start = self.since if after is None else after
         options = self._options(until_pause, keepalive, stopped, wakeup, opening)
-        yield sse.retry(RETRY_MS)
+        encoder = Encoder(keepalive, render=render, names=names)
+        yield retry(RETRY_MS)
         with closing(follow_batches(self._store, self.id, start, **options)) as batches:
             for batch in batches:
-                yield from sse.chunks((e.seq, e.data) for e in batch) if batch else (sse.KEEPALIVE,)
+                yield from encoder.encode([(event.seq, event.data) for event in batch])
 
-    def to_response(self, after: int | None = None, *, until_pause: bool = True) -> Response:
+    def to_response(
+        self,
+        after: int | None = None,
+        *,
+        until_pause: bool = True,
+        render: Render | None = None,
+        names: bool = False,
+    ) -> Response:
         """Make a Flask response that streams the run until it pauses or ends: `agentkit.web.sse_response`."""
         from agentkit.web import sse_response  # of the layer above: see the contract in pyproject.toml
 
-        return sse_response(self, after=after, until_pause=until_pause)
+        return sse_response(self, after=after, until_pause=until_pause, render=render, names=names)
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until the run ends or pauses. Raises TimeoutError after `timeout` seconds."""

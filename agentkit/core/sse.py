@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-__all__ = ["KEEPALIVE", "chunks", "event_type", "frame", "retry"]
+__all__ = ["KEEPALIVE", "Encoder", "Render", "chunks", "event_type", "frame", "retry"]
 
 KEEPALIVE = b": keepalive\n\n"
+
+Render = Callable[[dict[str, Any]], str | None]
+"""Makes an event into what a stream sends for it, say HTML; None leaves the event out."""
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+class Encoder:
+    """Encodes the events of one stream, batch by batch.
+
+    `keepalive`: seconds without a byte after which a comment is sent. `render`: sends what it returns in place of the
+    JSON. `names`: whether each frame has an `event:` field, the event's type.
+    """
+
+    def __init__(self, keepalive: float, *, render: Render | None = None, names: bool = False) -> None:
+        self._keepalive = keepalive
+        self._render = render
+        self._names = names
+        self._sent_at = time.monotonic()
+
+    def encode(self, events: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
+        """Encode events, as (seq, data), or none of them: then it is time for a keepalive."""
+        plain = self._render is None and not self._names
+        frames = (frame(seq, data) if plain else self._frame(seq, data) for seq, data in events)
+        sent = False
+        for chunk in chunks(frames):
+            sent = True
+            yield chunk
+        if not events or (not sent and time.monotonic() - self._sent_at >= self._keepalive):
+            sent = True
+            yield KEEPALIVE
+        if sent:
+            self._sent_at = time.monotonic()
+
+    def _frame(self, seq: int, data: bytes) -> bytes:
+        """Encode one event; nothing where it is left out."""
+        name = b"event: %b\n" % event_type(data).encode() if self._names else b""
+        if self._render is None:
+            return b"id: %d\n%bdata: %b\n\n" % (seq, name, data)
+        text = self._render(json.loads(data))
+        if text is None:
+            return b""
+        if not isinstance(text, str):
+            raise TypeError(f"render must return text, or None for an event that is left out, not {text!r:.80}")
+        lines = b"".join(b"data: %b\n" % line.encode() for line in _LINE_END.split(text))
+        return b"id: %d\n%b%b\n" % (seq, name, lines)
 
 
 def frame(seq: int, data: bytes) -> bytes:
@@ -14,18 +64,18 @@ def frame(seq: int, data: bytes) -> bytes:
     return b"id: %d\ndata: %b\n\n" % (seq, data)
 
 
-def chunks(events: Iterable[tuple[int, bytes]], size: int = 65_536) -> Iterator[bytes]:
-    """Events, given as (seq, data), in pieces of about `size` bytes: one write for many small ones."""
-    frames: list[bytes] = []
+def chunks(frames: Iterable[bytes], size: int = 65_536) -> Iterator[bytes]:
+    """Join frames into pieces of about `size` bytes: one write for many small ones."""
+    joined: list[bytes] = []
     length = 0
-    for seq, data in events:
-        frames.append(frame(seq, data))
-        length += len(data)
+    for each in frames:
+        joined.append(each)
+        length += len(each)
         if length >= size:
-            yield b"".join(frames)
-            frames, length = [], 0
-    if frames:
-        yield b"".join(frames)
+            yield b"".join(joined)
+            joined, length = [], 0
+    if length:
+        yield b"".join(joined)
 
 
 def retry(milliseconds: int) -> bytes:

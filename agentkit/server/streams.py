@@ -19,6 +19,7 @@ from typing import cast
 from flask import Response, request
 
 from agentkit.core.forks import ForkSafeLock
+from agentkit.core.sse import Render
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.runtime.follow import Opening, Wakeup
@@ -111,10 +112,15 @@ def sse_response(
     after: int | None = None,
     until_pause: bool = True,
     *,
+    render: Render | None = None,
+    names: bool = False,
     slot: StreamSlot | None = None,
     opening: Opening | None = None,
 ) -> Response:
     """Make a streaming response of the run's events: after the seq `after`, or from where `handle` began.
+
+    `render`: a function that makes an event (a dict) into what is sent in place of its JSON, say HTML for htmx's
+    sse-ext, or into None, which leaves it out. `names`: whether each frame has an `event:` field, the event's type.
 
     It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription. `slot`: the
     slot that it takes over; without one it takes a new one, and raises TooManyWatchersError where none is free.
@@ -129,7 +135,14 @@ def sse_response(
     keepalive = web_state.settings.keepalive_seconds if web_state else KEEPALIVE_SECONDS
     wakeup = Wakeup()
     chunks = handle.sse(
-        after, until_pause=until_pause, keepalive=keepalive, stopped=stopping, wakeup=wakeup, opening=opening
+        after,
+        until_pause=until_pause,
+        keepalive=keepalive,
+        stopped=stopping,
+        wakeup=wakeup,
+        opening=opening,
+        render=render,
+        names=names,
     )
     # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
     return Response(

@@ -7,7 +7,8 @@ processes serve the same runs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, request
@@ -27,6 +28,8 @@ __all__ = ["create_app", "init_app", "sse_response"]
 
 _PAGE_PATHS = ("/",)
 _SYSTEM_PATHS = ("/healthz", "/readyz", "/metrics")
+_HOST = "agentkit_host"
+"""The variable of our rules that takes the host, in an application that matches hosts."""
 
 
 def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None) -> Flask:
@@ -87,7 +90,8 @@ def _add(
     blueprint = _blueprint(web, check_origin)
     problems.install(blueprint)
     access.allow_origins(app if is_whole else blueprint, settings.cors_origins)
-    app.register_blueprint(blueprint, url_prefix=prefix or None)
+    with _on_every_host(app, blueprint):
+        app.register_blueprint(blueprint, url_prefix=prefix or None)
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith(f"{name}."):
             rule.merge_slashes = False  # "/runs//x" is not there, instead of a redirect page
@@ -141,6 +145,31 @@ def _blueprint(web: WebState, check_origin: Callable[[], None]) -> Blueprint:
     if gunicorn_worker() is not None:
         warn_once()
     return blueprint
+
+
+@contextmanager
+def _on_every_host(app: Flask, blueprint: Blueprint) -> Iterator[None]:
+    """Have the rules that are added meanwhile fit whatever the host, where the application matches hosts."""
+    if not app.url_map.host_matching:
+        yield
+        return
+    of_application: Any = app.url_rule_class
+
+    class RuleOfEveryHost(of_application):  # type: ignore[misc]  # a class of the application's own, perhaps
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options, host=f"<{_HOST}>")
+
+    def forget_host(_endpoint: str | None, values: dict[str, Any] | None) -> None:
+        if values is not None:
+            values.pop(_HOST, None)
+
+    blueprint.url_value_preprocessor(forget_host)
+    blueprint.url_defaults(lambda _endpoint, values: values.setdefault(_HOST, request.host))
+    app.url_rule_class = RuleOfEveryHost
+    try:
+        yield
+    finally:
+        app.url_rule_class = of_application
 
 
 def _is_ours(app: Flask, web: WebState, error: HTTPException) -> bool:

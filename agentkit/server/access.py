@@ -28,10 +28,12 @@ from agentkit.server.state import endpoint, state
 
 __all__ = [
     "ACTIONS",
+    "CALLER",
     "PUBLIC",
     "allow_origins",
     "allows",
     "authorize",
+    "caller",
     "check",
     "check_forced",
     "check_history",
@@ -59,6 +61,9 @@ ITEM_ACTIONS = ("resume", "extend")
 
 PUBLIC = frozenset({"page.index", "page.asset", "agents.openapi", "system.alive", "system.ready", "system.metrics"})
 """Endpoints without authentication: they show nothing of any run."""
+
+CALLER = "agentkit.caller"
+"""Where the WSGI environment of a WebSocket's message names who opened the WebSocket: `caller()`."""
 
 _OTHERS_ROLES = ("assistant", "toolResult")
 """The roles of messages that are not a client's to write."""
@@ -92,6 +97,11 @@ def principal() -> str | None:
     return cast("str | None", g.get("agentkit_principal"))
 
 
+def caller() -> tuple[str | None, str]:
+    """Return the principal of the current request, and the scope of the stream token that named it."""
+    return principal(), g.get("agentkit_token_scope", "answer")
+
+
 def allows(action: str, run: Run, item: Json | None = None) -> bool:
     """Return whether the caller may do `action` to the run, or to its pending item."""
     return state().kit.permits(principal(), action, run, item)
@@ -103,7 +113,7 @@ def check(run_id: str, action: str) -> None:
     Raises RunNotFoundError where it may not read the run, ForbiddenError where it may read it, but not do that. What
     is done to an item is checked by `check_item`, when the body has named it.
     """
-    if action != "read" and g.get("agentkit_token_scope", "answer") != "answer":
+    if action != "read" and caller()[1] != "answer":
         raise ForbiddenError('this stream token only reads: request one with {"scope": "answer"}')
     kit = state().kit
     if kit.authenticate is None:
@@ -168,6 +178,9 @@ def authorize() -> None:
     """Find the request's principal, and check that it may do to the run what it asks for; before every request."""
     for left in ("agentkit_principal", "agentkit_token_scope"):
         g.pop(left, None)  # within one application context, as tests push it, `g` outlives a request
+    if CALLER in request.environ:  # what a message of a WebSocket may do is checked when it has been read
+        g.agentkit_principal, g.agentkit_token_scope = request.environ[CALLER]
+        return
     name = endpoint()
     if request.method == "OPTIONS" or name in PUBLIC:
         return
@@ -177,12 +190,12 @@ def authorize() -> None:
     if token is not None:
         g.agentkit_principal, g.agentkit_token_scope = _read_token(token, run_id)
     elif kit.authenticate is not None:
-        caller = kit.authenticate(request)
-        if caller is None:
+        name_of_caller = kit.authenticate(request)
+        if name_of_caller is None:
             raise UnauthenticatedError
-        if not isinstance(caller, str) or not caller:
-            raise TypeError(f"authenticate must return a principal as a string, or None, not {caller!r:.80}")
-        g.agentkit_principal = caller
+        if not isinstance(name_of_caller, str) or not name_of_caller:
+            raise TypeError(f"authenticate must return a principal as a string, or None, not {name_of_caller!r:.80}")
+        g.agentkit_principal = name_of_caller
     if run_id is not None:
         check(run_id, ACTIONS[name])
 

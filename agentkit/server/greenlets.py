@@ -22,8 +22,7 @@ def in_own_greenlet(application: Application) -> Application:
     """Wrap a WSGI application: under gunicorn's gevent worker, each call runs in a greenlet of its own."""
 
     def call(environ: Any, start_response: Any) -> Iterable[bytes]:
-        # A WebSocket lasts as long as its call: a second greenlet would only cost memory.
-        if type(gunicorn_worker()).__module__ != "gunicorn.workers.ggevent" or "HTTP_UPGRADE" in environ:
+        if type(gunicorn_worker()).__module__ != "gunicorn.workers.ggevent":
             return application(environ, start_response)
         outcome: list[Any] = []
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import quote
 
-from flask import Blueprint, Response, request, url_for
+from flask import Blueprint, Response, request
 from msgspec import UNSET
 
 from agentkit.core.record import TERMINAL, Status
@@ -187,7 +188,7 @@ def _slot() -> StreamSlot | None:
 def _accepted(handle: RunHandle, slot: StreamSlot | None = None) -> Response:
     """Answer 202 and the run, or with a slot 200 and its events from what the call wrote to the next pause or end."""
     response = sse_response(handle, slot=slot) if slot else json_response(handle.written or handle.run, 202)
-    response.headers["Location"] = url_for(f"{state().name}.runs.get_run", run_id=handle.id)
+    response.headers["Location"] = quote(f"{request.root_path}{state().prefix}/runs/{handle.id}")
     return response
 
 

@@ -17,17 +17,16 @@ from flask import (
     request,
     request_started,
     session,
+    url_for,
 )
 from flask_cors import CORS
 from flask_login import LoginManager, UserMixin, current_user, login_user
-from flask_sock import Sock
 from flask_wtf import CSRFProtect
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, TestResponse
 
 from agentkit import Agent, AgentKit, ConfigurationError, ScriptedModel, Settings
-from agentkit.server import websocket
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app, init_app
 from tests.unit.web.conftest import AGENTS, ThreadQueue, assert_problem
@@ -345,27 +344,23 @@ def test_the_hosts_csrf_protection_and_cors_stay_and_leave_ours_alone() -> None:
     queue.close()
 
 
-def test_the_hosts_own_websockets_keep_their_options(kit: AgentKit) -> None:
-    host = _Host()
-    host.app.config["SOCK_SERVER_OPTIONS"] = {"ping_interval": 25}
-    Sock(host.app)
-    init_app(host.app, kit, url_prefix="/ai")
-    run_id = kit.start("hello", "hi").id
-    handshake = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-    }
-    options = host.app.config["SOCK_SERVER_OPTIONS"]
-    for path, expected in ((f"/ai/runs/{run_id}/ws", {"thread_class"}), ("/", {"ping_interval"})):
-        with host.app.test_request_context(path, headers=handshake):
-            if path != "/":
-                websocket._before_handshake()
-            options = host.app.config["SOCK_SERVER_OPTIONS"]
-            assert set(options) == expected
-    with host.app.test_request_context("/"):
-        assert {**options} == {"ping_interval": 25}
+@pytest.mark.parametrize("host", ["a.example", "b.example:8080", "[::1]:8000", "A.Example"])
+def test_an_application_that_matches_hosts_has_ours_on_each_of_them(kit: AgentKit, host: str) -> None:
+    app = Flask("shop", host_matching=True, static_host="static.example", static_folder=None)
+    app.add_url_rule("/", view_func=lambda: "a", endpoint="a", host="a.example")
+    init_app(app, kit, url_prefix="/ai")
+    app.add_url_rule("/", view_func=lambda: "b", endpoint="b", host="b.example:8080")
+    client, headers = app.test_client(), {"Host": host}
+    started = client.post("/ai/runs", json={"agent": "hello", "input": "hi"}, headers=headers)
+    assert started.headers["Location"] == f"/ai/runs/{started.json['id']}"
+    assert client.get(started.headers["Location"], headers=headers).status_code == 200
+    assert_problem(client.get("/ai/nowhere", headers=headers), 404, "not_found")
+    assert_problem(client.delete("/ai/runs", headers=headers), 405, "method_not_allowed")
+    assert client.get("/", headers=headers).text[:1] == {"a.example": "a", "A.Example": "a", "b.example:8080": "b"}.get(
+        host, "<"
+    )
+    with app.test_request_context("/ai/runs", headers={"Host": "a.example"}):
+        assert url_for("agentkit.runs.get_run", run_id="x") == "/ai/runs/x"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])

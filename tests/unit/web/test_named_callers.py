@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from agentkit import Agent, ScriptedModel
-from agentkit.server.websocket import _reply_to
+from agentkit.server.streams import StreamSlot
+from agentkit.server.websocket import RunSocket
+from tests.sockets import HANDSHAKE
 from tests.tools import refund_with
 from tests.turns import call
 from tests.unit.web.conftest import Web
 from tests.unit.web.test_access import ADA, BOB, EVE, begin, build, by_name
-from tests.unit.web.test_origins import HANDSHAKE
 
 __all__ = ["build"]  # the fixture
 
@@ -25,7 +26,9 @@ def send_frame(web: Web, who: dict[str, str], run_id: str, frame: dict[str, Any]
     """Have a frame of a WebSocket carried out, without the socket."""
     with web.app.test_request_context(f"/runs/{run_id}/ws", headers={**HANDSHAKE, **who}):
         assert web.app.preprocess_request() is None
-        assert json.loads(_reply_to(run_id, json.dumps(frame)))["type"] == "ok"
+        run_socket = RunSocket(run_id, web.kit.handle(run_id).open(0), StreamSlot())
+    assert json.loads(run_socket.reply(json.dumps(frame)))["type"] == "ok"
+    run_socket.close()
 
 
 def test_who_sends_a_message_and_who_aborts_is_named(build: Callable[..., Web]) -> None:

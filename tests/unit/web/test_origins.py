@@ -11,18 +11,15 @@ from typing import Any
 import pytest
 
 from agentkit import ConfigurationError
+from agentkit.server.streams import StreamSlot
+from agentkit.server.websocket import RunSocket
+from tests.sockets import HANDSHAKE
 from tests.unit.web.conftest import Web, assert_problem
 from tests.unit.web.test_access import ADA, SECRET, begin, build, by_name
 
 __all__ = ["build"]
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-HANDSHAKE = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-}
 GOOD_HOSTS = ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1", "127.0.0.1:8000", "[::1]:8000", "[0::1]"]
 BAD_HOSTS = [
     *("evil.example", "evil.example:8000", "localhost.evil.example", "localhost:8000.evil.example", "x.localhost"),
@@ -187,15 +184,15 @@ FRAMES = [
 def test_a_token_takes_frames_only_with_the_scope_for_it(
     build: Callable[..., Web], hooks: dict[str, Any], scope: str | None
 ) -> None:
-    from agentkit.server.websocket import _reply_to
-
     web = build(hooks=hooks)
     run_id = begin(web, ADA, "twice")
     body = {} if scope is None else {"json": {"scope": scope}}
     token = web.client.post(f"/runs/{run_id}/stream-token", headers=ADA, **body).json["token"]
     with web.app.test_request_context(f"/runs/{run_id}/ws?token={token}", headers=HANDSHAKE):
         assert web.app.preprocess_request() is None
-        replies = [_reply_to(run_id, frame) for frame in FRAMES]
+        run_socket = RunSocket(run_id, web.kit.handle(run_id).open(0), StreamSlot())
+    replies = [run_socket.reply(frame) for frame in FRAMES]
+    run_socket.close()
     if scope == "answer":
         assert "decision_ambiguous" in replies[0]
         assert replies[1:] == ['{"type":"ok"}'] * 2

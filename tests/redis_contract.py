@@ -30,6 +30,7 @@ from agentkit.testing.store_changes import (
     step_done,
 )
 from agentkit.testing.store_contract import HURRY, StoreContract, queue
+from agentkit.testing.store_outbox_contract import FIRST, commit_entries
 
 __all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 
@@ -226,6 +227,11 @@ class RedisStoreContract(StoreContract):
             store.delete(run_id)
         store.delete(ended(store))
         store.forbid(new_id())
+        commit_entries(store, run_id, FIRST)
+        taken = store.take_entry(run_id, FIRST.id, LEASE_MS)
+        assert taken is not None
+        assert store.postpone_entry(run_id, taken, 0)
+        store.remove_entries(run_id, [FIRST.id])
         _, claims = calls_of(store, 2)
         store.commit_call(claims[0].lease, 0, result_of(0))
         slots = [{key_slot(key.encode()) for key in keys} for _, keys in client.called]

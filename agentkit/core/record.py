@@ -26,6 +26,7 @@ import msgspec
 from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
 from agentkit.core.events import Event, Outcome, PendingItem, RunError
 from agentkit.core.messages import ContentBlock, Json, Message, QueuedMessage, ToolResultMessage, Usage, add_usage
+from agentkit.core.outbox import OutboxEntry
 from agentkit.core.struct import Value, decode, encode
 from agentkit.errors import UnsupportedSchemaVersionError
 
@@ -456,7 +457,7 @@ class RunState:
     read, only with such of more than one call. `messages`: the whole conversation in the state that a claimed model
     step gets, else empty. What is queued is there in what `Store.load` reads of a whole record, and elsewhere where it
     is little. `claimed`: open steps that a worker has begun, now or before. `live`: those whose lease still runs, and
-    until when (ms).
+    until when (ms). `outbox`: whether its outbox has entries, in the state of a whole record.
     """
 
     record: RunRecord
@@ -465,6 +466,7 @@ class RunState:
     messages: tuple[Message, ...] = ()
     claimed: frozenset[int] = frozenset()
     live: Mapping[int, int] = field(default_factory=dict)
+    outbox: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,6 +522,8 @@ class Change:
     on_first_claim: Mapping[int, tuple[Event, ...]] = field(default_factory=dict)
     """By step: events that the store appends when that step is claimed for the first time."""
     receipt: Receipt | None = None
+    outbox: tuple[OutboxEntry, ...] = ()
+    """What it causes outside the run."""
 
     def with_events(self, events: Sequence[Event]) -> Change:
         """The same change with `events` before its own."""

@@ -3,7 +3,7 @@
 `Committer.update` loads a run, has a transition compute a change, commits it, and does so again from the newer state
 where another commit came between. Around each commit it keeps the due index right and sends the messages of the steps
 that became due. What follows for other runs (a parent, sub-agents) comes after the change is true and may be lost with
-the process: recovery makes up for it.
+the process: recovery makes up for it. What a change causes outside of runs is written with it (`Outbox`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from agentkit.core.record import (
 )
 from agentkit.errors import AgentKitError, RunNotFoundError
 from agentkit.queue.protocol import StepQueue
+from agentkit.runtime.outbox import Outbox
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
 from agentkit.runtime.turn_taking import TurnTaking
 from agentkit.store.protocol import Commit, Conflict, Push, Store
@@ -64,7 +65,8 @@ class Committer:
     """A store, the queue of its workers, and the agents that this process knows. One per process.
 
     `lease_seconds`: the lease time of steps. `retry`: how a step outlasts an outage of the store; a change from outside
-    a step fails at once. `consequences` is called with each change that has become true.
+    a step fails at once. `consequences` is called with each change that has become true. `outbox`: what changes cause
+    outside of runs.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Committer:
         self.queue = queue
         self.agents = agents
         self.consequences: Callable[[Change], None] = lambda change: None
+        self.outbox = Outbox(store, lease_seconds)
         self._soon_ms = round(lease_seconds * 500)
         self._turns = TurnTaking()
 
@@ -86,6 +89,7 @@ class Committer:
         """Make the run of `change` and enqueue its first step; False if one of its id is there or was deleted."""
         store = self.step_store if in_step else self.store
         run_id = change.record.id
+        change = self.outbox.fill(change)
         began = time.monotonic()
         store.schedule(run_id, store.now() + self._soon_ms)
         _index(store, change.record)
@@ -96,6 +100,8 @@ class Committer:
             _index(store, change.record)
         if made and not pushes:
             self._enqueue(change)
+        if made and change.outbox:
+            self.outbox.carry_out(run_id, change.outbox)
         return made
 
     def update(
@@ -150,11 +156,12 @@ class Committer:
             state = outcome.state
 
     def _commit(self, store: Store, change: Change, version: int, lease: Lease | None) -> Commit | Conflict:
+        change = self.outbox.fill(change)
         record = change.record
         began = time.monotonic()
         checks = [expires] if (expires := next_expiry(record)) is not None else []
         checks += [step.at for step in change.opened if step.at is not None]
-        if (change.opened or record.terminal) and lease is None:
+        if (change.opened or record.terminal or change.outbox) and lease is None:
             checks.append(store.now() + self._soon_ms)  # the run may not be in the index, or stand there for much later
         if checks:
             store.schedule(record.id, min(checks))
@@ -175,6 +182,8 @@ class Committer:
             store.schedule(record.id, min(checks))
         if not pushes:
             self._enqueue(change)
+        if change.outbox:
+            self.outbox.carry_out(record.id, change.outbox)
         return outcome
 
     def enqueue(self, record: RunRecord, number: int) -> None:

@@ -1,7 +1,7 @@
 """Recovery without an operator: every worker checks the runs whose time has come.
 
-That is a step whose message was lost, a lease that ran out, an item that expired, an ended run whose keys are
-gone. There is no leader: taking an overdue run holds it for a moment, so each is checked once.
+That is a step whose message was lost, a lease that ran out, an item that expired, an outbox that a crash left, an
+ended run whose keys are gone. There is no leader: taking an overdue run holds it for a moment, so each is checked once.
 
 A run that seems stuck may just stand in a long queue, and enqueueing it again makes the queue longer. So recovery
 enqueues hardly anything where the queue is crowded: the runs left over are checked again a little later, spread over
@@ -53,6 +53,7 @@ class Recovery:
         self._committer = committer
         self._children = children
         self._queue = committer.queue
+        self._outbox = committer.outbox
         self._lease_ms = round(lease_seconds * 1000)
         self._hold_ms = min(_MAX_HOLD_MS, self._lease_ms)  # a taker may die as well
         self._retention_ms = retention_seconds * 1000
@@ -124,20 +125,25 @@ class Recovery:
         return len(due)
 
     def _check(self, run: DueRun) -> None:
-        state = self._store.load(run.run_id)
+        try:
+            state = self._store.load(run.run_id)
+        except RunNotFoundError:
+            self._check_gone(run)
+            return
+        checks = [] if not state.outbox or (at := self._outbox.recover(run.run_id)) is None else [at]
         now = self._store.now()
         record = state.record
         if record.terminal or not record.steps:
             self._settle(record)
         if record.terminal:
-            self._store.reschedule(run, (record.ended_at or now) + self._retention_ms + 1000)
+            self._store.reschedule(run, min([*checks, (record.ended_at or now) + self._retention_ms + 1000]))
             return
         agent = self._agent(record.agent)
         if self._committer.update(record.id, lambda state: expire(state, agent, now), state=state) is not None:
             log.info("run %s: an item expired", record.id)
-            self._store.reschedule(run, now + self._lease_ms)
+            self._store.reschedule(run, min([*checks, now + self._lease_ms]))
             return
-        checks = [until + _SLACK_MS for until in state.live.values()]
+        checks += [until + _SLACK_MS for until in state.live.values()]
         if (expires := next_expiry(record)) is not None:
             checks.append(expires)
         if self._children.reconcile(record):
@@ -150,6 +156,14 @@ class Recovery:
             elif step.number not in state.live:
                 checks.append(now + self._enqueue_again(record, step))
         self._store.reschedule(run, min(checks, default=None))
+
+    def _check_gone(self, run: DueRun) -> None:
+        """Forget a run that has expired or was deleted, once its outbox is empty."""
+        at = self._outbox.recover(run.run_id)
+        if at is None:
+            self._store.unlist(run.run_id)
+        else:
+            self._store.reschedule(run, at)
 
     def _settle(self, record: RunRecord) -> None:
         """Have a run that waits stand in the list of its status, and one that has ended in no other status's.

@@ -19,6 +19,7 @@ from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import random_id
 from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.errors import StoreUnavailableError, UnreadableRunError
 from agentkit.store.protocol import (
@@ -154,6 +155,18 @@ class RetryingStore:
 
     def was_deleted(self, run_id: str) -> bool:
         return self._retry.call(lambda: self._store.was_deleted(run_id))
+
+    def outbox(self, run_id: str) -> list[OutboxEntry]:
+        return self._retry.call(lambda: self._store.outbox(run_id))
+
+    def take_entry(self, run_id: str, entry_id: str, hold_ms: int) -> OutboxEntry | None:
+        return self._retry.call(lambda: self._store.take_entry(run_id, entry_id, hold_ms))
+
+    def postpone_entry(self, run_id: str, entry: OutboxEntry, at: int) -> bool:
+        return self._retry.call(lambda: self._store.postpone_entry(run_id, entry, at))
+
+    def remove_entries(self, run_id: str, entry_ids: Sequence[str]) -> None:
+        self._retry.call(lambda: self._store.remove_entries(run_id, entry_ids))
 
     def now(self) -> int:
         return self._retry.call(self._store.now)

@@ -14,7 +14,8 @@ import msgspec
 
 from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
 from agentkit.core.events import Event, Outcome
-from agentkit.core.messages import Message, QueuedMessage
+from agentkit.core.messages import Json, Message, QueuedMessage
+from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
 from agentkit.core.struct import decode, encode
 from agentkit.store.bodies import Bodies
@@ -25,6 +26,7 @@ __all__ = [
     "EncodedChange",
     "OpenedStep",
     "count_others",
+    "decode_entry",
     "decode_receipt",
     "decode_resolution",
     "decode_state",
@@ -100,6 +102,8 @@ class EncodedChange:
     items: list[tuple[str, int | None]]
     """(decision id, index of its call) of the items that are new, (decision id, None) of those that are gone."""
     tool_steps: list[tuple[int, int]]
+    outbox: list[tuple[str, bytes]]
+    """(id, JSON)"""
 
 
 def encode_body(value: Any, bodies: Bodies) -> bytes:
@@ -161,6 +165,7 @@ def encode_change(change: Change, bodies: Bodies = _PLAIN) -> EncodedChange:
         working=sum(call.works for call in record.calls) - sum(call.works for call in counted),
         items=_changed_items(known if stored > 3 else {}, after),
         tool_steps=[] if current else [(step.number, step.call) for step in record.steps if step.call is not None],
+        outbox=[(entry.id, encode_body((entry.kind, entry.data), bodies)) for entry in change.outbox],
     )
 
 
@@ -265,6 +270,7 @@ def decode_state(
         messages=tuple(decode(message, Message) for message in messages),
         claimed=frozenset(claimed),
         live=live,
+        outbox=b"ob" in fields,
     )
 
 
@@ -320,6 +326,13 @@ def decode_receipt(name: str, stored: bytes) -> Receipt:
     since, _, text = stored.partition(b" ")
     digest, child, decision_id = decode(text, tuple[str, str | None, str | None])
     return Receipt(name, digest, int(since), child, decision_id)
+
+
+def decode_entry(entry_id: str, stored: bytes) -> OutboxEntry:
+    """Read an entry of an outbox: when it is due (ms), a space, how often it was taken, a space, and JSON."""
+    at, tries, text = stored.split(b" ", 2)
+    kind, data = decode(text, tuple[str, Json])
+    return OutboxEntry(entry_id, kind, data, int(at), int(tries))
 
 
 # -- references of events to messages (agentkit.core.events.stored_at)

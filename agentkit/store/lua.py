@@ -30,12 +30,15 @@ _NAMES = (
     "events",
     "forbid",
     "load",
+    "postpone_entry",
     "release",
+    "remove_entries",
     "renew",
     "request_abort",
     "reschedule",
     "schedule",
     "take",
+    "take_entry",
 )
 
 
@@ -49,12 +52,13 @@ class RunKeys:
     resolutions: str
     deleted: str
     queued: str
+    outbox: str
 
     @classmethod
     def of(cls, prefix: str, run_id: str) -> RunKeys:
         """Name the keys of a run."""
         run = f"{prefix}{{{run_id}}}"
-        return cls(run, f"{run}:m", f"{run}:e", f"{run}:r", f"{run}:x", f"{run}:q")
+        return cls(run, f"{run}:m", f"{run}:e", f"{run}:r", f"{run}:x", f"{run}:q", f"{run}:o")
 
 
 class Scripts:
@@ -122,8 +126,9 @@ class Scripts:
         _add_group(args, change.receipts)
         args += [len(change.unqueued), *change.unqueued]
         args += [len(change.queued), *change.queued]
+        _add_group(args, change.outbox)
         args += [push.message for push in pushes]
-        names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, keys.queued]
+        names = [keys.run, keys.messages, keys.events, keys.resolutions, keys.deleted, keys.queued, keys.outbox]
         return self._call("commit", [*names, *(push.queue for push in pushes)], *args)
 
     def commit_call(
@@ -186,6 +191,17 @@ class Scripts:
 
     def forbid(self, keys: RunKeys, retention_ms: int) -> Any:
         return self._call("forbid", [keys.run, keys.deleted], retention_ms)
+
+    # -- its outbox
+
+    def take_entry(self, keys: RunKeys, entry_id: str, hold_ms: int) -> Any:
+        return self._call("take_entry", [keys.outbox], entry_id, hold_ms)
+
+    def postpone_entry(self, keys: RunKeys, entry_id: str, tries: int, at: int) -> Any:
+        return self._call("postpone_entry", [keys.outbox], entry_id, tries, at)
+
+    def remove_entries(self, keys: RunKeys, entry_ids: Sequence[str]) -> Any:
+        return self._call("remove_entries", [keys.run, keys.outbox], *entry_ids)
 
     # -- the due index
 

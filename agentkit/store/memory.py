@@ -34,7 +34,7 @@ from agentkit.store.encoding import (
     expand,
     result_events,
 )
-from agentkit.store.memory_index import MemoryIndex
+from agentkit.store.memory_outbox import MemoryOutbox
 from agentkit.store.protocol import (
     Claim,
     Commit,
@@ -122,7 +122,7 @@ class MemorySubscription:
         """Nothing is held."""
 
 
-class MemoryStore(MemoryIndex):
+class MemoryStore(MemoryOutbox):
     """See `agentkit.store.protocol.Store` for what each method promises.
 
     `clock`: gives its time, in ms since the Unix epoch.
@@ -213,6 +213,7 @@ class MemoryStore(MemoryIndex):
                 run.items.pop(decision_id, None)
             else:
                 run.items[decision_id] = call_index
+        self._write_entries(run.id, encoded.outbox)
         run.state, run.status = encoded.state, encoded.status
         run.shared += 1
         if encoded.part is None:
@@ -501,6 +502,7 @@ class MemoryStore(MemoryIndex):
             messages=tuple(decode(self._decrypt(run, message), Message) for message in messages),
             claimed=frozenset(number for number, step in steps.items() if step.attempt),
             live={number: step.until for number, step in steps.items() if step.until > now and step.token},
+            outbox=run.id in self._outboxes,
         )
 
     def _decrypt(self, run: _Run, stored: bytes) -> bytes:

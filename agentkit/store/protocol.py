@@ -19,6 +19,7 @@ from agentkit.codec import Codec
 from agentkit.core.calls import Call, Extension, ItemAnswer
 from agentkit.core.events import Event, Outcome
 from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.errors import UnreadableRunError
 
@@ -221,8 +222,8 @@ class Store(Protocol):
         changes nothing. What it queues and takes from the queue is all that it writes of that. A change of one call
         that was read alone is not refused because another has ended; its result becomes a message as in `commit_call`.
         Where nothing else goes on, and the run is not paused, it changes nothing and the whole state comes back. The
-        keys of an ended run get a time to live. `pushes` go into their queues in the same act; only a store that shares
-        its server with them gets any.
+        keys of an ended run get a time to live, but not its outbox. `pushes` go into their queues in the same act; only
+        a store that shares its server with them gets any.
         """
         ...
 
@@ -290,7 +291,7 @@ class Store(Protocol):
     def delete(self, run_id: str) -> None:
         """Forget an ended run, but for its id, which stays taken as long as an ended run is kept.
 
-        Raises RunNotTerminalError for another. Subscribers are notified.
+        Raises RunNotTerminalError for another. Subscribers are notified. What is in its outbox stays there.
         """
         ...
 
@@ -300,6 +301,31 @@ class Store(Protocol):
 
     def was_deleted(self, run_id: str) -> bool:
         """Whether a run that is not there was deleted, as far as that is remembered, or forbidden."""
+        ...
+
+    # -- one run's outbox, which outlives the run
+
+    def outbox(self, run_id: str) -> list[OutboxEntry]:
+        """List what the run's commits have caused and nobody has done, in the order of ids; also of a run that is gone.
+
+        Raises DecryptionError where a codec is needed that is not there.
+        """
+        ...
+
+    def take_entry(self, run_id: str, entry_id: str, hold_ms: int) -> OutboxEntry | None:
+        """Take an entry whose time has come: it is due again in `hold_ms`, and one try is counted.
+
+        None, and nothing changed, where it is due later, and where it is not there. Where the reply was lost nobody has
+        it until then. Raises DecryptionError for one that stays as it is but for that.
+        """
+        ...
+
+    def postpone_entry(self, run_id: str, entry: OutboxEntry, at: int) -> bool:
+        """Have a taken entry be due at `at` (ms); False, and nothing changed, if it was taken again, or removed."""
+        ...
+
+    def remove_entries(self, run_id: str, entry_ids: Sequence[str]) -> None:
+        """Remove at least one entry of which all is done; harmless where they are not there."""
         ...
 
     # -- across runs: each call is atomic, but no call spans a run and an index
@@ -347,7 +373,10 @@ class Store(Protocol):
         ...
 
     def unlist(self, run_id: str) -> None:
-        """Take a run that is gone out of every index. Not for readers: what is not there may be about to be made."""
+        """Take a run that is gone out of every index, but not out of the due index while its outbox has entries.
+
+        Not for readers: what is not there may be about to be made.
+        """
         ...
 
     def listing(

@@ -18,6 +18,7 @@ from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import random_id
 from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import STATUS_LISTS, AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.core.struct import decode, encode
 from agentkit.errors import (
@@ -32,6 +33,7 @@ from agentkit.store.bodies import Bodies, no_codec
 from agentkit.store.clock import StoreClock
 from agentkit.store.connection import connect, translated
 from agentkit.store.encoding import (
+    decode_entry,
     decode_receipt,
     decode_resolution,
     decode_state,
@@ -267,6 +269,29 @@ class RedisStore:
     def was_deleted(self, run_id: str) -> bool:
         return bool(self._client.exists(self._keys(run_id).deleted))
 
+    # -- its outbox
+
+    @translated
+    def outbox(self, run_id: str) -> list[OutboxEntry]:
+        stored = cast(dict[bytes, bytes], self._client.hgetall(self._keys(run_id).outbox))
+        return [self._entry(run_id, entry_id.decode(), stored[entry_id]) for entry_id in sorted(stored)]
+
+    @translated
+    def take_entry(self, run_id: str, entry_id: str, hold_ms: int) -> OutboxEntry | None:
+        reply = self._scripts.take_entry(self._keys(run_id), entry_id, hold_ms)
+        return None if reply == b"no" else self._entry(run_id, entry_id, reply)
+
+    @translated
+    def postpone_entry(self, run_id: str, entry: OutboxEntry, at: int) -> bool:
+        return bool(self._scripts.postpone_entry(self._keys(run_id), entry.id, entry.tries, at) == b"ok")
+
+    @translated
+    def remove_entries(self, run_id: str, entry_ids: Sequence[str]) -> None:
+        self._scripts.remove_entries(self._keys(run_id), entry_ids)
+
+    def _entry(self, run_id: str, entry_id: str, stored: bytes) -> OutboxEntry:
+        return decode_entry(entry_id, self._bodies.decrypt(stored, run_id))
+
     def _outcome(self, reply: Any, run_id: str) -> Commit | Conflict:
         reply = _found(reply, run_id)
         if reply == b"lost":
@@ -356,14 +381,18 @@ class RedisStore:
 
     @translated
     def unlist(self, run_id: str) -> None:
-        listed = cast(bytes | None, self._client.hget(self._listed, run_id))
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hget(self._listed, run_id)
+        pipe.exists(self._keys(run_id).outbox)
+        listed, has_entries = pipe.execute()
         owner, agent = decode(listed, tuple[str | None, str | None]) if listed else (None, None)
         names = {name for status in STATUS_LISTS for name in lists_of(owner, agent, status)}
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.zrem(f"{self._runs}{name}", run_id)
         pipe.hdel(self._listed, run_id)
-        pipe.zrem(self._due, run_id)
+        if not has_entries:
+            pipe.zrem(self._due, run_id)
         pipe.execute()
 
     @translated

@@ -56,6 +56,7 @@ from agentkit.testing.store_changes import (
 )
 from agentkit.testing.store_index_contract import IndexContract
 from agentkit.testing.store_lease_contract import LeaseContract
+from agentkit.testing.store_outbox_contract import OutboxContract
 from agentkit.testing.store_part_contract import PartContract
 
 __all__ = ["MakeStore", "StoreContract"]
@@ -72,7 +73,7 @@ def queue(store: Store, run_id: str, message: QueuedMessage) -> Commit:
     return committed(store, Change(record, state.record), state.version)
 
 
-class StoreContract(IndexContract, LeaseContract, PartContract):
+class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
     """Override `make_store` and `ttls`."""
 
     @pytest.fixture

@@ -1,5 +1,5 @@
--- Make a change true. KEYS: run, messages, events, resolutions, the mark that it was deleted, queued messages, the
--- queues of the messages to push.
+-- Make a change true. KEYS: run, messages, events, resolutions, the mark that it was deleted, queued messages, outbox,
+-- the queues of the messages to push.
 -- ARGV: commit id, version ('new': create), step ('' without lease), token, status, fixed ('' where it is stored),
 --   state, index of the open turn's first message, how many of its calls have messages, ttl ms ('' unless ended),
 --   events kept, on_claim lines, schema version, how many calls to forget, abort ('' to leave it as it is), bytes of what
@@ -10,7 +10,8 @@
 --   lines); closed steps; tool steps to be marked with their call (number, call); resolutions (decision id, tool call
 --   id, index among the events, JSON); pending items (decision id, index of its call or '' where it is gone);
 --   receipts (name, seq before the reply or '' for that before the events, JSON); places in the list of queued messages
---   whose message was taken; messages to queue after the others; and the messages to push, one a queue.
+--   whose message was taken; messages to queue after the others; entries of the outbox (id, JSON); and the messages to
+--   push, one a queue.
 -- A change of one call is made true if nothing that it depends on has changed ('w' in common.lua), and if something else
 -- goes on. Returns 'missing', 'exists', 'lost', {'state', state...} where it must be computed again, or
 -- {version, seq before the change's events, last seq}.
@@ -142,6 +143,14 @@ end
 if bytes ~= 0 then
   redis.call('HINCRBY', run, 'qb', int(bytes))
 end
+local entries = tonumber(take())
+for _ = 1, entries do
+  local id, json = take(), take()
+  redis.call('HSET', KEYS[7], id, '0 0 ' .. json)
+end
+if entries > 0 then
+  redis.call('HSET', run, 'ob', '1')
+end
 redis.call('HSET', run, 'status', ARGV[5], 'state', ARGV[7], 'open', int(open), 'sv', ARGV[13])
 redis.call('HINCRBY', run, 'w', 1)
 if part then
@@ -169,7 +178,7 @@ if ARGV[10] ~= '' then
     redis.call('PEXPIRE', KEYS[i], ARGV[10])
   end
 end
-for i = 7, #KEYS do
+for i = 8, #KEYS do
   redis.call('LPUSH', KEYS[i], take())
 end
 return reply

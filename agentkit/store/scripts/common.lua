@@ -28,9 +28,13 @@
 --                qb       how many bytes P{ID}:q has; not there before anything was queued
 --                fl       how many calls of the open turn have their message in the list
 --                up       when a call last ended by itself (commit_call.lua), in ms
+--                ob       P{ID}:o has entries
 --   P{ID}:m    list     the messages, JSON
 --   P{ID}:q    list     the messages that were sent into the run and wait, JSON (agentkit/core/messages.py); gone when
 --                       none waits, at the latest when the run ends
+--   P{ID}:o    hash     what commits have caused outside the run and nobody has done: entry id -> "due-ms tries json"
+--                       (agentkit/core/outbox.py). It outlives the run, and goes when it is empty: the due index has the
+--                       run until then
 --   P{ID}:e    stream   the events; id SEQ-0, field d: JSON, in which "\1FIRST COUNT\1" stands for messages of the list
 --   P{ID}:r    hash     answered items: d:DECISION -> "seq json", t:TOOLCALL -> decision id;
 --                    calls with an idempotency key: i:NAME -> "seq-before-the-reply json" (agentkit/core/record.py)
@@ -47,7 +51,7 @@
 --   Pprobing:Q  string   a probe of queue Q was sent lately; expires
 --   Pworkers   zset     workers, scored by the time (ms) until which they count as there; expires
 --
--- The keys of an ended run have a TTL; those of a run that has not ended have none.
+-- The keys of an ended run, but for its outbox, have a TTL; those of a run that has not ended have none.
 --
 -- Where the installation has a codec, each JSON of a run's keys is an encrypted piece ("\2BASE64\2", agentkit/store/bodies.py).
 -- An event begins with its brace, seq and timestamp, and has its references to messages, in plain; so has what is

@@ -1,4 +1,4 @@
--- Forget an ended run. KEYS: run, messages, events, resolutions, the mark that it was deleted, queued
+-- Forget an ended run, but not its outbox. KEYS: run, messages, events, resolutions, the mark that it was deleted, queued
 -- messages.
 -- ARGV: schema version, ms that the mark stays.
 -- Returns 'missing', 'newer', 'encrypted', 'running' or 'ok'.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, overload
 
 from agentkit.core.messages import Json
 from agentkit.core.run import Run, StreamReset
 from agentkit.core.sse import Encoder, Render, retry
 from agentkit.core.struct import encode
-from agentkit.runtime.follow import Opening, Wakeup, follow, follow_batches
-from agentkit.runtime.gunicorn import stopping
+from agentkit.runtime.follow import Opening, Wakeup, follow, follow_batches, follow_batches_async
+from agentkit.runtime.web_server import stopping
 from agentkit.store.protocol import Store, StoredEvent
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class RunHandle:
 
         With `keepalive`, also None after every so many seconds without an event. A route that streams them needs it: it
         holds its thread until it sends something, which fails where the browser has left (docs/web.md). In a gunicorn
-        process that is being stopped the iteration ends, too, within a second.
+        or uvicorn process that is being stopped the iteration ends, too, within a second.
         """
         tick = KEEPALIVE_SECONDS if keepalive is None else keepalive
         with closing(self.stored(after, until_pause=until_pause, tick=tick, stopped=stopping)) as events:
@@ -97,6 +97,64 @@ class RunHandle:
         with closing(follow_batches(self._store, self.id, start, **options)) as batches:
             for batch in batches:
                 yield from encoder.encode([(event.seq, event.data) for event in batch])
+
+    @overload
+    def aevents(self, after: int = 0, *, until_pause: bool = False, keepalive: None = None) -> AsyncIterator[Json]: ...
+    @overload
+    def aevents(self, after: int = 0, *, until_pause: bool = False, keepalive: float) -> AsyncIterator[Json | None]: ...
+    async def aevents(
+        self, after: int = 0, *, until_pause: bool = False, keepalive: float | None = None
+    ) -> AsyncIterator[Json | None]:
+        """Give what `events` gives, in an event loop: `async for event in handle.aevents()`.
+
+        It holds no thread while it waits. It ends, too, when the task that iterates is cancelled, as a route's is when
+        its client has left, and within a second in a uvicorn or gunicorn process that is being stopped.
+        """
+        tick = KEEPALIVE_SECONDS if keepalive is None else keepalive
+        options = self._options(until_pause, tick, stopping, None, None)
+        async with aclosing(follow_batches_async(self._store, self.id, after, **options)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield json.loads(event.data)
+                if not batch and keepalive is not None:
+                    yield None
+
+    async def asse(
+        self,
+        after: int | None = None,
+        *,
+        until_pause: bool = False,
+        keepalive: float = KEEPALIVE_SECONDS,
+        stopped: Callable[[], bool] = stopping,
+        wakeup: Wakeup | None = None,
+        opening: Opening | None = None,
+        render: Render | None = None,
+        names: bool = False,
+    ) -> AsyncIterator[bytes]:
+        """Give what `sse` gives, in an event loop, holding no thread while it waits."""
+        start = self.since if after is None else after
+        options = self._options(until_pause, keepalive, stopped, wakeup, opening)
+        encoder = Encoder(keepalive, render=render, names=names)
+        yield retry(RETRY_MS)
+        async with aclosing(follow_batches_async(self._store, self.id, start, **options)) as batches:
+            async for batch in batches:
+                for chunk in encoder.encode([(event.seq, event.data) for event in batch]):
+                    yield chunk
+
+    async def astored(
+        self,
+        after: int,
+        *,
+        tick: float = KEEPALIVE_SECONDS,
+        stopped: Callable[[], bool] = lambda: False,
+        wakeup: Wakeup | None = None,
+        opening: Opening | None = None,
+    ) -> AsyncGenerator[Sequence[StoredEvent], None]:
+        """Give the run's events as `stored` does, in an event loop: those that are there together, together."""
+        options = self._options(False, tick, stopped, wakeup, opening)
+        async with aclosing(follow_batches_async(self._store, self.id, after, **options)) as batches:
+            async for batch in batches:
+                yield batch
 
     def to_response(
         self,

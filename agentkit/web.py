@@ -16,8 +16,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from agentkit.errors import ConfigurationError
 from agentkit.kit import AgentKit, load_app
-from agentkit.runtime.gunicorn import end_gunicorn, gunicorn_worker
 from agentkit.runtime.store_warnings import warn_of_store
+from agentkit.runtime.web_server import end_server, gunicorn_worker
 from agentkit.server import access, origins, page, problems, runs, system, websocket
 from agentkit.server.greenlets import in_own_greenlet
 from agentkit.server.state import WebState, states
@@ -196,5 +196,5 @@ def _load(settings: Settings | None) -> AgentKit:
     try:
         return load_app((settings or Settings.from_env()).app)
     except ConfigurationError as error:
-        end_gunicorn(f"agentkit: {error}")
+        end_server(f"agentkit: {error}")
         raise

@@ -6,16 +6,18 @@ seq is missing. The log is what is true; what is published only saves reading it
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 from agentkit.core.sse import event_type
 from agentkit.errors import RunNotFoundError, StoreUnavailableError
+from agentkit.runtime.threads import in_thread
 from agentkit.store.protocol import EventPage, Store, StoredEvent, Subscription
 
-__all__ = ["Opening", "Wakeup", "follow", "follow_batches"]
+__all__ = ["Opening", "Wakeup", "follow", "follow_batches", "follow_batches_async"]
 
 _PAGE = 500
 _PAGE_BYTES = 1_000_000
@@ -101,14 +103,67 @@ class _Log:
                 self.status = page.status
                 return
 
-    def take(self, published: Sequence[StoredEvent]) -> Iterator[Sequence[StoredEvent]]:
-        """Give what is new of published events; the log where they leave a gap."""
+    def skip_known(self, published: Sequence[StoredEvent]) -> tuple[Sequence[StoredEvent], bool]:
+        """Return what is new of published events, and whether it leaves a gap after this reader's place."""
         new = [event for event in published if event.seq > self.after]
-        if new and new[-1].seq == self.after + len(new):
-            self.after = new[-1].seq
-            yield new
-        elif new:
-            yield from self.read()
+        return new, bool(new) and new[-1].seq != self.after + len(new)
+
+
+class _Follower:
+    """What a follower does between its waits, which is the same in a thread and in an event loop.
+
+    Until `ended`: take the batches of `advance`, wait for `wait_seconds` at most, and pass what came to `receive`.
+    """
+
+    def __init__(self, log: _Log, *, until_pause: bool, tick: float, asked_every: float) -> None:
+        self._log = log
+        self._until_pause = until_pause
+        self._tick = tick
+        self._asked_every = asked_every
+        self._quiet_since = time.monotonic()
+        self._published: Sequence[StoredEvent] = ()
+        self.must_read = True
+        """Whether `advance` reads the store; else it takes no time."""
+        self.ended = False
+
+    def advance(self) -> Iterator[Sequence[StoredEvent]]:
+        """Give what is new, up to where the stream ends."""
+        try:
+            for batch in self._log.read() if self.must_read else self._take():
+                last = _last(batch, self._until_pause)
+                self.ended = last is not None
+                yield batch if last is None else batch[: last + 1]
+                if self.ended:
+                    return
+                self._quiet_since = time.monotonic()
+            self.must_read = False
+        except StoreUnavailableError:
+            self.must_read = True  # the log is still there when the store is
+        except RunNotFoundError:
+            self.ended = True
+        status = self._log.status
+        self.ended |= status in ("completed", "failed", "aborted") or (self._until_pause and status == "paused")
+
+    def _take(self) -> Iterator[Sequence[StoredEvent]]:
+        """Give what was published."""
+        if self._published:
+            self._log.after = self._published[-1].seq
+            yield self._published
+
+    def wait_seconds(self) -> float:
+        """Return how long to wait for a notification. Nobody will say when a log that could not be read can be."""
+        soon = _WAKE_SECONDS if self.must_read else self._asked_every
+        return max(0.0, min(soon, self._quiet_since + self._tick - time.monotonic()))
+
+    def receive(self, notification: Sequence[StoredEvent] | None) -> bool:
+        """Take what a subscription gave; return whether it is time for a sign of life."""
+        self._published, has_gap = self._log.skip_known(notification or ())
+        self.must_read |= has_gap or (notification is not None and not notification)
+        if time.monotonic() - self._quiet_since < self._tick:
+            return False
+        self._quiet_since = time.monotonic()
+        self.must_read = True  # should a message ever be lost, this notices
+        return True
 
 
 def follow(store: Store, run_id: str, after: int, **options: Any) -> Generator[StoredEvent | None, None, None]:
@@ -143,42 +198,93 @@ def follow_batches(
     stands for events which are no longer kept. `opening`: what was opened for this follower, after the same seq.
     """
     log = _Log(store, run_id, after, reset, opening.page if opening else None)
+    follower = _Follower(log, until_pause=until_pause, tick=tick, asked_every=asked_every)
     subscription = opening.subscription if opening else store.subscribe(run_id)
     wakeup = wakeup or Wakeup()
     wakeup.attach(subscription)
-    quiet_since = time.monotonic()
-    published: Sequence[StoredEvent] = ()
-    read_log = True
     try:
         while not stopped():
-            try:
-                for batch in log.read() if read_log else log.take(published):
-                    last = _last(batch, until_pause)
-                    yield batch if last is None else batch[: last + 1]
-                    if last is not None or stopped():
-                        return
-                    quiet_since = time.monotonic()
-                read_log = False
-            except StoreUnavailableError:
-                read_log = True  # the log is still there when the store is
-            except RunNotFoundError:
+            for batch in follower.advance():
+                yield batch
+                if stopped():
+                    return
+            if follower.ended:
                 return
-            if log.status in ("completed", "failed", "aborted") or (until_pause and log.status == "paused"):
-                return
-            # Where the log could not be read, nobody will say that it can be.
-            soon = _WAKE_SECONDS if read_log else asked_every
-            timeout = 0.0 if wakeup.requested else min(soon, quiet_since + tick - time.monotonic())
-            got = subscription.get(max(0.0, timeout))
-            published = got or ()
-            read_log = read_log or got == []
+            is_quiet = follower.receive(subscription.get(0.0 if wakeup.requested else follower.wait_seconds()))
             if wakeup.requested:
                 yield ()
-            if time.monotonic() - quiet_since >= tick:
-                quiet_since = time.monotonic()
-                read_log = True  # should a message ever be lost, this notices
+            if is_quiet:
                 yield ()
     finally:
         subscription.close()
+
+
+async def follow_batches_async(
+    store: Store,
+    run_id: str,
+    after: int,
+    *,
+    reset: Callable[[], StoredEvent],
+    until_pause: bool = False,
+    tick: float = 15.0,
+    stopped: Callable[[], bool] = lambda: False,
+    wakeup: Wakeup | None = None,
+    asked_every: float = _WAKE_SECONDS,
+    opening: Opening | None = None,
+) -> AsyncGenerator[Sequence[StoredEvent], None]:
+    """Give what `follow_batches` gives, holding no thread: it has one only while it reads the store.
+
+    Closing it, or cancelling the task that waits for it, closes the subscription.
+    """
+    log = _Log(store, run_id, after, reset, opening.page if opening else None)
+    follower = _Follower(log, until_pause=until_pause, tick=tick, asked_every=asked_every)
+    subscription = opening.subscription if opening else await _subscribe(store, run_id)
+    ready = asyncio.Event()
+    subscription.on_ready(_setter(ready))
+    wakeup = wakeup or Wakeup()
+    wakeup.attach(subscription)
+    try:
+        while not stopped():
+            reads, batches = follower.must_read, follower.advance()
+            while (batch := await in_thread(next, batches, None) if reads else next(batches, None)) is not None:
+                yield batch
+                if stopped():
+                    return
+            if follower.ended:
+                return
+            if not wakeup.requested:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(follower.wait_seconds()):
+                        await ready.wait()
+            ready.clear()
+            is_quiet = follower.receive(subscription.get(0.0))
+            if wakeup.requested:
+                yield ()
+            if is_quiet:
+                yield ()
+    finally:
+        subscription.close()
+
+
+async def _subscribe(store: Store, run_id: str) -> Subscription:
+    """Subscribe in a thread. Where this task is cancelled meanwhile, the subscription is closed when it is there."""
+    subscribing = asyncio.ensure_future(in_thread(store.subscribe, run_id))
+    try:
+        return await asyncio.shield(subscribing)
+    except asyncio.CancelledError:
+        subscribing.add_done_callback(lambda done: None if done.exception() else done.result().close())
+        raise
+
+
+def _setter(ready: asyncio.Event) -> Callable[[], None]:
+    """Make what sets an event of this loop from any thread, also when the loop has ended."""
+    loop = asyncio.get_running_loop()
+
+    def set_ready() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            loop.call_soon_threadsafe(ready.set)
+
+    return set_ready
 
 
 def _last(batch: Sequence[StoredEvent], until_pause: bool) -> int | None:

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from agentkit.runtime.gunicorn import gunicorn_worker
+from agentkit.runtime.web_server import gunicorn_worker
 
 __all__ = ["in_own_greenlet"]
 

@@ -23,7 +23,7 @@ from agentkit.core.sse import Render
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.runtime.follow import Opening, Wakeup
-from agentkit.runtime.gunicorn import gunicorn_worker, stopping
+from agentkit.runtime.web_server import gunicorn_worker, stopping
 from agentkit.server.access import principal
 from agentkit.server.frames import STALL_SECONDS
 from agentkit.server.state import state_or_none

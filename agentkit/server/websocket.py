@@ -25,7 +25,7 @@ from agentkit.core.sse import event_type
 from agentkit.core.struct import check, decode, dumps
 from agentkit.errors import ForbiddenError, InvalidRequestError, StoreUnavailableError
 from agentkit.runtime.follow import Opening, Wakeup
-from agentkit.runtime.gunicorn import stopping
+from agentkit.runtime.web_server import stopping
 from agentkit.server import access, bodies, problems
 from agentkit.server.answers import Problem, SocketError, SocketOk
 from agentkit.server.frames import CloseReason, Peer, PeerGoneError

@@ -103,6 +103,7 @@ class MemorySubscription:
         self._store = store
         self._seen = store.changes
         self._woken = False
+        self._callback: Callable[[], None] | None = None
 
     def get(self, timeout: float) -> Sequence[StoredEvent] | None:
         with self._store.changed:
@@ -117,9 +118,23 @@ class MemorySubscription:
         with self._store.changed:
             self._woken = True
             self._store.changed.notify_all()
+            self._notify()
+
+    def on_ready(self, callback: Callable[[], None]) -> None:
+        with self._store.changed:
+            self._callback = callback
+            self._store.listeners.add(self._notify)
+            if self._woken or self._store.changes != self._seen:
+                callback()
 
     def close(self) -> None:
-        """Nothing is held."""
+        with self._store.changed:
+            self._callback = None
+            self._store.listeners.discard(self._notify)
+
+    def _notify(self) -> None:
+        if self._callback is not None:
+            self._callback()
 
 
 class MemoryStore(MemoryOutbox):
@@ -140,6 +155,8 @@ class MemoryStore(MemoryOutbox):
         self._runs: dict[str, _Run] = {}
         self._deleted: dict[str, int] = {}
         self.changes = 0
+        self.listeners: set[Callable[[], None]] = set()
+        """Called at every change, with `changed` held."""
 
     # -- one run
 
@@ -520,6 +537,8 @@ class MemoryStore(MemoryOutbox):
     def _notify(self) -> None:
         self.changes += 1
         self.changed.notify_all()
+        for listener in self.listeners:
+            listener()
 
 
 def _answered(run: _Run, request_id: str) -> Commit | None:

@@ -10,7 +10,7 @@ asked (nothing has changed, or the same call again has the effect of one), the o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -156,6 +156,14 @@ class Subscription(Protocol):
 
     def wake(self) -> None:
         """Let the `get` that waits, or the next one, return at once, with None where there is nothing. Any thread."""
+        ...
+
+    def on_ready(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called as soon as a `get` would return at once, again after each `get`, and now if so now.
+
+        For who waits in an event loop and not in a thread. It is called in any thread, with locks of the store held: it
+        must return at once, raise nothing, and call nothing of the store.
+        """
         ...
 
     def close(self) -> None: ...

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -44,7 +44,7 @@ class HubSubscription:
     and its waiters cost, in memory and in time.
     """
 
-    __slots__ = ("_guard", "_hub", "_look", "_news", "_size", "_waiting", "channel", "confirmed", "late")
+    __slots__ = ("_callback", "_guard", "_hub", "_look", "_news", "_size", "_waiting", "channel", "confirmed", "late")
 
     def __init__(self, hub: Hub, channel: str) -> None:
         self._hub = hub
@@ -55,6 +55,7 @@ class HubSubscription:
         self._look = False
         self._news = threading.Lock()
         self._news.acquire()
+        self._callback: Callable[[], None] | None = None
         self.confirmed = False
         self.late = False
         """Its maker did not wait for the server's word that it is subscribed."""
@@ -105,11 +106,20 @@ class HubSubscription:
         with self._guard:
             self._ring()
 
+    def on_ready(self, callback: Callable[[], None]) -> None:
+        with self._guard:
+            self._callback = callback
+            if not self._news.locked():
+                callback()
+
     def _ring(self) -> None:
         if self._news.locked():
             self._news.release()
+            if self._callback is not None:
+                self._callback()
 
     def close(self) -> None:
+        self._callback = None
         self._hub.leave(self)
 
 

@@ -184,6 +184,28 @@ class IndexContract:
         assert wait_for(lambda: subscription.get(0.5) == [], what="the events")
         subscription.close()
 
+    def test_a_subscriber_in_an_event_loop_is_called_once_for_each_time_that_it_is_to_get_something(
+        self, store: Store
+    ) -> None:
+        run_id = new_run(store)
+        subscription = store.subscribe(run_id)
+        wait_for(lambda: subscription.get(0.2) is None, what="a quiet subscription")
+        calls: list[bool] = []
+        subscription.on_ready(lambda: calls.append(True))
+        assert calls == []
+        claimed(store, run_id)
+        wait_for(lambda: calls, what="the call")
+        assert subscription.get(0) is not None, "and a get returns at once"
+        wait_for(lambda: subscription.get(0.2) is None, what="a quiet subscription")
+        before = len(calls)
+        subscription.wake()
+        assert len(calls) == before + 1
+        late: list[bool] = []
+        subscription.on_ready(lambda: late.append(True))
+        assert late == [True], "for what waits already"
+        assert subscription.get(0) is None
+        subscription.close()
+
     # -- due ---------------------------------------------------------------------------------------
 
     def test_a_run_is_due_from_its_time_on_and_held_for_its_taker(self, store: Store) -> None:

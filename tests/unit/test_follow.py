@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 
 from agentkit.core.struct import dumps
 from agentkit.runs import RunHandle
-from agentkit.runtime.follow import Wakeup, follow, follow_batches
+from agentkit.runtime.follow import Wakeup, follow_batches, follow_batches_async
+from agentkit.runtime.follow import follow as follow_in_thread
+from agentkit.runtime.threads import MAX_THREADS
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredEvent
 from agentkit.testing.store_changes import claimed, ended, event, new_run, step_done
@@ -21,6 +24,7 @@ from tests.apps import App, in_background
 from tests.flaky_store import FlakyStore
 from tests.tools import YES, refund
 from tests.turns import call
+from tests.waiting import wait_until
 
 
 class Waiting(MemoryStore):
@@ -42,15 +46,63 @@ class Waiting(MemoryStore):
         return subscription
 
 
+Follow = Callable[..., Iterator[Any]]
+Seqs = Callable[..., list[int]]
+
+
+def in_loop(steps: Callable[[], Any]) -> Iterator[Any]:
+    """Iterate over an asynchronous iterator from outside, in an event loop of its own."""
+    with asyncio.Runner() as runner:
+        iterator = runner.run(called(steps))
+        try:
+            while True:
+                try:
+                    yield runner.run(anext(iterator))
+                except StopAsyncIteration:
+                    return
+        finally:
+            runner.run(iterator.aclose())
+
+
+async def called(steps: Callable[[], Any]) -> Any:
+    return steps()
+
+
+def follow_in_loop(*args: Any, **options: Any) -> Iterator[StoredEvent | None]:
+    """What `follow` does, by `follow_batches_async`."""
+    with closing(follow_batches_in_loop(*args, **options)) as batches:  # type: ignore[type-var]
+        for batch in batches:
+            yield from batch or [None]
+
+
+def follow_batches_in_loop(*args: Any, **options: Any) -> Iterator[Any]:
+    return in_loop(lambda: follow_batches_async(*args, **options))
+
+
+@pytest.fixture(params=["thread", "event loop"])
+def follow(request: pytest.FixtureRequest) -> Follow:
+    """A follower event by event: the one that holds a thread, and the one that holds none."""
+    return {"thread": follow_in_thread, "event loop": follow_in_loop}[request.param]
+
+
+@pytest.fixture(params=["thread", "event loop"])
+def batches_of(request: pytest.FixtureRequest) -> Follow:
+    return {"thread": follow_batches, "event loop": follow_batches_in_loop}[request.param]
+
+
+@pytest.fixture
+def seqs(follow: Follow) -> Callable[..., list[int]]:
+    def seqs(store: Store, run_id: str, after: int, **options: Any) -> list[int]:
+        return [e.seq for e in follow(store, run_id, after, reset=no_reset, **options) if e is not None]
+
+    return seqs
+
+
 def no_reset() -> StoredEvent:
     raise AssertionError("nothing was trimmed")
 
 
-def seqs(store: Store, run_id: str, after: int, **options: Any) -> list[int]:
-    return [e.seq for e in follow(store, run_id, after, reset=no_reset, **options) if e is not None]
-
-
-def test_a_reader_that_reconnects_after_any_seq_gets_exactly_the_rest() -> None:
+def test_a_reader_that_reconnects_after_any_seq_gets_exactly_the_rest(seqs: Seqs) -> None:
     app = App([call("refund")], "a text of some length", tools=[refund])
     run_id = app.run()
     app.kit.resume(run_id, YES)
@@ -61,7 +113,7 @@ def test_a_reader_that_reconnects_after_any_seq_gets_exactly_the_rest() -> None:
         assert seqs(app.store, run_id, after) == list(range(after + 1, last + 1))
 
 
-def test_readers_that_come_while_the_run_is_written_get_all_of_it_once() -> None:
+def test_readers_that_come_while_the_run_is_written_get_all_of_it_once(seqs: Seqs) -> None:
     app = App([call("refund")], "x" * 60, tools=[refund])
     run_id = app.start()
     got: dict[int, list[int]] = {}
@@ -78,14 +130,18 @@ def test_readers_that_come_while_the_run_is_written_get_all_of_it_once() -> None
     assert [got[n] for n in range(4)] == [list(range(1, last + 1))] * 4
 
 
-def test_published_events_that_leave_a_gap_send_the_reader_to_the_log() -> None:
+def test_published_events_that_leave_a_gap_send_the_reader_to_the_log(seqs: Seqs) -> None:
     class Gaps(MemoryStore):
         """The log shows one event at first; then some are published twice and one not at all, and no more come."""
 
         def subscribe(self, run_id: str) -> Any:
             page = super().events(run_id, 0, 100).events
             batches = iter([[page[1]], [page[0], page[1]], [page[3]]])
-            return type("Batches", (), {"get": lambda _, timeout: next(batches), "close": lambda _: None})()
+            return type(
+                "Batches",
+                (),
+                {"get": lambda _, timeout: next(batches), "on_ready": lambda _, call: call(), "close": lambda _: None},
+            )()
 
         reads = 0
 
@@ -110,7 +166,7 @@ def test_a_reader_of_trimmed_events_gets_the_snapshot_in_their_place() -> None:
     assert events[0]["run"]["status"] == "completed"
 
 
-def test_after_a_reset_come_the_events_after_the_snapshot() -> None:
+def test_after_a_reset_come_the_events_after_the_snapshot(follow: Follow) -> None:
     store = MemoryStore(max_events=3)
     run_id = new_run(store)
     claim = claimed(store, run_id)
@@ -122,14 +178,14 @@ def test_after_a_reset_come_the_events_after_the_snapshot() -> None:
     assert [e and json.loads(e.data)["type"] for e in stream] == ["x", "agent_end"]
 
 
-def test_what_is_still_kept_is_read_without_a_reset() -> None:
+def test_what_is_still_kept_is_read_without_a_reset(seqs: Seqs) -> None:
     store = MemoryStore(max_events=3)
     run_id = ended(store)
     assert seqs(store, run_id, 2) == [3, 4, 5]
     assert seqs(store, run_id, 5) == []
 
 
-def test_a_reader_until_the_pause_stops_there_and_a_reader_of_a_paused_run_too() -> None:
+def test_a_reader_until_the_pause_stops_there_and_a_reader_of_a_paused_run_too(seqs: Seqs) -> None:
     app = App([call("refund")], "done", tools=[refund])
     run_id = app.run()
     last = app.kit.get(run_id).last_seq
@@ -137,7 +193,7 @@ def test_a_reader_until_the_pause_stops_there_and_a_reader_of_a_paused_run_too()
     assert seqs(app.store, run_id, last, until_pause=True) == []
 
 
-def test_a_quiet_stream_gives_a_sign_of_life_and_can_be_stopped() -> None:
+def test_a_quiet_stream_gives_a_sign_of_life_and_can_be_stopped(follow: Follow) -> None:
     store = MemoryStore()
     run_id = new_run(store)
     stop = threading.Event()
@@ -147,7 +203,7 @@ def test_a_quiet_stream_gives_a_sign_of_life_and_can_be_stopped() -> None:
     assert list(stream) in ([], [None])
 
 
-def test_a_deleted_run_ends_its_streams() -> None:
+def test_a_deleted_run_ends_its_streams(follow: Follow) -> None:
     store = MemoryStore()
     run_id = ended(store)
     stream = follow(store, run_id, 0, reset=no_reset)
@@ -156,7 +212,7 @@ def test_a_deleted_run_ends_its_streams() -> None:
     assert len(list(stream)) <= 4
 
 
-def test_a_reader_outlasts_a_store_that_is_away_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_outlasts_a_store_that_is_away_for_a_while(monkeypatch: pytest.MonkeyPatch, seqs: Seqs) -> None:
     monkeypatch.setattr("agentkit.runtime.follow._PAGE", 3)
     store = FlakyStore()
     run_id = new_run(store)
@@ -175,13 +231,13 @@ def test_a_log_that_could_not_be_read_is_soon_read_again_without_a_notification(
     assert [seconds <= 1 for seconds in waiting.seconds] == [True]
 
 
-def test_a_reader_of_large_events_has_few_of_them_in_hand_at_a_time() -> None:
+def test_a_reader_of_large_events_has_few_of_them_in_hand_at_a_time(batches_of: Follow) -> None:
     store = MemoryStore()
     run_id = new_run(store)
     claim = claimed(store, run_id)
     large = tuple(event("x", text="y" * 200_000) for _ in range(50))
     store.commit(step_done(claim, events=(*large, event("agent_end"))), claim.state.version, claim.lease)
-    batches = list(follow_batches(store, run_id, 0, reset=no_reset))
+    batches = list(batches_of(store, run_id, 0, reset=no_reset))
     assert [e.seq for batch in batches for e in batch] == list(range(1, store.load(run_id).last_seq + 1))
     assert max(sum(len(e.data) for e in batch) for batch in batches) <= 1_000_000
 
@@ -194,7 +250,7 @@ def test_a_handles_events_are_json_with_their_seq(after: int) -> None:
     assert [e["seq"] for e in events] == list(range(after + 1, app.kit.get(run_id).last_seq + 1))
 
 
-def test_a_wakeup_makes_a_waiting_reader_return_at_once() -> None:
+def test_a_wakeup_makes_a_waiting_reader_return_at_once(follow: Follow) -> None:
     app = App("x")
     wakeup = Wakeup()
     reader = follow(app.store, app.start(), 0, reset=no_reset, tick=3600, asked_every=3600, wakeup=wakeup)
@@ -223,7 +279,7 @@ def test_a_reader_with_a_wakeup_waits_in_one_piece() -> None:
     assert min(store.seconds) > 8
 
 
-def test_a_delta_costs_the_same_however_long_its_message_has_grown() -> None:
+def test_a_delta_costs_the_same_however_long_its_message_has_grown(follow: Follow) -> None:
     app = App("0123456789" * 300)
     run_id = app.run()
     sizes = [
@@ -269,3 +325,120 @@ def test_in_a_process_that_is_being_stopped_the_events_end(monkeypatch: pytest.M
     handle = app.kit.handle(app.start())
     monkeypatch.setattr("agentkit.runs.stopping", lambda: True)
     assert list(handle.events()) == []
+
+
+# -- in an event loop
+
+
+def test_a_handles_events_are_the_same_in_an_event_loop() -> None:
+    app = App([call("refund")], "done", tools=[refund])
+    handle = app.kit.handle(app.run())
+    assert list(in_loop(lambda: handle.aevents(until_pause=True))) == list(handle.events(until_pause=True))
+    app.kit.resume(handle.id, YES)
+    app.work()
+    assert list(in_loop(lambda: handle.aevents(3))) == list(handle.events(3))
+    assert b"".join(in_loop(lambda: handle.asse(2, names=True))) == b"".join(handle.sse(2, names=True))
+
+
+def test_keepalives_come_in_an_event_loop_where_they_are_asked_for() -> None:
+    app = App("Hello.")
+    run_id = app.start()
+    with closing(in_loop(lambda: app.kit.handle(run_id).aevents(keepalive=0.01))) as events:  # type: ignore[type-var]
+        assert [next(events) for _ in range(len(app.log(run_id)) + 2)] == [*app.log(run_id), None, None]
+        app.work()
+        assert [each for each in events if each is not None] == app.log(run_id)[3:]
+
+
+def test_in_a_process_that_is_being_stopped_the_events_end_in_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = App("Hello.")
+    handle = app.kit.handle(app.start())
+    monkeypatch.setattr("agentkit.runs.stopping", lambda: True)
+    assert list(in_loop(handle.aevents)) == []
+
+
+class Counting(MemoryStore):
+    """Counts its open subscriptions. The first `held` of them are made when `release` is set."""
+
+    def __init__(self, held: int = 0) -> None:
+        super().__init__()
+        self.open = 0
+        self.held = held
+        self.asked = threading.Event()
+        self.release = threading.Event()
+
+    def subscribe(self, run_id: str, *, stops_only: bool = False) -> Any:
+        self.asked.set()
+        if self.held:
+            self.held -= 1
+            assert self.release.wait(10)
+        subscription: Any = super().subscribe(run_id)
+        close = subscription.close
+
+        def closed() -> None:
+            self.open -= 1
+            close()
+
+        subscription.close = closed
+        self.open += 1
+        return subscription
+
+
+def test_watchers_in_an_event_loop_hold_no_thread_and_leave_nothing_when_they_are_cancelled() -> None:
+    app = App("Hello.", store=Counting())
+    handle = app.kit.handle(app.start())
+    before, watchers = threading.active_count(), 10 * MAX_THREADS
+
+    async def watch(seen: list[Any], all_have_seen: asyncio.Event) -> None:
+        async for each in handle.aevents():
+            seen.append(each)
+            if len(seen) == 3 * watchers:
+                all_have_seen.set()
+
+    async def run() -> None:
+        seen: list[Any] = []
+        all_have_seen = asyncio.Event()
+        tasks = [asyncio.create_task(watch(seen, all_have_seen)) for _ in range(watchers)]
+        async with asyncio.timeout(20):
+            await all_have_seen.wait()
+        assert threading.active_count() <= before + MAX_THREADS
+        assert app.store.open == watchers
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert app.store.open == 0
+
+    asyncio.run(run())
+
+
+def test_a_subscription_that_comes_when_its_watcher_is_gone_is_closed() -> None:
+    app = App("Hello.", store=Counting(held=1))
+    handle = app.kit.handle(app.start())
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(anext(handle.aevents()))  # type: ignore[arg-type]
+        await asyncio.to_thread(app.store.asked.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        app.store.release.set()
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(wait_until, lambda: app.store.held == 0 and app.store.open == 0)
+
+    asyncio.run(cancelled())
+    assert app.store.open == 0
+
+
+def test_a_wakeup_from_another_thread_reaches_an_event_loop_at_once() -> None:
+    app = App("x")
+    run_id, wakeup = app.start(), Wakeup()
+
+    async def woken() -> None:
+        reader = app.kit.handle(run_id).astored(0, tick=3600, wakeup=wakeup)
+        async with aclosing(reader), asyncio.timeout(10):
+            assert len(await anext(reader)) == len(app.log(run_id))
+            waking = threading.Timer(0.05, wakeup.wake)
+            waking.start()
+            assert await anext(reader) == ()
+            waking.join()
+
+    asyncio.run(woken())

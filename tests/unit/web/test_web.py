@@ -10,7 +10,7 @@ from flask import Flask
 
 from agentkit import AgentKit
 from agentkit.errors import ConfigurationError
-from agentkit.runtime import gunicorn
+from agentkit.runtime import web_server
 from agentkit.server.streams import open_streams
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
@@ -168,7 +168,7 @@ def test_a_stopping_server_ends_its_streams(stopped_web: Web, monkeypatch: pytes
         alive = True
 
     worker = Worker()
-    monkeypatch.setattr(gunicorn, "_worker", worker)
+    monkeypatch.setattr(web_server, "_worker", worker)
     run_id = stopped_web.client.post("/runs", json={"agent": "hello", "input": "x"}).json["id"]
     chunks = iter(stopped_web.client.get(f"/runs/{run_id}/events").response)
     next(chunks)
@@ -332,7 +332,7 @@ def test_sync_workers_are_warned_of_once(
     web: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync = type("SyncWorker", (), {"__module__": "gunicorn.workers.sync", "alive": True})()
-    monkeypatch.setattr(gunicorn, "_worker", sync)
+    monkeypatch.setattr(web_server, "_worker", sync)
     client = create_app(web.kit).test_client()
     client.get("/healthz")
     client.get("/healthz")

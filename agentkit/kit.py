@@ -44,6 +44,7 @@ from agentkit.runtime.readiness import Prober
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.rights import Authenticate, May, Rights
 from agentkit.runtime.shutdown import Shutdown
+from agentkit.runtime.starts import StartRequest, start
 from agentkit.runtime.steps import StepRunner
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
@@ -166,28 +167,37 @@ class AgentKit:
 
     def start(
         self,
-        agent: str,
+        agent: str | None = None,
         input: str | list[Json] | None = None,
         messages: list[Json] | None = None,
         metadata: Json | None = None,
         limits: Json | None = None,
         *,
+        from_run: str | None = None,
+        turn: int | None = None,
         model: str | None = None,
         idempotency_key: str | None = None,
         owner: str | None = None,
         permit: Callable[[Run], None] | None = None,
+        permit_source: Callable[[str], None] | None = None,
     ) -> RunHandle:
         """Start a run of `agent`: `input` is the user message's content, or `messages` a history ending with one.
+
+        With `from_run`, the id of a run that has ended, it begins with the messages of that run up to the end of its
+        `turn`, by default the last whole one, and then the `input`; without one the model goes on from there, say where
+        it failed. `agent` is by default that run's, which stays as it is; metadata and limits are not taken over.
 
         `metadata`: a JSON object up to 16 kB. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`. `model`
         takes the place of the agent's. The same `idempotency_key` with the same arguments gives the same run.
         `owner`: the principal whose run it is; keys are each owner's own. `permit` is called with the run that would
-        begin; what it raises is passed on, and nothing begins.
-        Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError.
+        begin, and `permit_source` with `from_run` before that is read; what they raise is passed on, and nothing
+        begins.
+        Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError; with `from_run`
+        RunNotFoundError, RunNotTerminalError, and PayloadTooLargeError over AGENTKIT_MAX_HISTORY_BYTES.
         """
-        request = commands.StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner)
-        engine = self._engine
-        started = commands.start(engine.committer, request, permit)
+        request = StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner, from_run, turn)
+        engine = self._engine if from_run is None else self._engine_of(from_run)
+        started = start(engine.committer, request, permit, permit_source)
         self._drain(engine, started.run_id)
         return RunHandle(engine.store, started.run_id, written=started.run)
 
@@ -204,8 +214,8 @@ class AgentKit:
         It can be resumed and read through this kit object as long as that lives. Several threads may call it.
         """
         engine = self._inline_engine()
-        request = commands.StartRequest(agent, input, messages, metadata, limits)
-        started = commands.start(engine.committer, request)
+        request = StartRequest(agent, input, messages, metadata, limits)
+        started = start(engine.committer, request)
         self._drain(engine, started.run_id)
         return RunHandle(engine.store, started.run_id).run
 

@@ -218,6 +218,12 @@ class Settings:
         _COUNT,
         "Bytes that the messages which wait in one run may have together. What would exceed it is refused with 413.",
     )
+    max_history_bytes: int = _setting(
+        _BOUNDS.max_history_bytes,
+        _COUNT,
+        "Bytes of the messages that a run may take from another to begin with (`from`), as JSON. More is refused "
+        "with 413.",
+    )
     data_dir: str = _setting(".agentkit", _TEXT, "Where `agentkit dev` keeps its embedded store.")
     url: str = _setting("http://127.0.0.1:8000", _HTTP_URL, "The server that the command line talks to.", secret=True)
     token: str | None = _setting(

@@ -35,18 +35,21 @@ def _declaration(name: str, schema: Json) -> str:
     comment = _comment(schema, "")
     if "properties" not in schema:
         return f"{comment}export type {name} ={_alternatives(_members(schema))}\n"
-    alternatives = [branch["required"][0] for branch in schema.get("oneOf", ())]
-    if not alternatives:
+    if "oneOf" not in schema:
         return f"{comment}export interface {name} {_object(schema, '')}\n"
-    required = [*schema["required"], *alternatives]
-    common = {key: value for key, value in schema["properties"].items() if key not in alternatives}
-    one_of = [
-        {"properties": {key: schema["properties"][key]}, "required": required, "type": "object"} for key in alternatives
-    ]
+    differing = {key for branch in schema["oneOf"] for key in (*branch["required"], *branch["properties"])}
+    common = {key: value for key, value in schema["properties"].items() if key not in differing}
+    one_of = [_branch(schema["properties"], differing, branch) for branch in schema["oneOf"]]
     return (
         f"{comment}export type {name} = {_object({**schema, 'properties': common}, '')} & ("
         f"{_alternatives([_object(each, '    ') for each in one_of])}\n)\n"
     )
+
+
+def _branch(properties: Json, differing: set[str], branch: Json) -> Json:
+    """Describe the properties that one of several ways to fill in an object has, of those that the ways differ in."""
+    own = {key: value for key, value in properties.items() if key in differing and key not in branch["properties"]}
+    return {"properties": own, "required": branch["required"], "type": "object"}
 
 
 def _alternatives(members: list[str]) -> str:

@@ -215,6 +215,7 @@ class RedisStoreContract(StoreContract):
         store.append(claim.lease, [event("x")], 1)
         store.renew([claim.lease], LEASE_MS)
         store.messages(run_id)
+        store.messages_from(run_id, 0, 100)
         store.loads([run_id])
         store.commit(step_done(claim, opens=(Step(2, "model"),)), claim.state.version, claim.lease)
         store.release(claimed(store, run_id, 2).lease)

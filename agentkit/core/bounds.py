@@ -19,7 +19,8 @@ class Bounds:
     `max_result_bytes`: what a tool call comes to, as JSON: content and details of a tool's result, an update, what a
     client, a person or a sub-agent answers. `max_calls_per_turn`: tool calls of one answer that are carried out.
     `max_child_runs`: the runs of sub-agents that one run may start. `max_queued_messages`, `max_queued_bytes`: the
-    messages that were sent into a run and wait, and the bytes of their contents.
+    messages that were sent into a run and wait, and the bytes of their contents. `max_history_bytes`: the messages that
+    a run takes from another to begin with, as JSON.
     """
 
     model_line_bytes: int = 16_000_000
@@ -30,3 +31,4 @@ class Bounds:
     max_child_runs: int = 100
     max_queued_messages: int = 100
     max_queued_bytes: int = 1_000_000
+    max_history_bytes: int = 64_000_000

@@ -38,6 +38,7 @@ __all__ = [
     "AbortRequest",
     "Change",
     "Lease",
+    "Origin",
     "ParentCall",
     "Receipt",
     "Resolution",
@@ -138,6 +139,13 @@ class ParentCall(Value, frozen=True):
     call: int | None = None
 
 
+class Origin(Value, frozen=True):
+    """The run whose messages a run began with, and the last of that run's turns among them; 0 where there is none."""
+
+    run_id: str
+    turn: int
+
+
 class AbortRequest(Value, frozen=True):
     """Somebody wants the run to end; whoever holds a step ends it.
 
@@ -167,6 +175,8 @@ class RunRecord:
     parent: ParentCall | None = None
     owner: str | None = None
     """The principal that started it; None where nobody was named."""
+    origin: Origin | None = None
+    """The run that it was started from; None where it was started from none."""
     schema_version: int = SCHEMA_VERSION
     """Of the record as it was read."""
     # state
@@ -332,6 +342,7 @@ class _Fixed(Value, frozen=True):
     schema_version: int
     parent: ParentCall | None = None
     owner: str | None = None
+    origin: Origin | None = None
 
 
 class _Waiting(Value, frozen=True):
@@ -373,7 +384,7 @@ class _State(Value, frozen=True):
     abort: AbortRequest | None = None
 
 
-_FIXED = ("id", "agent", "model", "metadata", "limits", "created_at", "parent", "owner")
+_FIXED = ("id", "agent", "model", "metadata", "limits", "created_at", "parent", "owner", "origin")
 _OLD = ("calls", "abort", "steers", "follow_ups")
 _STATE = tuple(name for name in _State.__struct_fields__ if name not in _OLD)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
 
 from agentkit.core import strictjson
 from agentkit.core.calls import Rejection
@@ -21,6 +21,7 @@ __all__ = [
     "AbortBody",
     "AbortFrame",
     "ExtendBody",
+    "FromRun",
     "Limits",
     "MessageBody",
     "MessageFrame",
@@ -48,6 +49,7 @@ MAX_EXTENSION_SECONDS = 1_000_000_000  # 31 years
 _Count = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 _Dollars = Annotated[float, Meta(gt=0, le=MAX_LIMIT, description="US dollars.")]
 _Seconds = Annotated[float, Meta(gt=0, le=MAX_LIMIT, description="Seconds queued or running, pauses not counted.")]
+_Turn = Annotated[int, Meta(ge=0, le=MAX_LIMIT, description="0: before the first, of a run that has no whole one.")]
 _Extension = Annotated[float, Meta(gt=0, le=MAX_EXTENSION_SECONDS, description="Seconds.")]
 
 
@@ -85,17 +87,38 @@ class RequestBody(Wire, kw_only=True):
             raise ValueError(f"give exactly one of {', '.join(self.exactly_one_of)}; {found}")
 
 
+class FromRun(Wire):
+    """A run that has ended, and the last of its turns to be taken over: the last whole one where it is left out."""
+
+    run_id: str
+    turn: _Turn | UnsetType = UNSET
+
+
 class StartBody(RequestBody):
-    """Start a run, by `input`, the content of the user's message, or by `messages`."""
+    """Start a run.
 
-    exactly_one_of = ("input", "messages")
+    By `input`, the content of the user's message, by `messages`, or `from` another run: by its messages, and then the
+    `input`. Without that the model goes on from there. `agent` may be left out there: it is that run's.
+    """
 
-    agent: str
+    agent: str | UnsetType = UNSET
+    from_: FromRun | UnsetType = field(default=UNSET, name="from")
     input: _Content | UnsetType = UNSET
     messages: _History | UnsetType = UNSET
     model: str | UnsetType = UNSET
     metadata: _Metadata | UnsetType = UNSET
     limits: _Limits | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        has_input, has_messages = self.input is not UNSET, self.messages is not UNSET
+        if self.from_ is not UNSET:
+            if has_messages:
+                raise ValueError("give messages or from, not both: from takes the messages of that run")
+        elif self.agent is UNSET:
+            raise ValueError("agent is missing")
+        elif has_input == has_messages:
+            found = "not both" if has_input else "there is none"
+            raise ValueError(f"give exactly one of input, messages; {found}. With from, input may be left out")
 
 
 class ResumeBody(RequestBody):

@@ -25,7 +25,8 @@ class Run(Value, frozen=True, kw_only=True):
     Nor is `queued` shown to a context hook where it is over 16 kB.
 
     `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside it, as far as
-    vendors have counted it; None where there was nothing. Limits count both.
+    vendors have counted it; None where there was nothing. Limits count both. `origin`: the run whose messages it began
+    with, up to the end of a turn.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Run(Value, frozen=True, kw_only=True):
     model: str
     parent_run_id: str | None = None
     owner: str | None = None
+    origin: Annotated[Json, _shape("Origin")] | None = None
     messages: list[Annotated[Json, _shape("Message")]] | None = None
     pending: list[Annotated[Json, _shape("PendingItem")]]
     queued: list[Annotated[Json, _shape("QueuedMessage")]] | None = None
@@ -59,6 +61,7 @@ class Run(Value, frozen=True, kw_only=True):
             model=record.model,
             parent_run_id=record.parent.run_id if record.parent else None,
             owner=record.owner,
+            origin=to_json(record.origin),
             messages=None if messages is None else list(messages),
             pending=to_json(record.pending),
             queued=None if messages is None or record.queued is None else to_json(list(record.queued)),

@@ -30,7 +30,7 @@ from agentkit.core.messages import (
     content_bytes,
     tool_calls_of,
 )
-from agentkit.core.record import Change, ParentCall, RunRecord, RunState, Status, Step
+from agentkit.core.record import Change, Origin, ParentCall, RunRecord, RunState, Status, Step
 from agentkit.errors import PayloadTooLargeError, RunNotPausedError
 from agentkit.loop.calls import IN_DOUBT_SCHEMA, error_message, item_of, result_message
 from agentkit.loop.draft import Draft
@@ -63,12 +63,13 @@ def begin_run(
     now: int,
     parent: ParentCall | None = None,
     owner: str | None = None,
+    origin: Origin | None = None,
 ) -> Change:
     """Make a run, with its first model step due.
 
-    It begins with the `content` of the first user message, or else with a `history` that ends with a user message.
-    `parent`: the call that the run answers, if it is a sub-agent's. `owner`: the principal that starts it. Returns a
-    change without a record before it.
+    It begins with a `history`, the `content` of a user message, or both; where that is left out, the history ends with
+    what a model answers. `parent`: the call that the run answers, if it is a sub-agent's. `owner`: the principal that
+    starts it. `origin`: the run whose history it is. Returns a change without a record before it.
     """
     record = RunRecord(
         id=run_id,
@@ -78,6 +79,7 @@ def begin_run(
         limits=limits,
         parent=parent,
         owner=owner,
+        origin=origin,
         created_at=now,
         active_since=now,
     )

@@ -1,4 +1,4 @@
-"""What a caller can do to a run: start, answer, extend, send to and abort it.
+"""What a caller can do to a run that is there: answer, extend, send to and abort it. `starts.py` makes one.
 
 Each is a transition of the loop, made true by `Committer.update`. Anybody may do any of them at any moment: where a
 commit meets another, the transition is computed again from the newer state. Who calls, `by`, is written down and
@@ -7,148 +7,31 @@ logged; nothing here knows who may.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, cast
 
 from agentkit import loop
-from agentkit.agents import BoundAgent
 from agentkit.core.bounds import Bounds
 from agentkit.core.events import PendingItem
-from agentkit.core.ids import new_id
-from agentkit.core.messages import ContentBlock, Json, check_content, check_history, check_text
+from agentkit.core.messages import ContentBlock, Json
 from agentkit.core.record import AbortRequest, Change, RunState
-from agentkit.core.requests import check_idempotency_key, check_limits, check_metadata, check_principal
 from agentkit.core.run import Run
 from agentkit.core.struct import to_json
 from agentkit.errors import (
     DecisionAmbiguousError,
     DecisionConflictError,
     DecisionExpiredError,
-    IdempotencyConflictError,
-    InvalidRequestError,
-    RunNotFoundError,
 )
 from agentkit.loop import Answer
-from agentkit.providers.inputs import check_content_for, check_history_for
+from agentkit.providers.inputs import check_content_for
 from agentkit.runtime.child_runs import children_of
-from agentkit.runtime.commit import Agents, Committer
-from agentkit.runtime.idempotency import CallKey, Once, digest, receipt_alone
+from agentkit.runtime.commit import Committer
+from agentkit.runtime.idempotency import CallKey, Once, receipt_alone
 from agentkit.store.protocol import Store, StoredResolution
 
-__all__ = ["StartRequest", "Started", "abort", "answer", "extend", "find_item", "send", "shown", "start"]
+__all__ = ["abort", "answer", "extend", "find_item", "send", "shown"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StartRequest:
-    """What `AgentKit.start` takes; see there."""
-
-    agent: str
-    input: str | list[Json] | None = None
-    messages: list[Json] | None = None
-    metadata: Json | None = None
-    limits: Json | None = None
-    model: str | None = None
-    idempotency_key: str | None = None
-    owner: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A run that was started; `run` as it was written, None where an earlier request with the same key made it."""
-
-    run_id: str
-    run: Run | None
-
-
-def start(committer: Committer, request: StartRequest, permit: Callable[[Run], None] | None = None) -> Started:
-    """Make a run, or find the one that the same idempotency key has made.
-
-    `permit` is called with the run that would begin; what it raises is passed on, and nothing begins.
-
-    Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, RunNotFoundError where the key's run was
-    deleted, StoreUnavailableError.
-    """
-    if (request.input is None) == (request.messages is None):
-        raise InvalidRequestError("give either input or messages")
-    metadata, limits = check_metadata(request.metadata), check_limits(request.limits)
-    content = None if request.input is None else check_content(request.input)
-    history = None if request.messages is None else check_history(request.messages, committer.now())
-    check_principal(request.owner, "owner")
-    check_text(request.idempotency_key, "idempotency_key")
-    agent = _bind(committer.agents, request)
-    agent.agent.limits.check_lowered(limits)
-    if content is not None:
-        check_content_for(agent.model_name, agent.api, content, "input")
-    check_history_for(agent.model_name, agent.api, history or ())
-
-    def begin(run_id: str) -> tuple[Change, Run]:
-        change = loop.begin_run(
-            agent,
-            run_id,
-            content,
-            history=history,
-            metadata=metadata,
-            limits=limits,
-            now=committer.now(),
-            owner=request.owner,
-        )
-        state = RunState(change.record, version=1, last_seq=len(change.events))
-        return change, Run.of(state, to_json(change.messages))
-
-    run_id = new_id(committer.now())
-    change, run = begin(run_id)
-    if permit is not None:
-        permit(run)
-    if request.idempotency_key is not None:
-        known_id = _remember(committer.store, request, metadata, limits, run_id)
-        if known_id != run_id:  # made by an earlier request, or bound by one that died before it made the run
-            change, run = begin(known_id)
-    if committer.create(change):
-        return Started(run.id, run)
-    _check_there(committer.store, run.id)
-    return Started(run.id, None)
-
-
-def _check_there(store: Store, run_id: str) -> None:
-    """Raise RunNotFoundError where an idempotency key stands for a run that was deleted."""
-    try:
-        store.load(run_id)
-    except RunNotFoundError:
-        store.unlist(run_id)
-        raise
-
-
-def _bind(agents: Agents, request: StartRequest) -> BoundAgent:
-    """Find the agent with the model that the request names, which must be one that the agent allows."""
-    agent = agents.bind(request.agent)
-    if request.model is not None and request.model not in agent.allowed_models:
-        text = f"agent {agent.name!r} allows {', '.join(agent.allowed_models)}, and not {request.model[:100]!r}"
-        raise InvalidRequestError(f"model: {text}", errors=[{"path": "/model", "message": text}])
-    return agents.bind(request.agent, request.model)
-
-
-def _remember(store: Store, request: StartRequest, metadata: Json, limits: Json, run_id: str) -> str:
-    """The id of the run that this key stands for: `run_id`, or that of an earlier request. A key is its owner's own."""
-    body = {
-        "agent": request.agent,
-        "given": request.input if request.messages is None else request.messages,
-        "metadata": metadata,
-        "limits": limits,
-        "model": request.model,
-    }
-    key = check_idempotency_key(request.idempotency_key)
-    if request.owner is not None:
-        key = f"{request.owner}\0{key}"
-    asked = digest(body)
-    known_digest, known_run = store.remember(hashlib.sha256(key.encode()).hexdigest(), asked, run_id)
-    if known_digest != asked:
-        raise IdempotencyConflictError
-    return known_run
 
 
 def answer(

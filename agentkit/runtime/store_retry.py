@@ -90,6 +90,9 @@ class RetryingStore:
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
         return self._retry.call(lambda: self._store.messages(run_id))
 
+    def messages_from(self, run_id: str, first: int, size: int) -> list[bytes]:
+        return self._retry.call(lambda: self._store.messages_from(run_id, first, size))
+
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         request_id = request_id or random_id()
         return self._retry.call(lambda: self._store.claim(run_id, step, lease_ms, request_id=request_id))
@@ -182,6 +185,9 @@ class RetryingStore:
 
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         return self._retry.call(lambda: self._store.remember(key, digest, run_id))
+
+    def remembered(self, key: str) -> tuple[str, str] | None:
+        return self._retry.call(lambda: self._store.remembered(key))
 
     def index(
         self,

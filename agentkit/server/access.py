@@ -38,6 +38,7 @@ __all__ = [
     "check_forced",
     "check_history",
     "check_item",
+    "check_source",
     "check_start",
     "principal",
     "stream_token",
@@ -166,6 +167,11 @@ def check_history(messages: Sequence[Any]) -> None:
             "messages of the roles assistant and toolResult are not taken from clients here: send the user's alone "
             "(AgentKit(client_history=True) takes them)"
         )
+
+
+def check_source(run_id: str) -> None:
+    """Check that the caller may read the run that another is to begin from. Raises RunNotFoundError."""
+    check(run_id, "read")
 
 
 def check_start(run: Run) -> None:

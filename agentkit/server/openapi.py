@@ -55,7 +55,10 @@ def _runs() -> Json:
                 "startRun",
                 "Start a run. With `Accept: text/event-stream`, its events up to the next pause or the end.",
                 {"202": _run("The run is accepted."), "200": _stream("The run's events from seq 1.")},
-                (*_BODY, "forbidden", "agent_not_found", "idempotency_conflict", "too_many_watchers"),
+                (
+                    *(*_BODY, "forbidden", "agent_not_found", "run_not_found", "run_not_terminal"),
+                    *("idempotency_conflict", "too_many_watchers"),
+                ),
                 parameters=[key],
                 body="StartBody",
             ),

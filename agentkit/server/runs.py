@@ -37,16 +37,20 @@ def start_run() -> Response:
     content: str | list[Any] | None = None if body.input is UNSET else body.input
     access.check_history(or_none(body.messages) or ())
     slot = _slot()
+    source = or_none(body.from_)
     handle = state().kit.start(
-        body.agent,
+        or_none(body.agent),
         content,
         or_none(body.messages),
         or_none(body.metadata),
         or_none(body.limits),
+        from_run=None if source is None else source.run_id,
+        turn=None if source is None else or_none(source.turn),
         model=or_none(body.model),
         idempotency_key=_key(),
         owner=access.principal(),
         permit=access.check_start,
+        permit_source=access.check_source,
     )
     return _accepted(handle, slot)
 

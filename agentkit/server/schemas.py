@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -24,11 +24,12 @@ import msgspec
 from agentkit.core.calls import Rejection
 from agentkit.core.events import AssistantMessageEvent, Event
 from agentkit.core.messages import AssistantBlock, ContentBlock, Json, Message
-from agentkit.core.record import Status
+from agentkit.core.record import Origin, Status
 from agentkit.core.requests import (
     AbortBody,
     AbortFrame,
     ExtendBody,
+    FromRun,
     Limits,
     MessageBody,
     MessageFrame,
@@ -60,11 +61,14 @@ _REQUESTS = (
     *(StartBody, ResumeBody, AbortBody, MessageBody, ExtendBody, StreamTokenBody),
     *(ResumeFrame, AbortFrame, MessageFrame),
 )
-_CLOSED = {cls.__name__ for cls in (*_REQUESTS, Limits, Rejection)}
+_CLOSED = {cls.__name__ for cls in (*_REQUESTS, FromRun, Limits, Rejection)}
 _RUN_ALONE = ("messages", "queued")
 _WITH_DEFAULTS = {Capabilities.__name__}
 """Structures that are sent with the fields that have their defaults."""
-_ALL = (*_UNIONS.values(), Status, Run, *_REQUESTS, Limits, RunPage, StreamToken, AgentList, Health, Readiness, Problem)
+_ALL = (
+    *(*_UNIONS.values(), Status, Run, Origin, *_REQUESTS, Limits),
+    *(RunPage, StreamToken, AgentList, Health, Readiness, Problem),
+)
 
 _UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"(text|thinking)_(start|end)", ()),
@@ -93,7 +97,7 @@ def schemas() -> Json:
         components[event.__name__]["required"] += ["seq", "timestamp"]
     components["UserMessage"]["required"].remove("timestamp")
     for request in _REQUESTS:
-        components[request.__name__] |= _exactly_one(request)
+        components[request.__name__] |= _ways(request)
     components["AssistantMessageEvent"] = _updates(components[AssistantMessageEvent.__name__])
     components["Problem"]["properties"]["code"]["description"] = f"One of {', '.join(STATUSES)}."
     run = components["Run"]
@@ -155,9 +159,25 @@ def _camel(name: str) -> str:
     return re.sub(r"_([a-z])", lambda letter: letter[1].upper(), name)
 
 
-def _exactly_one(request: type[RequestBody]) -> Json:
+def _ways(request: type[RequestBody]) -> Json:
+    """Describe the ways in which a body may be filled in, where there are several."""
     names = [_camel(name) for name in request.exactly_one_of]
-    return {"oneOf": [{"required": [name]} for name in names]} if names else {}
+    ways = _START if request is StartBody else [_way([name], names) for name in names]
+    return {"oneOf": ways} if ways else {}
+
+
+def _way(required: Collection[str], names: Collection[str], optional: Collection[str] = ()) -> Json:
+    """Describe one of several ways: of the `names` that the ways differ in, those that it has and those it has not."""
+    return {"required": [*required], "properties": {n: False for n in names if n not in (*required, *optional)}}
+
+
+_START_NAMES = ("agent", "from", "input", "messages")
+_START = [
+    _way(("agent", "input"), _START_NAMES),
+    _way(("agent", "messages"), _START_NAMES),
+    _way(("from",), _START_NAMES, optional=("agent", "input")),
+]
+"""What `StartBody` checks by itself."""
 
 
 def _updates(schema: Json) -> Json:

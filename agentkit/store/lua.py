@@ -30,6 +30,7 @@ _NAMES = (
     "events",
     "forbid",
     "load",
+    "messages",
     "postpone_entry",
     "release",
     "remove_entries",
@@ -163,6 +164,9 @@ class Scripts:
         """Read several runs without their messages, also those that are queued, in one round trip."""
         args = (0, 0, self.version, "", "")
         return self._call_many("load", [([keys.run, keys.messages, keys.queued], args) for keys in runs])
+
+    def messages(self, keys: RunKeys, first: int, size: int) -> Any:
+        return self._call("messages", [keys.run, keys.messages], first, size, self.version)
 
     def claim(self, keys: RunKeys, request_id: str, step: int, lease_ms: int, max_events: int) -> Any:
         names = [keys.run, keys.messages, keys.events, keys.queued]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from agentkit.core.calls import Call
 from agentkit.core.events import Event
@@ -306,6 +307,18 @@ class MemoryStore(MemoryOutbox):
             return self._state(run, queued=run.queued), [
                 decode(self._decrypt(run, message), Json) for message in run.messages
             ]
+
+    def messages_from(self, run_id: str, first: int, size: int) -> list[bytes]:
+        with self.changed:
+            run = self._get(run_id)
+            found: list[bytes] = []
+            read = 0
+            for message in islice(run.messages, first, None):
+                read += len(message)
+                if read > size and found:
+                    break
+                found.append(self._decrypt(run, message))
+            return found
 
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         with self.changed:

@@ -66,6 +66,13 @@ class MemoryIndex:
                 bound = self._keys[key] = (stored, run_id, self.now() + self._retention_ms)
             return self._bodies.decrypt(bound[0], bound[1]).decode(), bound[1]
 
+    def remembered(self, key: str) -> tuple[str, str] | None:
+        with self.changed:
+            bound = self._keys.get(key)
+            if bound is None or bound[2] <= self.now():
+                return None
+            return self._bodies.decrypt(bound[0], bound[1]).decode(), bound[1]
+
     def index(
         self,
         run_id: str,

@@ -199,6 +199,13 @@ class Store(Protocol):
         """Read the whole conversation, as the wire's objects, and the state of the same moment."""
         ...
 
+    def messages_from(self, run_id: str, first: int, size: int) -> list[bytes]:
+        """Read the messages from number `first` (from 0) on, each as JSON: up to `size` bytes as stored, always one.
+
+        Fewer than are there come back only for their size; none where there is no such message.
+        """
+        ...
+
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         """Lend `step` to the caller: None if it is not open, or lent to another whose lease still runs.
 
@@ -359,6 +366,10 @@ class Store(Protocol):
 
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         """Bind an idempotency key to (digest, run id) unless it is bound; returns what it is bound to."""
+        ...
+
+    def remembered(self, key: str) -> tuple[str, str] | None:
+        """Find what an idempotency key is bound to; None where it is not."""
         ...
 
     def index(

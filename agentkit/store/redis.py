@@ -167,6 +167,11 @@ class RedisStore:
         return state, [decode(self._bodies.decrypt(message, run_id), Json) for message in messages]
 
     @translated
+    def messages_from(self, run_id: str, first: int, size: int) -> list[bytes]:
+        found = _found(self._scripts.messages(self._keys(run_id), first, size), run_id)
+        return [self._bodies.decrypt(message, run_id) for message in found]
+
+    @translated
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
         keys = self._keys(run_id)
         self._check_readable(run_id)
@@ -351,8 +356,17 @@ class RedisStore:
         # The digest would show what a small request was.
         mine = b"%b %b" % (self._bodies.encrypt(digest.encode()), run_id.encode())
         theirs = cast(bytes | None, self._client.set(name, mine, nx=True, get=True, px=self._retention_ms))
-        bound_digest, _, bound_run = (theirs or mine).partition(b" ")
-        return self._bodies.decrypt(bound_digest, bound_run.decode()).decode(), bound_run.decode()
+        return self._bound(theirs or mine)
+
+    @translated
+    def remembered(self, key: str) -> tuple[str, str] | None:
+        stored = cast(bytes | None, self._client.get(f"{self._prefix}idem:{key}"))
+        return None if stored is None else self._bound(stored)
+
+    def _bound(self, stored: bytes) -> tuple[str, str]:
+        """Read the digest and the run id that an idempotency key is bound to."""
+        digest, _, run_id = stored.partition(b" ")
+        return self._bodies.decrypt(digest, run_id.decode()).decode(), run_id.decode()
 
     @translated
     def index(

@@ -15,7 +15,7 @@ import pytest
 from agentkit.core.calls import ItemAnswer, OtherCalls
 from agentkit.core.events import MessageEnd, TurnEnd, stored_at
 from agentkit.core.ids import new_id, now_ms
-from agentkit.core.messages import QueuedMessage, TextBlock
+from agentkit.core.messages import Json, QueuedMessage, TextBlock, UserMessage
 from agentkit.core.record import (
     SCHEMA_VERSION,
     AbortRequest,
@@ -27,7 +27,7 @@ from agentkit.core.record import (
     Status,
     Step,
 )
-from agentkit.core.struct import to_json
+from agentkit.core.struct import decode, to_json
 from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
@@ -141,6 +141,22 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
         assert store.load(run_id).messages == ()
         assert len(store.messages(run_id)[1]) == 2
 
+    def test_messages_are_read_piece_by_piece(self, store: Store) -> None:
+        run_id = new_run(store)
+        claim = claimed(store, run_id)
+        more = tuple(UserMessage("x" * size, TIMESTAMP) for size in (100, 900, 1000, *[20] * 50, 3000))
+        committed(store, replace(step_done(claim), messages=more), claim.state.version, claim.lease)
+        whole = store.messages_from(run_id, 0, 1_000_000)
+        assert [decode(message, Json) for message in whole] == store.messages(run_id)[1]
+        assert store.messages_from(run_id, len(whole), 1_000_000) == []
+        pieces: list[list[bytes]] = []
+        while piece := store.messages_from(run_id, sum(map(len, pieces)), 2400):
+            pieces.append(piece)
+        assert [message for piece in pieces for message in piece] == whole
+        assert all(len(piece) == 1 or sum(map(len, piece)) <= 2400 for piece in pieces)
+        assert max(map(len, pieces)) > 4
+        assert store.messages_from(run_id, 0, 1) == whole[:1]
+
     def test_every_event_has_its_seq_and_a_timestamp(self, store: Store) -> None:
         began = now_ms()
         entry = log_of(store, new_run(store))[1]
@@ -154,6 +170,7 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
         asks: list[Callable[[], Any]] = [
             lambda: store.load(absent),
             lambda: store.messages(absent),
+            lambda: store.messages_from(absent, 0, 10),
             lambda: store.claim(absent, 1, LEASE_MS),
             lambda: store.events(absent, 0, 10),
             lambda: store.delete(absent),

@@ -263,7 +263,9 @@ class IndexContract:
     # -- idempotency, lists, workers ---------------------------------------------------------------
 
     def test_an_idempotency_key_is_bound_once(self, store: Store) -> None:
+        assert store.remembered("k") is None
         assert store.remember("k", "digest", "run-1") == ("digest", "run-1")
+        assert store.remembered("k") == ("digest", "run-1")
         assert store.remember("k", "other", "run-2") == ("digest", "run-1")
         assert store.remember("k2", "other", "run-2") == ("other", "run-2")
 

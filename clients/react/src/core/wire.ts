@@ -436,7 +436,8 @@ export interface StreamReset {
  * Nor is `queued` shown to a context hook where it is over 16 kB.
  *
  * `usage` is that of its answers and of its sub-agents' runs. `discarded`: what failed tries used beside
- * it, as far as vendors have counted it; null where there was nothing. Limits count both.
+ * it, as far as vendors have counted it; null where there was nothing. Limits count both. `origin`: the
+ * run whose messages it began with, up to the end of a turn.
  */
 export interface Run {
   id: string
@@ -445,6 +446,7 @@ export interface Run {
   model: string
   parentRunId?: string
   owner?: string
+  origin?: Origin
   messages: Message[]
   pending: PendingItem[]
   queued: QueuedMessage[]
@@ -529,22 +531,53 @@ export interface SchemaProblem {
 
 export type Status = "aborted" | "completed" | "failed" | "paused" | "queued" | "running"
 
-/** Start a run, by `input`, the content of the user's message, or by `messages`. */
+/**
+ * The run whose messages a run began with, and the last of that run's turns among them; 0 where there is
+ * none.
+ */
+export interface Origin {
+  runId: string
+  turn: number
+}
+
+/**
+ * Start a run.
+ *
+ * By `input`, the content of the user's message, by `messages`, or `from` another run: by its messages,
+ * and then the `input`. Without that the model goes on from there. `agent` may be left out there: it is
+ * that run's.
+ */
 export type StartBody = {
-  agent: string
   model?: string
   /** Up to 16 kB. */
   metadata?: Record<string, unknown>
   limits?: Limits
 } & (
   | {
+      agent: string
       input: Content
     }
   | {
+      agent: string
       /** A history whose last message is the user's. */
       messages: Message[]
     }
+  | {
+      agent?: string
+      from: FromRun
+      input?: Content
+    }
 )
+
+/**
+ * A run that has ended, and the last of its turns to be taken over: the last whole one where it is left
+ * out.
+ */
+export interface FromRun {
+  runId: string
+  /** 0: before the first, of a run that has no whole one. */
+  turn?: number
+}
 
 /**
  * Answer a pending item: decide, reject, or give the result of a client-side tool.
@@ -720,6 +753,7 @@ export interface RunSummary {
   model: string
   parentRunId?: string
   owner?: string
+  origin?: Origin
   pending: PendingItem[]
   turn: number
   usage: Usage

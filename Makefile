@@ -18,10 +18,10 @@ REACT_STAMP := $(REACT)/node_modules/.installed
 CHAT := examples/chat
 CHAT_STAMP := $(CHAT)/node_modules/.installed
 PAGE := agentkit/server/page/files
-EXTRAS := crypto,dev,flower,gevent,test
+EXTRAS := crypto,dev,fast,flower,gevent,test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench bench-streams chaos types page lock clean
+.PHONY: help setup dev test check bench bench-streams bench-tokens chaos types page lock clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: $(STAMP) ## Measure a step's cost against a bare Celery chain.
 bench-streams: $(STAMP) ## Measure what a watcher costs, beside two relays. BENCH_ARGS="--watchers 1000"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench.streams $(BENCH_ARGS)
+
+bench-tokens: $(STAMP) ## Measure what a streamed token costs, beside clients that only read it. BENCH_ARGS="--answers 50"
+	$(BIN)/python -m bench.tokens $(BENCH_ARGS)
 
 chaos: $(STAMP) ## Runs over processes that are killed and stopped, for MINUTES=5. CHAOS_ARGS="--seed 7"
 	$(BIN)/python -m chaos --minutes $(MINUTES) $(CHAOS_ARGS)

@@ -14,11 +14,17 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from agentkit.core.forks import ForkSafeLock
+
+new_fast_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop as new_fast_loop
+except ImportError:  # the extra [fast]; there is none for Windows
+    new_fast_loop = asyncio.new_event_loop
 
 __all__ = ["EventLoop", "answers", "event_loop", "models_loop", "submit"]
 
@@ -30,11 +36,13 @@ log = logging.getLogger(__name__)
 class EventLoop:
     """A loop that runs in a thread named `name`, whatever is raised in it.
 
-    `under_gevent`: the loop that takes its place where threads are greenlets; None for itself.
+    `under_gevent`: the loop that takes its place where threads are greenlets; None for itself. `fast`: it is uvloop's
+    where that is installed and threads are threads: it waits in C, where gevent could run nothing else.
     """
 
-    def __init__(self, name: str, under_gevent: EventLoop | None = None) -> None:
+    def __init__(self, name: str, under_gevent: EventLoop | None = None, *, fast: bool = False) -> None:
         self._name = name
+        self._fast = fast
         self._under_gevent = under_gevent
         self._lock = ForkSafeLock()
         self._owner: int | None = None
@@ -46,7 +54,7 @@ class EventLoop:
             return self._under_gevent.get()
         with self._lock:
             if self._loop is None or self._owner != os.getpid():
-                self._loop = asyncio.new_event_loop()
+                self._loop = self._new_loop()
                 self._owner = os.getpid()
                 threading.Thread(target=self._run, args=(self._loop,), name=self._name, daemon=True).start()
             return self._loop
@@ -69,6 +77,11 @@ class EventLoop:
             return False
         return answered.wait(seconds)
 
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        if self._fast and not _threads_are_greenlets():
+            return new_fast_loop()
+        return asyncio.new_event_loop()
+
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while not loop.is_closed():
             try:
@@ -82,7 +95,7 @@ def _threads_are_greenlets() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-models_loop = EventLoop("agentkit-aio")
+models_loop = EventLoop("agentkit-aio", fast=True)
 event_loop = models_loop.get
 submit = models_loop.submit
 answers = models_loop.answers

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ssl
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import httpx
 
+from agentkit.core.event_loop import submit
 from agentkit.core.proxies import Proxy, proxy_for
 from agentkit.errors import ProviderError
+from agentkit.providers.fast_transport import AVAILABLE, FastTransport
 
-__all__ = ["FreshConnection", "client_for", "connection_error", "ended_unanswered"]
+__all__ = ["FreshConnection", "client_for", "close_clients", "connection_error", "ended_unanswered"]
 
-_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0)
+_KEEPALIVE_SECONDS = 30.0
+_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=_KEEPALIVE_SECONDS)
+_CLOSE_SECONDS = 1.0
 _UNANSWERED = "without sending a response"  # in the words of httpcore
 
-_clients: tuple[asyncio.AbstractEventLoop, dict[tuple[str | None, bool], httpx.AsyncClient]] | None = None
+_clients: dict[asyncio.AbstractEventLoop, dict[tuple[str | None, bool], httpx.AsyncClient]] = {}
+"""By loop. Those of a parent's loop stay, unused, in a child: what frees them would touch the parent's connections."""
 
 
 def client_for(url: str, vendor: str) -> httpx.AsyncClient:
@@ -25,15 +33,29 @@ def client_for(url: str, vendor: str) -> httpx.AsyncClient:
     Clients belong to their loop: a forked child has a new loop, so it gets new ones. Raises ProviderError where the
     environment names a proxy or certificates that cannot be used.
     """
-    global _clients
     loop = asyncio.get_running_loop()
-    if _clients is None or _clients[0] is not loop:
-        _clients = loop, {}
+    clients = _clients.setdefault(loop, {})
     proxy, secure = proxy_for(url), not url.lower().startswith("http:")
     key = proxy.url if proxy else None, secure
-    if key not in _clients[1]:
-        _clients[1][key] = _client(proxy, secure, vendor)
-    return _clients[1][key]
+    if key not in clients:
+        clients[key] = _client(proxy, secure, vendor)
+    return clients[key]
+
+
+async def close_clients() -> None:
+    """Close the clients of the running loop; whoever asks for one afterwards gets a new one."""
+    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
+        await client.aclose()
+
+
+def _close_at_exit() -> None:
+    """Close them in peace: aiohttp complains of connections that the end of the process closes."""
+    if _clients:
+        with suppress(FutureTimeoutError, RuntimeError):
+            submit(close_clients()).result(_CLOSE_SECONDS)
+
+
+atexit.register(_close_at_exit)
 
 
 def _client(proxy: Proxy | None, secure: bool, vendor: str) -> httpx.AsyncClient:
@@ -46,8 +68,14 @@ def _client(proxy: Proxy | None, secure: bool, vendor: str) -> httpx.AsyncClient
         ) from error
     try:
         # The environment is read by `proxy_for`, and otherwise has no say: httpx would make clients for all proxies.
+        fast = AVAILABLE and proxy is None
         return httpx.AsyncClient(
-            limits=_LIMITS, follow_redirects=False, trust_env=False, proxy=proxy.url if proxy else None, verify=verify
+            transport=FastTransport(verify, _KEEPALIVE_SECONDS) if fast else None,
+            limits=_LIMITS,
+            follow_redirects=False,
+            trust_env=False,
+            proxy=proxy.url if proxy else None,
+            verify=verify,
         )
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         hint = (

@@ -6,17 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentkit.core.cancellation import Cancellation
+from agentkit.core.event_loop import submit
 from agentkit.core.messages import UserMessage, text_of
 from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest, Provider
+from agentkit.providers.transport import close_clients
 from agentkit.testing.provider_contract import ProviderContract, build
 from agentkit.testing.wire_server import Reply
 from tests.misbehaving import ErrorAsJsonContract, TextStreamContract
@@ -47,6 +50,18 @@ class TestOpenAIProvider(ProviderContract, TextStreamContract, ErrorAsJsonContra
 
     def error_body(self, message: str) -> bytes:
         return error_body(message)
+
+
+class TestOpenAIProviderWithoutTheFastExtra(TestOpenAIProvider):
+    """The same answers, faults and bounds over httpx's own transport."""
+
+    @pytest.fixture(autouse=True)
+    def _without_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        submit(close_clients()).result(5)
+        with monkeypatch.context() as patch:
+            patch.setattr("agentkit.providers.transport.AVAILABLE", False)
+            yield
+        submit(close_clients()).result(5)
 
 
 def test_the_key_goes_to_the_chat_completions_of_the_base_url(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ import pytest
 import redis
 
 from agentkit.core.cancellation import Cancellation
+from agentkit.core.event_loop import submit
 from agentkit.errors import AgentKitError
 from agentkit.providers.http import HttpRequest, stream_sse
+from agentkit.providers.transport import close_clients
 from agentkit.queue.application import celery_app
 from agentkit.settings import Settings
 from agentkit.store.connection import connect
@@ -105,7 +107,7 @@ def test_a_certificate_counts_for_its_own_host_alone(
     server, certificate = serve(names)
     call, url = CLIENTS[name]
     if call is vendor:
-        monkeypatch.setattr("agentkit.providers.transport._clients", None)
+        submit(close_clients()).result(5)  # the next one reads the setting
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with pytest.raises((OSError, AgentKitError, kombu.exceptions.OperationalError, redis.RedisError)) as caught:
         call(url.format(f"localhost:{server.port}", certificate))

@@ -11,11 +11,13 @@ import pytest
 
 from agentkit.client import Client, ServerUnreachableError
 from agentkit.core.cancellation import Cancellation
+from agentkit.core.event_loop import submit
 from agentkit.core.messages import UserMessage, text_of
 from agentkit.core.proxies import proxy_for
 from agentkit.errors import ProviderError
 from agentkit.providers.openai import OpenAIProvider
 from agentkit.providers.protocol import ModelRequest
+from agentkit.providers.transport import close_clients
 from agentkit.testing.provider_contract import build
 from agentkit.testing.wire_server import Reply, WireServer
 from tests import openai_server
@@ -161,7 +163,7 @@ def test_a_proxy_that_cannot_be_used_is_named(proxy: str, monkeypatch: pytest.Mo
 
 
 def test_certificates_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch, dead_port: int) -> None:
-    monkeypatch.setattr("agentkit.providers.transport._clients", None)
+    submit(close_clients()).result(5)  # the next one reads the setting
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     error = failure(f"https://localhost:{dead_port}/v1", monkeypatch)
     assert "SSL_CERT_FILE" in str(error)

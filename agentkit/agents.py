@@ -21,7 +21,7 @@ from agentkit.providers.connection import Connection, HeadersSource, KeySource
 from agentkit.providers.models import Capabilities, capabilities
 from agentkit.providers.names import vendor_of
 from agentkit.providers.protocol import Provider, ToolSpec
-from agentkit.tools import Tool, bound_tool, check_queue, tool
+from agentkit.tools import DecisionWhen, Tool, bound_tool, check_queue, tool
 
 __all__ = ["Agent", "AgentDefinition", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
 
@@ -238,6 +238,10 @@ class Agent:
         decision: Json | None = None,
         decision_timeout: float | None = None,
         on_expire: Any = "reject",
+        decision_when: DecisionWhen | None = None,
+        remember: bool = False,
+        approvals: int = 1,
+        owner_may_approve: bool = False,
     ) -> Tool:
         """Make this agent a tool of another: a call starts a run of its own, whose answer is the call's result.
 
@@ -257,6 +261,10 @@ class Agent:
             decision=decision,
             decision_timeout=decision_timeout,
             on_expire=on_expire,
+            decision_when=decision_when,
+            remember=remember,
+            approvals=approvals,
+            owner_may_approve=owner_may_approve,
         )(answer)
         return replace(declared, agent=self)
 
@@ -308,7 +316,11 @@ _SUB_AGENT_PARAMETERS: Json = {
 
 
 class ToolDefinition(Wire):
-    """A tool as `GET /agents` shows it. `parameters` and `decision` are JSON Schemas."""
+    """A tool as `GET /agents` shows it. `parameters` and `decision` are JSON Schemas.
+
+    `decision_when`: whether only some calls need the decision. `approvals`: how many principals must give it, where it
+    is more than one. `remember`: whether an answer may count for later calls in the run.
+    """
 
     name: str
     label: str
@@ -317,6 +329,9 @@ class ToolDefinition(Wire):
     runs: Literal["server", "client"]
     effects: Literal["idempotent", "once"]
     decision: Json | None = None
+    decision_when: bool = False
+    approvals: int | None = None
+    remember: bool = False
 
 
 class AgentDefinition(Wire):
@@ -411,10 +426,7 @@ class BoundAgent:
             fallbacks=[model.full_name for model in self._models[1:]],
             models=self.allowed_models,
             capabilities=capabilities(self.model_name),
-            tools=[
-                ToolDefinition(t.name, t.label, t.description, t.parameters, t.runs, t.effects, t.decision)
-                for t in self.agent.tools
-            ],
+            tools=[_definition(item) for item in self.agent.tools],
         )
 
     def empty_message(self, timestamp: int) -> AssistantMessage:
@@ -428,3 +440,18 @@ class BoundAgent:
             stop_reason="stop",
             timestamp=timestamp,
         )
+
+
+def _definition(item: Tool) -> ToolDefinition:
+    return ToolDefinition(
+        name=item.name,
+        label=item.label,
+        description=item.description,
+        parameters=item.parameters,
+        runs=item.runs,
+        effects=item.effects,
+        decision=item.decision,
+        decision_when=item.decision_when is not None,
+        approvals=item.approvals if item.approvals > 1 else None,
+        remember=item.remember,
+    )

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
@@ -230,23 +231,26 @@ class AgentKit:
         tool_call_id: str | None = None,
         decision_id: str | None = None,
         decided_by: str | None = None,
+        remember: bool = False,
         idempotency_key: str | None = None,
     ) -> RunHandle:
         """Answer a pending item: by `decision`, by `reject` (the reason), or by the `result` of a client-side tool.
 
-        The ids may be left out when one item is pending. `input` replaces the tool's arguments. The same
-        answer again is harmless. Under the same `idempotency_key`, each principal's (`decided_by`) own, the same call
-        is answered as the first time and does nothing, and another raises IdempotencyConflictError.
+        The ids may be left out when one item is pending. `input` replaces the tool's arguments. `decided_by`: the
+        principal who answers. `remember`: later calls of the tool in the run are answered alike, where it allows that.
+        The same answer again is harmless. Under the same `idempotency_key`, each principal's own, the same call is
+        answered as the first time and does nothing, and another raises IdempotencyConflictError.
         Raises RunNotFoundError, RunNotPausedError, DecisionAmbiguousError,
         DecisionNotFoundError, DecisionConflictError, DecisionExpiredError, ToolNotRegisteredError,
-        DecisionValidationError, InputValidationError and PayloadTooLargeError; none of these consumes the item.
+        DecisionValidationError, InputValidationError and PayloadTooLargeError, and ForbiddenError where the tool needs
+        several approvals, and this principal may not give one; none of these consumes the item.
         """
         if reject is not None:
-            answer = Answer("reject", {"reason": reject}, input, decided_by)
+            answer = Answer("reject", {"reason": reject}, input, decided_by, remember)
         elif result is not None:
-            answer = Answer("result", result, input, decided_by)
+            answer = Answer("result", result, input, decided_by, remember)
         else:
-            answer = Answer("decision", decision, input, decided_by)
+            answer = Answer("decision", decision, input, decided_by, remember)
         return self.answer(
             run_id,
             answer,
@@ -272,9 +276,10 @@ class AgentKit:
             raise InvalidRequestError(f"the answer cannot be kept: {error}") from error
         check_principal(answer.decided_by, "decided_by")
         if answer.kind == "result":
-            answer = Answer("result", _checked_result(answer.value), answer.input, answer.decided_by)
+            answer = replace(answer, value=_checked_result(answer.value))
         self._check_size([answer.value, answer.input])
         request = ["resume", answer.kind, to_json(answer.value), answer.input, tool_call_id, decision_id]
+        request += ["remember"] if answer.remember else []
         key = CallKey.of(idempotency_key, run_id, answer.decided_by, request)
         engine = self._engine_of(run_id)
         decision_id = permitted(engine.store, run_id, key, decision_id, permit)

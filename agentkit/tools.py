@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -19,14 +18,23 @@ from types import FrameType, FunctionType, MethodType
 from typing import Any, Literal, overload
 
 from agentkit.core import strictjson
+from agentkit.core.events import Vote
 from agentkit.core.messages import Cache, Json
+from agentkit.core.options import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_plain_function,
+    check_seconds,
+    is_coroutine_function,
+)
 from agentkit.errors import ConfigurationError, SchemaProblem, ToolError
 from agentkit.results import refusal_text
 from agentkit.schema.check import MAX_PROBLEMS, Schema, compile_schema
 from agentkit.schema.conversion import ConversionError
 from agentkit.schema.signatures import Signature, read_signature
 
-__all__ = ["Tool", "ToolContext", "bound_tool", "check_queue", "tool"]
+__all__ = ["DecisionWhen", "Tool", "ToolContext", "bound_tool", "check_queue", "tool"]
 
 _QUEUE = re.compile(r"[\x21-\x7e]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -48,8 +56,9 @@ class ToolContext:
     the call this is, from 1. `decision`: the JSON that a person decided, None where the tool asks for none. `metadata`:
     the run's, JSON, which its client wrote. `agent`: the run's. `owner`: the principal that started the run, None where
     the application names nobody. `decided_by` and `decided_at` (ms): who gave the decision that let this call execute,
-    and when; None where there was none or nobody was named. `parent_run_id`: the run whose call this run answers, None
-    where it is no sub-agent's. `on_update` and `is_aborted` belong to the runtime: use `update` and `aborted`.
+    and when; None where there was none or nobody was named. `votes`: who gave it alike, and when, where several had to.
+    `parent_run_id`: the run whose call this run answers, None where it is no sub-agent's. `on_update` and `is_aborted`
+    belong to the runtime: use `update` and `aborted`.
     """
 
     run_id: str
@@ -62,6 +71,7 @@ class ToolContext:
     owner: str | None = None
     decided_by: str | None = None
     decided_at: int | None = None
+    votes: tuple[Vote, ...] = ()
     parent_run_id: str | None = None
     on_update: Callable[[Any], None] = field(default=lambda _partial: None, repr=False)
     is_aborted: Callable[[], bool] = field(default=lambda: False, repr=False)
@@ -80,6 +90,10 @@ class ToolContext:
         return self.is_aborted()
 
 
+DecisionWhen = Callable[[Json, ToolContext], bool]
+"""Whether a call with these arguments needs the decision that its tool declares. Only False means that it does not."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tool:
     """A declared tool; made by `tool`, whose arguments its attributes are. Called like a function, it is the function.
@@ -95,6 +109,10 @@ class Tool:
     decision: Json | None
     decision_timeout: float | None
     on_expire: Any
+    decision_when: DecisionWhen | None
+    remember: bool
+    approvals: int
+    owner_may_approve: bool
     runs: Literal["server", "client"]
     effects: Literal["idempotent", "once"]
     timeout: float | None
@@ -197,6 +215,10 @@ def tool(
     decision: Json | None = None,
     decision_timeout: float | None = None,
     on_expire: Any = "reject",
+    decision_when: DecisionWhen | None = None,
+    remember: bool = False,
+    approvals: int = 1,
+    owner_may_approve: bool = False,
     runs: Literal["server", "client"] = "server",
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
@@ -216,6 +238,10 @@ def tool(
     decision: Json | None = None,
     decision_timeout: float | None = None,
     on_expire: Any = "reject",
+    decision_when: DecisionWhen | None = None,
+    remember: bool = False,
+    approvals: int = 1,
+    owner_may_approve: bool = False,
     runs: Literal["server", "client"] = "server",
     effects: Literal["idempotent", "once"] = "idempotent",
     timeout: float | None = None,
@@ -229,11 +255,15 @@ def tool(
     `parameters`: the JSON Schema of the arguments, an object's; by default read from the function's annotations and the
     docstring's descriptions of them. `decision`: the JSON Schema of what a person must decide before the tool executes;
     `decision_timeout`: seconds that are left for it, without limit by default. `on_expire`: what counts when they are
-    over: "reject" (an error result of the call), "abort" (of the run) or a decision that satisfies the schema. `runs`:
-    "client" where a client executes the tool, and the body is never called. `effects`: "once" where the tool must not
-    be executed again by itself when a worker died in it: a person decides. `timeout`: seconds that an
-    execution may take, without limit by default. `cache`: "short" or "long" where a vendor's prompt cache may end after
-    this tool's definition. `queue`: the broker's queue that its calls are sent to, by default the agent's.
+    over: "reject" (an error result of the call), "abort" (of the run) or a decision that satisfies the schema.
+    `decision_when`: a plain function of a call's arguments and a ToolContext, asked once when the model has made the
+    call; only where it returns False is nobody asked, and `decision` is None. `remember`: whether an answer may count
+    for later calls in the run. `approvals`: how many principals must give the same decision, the run's owner among them
+    only with `owner_may_approve`. `runs`: "client" where a client executes the tool, and the body is never called.
+    `effects`: "once" where the tool must not be executed again by itself when a worker died in it: a person decides.
+    `timeout`: seconds that an execution may take, without limit by default. `cache`: "short" or "long" where a vendor's
+    prompt cache may end after this tool's definition. `queue`: the broker's queue that its calls are sent to, by
+    default the agent's.
 
     A method is a tool of the object that it is read from: `Agent(tools=[desk.refund])`.
 
@@ -249,6 +279,10 @@ def tool(
         decision=decision,
         decision_timeout=decision_timeout,
         on_expire=on_expire,
+        decision_when=decision_when,
+        remember=remember,
+        approvals=approvals,
+        owner_may_approve=owner_may_approve,
         runs=runs,
         effects=effects,
         timeout=timeout,
@@ -269,6 +303,10 @@ def _declare(
     decision: Json | None,
     decision_timeout: float | None,
     on_expire: Any,
+    decision_when: DecisionWhen | None,
+    remember: bool,
+    approvals: int,
+    owner_may_approve: bool,
     runs: Literal["server", "client"],
     effects: Literal["idempotent", "once"],
     timeout: float | None,
@@ -282,15 +320,17 @@ def _declare(
         raise ConfigurationError(
             f"the tool name {name!r} must be 1 to 64 letters, digits, '_' or '-': give another by name="
         )
-    _check_choice(name, "runs", runs, ("server", "client"))
-    _check_choice(name, "effects", effects, ("idempotent", "once"))
-    _check_choice(name, "cache", cache, (None, "short", "long"))
-    _check_seconds(name, "timeout", timeout)
-    _check_seconds(name, "decision_timeout", decision_timeout)
-    decision_schema = None if decision is None else compile_schema(decision, f"the decision of tool {name!r}")
+    what = f"tool {name!r}"
+    check_choice(what, "runs", runs, ("server", "client"))
+    check_choice(what, "effects", effects, ("idempotent", "once"))
+    check_choice(what, "cache", cache, (None, "short", "long"))
+    check_seconds(what, "timeout", timeout)
+    check_seconds(what, "decision_timeout", decision_timeout)
+    decision_schema = None if decision is None else compile_schema(decision, f"the decision of {what}")
     if decision_timeout is not None and decision_schema is None and runs != "client":
         raise ConfigurationError(f"tool {name!r} has a decision_timeout but nothing to wait for: give it a decision=")
     on_expire = _check_on_expire(name, on_expire, decision_schema)
+    _check_who_decides(what, decision_when, remember, approvals, owner_may_approve, decision_schema is not None)
     if parameters is not None:
         compile_schema(parameters, f"the parameters of tool {name!r}")
         if parameters.get("type", "object") != "object":
@@ -311,13 +351,17 @@ def _declare(
         decision=decision,
         decision_timeout=decision_timeout,
         on_expire=on_expire,
+        decision_when=decision_when,
+        remember=remember,
+        approvals=approvals,
+        owner_may_approve=owner_may_approve,
         runs=runs,
         effects=effects,
         timeout=timeout,
         cache=cache,
         queue=check_queue(queue, f"tool {name!r}"),
         fn=fn,
-        is_async=inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)),  # noqa: B004
+        is_async=is_coroutine_function(fn),
         wants_ctx=signature.wants_ctx,
         wants_decision=signature.wants_decision,
         _signature=signature,
@@ -359,12 +403,6 @@ def _check_function(fn: Any) -> None:
         raise ConfigurationError(f"{fn.__qualname__} yields: return the result, and show progress by ctx.update()")
 
 
-def _check_choice(name: str, option: str, value: Any, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        allowed = " or ".join(repr(choice) for choice in choices)
-        raise ConfigurationError(f"tool {name!r}: {option} must be {allowed}, not {value!r}")
-
-
 def check_queue(queue: Any, owner: str) -> str | None:
     """Check the name of a queue that a tool or an agent names; None stays. Raises ConfigurationError."""
     if queue is None or (isinstance(queue, str) and _QUEUE.fullmatch(queue)):
@@ -372,11 +410,18 @@ def check_queue(queue: Any, owner: str) -> str | None:
     raise ConfigurationError(f"{owner}: queue must be a name of 1 to 200 printable characters, not {queue!r}")
 
 
-def _check_seconds(name: str, option: str, value: Any) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise ConfigurationError(f"tool {name!r}: {option} must be a positive number of seconds, not {value!r}")
+def _check_who_decides(
+    what: str, decision_when: Any, remember: Any, approvals: Any, owner_may_approve: Any, has_decision: bool
+) -> None:
+    """Check what is declared of a decision beside its schema. Raises ConfigurationError."""
+    check_count(what, "approvals", approvals)
+    check_flag(what, "remember", remember)
+    check_flag(what, "owner_may_approve", owner_may_approve)
+    if decision_when is not None:
+        check_plain_function(what, "decision_when", decision_when, "args", "ctx")
+    used = {"decision_when": decision_when is not None, "remember": remember, "approvals": approvals > 1}
+    for option in (option for option, is_used in used.items() if is_used and not has_decision):
+        raise ConfigurationError(f"{what} has {option} but nothing to decide: give it a decision=")
 
 
 def _check_on_expire(name: str, value: Any, decision_schema: Schema | None) -> Any:

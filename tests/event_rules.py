@@ -80,6 +80,7 @@ class _Log:
         self.in_doubt: set[str] = set()
         self.pending: dict[str, tuple[str, str]] = {}
         self.consumed: set[str] = set()
+        self.voters: dict[str, list[str]] = {}
         self.answered: set[str] = set()
 
     def take(self, event: Json) -> None:
@@ -277,9 +278,25 @@ class _Log:
         if event["type"] == "tool_in_doubt":  # also when it is answered, until the run continues
             self.in_doubt.add(call)
 
+    def _tool_decision_vote(self, event: Json) -> None:
+        decision, voters = event["decisionId"], self.voters.setdefault(event["decisionId"], [])
+        assert self.pending[decision] == (event["toolCallId"], "tool_decision_pending"), "votes are for pending items"
+        assert event["decidedBy"] not in voters, "a principal has one vote"
+        voters.append(event["decidedBy"])
+        assert event["votes"] == len(voters) < event["approvals"], "the last vote resolves the item"
+
     def _tool_decision_resolved(self, event: Json) -> None:
         decision = event["decisionId"]
         assert decision not in self.consumed, "an item is consumed once"
+        voters = self.voters.pop(decision, [])
+        if event.get("remembered"):
+            assert event["toolCallId"] in self.calls
+            assert decision not in self.pending, "nobody was asked"
+            assert event["outcome"] in ("decided", "rejected")
+            self.consumed.add(decision)
+            return
+        if "votes" in event:
+            assert [vote["decidedBy"] for vote in event["votes"]][: len(voters)] == voters, "it shows all votes"
         assert decision in self.pending, "an item is pending before it is answered"
         call, _ = self.pending.pop(decision)
         assert call == event["toolCallId"]

@@ -30,6 +30,7 @@ from agentkit.core.struct import check, to_json
 from agentkit.loop import (
     Answer,
     abort,
+    admissions,
     begin_run,
     call_end,
     client_result,
@@ -190,7 +191,8 @@ class Driver:
         """The model step answers with `turn`."""
         claim = self.claim("model")
         updates, message = self.answer_of(turn, usage)
-        change = finish_model(self.state, self.agent, claim.lease.step, message, self.now)
+        calls = admissions(self.agent, message)
+        change = finish_model(self.state, self.agent, claim.lease.step, message, calls, self.now)
         self.commit(change.with_events(updates), claim.lease)
         return self
 
@@ -240,8 +242,8 @@ class Driver:
     def decide(self, decision: Any, call_id: str | None = None, **more: Any) -> Driver:
         return self._answer(Answer("decision", decision, **more), call_id)
 
-    def reject(self, reason: str, call_id: str | None = None) -> Driver:
-        return self._answer(Answer("reject", {"reason": reason}), call_id)
+    def reject(self, reason: str, call_id: str | None = None, **more: Any) -> Driver:
+        return self._answer(Answer("reject", {"reason": reason}, **more), call_id)
 
     def give(self, value: Any, call_id: str | None = None) -> Driver:
         """The result of a client-side tool."""
@@ -252,7 +254,9 @@ class Driver:
         index = find_pending(state.record, tool_call_id=call_id, decision_id=None)
         assert index is not None, f"nothing is pending for {call_id}"
         tool = self.agent.tool(state.record.calls[index].name)
-        self.commit(resolve(state, index, answer, tool, self.agent.agent.parallel_tool_calls, self.now))
+        change = resolve(state, index, answer, tool, self.agent.agent.parallel_tool_calls, self.now)
+        if change is not None:  # else it is a vote that is there already
+            self.commit(change)
         return self
 
     def expire(self, seconds: float = 0) -> bool:

@@ -92,6 +92,7 @@ def resume(
     tool_call_id: str | None = None,
     decision_id: str | None = None,
     input: Json | None = None,
+    remember: bool = False,
     idempotency_key: str | None = None,
 ) -> Plan[Json]:
     """Answer a pending item and return the run.
@@ -99,7 +100,8 @@ def resume(
     Give one of: `decision`, valid against the item's schema; `reject`, a reason that the model is shown; `result`, of
     a tool that runs at the client. `tool_call_id`, `decision_id`: the item; without them the run is read first, and
     where one item is pending, that one is named: an answer must not be taken for the next.
-    `input`: arguments in place of the model's. `idempotency_key`: calls with the same key and arguments answer one item
+    `input`: arguments in place of the model's. `remember`: later calls of the tool in the run are answered alike, where
+    the item allows it. `idempotency_key`: calls with the same key and arguments answer one item
     once, the one that was pending at the first of them; by default each call makes a key of its own, so that a retry
     after a lost answer does nothing more. Raises ApiError, among others `decision_invalid`, `decision_conflict` and
     `decision_expired`.
@@ -108,6 +110,8 @@ def resume(
         pending = (yield from get(server, run_id)).get("pending", [])
         decision_id = pending[0]["decisionId"] if len(pending) == 1 else None
     body = _without_none(toolCallId=tool_call_id, decisionId=decision_id, input=input)
+    if remember:
+        body["remember"] = True
     if decision is not _ABSENT:
         body["decision"] = decision
     if result is not _ABSENT:

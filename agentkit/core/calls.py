@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from agentkit.core.events import PendingItem
+from agentkit.core.events import PendingItem, Vote
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.struct import Value
 
@@ -79,6 +79,8 @@ class Call(Value, frozen=True):
     """Who gave the answer; None where nobody was named, or nobody answered in time."""
     decided_at: int | None = None
     """When it was given (ms)."""
+    votes: tuple[Vote, ...] = ()
+    """Who gave the decision alike, where several had to."""
     started: bool = False
     """Its tool_execution_start is in the log from an earlier step of this call."""
     child: str | None = None

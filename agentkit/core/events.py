@@ -25,7 +25,7 @@ from agentkit.core.messages import (
     ToolResultMessage,
     Usage,
 )
-from agentkit.core.struct import Wire, decode
+from agentkit.core.struct import Value, Wire, decode
 
 __all__ = [
     "AgentEnd",
@@ -34,16 +34,19 @@ __all__ = [
     "AgentStart",
     "AssistantMessageEvent",
     "Event",
+    "ItemKind",
     "MessageDiscard",
     "MessageEnd",
     "MessageStart",
     "MessageUpdate",
     "ModelRetry",
     "PendingItem",
+    "Proposal",
     "RunError",
     "ToolClientExecutePending",
     "ToolDecisionPending",
     "ToolDecisionResolved",
+    "ToolDecisionVote",
     "ToolExecutionEnd",
     "ToolExecutionResult",
     "ToolExecutionStart",
@@ -51,6 +54,7 @@ __all__ = [
     "ToolInDoubt",
     "TurnEnd",
     "TurnStart",
+    "Vote",
     "fold",
     "open_message",
     "read_event",
@@ -71,10 +75,31 @@ class RunError(Wire):
     message: str
 
 
+class Vote(Value, frozen=True):
+    """One principal's answer to an item that several must answer alike. `decided_at`: milliseconds."""
+
+    decided_by: str
+    decided_at: int
+
+
+class Proposal(Wire):
+    """What the votes on an item have in common, and another must give too to be one of them.
+
+    `input`: the arguments as they were edited. `remember`: all of them want the answer remembered.
+    """
+
+    decision: Any
+    input: Json | None = None
+    remember: bool = False
+
+
 class PendingItem(Wire):
     """One thing that a paused run waits for. Times are milliseconds since the Unix epoch.
 
-    `run_id` is there on a parent's list alone: the run of the sub-agent that waits.
+    `run_id` is there on a parent's list alone: the run of the sub-agent that waits. `reason`: why it is asked, or asked
+    again, where there is more to say than that the tool needs it. `approvals`: how many principals must give the same
+    decision, where it is more than one; `votes` are those that have, and `proposal` what they gave. `remember`: whether
+    an answer may be remembered for later calls of the tool in the run.
     """
 
     decision_id: str
@@ -86,6 +111,11 @@ class PendingItem(Wire):
     created_at: int
     expires_at: int | None = None
     run_id: str | None = None
+    reason: str | None = None
+    approvals: int | None = None
+    votes: list[Vote] | None = None
+    proposal: Proposal | None = None
+    remember: bool = False
 
 
 class ToolExecutionResult(Wire):
@@ -222,7 +252,7 @@ class ToolExecutionEnd(_Event, tag="tool_execution_end"):
 
 
 class ToolDecisionPending(_Event, tag="tool_decision_pending"):
-    """A call needs a decision that satisfies `schema`. `reason`: why it is asked again, where it is."""
+    """A call needs a decision that satisfies `schema`. For the fields at the end see `PendingItem`."""
 
     run_id: str
     tool_call_id: str
@@ -232,6 +262,9 @@ class ToolDecisionPending(_Event, tag="tool_decision_pending"):
     decision_id: str
     expires_at: int | None = None
     reason: str | None = None
+    approvals: int | None = None
+    votes: list[Vote] | None = None
+    remember: bool = False
 
 
 class ToolClientExecutePending(_Event, tag="tool_client_execute_pending"):
@@ -259,8 +292,28 @@ class ToolInDoubt(_Event, tag="tool_in_doubt"):
     reason: str | None = None
 
 
+class ToolDecisionVote(_Event, tag="tool_decision_vote"):
+    """One of several principals has given the decision, and others must. Written in the act that counts it.
+
+    `votes`: how many have, of the `approvals` that are needed. `decision`, `input`: what all of them gave.
+    """
+
+    tool_call_id: str
+    decision_id: str
+    decided_by: str
+    votes: int
+    approvals: int
+    decision: Any
+    input: Json | None = None
+    remember: bool = False
+
+
 class ToolDecisionResolved(_Event, tag="tool_decision_resolved"):
-    """Written in the act that consumes the pending item. `input`: the arguments as they were edited."""
+    """Written in the act that consumes the pending item, or admits a call by a remembered answer (`remembered`).
+
+    `input`: the arguments as they were edited. `votes`: all that came before, the last one's among them, where several
+    had to decide. `remember`: the answer is remembered for later calls of the tool in the run.
+    """
 
     tool_call_id: str
     decision_id: str
@@ -269,6 +322,9 @@ class ToolDecisionResolved(_Event, tag="tool_decision_resolved"):
     reason: str | None = None
     input: Json | None = None
     decided_by: str | None = None
+    votes: list[Vote] | None = None
+    remember: bool = False
+    remembered: bool = False
 
 
 Event = (
@@ -289,6 +345,7 @@ Event = (
     | ToolDecisionPending
     | ToolClientExecutePending
     | ToolInDoubt
+    | ToolDecisionVote
     | ToolDecisionResolved
 )
 

@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
-from agentkit.core.events import Event, Outcome, PendingItem, RunError
+from agentkit.core.events import Event, Outcome, PendingItem, RunError, Vote
 from agentkit.core.messages import ContentBlock, Json, Message, QueuedMessage, ToolResultMessage, Usage, add_usage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.struct import Value, decode, encode
@@ -41,6 +41,7 @@ __all__ = [
     "Origin",
     "ParentCall",
     "Receipt",
+    "Remembered",
     "Resolution",
     "RunRecord",
     "RunState",
@@ -146,6 +147,17 @@ class Origin(Value, frozen=True):
     turn: int
 
 
+class Remembered(msgspec.Struct, frozen=True, array_like=True):
+    """An answer that counts for later calls of a `tool` in the run, as long as its decision has the same schema.
+
+    `schema`: the SHA-256 of the one that was shown. `decision_id`: of the item, by which the store has the answer.
+    """
+
+    tool: str
+    schema: str
+    decision_id: str
+
+
 class AbortRequest(Value, frozen=True):
     """Somebody wants the run to end; whoever holds a step ends it.
 
@@ -212,6 +224,8 @@ class RunRecord:
     """How many are follow-ups."""
     orphans: tuple[str, ...] = ()
     """Runs of sub-agents that its end cut off, for their calls have no result to name them."""
+    remembered: tuple[Remembered, ...] = ()
+    """The answers that count for later calls; one for each tool and schema."""
     # beside the state
     calls: tuple[Call, ...] = ()
     first_call: int = 0
@@ -380,6 +394,7 @@ class _State(Value, frozen=True):
     queued_steers: int = 0
     queued_follow_ups: int = 0
     orphans: tuple[str, ...] = ()
+    remembered: tuple[Remembered, ...] = ()
     calls: tuple[Call, ...] = ()
     abort: AbortRequest | None = None
 
@@ -486,7 +501,8 @@ class Resolution:
 
     `answer`: as it was accepted. `event`: the index of its tool_decision_resolved among the change's events.
     `decided_at` is in milliseconds; `decided_by` is None where nobody was named. `extensions`: the last times that the
-    item's expiry was moved.
+    item's expiry was moved. `votes`: those that were given, where several had to decide. `remembered`: nobody was
+    asked, and the answer is an earlier one's.
     """
 
     decision_id: str
@@ -497,6 +513,8 @@ class Resolution:
     decided_at: int | None = None
     decided_by: str | None = None
     extensions: tuple[Extension, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

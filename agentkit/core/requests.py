@@ -124,7 +124,8 @@ class StartBody(RequestBody):
 class ResumeBody(RequestBody):
     """Answer a pending item: decide, reject, or give the result of a client-side tool.
 
-    The ids may be left out when one item is pending.
+    The ids may be left out when one item is pending. With `remember`, later calls of the tool in the run are answered
+    alike, where the tool allows it.
     """
 
     exactly_one_of = ("decision", "reject", "result")
@@ -135,6 +136,7 @@ class ResumeBody(RequestBody):
     tool_call_id: str | UnsetType = UNSET
     decision_id: str | UnsetType = UNSET
     input: _Input | UnsetType = UNSET
+    remember: bool = False
 
 
 class AbortBody(RequestBody):

@@ -10,8 +10,9 @@ another's is simply computed again from the newer state. It reads no message of 
 messages by their number.
 """
 
+from agentkit.loop.admission import Admission, admissions, counts_for, has_cut_call, remembered_for
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
-from agentkit.loop.calls import bounded, call_end, result_message, which_item
+from agentkit.loop.calls import RememberedAnswer, bounded, call_end, result_message, which_item
 from agentkit.loop.children import MAX_DEPTH, delegate, delegated, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.limits import over_limits, with_discarded
@@ -22,21 +23,24 @@ from agentkit.loop.turns import (
     doubt,
     finish_model,
     finish_tool,
-    has_cut_call,
     park,
     postpone,
 )
 
 __all__ = [
     "MAX_DEPTH",
+    "Admission",
     "Answer",
+    "RememberedAnswer",
     "abort",
     "add_message",
+    "admissions",
     "ask_client",
     "begin_run",
     "bounded",
     "call_end",
     "client_result",
+    "counts_for",
     "delegate",
     "delegated",
     "doubt",
@@ -53,6 +57,7 @@ __all__ = [
     "over_limits",
     "park",
     "postpone",
+    "remembered_for",
     "resolve",
     "result_message",
     "update_from_child",

@@ -2,14 +2,13 @@
 
 Rules that this module alone knows:
 
-1. Which item an answer is for, and which answers an item takes.
+1. Which item an answer is for, and which answers an item takes: what several principals must decide, of each a vote.
 2. An answer is checked against the schema that was shown, before anything changes.
 3. Answered calls continue together, when no other call of their turn is pending any more.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from agentkit.core.calls import ClientResult, Extension, ItemAnswer, Rejection, 
 from agentkit.core.events import PendingItem, RunError
 from agentkit.core.messages import Json
 from agentkit.core.record import Change, RunRecord, RunState, Status
-from agentkit.core.struct import check, to_json
+from agentkit.core.struct import canonical, check, refusal
 from agentkit.errors import (
     DecisionAmbiguousError,
     DecisionExpiredError,
@@ -36,6 +35,7 @@ from agentkit.errors import (
 from agentkit.loop.calls import item_of, which_item
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, end, unpause
+from agentkit.loop.votes import add_vote, check_voter, late_reason, vote_event
 from agentkit.results import to_result
 from agentkit.schema.check import compile_schema
 from agentkit.tools import Tool
@@ -51,14 +51,15 @@ class Answer:
     """What an outsider gives for a pending item.
 
     `value` is the decision (any JSON), the Rejection, or the ClientResult of a client-side tool, the latter two also
-    as their JSON. `input`, where not None, replaces the tool's arguments. `decided_by` is who answers; it is recorded,
-    not compared.
+    as their JSON. `input`, where not None, replaces the tool's arguments. `decided_by` is who answers, and `remember`
+    whether later calls of the tool in the run are answered alike; they are recorded, not compared.
     """
 
     kind: Literal["decision", "reject", "result"]
     value: Any
     input: Json | None = None
     decided_by: str | None = None
+    remember: bool = False
 
     def stored(self) -> ItemAnswer:
         """Return the answer without its giver: two answers are the same where this is.
@@ -73,11 +74,7 @@ class Answer:
 
     def same_as(self, stored: ItemAnswer | None) -> bool:
         """Whether this is the answer that was stored, compared as canonical JSON."""
-        return _canonical(self.stored()) == _canonical(stored)
-
-
-def _canonical(answer: ItemAnswer | None) -> str:
-    return json.dumps(to_json(answer), sort_keys=True)
+        return canonical(self.stored()) == canonical(stored)
 
 
 def find_pending(record: RunRecord, *, tool_call_id: str | None, decision_id: str | None) -> int | None:
@@ -107,12 +104,13 @@ def not_pending(record: RunRecord) -> Exception:
     return DecisionNotFoundError("the run has no pending item of this id")
 
 
-def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, parallel: bool, now: int) -> Change:
+def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, parallel: bool, now: int) -> Change | None:
     """Answer the pending item of the call at `index`; the run goes on where nothing else of its own is pending.
 
+    Of an item that needs several principals, only the last vote answers it; None where the caller has voted already.
     `tool`: as the application knows it now. `parallel`: whether several calls of a turn may be executed at once.
-    Raises, and so consumes nothing: ToolNotRegisteredError, DecisionExpiredError, DecisionValidationError,
-    InputValidationError, InvalidRequestError.
+    Raises, and so consumes nothing: ToolNotRegisteredError, ForbiddenError, DecisionExpiredError,
+    DecisionValidationError, DecisionConflictError, InputValidationError, InvalidRequestError.
     """
     call = state.record.call(index)
     item = item_of(call)
@@ -121,9 +119,19 @@ def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, para
         raise ToolNotRegisteredError(
             f"the application has no tool {call.name!r} any more; the run stays paused: deploy the tool, then resume"
         )
+    voter = check_voter(item, answer.decided_by, state.record.owner, tool)
     _check(item, answer, tool)
-    stored = answer.stored()
+    stored, remember = answer.stored(), answer.remember
     draft = Draft(state, now)
+    if voter is not None and answer.kind == "decision":
+        voted = add_vote(item, voter, stored, remember, now)
+        if voted is None:
+            return None
+        draft.set_call(index, item=voted)
+        if (event := vote_event(voted)) is not None:
+            draft.emit(event)
+            return draft.change()
+        remember = voted.proposal is not None and voted.proposal.remember
     draft.resolve_item(
         index,
         "rejected" if stored.reject else "decided",
@@ -131,6 +139,7 @@ def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, para
         decision=answer.value if answer.kind == "decision" else None,
         reason=stored.reject.reason if stored.reject else None,
         decided_by=answer.decided_by,
+        remember=remember,
     )
     if answer.input is not None:
         draft.set_call(index, args=answer.input)
@@ -155,11 +164,12 @@ def expire(state: RunState, agent: BoundAgent | None, now: int) -> Change | None
     for index, on_expire, item in overdue:
         if on_expire == "abort":
             draft.resolve_item(index, "expired", None)
-            end(draft, Status.ABORTED, RunError("expired", f"nobody answered {item.tool_name!r} in time"))
+            end(draft, Status.ABORTED, RunError("expired", late_reason(item, f" {item.tool_name!r}")))
             return draft.change()
         if on_expire == "reject":
-            draft.resolve_item(index, "expired", None, reason="nobody answered in time")
-            _answer_call(draft, index, ItemAnswer(reject=Rejection("nobody answered in time")), None)
+            reason = late_reason(item)
+            draft.resolve_item(index, "expired", None, reason=reason)
+            _answer_call(draft, index, ItemAnswer(reject=Rejection(reason)), None)
         else:
             draft.resolve_item(index, "expired", None, decision=on_expire)
             _answer_call(draft, index, ItemAnswer(decision=on_expire), agent.tool(item.tool_name) if agent else None)
@@ -191,6 +201,8 @@ def _check_in_time(item: PendingItem, now: int) -> None:
 
 
 def _check(item: PendingItem, answer: Answer, tool: Tool) -> None:
+    if answer.remember and (item.kind != "decision" or not tool.remember):
+        raise refusal("remember", f"is for decisions on tools that are declared with it, not on {item.tool_name!r}")
     if answer.kind == "reject":
         return
     if (item.kind == "client_execute") != (answer.kind == "result"):

@@ -6,28 +6,37 @@ Rule that this module alone knows: an execution's end is in the log if its start
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import (
     Event,
+    ItemKind,
     PendingItem,
     ToolClientExecutePending,
     ToolDecisionPending,
     ToolExecutionEnd,
     ToolExecutionResult,
     ToolInDoubt,
+    Vote,
 )
+from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, TextBlock, ToolResultMessage
 from agentkit.core.struct import encode
 from agentkit.results import CheckedResult, error_result
+from agentkit.tools import Tool
 
 __all__ = [
     "IN_DOUBT_SCHEMA",
+    "Question",
+    "RememberedAnswer",
     "bounded",
     "call_end",
     "error_message",
     "execution_end",
     "item_of",
+    "new_item",
     "pending_event",
     "result_message",
     "settles",
@@ -43,6 +52,64 @@ IN_DOUBT_SCHEMA: Json = {
     "required": ["verdict"],
     "additionalProperties": False,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about a call. The fields that are not named here are those of the pending item.
+
+    `timeout`: seconds that are left for it, None for no end. `on_expire`: what then counts.
+    """
+
+    kind: ItemKind
+    schema: Json
+    timeout: float | None = None
+    on_expire: Any = None
+    reason: str | None = None
+    approvals: int | None = None
+    remember: bool = False
+
+    @classmethod
+    def of(cls, tool: Tool, reason: str | None = None) -> Question:
+        """Ask for the decision that a tool declares."""
+        assert tool.decision is not None
+        return cls(
+            kind="decision",
+            schema=tool.decision,
+            timeout=tool.decision_timeout,
+            on_expire=tool.on_expire,
+            reason=reason,
+            approvals=tool.approvals if tool.approvals > 1 else None,
+            remember=tool.remember,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedAnswer:
+    """An answer that counts for another call than the one that it was given for; `decided_at` in milliseconds."""
+
+    answer: ItemAnswer
+    decided_by: str | None
+    decided_at: int | None
+    votes: tuple[Vote, ...] = ()
+
+
+def new_item(call: Call, question: Question, now: int) -> PendingItem:
+    """Make the item by which a question about a call is asked. `now`: milliseconds."""
+    return PendingItem(
+        decision_id=new_id(now),
+        tool_call_id=call.id,
+        tool_name=call.name,
+        kind=question.kind,
+        input=call.args,
+        schema=question.schema,
+        created_at=now,
+        expires_at=None if question.timeout is None else now + round(question.timeout * 1000),
+        reason=question.reason,
+        approvals=question.approvals,
+        votes=None if question.approvals is None else [],
+        remember=question.remember,
+    )
 
 
 def item_of(call: Call) -> PendingItem:
@@ -62,8 +129,8 @@ def settles(answer: ItemAnswer | None) -> bool:
     return answer is not None and (answer.reject is not None or answer.result is not None)
 
 
-def pending_event(run_id: str, item: PendingItem, reason: str | None) -> Event:
-    """Make the event that shows a pending item. `reason`: why it is asked again, None where it is not."""
+def pending_event(run_id: str, item: PendingItem) -> Event:
+    """Make the event that shows a pending item."""
     shown: Json = {
         "run_id": run_id,
         "tool_call_id": item.tool_call_id,
@@ -71,12 +138,15 @@ def pending_event(run_id: str, item: PendingItem, reason: str | None) -> Event:
         "input": item.input,
         "decision_id": item.decision_id,
         "expires_at": item.expires_at,
-        "reason": reason,
+        "reason": item.reason,
     }
     if item.kind == "client_execute":
         return ToolClientExecutePending(**shown)
-    kind = ToolDecisionPending if item.kind == "decision" else ToolInDoubt
-    return kind(**shown, schema=item.schema)
+    if item.kind == "in_doubt":
+        return ToolInDoubt(**shown, schema=item.schema)
+    return ToolDecisionPending(
+        **shown, schema=item.schema, approvals=item.approvals, votes=item.votes, remember=item.remember
+    )
 
 
 def result_message(call: Call, result: CheckedResult, now: int) -> ToolResultMessage:

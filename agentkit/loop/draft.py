@@ -15,24 +15,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from msgspec import UNSET
 from msgspec.structs import replace as replace_struct
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import (
     Event,
-    ItemKind,
     MessageEnd,
     MessageStart,
     Outcome,
     PendingItem,
     ToolDecisionResolved,
+    Vote,
     stored_at,
 )
-from agentkit.core.ids import new_id
-from agentkit.core.messages import Json, Message, QueuedMessage, ToolResultMessage
+from agentkit.core.messages import Message, QueuedMessage, ToolResultMessage
 from agentkit.core.record import (
     TRANSITIONS,
     Change,
+    Remembered,
     Resolution,
     RunRecord,
     RunState,
@@ -41,8 +42,9 @@ from agentkit.core.record import (
     StepKind,
     WholeRecordNeededError,
 )
+from agentkit.core.struct import digest
 from agentkit.errors import LeaseLostError
-from agentkit.loop.calls import call_end, item_of, pending_event
+from agentkit.loop.calls import Question, RememberedAnswer, call_end, item_of, new_item, pending_event
 from agentkit.tools import Tool
 
 __all__ = ["Draft"]
@@ -210,40 +212,38 @@ class Draft:
 
     # -- pending items
 
-    def pend(
-        self,
-        index: int,
-        kind: ItemKind,
-        schema: Json,
-        *,
-        timeout: float | None = None,
-        on_expire: Any = None,
-        reason: str | None = None,
-    ) -> None:
-        """Make a call wait for an answer, and write that into the log.
-
-        `timeout`: seconds, None for no end. `on_expire`: what then happens. `reason`: why it is asked again.
-        """
-        call = self.calls[index]
-        item = PendingItem(
-            decision_id=new_id(self.now),
-            tool_call_id=call.id,
-            tool_name=call.name,
-            kind=kind,
-            input=call.args,
-            schema=schema,
-            created_at=self.now,
-            expires_at=None if timeout is None else self.now + round(timeout * 1000),
-        )
-        self.set_call(
-            index, state="pending", item=item, on_expire=None if timeout is None else on_expire, extensions=()
-        )
-        self.emit(pending_event(self.record.id, item, reason))
+    def pend(self, index: int, question: Question) -> None:
+        """Make a call wait for an answer to a question, and write that into the log."""
+        self._set_item(index, question)
+        self.set_call(index, state="pending")
+        self.emit(pending_event(self.record.id, item_of(self.calls[index])))
 
     def pend_client(self, index: int, tool: Tool) -> None:
         """Make a call wait for the client to execute its tool."""
         on_expire = "abort" if tool.on_expire == "abort" else "reject"  # a default decision is no result
-        self.pend(index, "client_execute", {}, timeout=tool.decision_timeout, on_expire=on_expire)
+        self.pend(index, Question("client_execute", {}, timeout=tool.decision_timeout, on_expire=on_expire))
+
+    def answer_unasked(self, index: int, question: Question, known: RememberedAnswer) -> None:
+        """Give a call the remembered answer to a question that nobody is asked, and write that into the log."""
+        self._set_item(index, question)  # with which it is asked after all where a worker lacks the tool
+        answer = known.answer
+        self.set_call(index, answer=answer)
+        self.resolve_item(
+            index,
+            "rejected" if answer.reject else "decided",
+            answer,
+            decision=None if answer.decision is UNSET else answer.decision,
+            reason=answer.reject.reason if answer.reject else None,
+            decided_by=known.decided_by,
+            decided_at=known.decided_at,
+            votes=known.votes,
+            remembered=True,
+        )
+
+    def _set_item(self, index: int, question: Question) -> None:
+        on_expire = None if question.timeout is None else question.on_expire
+        item = new_item(self.calls[index], question, self.now)
+        self.set_call(index, item=item, on_expire=on_expire, extensions=())
 
     def resolve_item(
         self,
@@ -254,14 +254,26 @@ class Draft:
         decision: Any = None,
         reason: str | None = None,
         decided_by: str | None = None,
+        decided_at: int | None = None,
+        votes: tuple[Vote, ...] = (),
+        remember: bool = False,
+        remembered: bool = False,
     ) -> None:
         """Consume the pending item of a call, and write that into the log.
 
-        `answer`: what is kept to compare later answers with, None where nobody answered.
+        `answer`: what is kept to compare later answers with, None where nobody answered. `decided_at`: by default now.
+        `votes`: by default those on the item. `remember`: it counts for later calls of the tool, too. `remembered`: it
+        is an earlier one's.
         """
         item = item_of(self.calls[index])
+        votes = votes or tuple(item.votes or ())
+        decided_at = self.now if decided_at is None else decided_at
         self.set(answered=self.record.answered + 1)
-        self.set_call(index, decided_by=decided_by, decided_at=self.now)
+        self.set_call(index, decided_by=decided_by, decided_at=decided_at)
+        if item.kind == "decision":
+            self.set_call(index, votes=votes)
+        if remember:
+            self._remember(item)
         self._resolutions.append(
             Resolution(
                 item.decision_id,
@@ -269,9 +281,11 @@ class Draft:
                 outcome,
                 answer,
                 event=len(self._events),
-                decided_at=self.now,
+                decided_at=decided_at,
                 decided_by=decided_by,
                 extensions=self.calls[index].extensions,
+                votes=votes,
+                remembered=remembered,
             )
         )
         self.emit(
@@ -283,5 +297,14 @@ class Draft:
                 reason=reason,
                 input=answer.input if answer else None,
                 decided_by=decided_by,
+                votes=list(votes) or None,
+                remember=remember,
+                remembered=remembered,
             )
         )
+
+    def _remember(self, item: PendingItem) -> None:
+        """Have the answer to an item count for later calls; the last one to the same question does."""
+        entry = Remembered(item.tool_name, digest(item.schema), item.decision_id)
+        others = (e for e in self.record.remembered if (e.tool, e.schema) != (entry.tool, entry.schema))
+        self.set(remembered=(*others, entry))

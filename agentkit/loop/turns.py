@@ -2,12 +2,13 @@
 
 Rules that this module alone knows:
 
-1. What becomes of a tool call when the model has made it: executed, asked for, or an error for the model.
+1. What happens to an answer that was cut off twice, and to the calls of sub-agents beyond what a run may start.
 2. Where a message from outside goes: into the turn that is due, or beside it until the next; and how many may.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec.structs import replace
@@ -23,7 +24,6 @@ from agentkit.core.messages import (
     Json,
     Message,
     QueuedMessage,
-    ToolCallBlock,
     ToolResultMessage,
     UserMessage,
     add_usage,
@@ -32,11 +32,11 @@ from agentkit.core.messages import (
 )
 from agentkit.core.record import Change, Origin, ParentCall, RunRecord, RunState, Status, Step
 from agentkit.errors import PayloadTooLargeError, RunNotPausedError
-from agentkit.loop.calls import IN_DOUBT_SCHEMA, error_message, item_of, result_message
+from agentkit.loop.admission import Admission, admit, has_cut_call
+from agentkit.loop.calls import IN_DOUBT_SCHEMA, Question, error_message, item_of, result_message
 from agentkit.loop.draft import Draft
 from agentkit.loop.flow import advance, open_turn, settle
 from agentkit.loop.limits import child_limits
-from agentkit.results import CheckedResult, error_result, invalid_arguments
 from agentkit.tools import Tool
 
 __all__ = [
@@ -46,7 +46,6 @@ __all__ = [
     "doubt",
     "finish_model",
     "finish_tool",
-    "has_cut_call",
     "park",
     "postpone",
 ]
@@ -94,13 +93,20 @@ def begin_run(
 
 
 def finish_model(
-    state: RunState, agent: BoundAgent, step: int, message: AssistantMessage, now: int, *, cut_before: bool = False
+    state: RunState,
+    agent: BoundAgent,
+    step: int,
+    message: AssistantMessage,
+    admissions: Sequence[Admission],
+    now: int,
+    *,
+    cut_before: bool = False,
 ) -> Change:
     """End a model step with the whole assistant message.
 
-    Its tool calls are executed or asked for; without any, the run goes on with what was sent to it, or ends. The run
-    fails where a call was cut off by the limit of tokens and one of the answer before was too: `cut_before`. Raises
-    LeaseLostError where the step is not open.
+    Its tool calls are executed or asked for as their `admissions` say; without any call, the run goes on with what was
+    sent to it, or ends. The run fails where a call was cut off by the limit of tokens and one of the answer before was
+    too: `cut_before`. Raises LeaseLostError where the step is not open.
     """
     draft = Draft(state, now)
     draft.close_step(step)
@@ -113,59 +119,27 @@ def finish_model(
             draft.finish_call(index, error_message(call, "not executed: the run has failed", now))
         settle(draft, agent, RunError("provider_error", _CUT_AGAIN))
         return draft.change()
-    most = agent.bounds.max_calls_per_turn
-    children: list[tuple[int, Tool]] = []
-    for index, block in enumerate(blocks):
-        tool = agent.tool(block.name)
-        if block is blocks[-1] and has_cut_call(message):
-            refusal: CheckedResult | None = error_result(_CUT)
-        else:
-            refusal = _too_many(most) if index >= most else _refusal(agent, tool, block)
-        if refusal is not None:
-            draft.finish_call(index, result_message(draft.calls[index], refusal, now))
+    children: list[tuple[int, Tool, Admission]] = []
+    for index, (call, admission) in enumerate(zip(list(draft.calls.values()), admissions, strict=True)):
+        tool = agent.tool(call.name)
+        if admission.refusal is not None:
+            draft.finish_call(index, result_message(call, admission.refusal, now))
         elif tool is not None and tool.agent is not None:
-            children.append((index, tool))
+            children.append((index, tool, admission))
         elif tool is not None:
-            _ask(draft, index, tool)
+            admit(draft, index, tool, admission)
     _begin_children(draft, agent, children)
     settle(draft, agent)
     return draft.change()
 
 
-_CUT = (
-    "not executed: the call was cut off, because the answer reached its limit of tokens (max tokens) before the "
-    "arguments were complete. Make it again, shorter: with less text in its arguments, or as several calls"
-)
 _CUT_AGAIN = (
     "the model's tool call was cut off by the limit of tokens of one answer (max tokens), twice in a row: "
     "raise max_output_tokens, or have the model write less into a call"
 )
 
 
-def has_cut_call(message: AssistantMessage) -> bool:
-    """Whether the limit of tokens cut the message off in the middle of a tool call, which is its last."""
-    blocks = tool_calls_of(message)
-    return message.stop_reason == "length" and bool(blocks) and blocks[-1].raw_arguments is not None
-
-
-def _too_many(most: int) -> CheckedResult:
-    text = f"not executed: of one answer, at most {most} tool calls are carried out (AGENTKIT_MAX_CALLS_PER_TURN)"
-    return error_result(f"{text}; make the others after their results")
-
-
-def _refusal(agent: BoundAgent, tool: Tool | None, block: ToolCallBlock) -> CheckedResult | None:
-    """Return the error for the model where its call cannot be carried out; None where it can."""
-    if tool is None:
-        known = ", ".join(sorted(t.name for t in agent.agent.tools)) or "none"
-        return error_result(f"there is no tool named {block.name!r}; the tools are: {known}")
-    if block.raw_arguments is not None:
-        return error_result("the arguments are not a JSON object; send them again as one")
-    if problems := tool.input_problems(block.arguments):
-        return invalid_arguments(problems, agent.redact)
-    return None
-
-
-def _begin_children(draft: Draft, agent: BoundAgent, calls: list[tuple[int, Tool]]) -> None:
+def _begin_children(draft: Draft, agent: BoundAgent, calls: list[tuple[int, Tool, Admission]]) -> None:
     """Give the sub-agents' calls of a turn the ids of their runs and a share of what the run has left.
 
     Calls beyond the number of runs that a run may start, and all where too little is left, get an error result.
@@ -177,20 +151,12 @@ def _begin_children(draft: Draft, agent: BoundAgent, calls: list[tuple[int, Tool
     refusal = f"not executed: a run may start at most {most} runs of sub-agents (AGENTKIT_MAX_CHILD_RUNS)"
     if isinstance(shares, str):
         admitted, refused, refusal = [], calls, shares
-    for index, _ in refused:
+    for index, _, _ in refused:
         draft.finish_call(index, error_message(draft.calls[index], refusal, draft.now))
-    for index, tool in admitted:
+    for index, tool, admission in admitted:
         draft.set_call(index, child=new_id(draft.now), child_limits=shares or None)
-        _ask(draft, index, tool)
+        admit(draft, index, tool, admission)
     draft.set(child_runs=draft.record.child_runs + len(admitted))
-
-
-def _ask(draft: Draft, index: int, tool: Tool) -> None:
-    """Make an admitted call wait for whom it needs."""
-    if tool.decision is not None:
-        draft.pend(index, "decision", tool.decision, timeout=tool.decision_timeout, on_expire=tool.on_expire)
-    elif tool.runs == "client":
-        draft.pend_client(index, tool)
 
 
 def finish_tool(
@@ -229,7 +195,7 @@ def doubt(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
     draft = Draft(state, now)
     index = draft.close_tool_step(step)
     draft.set_call(index, started=True)
-    draft.pend(index, "in_doubt", IN_DOUBT_SCHEMA)
+    draft.pend(index, Question("in_doubt", IN_DOUBT_SCHEMA))
     settle(draft, agent)
     return draft.change()
 
@@ -265,7 +231,7 @@ def park(state: RunState, step: int, now: int, reason: str) -> Change:
     # Records of before on_expire was kept have none here: then nothing executes unasked.
     on_expire = "reject" if call.on_expire is None else call.on_expire
     draft.set_call(index, started=True, answer=None if kept == ItemAnswer() else kept)
-    draft.pend(index, item.kind, item.schema, timeout=timeout, on_expire=on_expire, reason=reason)
+    draft.pend(index, Question(item.kind, item.schema, timeout, on_expire, reason, item.approvals, item.remember))
     advance(draft, True, reason)
     return draft.change()
 

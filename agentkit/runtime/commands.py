@@ -45,6 +45,7 @@ def answer(
 ) -> int:
     """Answer a pending item; the seq at which the answer, or the same one before, was accepted.
 
+    Of an item that needs several principals, the answer is a vote, and the caller's second one changes nothing.
     Raises what `loop.resolve` and `loop.find_pending` raise, DecisionConflictError where another answer was accepted,
     DecisionExpiredError, and IdempotencyConflictError; none of these consumes the item.
     """
@@ -67,9 +68,12 @@ def answer(
             return receipt_alone(state, key, since=seq - 1)
         agent = committer.bind(state.record)
         tool = agent.tool(state.record.call(index).name) if agent else None
-        return loop.resolve(
-            state, index, answer, tool, agent.agent.parallel_tool_calls if agent else True, committer.now()
-        )
+        parallel = agent.agent.parallel_tool_calls if agent else True
+        change = loop.resolve(state, index, answer, tool, parallel, committer.now())
+        if change is not None:
+            return change
+        seq = state.last_seq + 1  # the caller has voted for it already
+        return receipt_alone(state, key, since=state.last_seq)
 
     once = Once(committer.store, key, transition)
     commit = committer.update(run_id, once, decision_id=decision_id)

@@ -6,8 +6,6 @@ because its reply was lost finds both or neither. A call that was refused leaves
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,22 +13,18 @@ from typing import Any
 from agentkit.core.events import PendingItem
 from agentkit.core.record import Change, Receipt, RunState
 from agentkit.core.requests import check_idempotency_key
+from agentkit.core.struct import digest
 from agentkit.errors import DecisionAmbiguousError, IdempotencyConflictError
 from agentkit.runtime.commit import Transition
 from agentkit.store.protocol import Store
 
-__all__ = ["CallKey", "Once", "Permit", "digest", "permitted", "receipt_alone"]
+__all__ = ["CallKey", "Once", "Permit", "permitted", "receipt_alone"]
 
 Permit = Callable[[str | None], str | None]
 """Checks the right to the pending item of an id, or the one that is meant without any, and returns its id.
 
 Raises DecisionAmbiguousError where it is not certain which one is meant.
 """
-
-
-def digest(value: Any) -> str:
-    """Return the SHA-256 of a JSON value: the same for two that are equal, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

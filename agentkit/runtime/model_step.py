@@ -24,6 +24,7 @@ from agentkit.providers.builder import MessageBuilder
 from agentkit.providers.inputs import readable_by
 from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.tool_choice import without_forced_call
+from agentkit.runtime.conditions import admit_calls
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.step_context import StepContext
 
@@ -217,7 +218,8 @@ class _ModelStep:
             self._context.hand_back(self._discarded)
             return
         self._end_blocks()
-        error = TIME_IS_OVER if reason == "deadline" else None
+        calls = admit_calls(self._context, builder.message()) if failure is None and builder.finished else []
+        error = TIME_IS_OVER if held.cancel.reason == "deadline" else None
         if failure is not None and error is None:
             error = self._error_of(failure)
             if isinstance(failure, ProviderError):
@@ -227,8 +229,8 @@ class _ModelStep:
             if error is not None:
                 code, text = error
                 return fail(state, code, text, self._context.now(), message=self._message("error", text))
-            message, now = builder.message(), self._context.now()
-            return finish_model(state, self._all, held.lease.step, message, now, cut_before=self._cut_before())
+            message, now, cut_before = builder.message(), self._context.now(), self._cut_before()
+            return finish_model(state, self._all, held.lease.step, message, calls, now, cut_before=cut_before)
 
         self._commit(transition)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from agentkit.core.messages import Json
+from agentkit.core.options import is_coroutine_function
 from agentkit.core.run import Run
 from agentkit.errors import ConfigurationError
 
@@ -37,7 +38,7 @@ class Rights:
     def __init__(self, authenticate: Authenticate | None, may: May | None) -> None:
         if may is not None and authenticate is None:
             raise ConfigurationError("may needs authenticate: without it nobody is known, and everything would be open")
-        if authenticate is not None and _is_coroutine_function(authenticate):
+        if authenticate is not None and is_coroutine_function(authenticate):
             raise ConfigurationError(
                 "authenticate must be a plain function: it returns a principal or None, no coroutine"
             )
@@ -67,7 +68,7 @@ class Rights:
 
 def _of_four(may: May) -> _Ask:
     """Give a `may` of three parameters the form of one of four."""
-    if _is_coroutine_function(may):
+    if is_coroutine_function(may):
         raise ConfigurationError("may must be a plain function: what a coroutine function returns is always true")
     signature = inspect.signature(may)
     if _takes(signature, 4):
@@ -76,10 +77,6 @@ def _of_four(may: May) -> _Ask:
         raise ConfigurationError(f"may must take (principal, action, run, item), not {signature}")
     of_three = cast(Callable[[str, str, Run], object], may)
     return lambda principal, action, run, item: of_three(principal, action, run)
-
-
-def _is_coroutine_function(hook: Callable[..., object]) -> bool:
-    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:

@@ -17,11 +17,10 @@ from agentkit.core.messages import Json, check_content, check_history, check_tex
 from agentkit.core.record import Change, Origin, RunState
 from agentkit.core.requests import check_idempotency_key, check_limits, check_metadata, check_principal
 from agentkit.core.run import Run
-from agentkit.core.struct import to_json
+from agentkit.core.struct import digest, to_json
 from agentkit.errors import IdempotencyConflictError, InvalidRequestError, RunNotFoundError
 from agentkit.providers.inputs import check_content_for, check_history_for
 from agentkit.runtime.commit import Agents, Committer
-from agentkit.runtime.idempotency import digest
 from agentkit.runtime.origins import load_source, read_history
 from agentkit.store.protocol import Store
 

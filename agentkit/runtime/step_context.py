@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agentkit.agents import BoundAgent
 from agentkit.core.calls import Call
@@ -20,6 +21,7 @@ from agentkit.runtime.event_buffer import EventBuffer
 from agentkit.runtime.inline import Inline
 from agentkit.runtime.leases import Held
 from agentkit.store.protocol import Conflict
+from agentkit.tools import ToolContext
 
 __all__ = ["StepContext"]
 
@@ -49,6 +51,22 @@ class StepContext:
         """Describe the step to who puts something around it. `tool`: the name of the one that is to be executed."""
         record, lease = self.held.state.record, self.held.lease
         return StepInfo(record.id, lease.step, self.step.kind, record.agent, lease.attempt, record.owner, tool)
+
+    def tool_context(self, call_id: str, index: int, **more: Any) -> ToolContext:
+        """Describe the call number `index` of the open turn to its tool. `more`: what is known only of an execution."""
+        record, lease = self.held.state.record, self.held.lease
+        return ToolContext(
+            run_id=record.id,
+            tool_call_id=call_id,
+            idempotency_key=f"{record.id}:{record.turn}:{index}",
+            attempt=lease.attempt,
+            metadata=record.metadata,
+            agent=record.agent,
+            owner=record.owner,
+            parent_run_id=record.parent.run_id if record.parent else None,
+            is_aborted=lambda: self.held.cancel.cancelled,
+            **more,
+        )
 
     def now(self) -> int:
         """Read the store's clock (ms), by which all times of runs go."""

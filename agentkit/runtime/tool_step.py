@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -168,13 +169,13 @@ class _Execution:
         self._inline = context.inline
         self._crash: Exception | None = None
         self._async_error: BaseException | None = None
-        self._place = f"{context.held.state.record.turn}:{context.step.call}"
+        assert context.step.call is not None
+        self._describe = partial(context.tool_context, index=context.step.call)
 
     def execute(self, tool: Tool) -> CheckedResult | None:
         """The tool's result; None where the run is to end, or the step was lost, before it had one."""
-        call, held = self._call, self._held
-        record = held.state.record
-        if held.cancel.cancelled:
+        call = self._call
+        if self._held.cancel.cancelled:
             return None
 
         def update(partial: Any) -> None:
@@ -188,20 +189,13 @@ class _Execution:
             )
 
         decision = call.answer.decision if call.answer else None
-        ctx = ToolContext(
-            run_id=held.lease.run_id,
-            tool_call_id=call.id,
-            idempotency_key=f"{held.lease.run_id}:{self._place}",
-            attempt=held.lease.attempt,
+        ctx = self._describe(
+            call_id=call.id,
             decision=None if decision is msgspec.UNSET else decision,
-            metadata=record.metadata,
-            agent=record.agent,
-            owner=record.owner,
             decided_by=call.decided_by,
             decided_at=call.decided_at,
-            parent_run_id=record.parent.run_id if record.parent else None,
+            votes=call.votes,
             on_update=update,
-            is_aborted=lambda: held.cancel.cancelled,
         )
         return self._wait(tool, ctx)
 

@@ -82,5 +82,5 @@ def answer_of(body: ResumeBody) -> Answer:
     for kind in ("decision", "reject", "result"):
         value = getattr(body, kind)
         if value is not UNSET:
-            return Answer(kind, value, or_none(body.input), access.principal())
+            return Answer(kind, value, or_none(body.input), access.principal(), body.remember)
     raise AssertionError("a ResumeBody has one of the three")

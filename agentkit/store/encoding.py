@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
-from agentkit.core.events import Event, Outcome
+from agentkit.core.events import Event, Outcome, Vote
 from agentkit.core.messages import Json, Message, QueuedMessage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
@@ -286,6 +286,8 @@ def _encode_resolution(resolution: Resolution, bodies: Bodies) -> tuple[str, str
         resolution.decided_at,
         resolution.decided_by,
         resolution.extensions,
+        resolution.votes,
+        resolution.remembered,
     )
     return resolution.decision_id, resolution.tool_call_id, resolution.event, encode_body(stored, bodies)
 
@@ -297,6 +299,8 @@ class _StoredResolution(msgspec.Struct, array_like=True):
     decided_at: int | None = None  # at first nothing came after the answer
     decided_by: str | None = None
     extensions: tuple[Extension, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    remembered: bool = False
 
 
 def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
@@ -312,6 +316,8 @@ def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
         read.decided_at,
         read.decided_by,
         read.extensions,
+        read.votes,
+        read.remembered,
     )
 
 

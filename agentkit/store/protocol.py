@@ -17,7 +17,7 @@ from typing import Protocol
 
 from agentkit.codec import Codec
 from agentkit.core.calls import Call, Extension, ItemAnswer
-from agentkit.core.events import Event, Outcome
+from agentkit.core.events import Event, Outcome, Vote
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
@@ -119,7 +119,8 @@ class StoredResolution:
 
     `outcome`: "decided", "rejected" or "expired". `answer`: what was given, None for an expired item.
     `decided_at` (ms) is None in what versions before it have written, `decided_by` where nobody was named.
-    `extensions`: the last times that its expiry was moved, and by whom.
+    `extensions`: the last times that its expiry was moved, and by whom. `votes`: those that were given, where several
+    had to decide. `remembered`: nobody was asked, and the answer is an earlier one's.
     """
 
     decision_id: str
@@ -130,6 +131,8 @@ class StoredResolution:
     decided_at: int | None = None
     decided_by: str | None = None
     extensions: tuple[Extension, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,7 @@ class Testing:
         tool_call_id: str | None = None,
         decision_id: str | None = None,
         decided_by: str | None = None,
+        remember: bool = False,
     ) -> Run:
         """Answer a pending item of a run as `kit.resume` does, and return the run as it is then.
 
@@ -185,6 +186,7 @@ class Testing:
             tool_call_id=tool_call_id,
             decision_id=decision_id,
             decided_by=decided_by,
+            remember=remember,
         )
         return handle.run
 

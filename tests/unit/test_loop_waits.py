@@ -108,6 +108,7 @@ def test_a_parked_run_is_paused_again_with_the_same_question_and_says_why() -> N
     assert run.events[-1]["reason"] == "tool_not_registered: gone"
     second = run.pending[0]
     assert second["decisionId"] != first["decisionId"]
+    assert second.pop("reason") == "tool_not_registered: gone"
     assert {**second, "decisionId": "", "createdAt": 0} == {**first, "decisionId": "", "createdAt": 0}
     run.decide(YES).tool("refund").model("ok").check()
     assert run.shape().count("tool_execution_start") == 1

@@ -28,7 +28,7 @@ from agentkit.errors import (
     InvalidRequestError,
     LeaseLostError,
 )
-from agentkit.loop import Answer, abort, client_result, doubt, extend, finish_model, finish_tool, resolve
+from agentkit.loop import Answer, abort, admissions, client_result, doubt, extend, finish_model, finish_tool, resolve
 from agentkit.store.protocol import Claim, Conflict
 from tests.loop_driver import LEASE_MS, Driver, texts_of
 from tests.tools import look, pay, refund_with
@@ -148,7 +148,8 @@ class Runs(RuleBasedStateMachine):
         self.turns += 1
         blocks = [call(name, f"{self.turns}-{n}-{name}") for n, name in enumerate(names)]
         updates, message = run.answer_of(blocks or "an answer")
-        run.commit(finish_model(state, run.agent, lease.step, message, run.now).with_events(updates), lease)
+        calls = admissions(run.agent, message)
+        run.commit(finish_model(state, run.agent, lease.step, message, calls, run.now).with_events(updates), lease)
 
     def _finish_tool(self, claim: Claim, index: int) -> None:
         run, state, lease = self.driver, self.driver.state, claim.lease

@@ -134,6 +134,12 @@ def test_every_event_of_the_protocol_is_described(web: Web) -> None:
         *("agent_start", "agent_resume", "agent_pause", "agent_end", "turn_start", "turn_end"),
         *("message_start", "message_update", "message_end", "message_discard", "model_retry"),
         *("tool_execution_start", "tool_execution_update", "tool_execution_end"),
-        *("tool_decision_pending", "tool_client_execute_pending", "tool_in_doubt", "tool_decision_resolved"),
+        *(
+            "tool_decision_pending",
+            "tool_client_execute_pending",
+            "tool_in_doubt",
+            "tool_decision_vote",
+            "tool_decision_resolved",
+        ),
         "stream_reset",
     }

@@ -22,6 +22,7 @@ import type {
   ToolExecution,
   Usage,
 } from "./types"
+import type { ToolDecisionVote } from "./wire"
 
 /** A run at one seq. Never changed, always replaced: what is the same object has not changed. */
 export interface RunState {
@@ -115,6 +116,12 @@ function change(state: RunState, event: StoredEvent): Changed {
       return withPending(state, event, "in_doubt")
     case "tool_client_execute_pending":
       return withPending(state, event, "client_execute")
+    case "tool_decision_vote":
+      return {
+        pending: state.pending.map((item) =>
+          item.decisionId === event.decisionId ? withVote(item, event) : item,
+        ),
+      }
     case "tool_decision_resolved": {
       const pending = state.pending.filter((item) => item.decisionId !== event.decisionId)
       return state.status === "paused" && !pending.length ? { pending, status: "queued" } : { pending }
@@ -138,6 +145,12 @@ function withPending(state: RunState, event: PendingEvent, kind: PendingItem["ki
   const { type: _, seq: __, runId: ___, timestamp: createdAt, ...asking } = event
   const others = state.pending.filter((item) => item.decisionId !== event.decisionId)
   return { pending: [...others, { schema: {}, ...asking, kind, createdAt }] }
+}
+
+function withVote(item: PendingItem, event: ToolDecisionVote): PendingItem {
+  const { decidedBy, timestamp: decidedAt, decision, input, remember } = event
+  const proposal = { decision, ...(input && { input }), ...(remember && { remember }) }
+  return { ...item, votes: [...(item.votes ?? []), { decidedBy, decidedAt }], proposal }
 }
 
 function withUpdate(message: AssistantMessage, update: AssistantMessageEvent): AssistantMessage {

@@ -26,6 +26,7 @@ export type Event =
   | ToolDecisionPending
   | ToolClientExecutePending
   | ToolInDoubt
+  | ToolDecisionVote
   | ToolDecisionResolved
   | StreamReset
 
@@ -181,7 +182,11 @@ export interface AgentPause {
 /**
  * One thing that a paused run waits for. Times are milliseconds since the Unix epoch.
  *
- * `runId` is there on a parent's list alone: the run of the sub-agent that waits.
+ * `runId` is there on a parent's list alone: the run of the sub-agent that waits. `reason`: why it is
+ * asked, or asked again, where there is more to say than that the tool needs it. `approvals`: how many
+ * principals must give the same decision, where it is more than one; `votes` are those that have, and
+ * `proposal` what they gave. `remember`: whether an answer may be remembered for later calls of the tool
+ * in the run.
  */
 export interface PendingItem {
   decisionId: string
@@ -195,6 +200,29 @@ export interface PendingItem {
   /** Milliseconds since the Unix epoch. */
   expiresAt?: number
   runId?: string
+  reason?: string
+  approvals?: number
+  votes?: Vote[]
+  proposal?: Proposal
+  remember?: boolean
+}
+
+/** One principal's answer to an item that several must answer alike. `decidedAt`: milliseconds. */
+export interface Vote {
+  decidedBy: string
+  /** Milliseconds since the Unix epoch. */
+  decidedAt: number
+}
+
+/**
+ * What the votes on an item have in common, and another must give too to be one of them.
+ *
+ * `input`: the arguments as they were edited. `remember`: all of them want the answer remembered.
+ */
+export interface Proposal {
+  decision: unknown
+  input?: Record<string, unknown>
+  remember?: boolean
 }
 
 /**
@@ -359,7 +387,7 @@ export interface ToolExecutionResult {
   details?: unknown
 }
 
-/** A call needs a decision that satisfies `schema`. `reason`: why it is asked again, where it is. */
+/** A call needs a decision that satisfies `schema`. For the fields at the end see `PendingItem`. */
 export interface ToolDecisionPending {
   type: "tool_decision_pending"
   runId: string
@@ -371,6 +399,9 @@ export interface ToolDecisionPending {
   /** Milliseconds since the Unix epoch. */
   expiresAt?: number
   reason?: string
+  approvals?: number
+  votes?: Vote[]
+  remember?: boolean
   seq: number
   /** Milliseconds since the Unix epoch. */
   timestamp: number
@@ -409,7 +440,34 @@ export interface ToolInDoubt {
   timestamp: number
 }
 
-/** Written in the act that consumes the pending item. `input`: the arguments as they were edited. */
+/**
+ * One of several principals has given the decision, and others must. Written in the act that counts it.
+ *
+ * `votes`: how many have, of the `approvals` that are needed. `decision`, `input`: what all of them gave.
+ */
+export interface ToolDecisionVote {
+  type: "tool_decision_vote"
+  toolCallId: string
+  decisionId: string
+  decidedBy: string
+  votes: number
+  approvals: number
+  decision: unknown
+  input?: Record<string, unknown>
+  remember?: boolean
+  seq: number
+  /** Milliseconds since the Unix epoch. */
+  timestamp: number
+}
+
+/**
+ * Written in the act that consumes the pending item, or admits a call by a remembered answer
+ * (`remembered`).
+ *
+ * `input`: the arguments as they were edited. `votes`: all that came before, the last one's among them,
+ * where several had to decide. `remember`: the answer is remembered for later calls of the tool in the
+ * run.
+ */
 export interface ToolDecisionResolved {
   type: "tool_decision_resolved"
   toolCallId: string
@@ -419,6 +477,9 @@ export interface ToolDecisionResolved {
   reason?: string
   input?: Record<string, unknown>
   decidedBy?: string
+  votes?: Vote[]
+  remember?: boolean
+  remembered?: boolean
   seq: number
   /** Milliseconds since the Unix epoch. */
   timestamp: number
@@ -472,6 +533,7 @@ export type ResumeFrame = {
   decisionId?: string
   /** Replaces the tool's arguments. */
   input?: Record<string, unknown>
+  remember?: boolean
 } & (
   | {
       /** Valid against the pending item's schema. */
@@ -582,13 +644,15 @@ export interface FromRun {
 /**
  * Answer a pending item: decide, reject, or give the result of a client-side tool.
  *
- * The ids may be left out when one item is pending.
+ * The ids may be left out when one item is pending. With `remember`, later calls of the tool in the run
+ * are answered alike, where the tool allows it.
  */
 export type ResumeBody = {
   toolCallId?: string
   decisionId?: string
   /** Replaces the tool's arguments. */
   input?: Record<string, unknown>
+  remember?: boolean
 } & (
   | {
       /** Valid against the pending item's schema. */
@@ -688,7 +752,12 @@ export interface Capabilities {
   imageUrls: boolean
 }
 
-/** A tool as `GET /agents` shows it. `parameters` and `decision` are JSON Schemas. */
+/**
+ * A tool as `GET /agents` shows it. `parameters` and `decision` are JSON Schemas.
+ *
+ * `decisionWhen`: whether only some calls need the decision. `approvals`: how many principals must give
+ * it, where it is more than one. `remember`: whether an answer may count for later calls in the run.
+ */
 export interface ToolDefinition {
   name: string
   label: string
@@ -697,6 +766,9 @@ export interface ToolDefinition {
   runs: "client" | "server"
   effects: "idempotent" | "once"
   decision?: Record<string, unknown>
+  decisionWhen?: boolean
+  approvals?: number
+  remember?: boolean
 }
 
 /** The process is alive. */

@@ -195,38 +195,47 @@ def _add_tasks(celery_app: Celery) -> None:
     @celery_app.task(name=START, shared=False, bind=True, max_retries=None, retry_backoff_max=60)
     def start(
         self: Task,
-        agent: str,
-        input: str | list[Json],
+        agent: str | None = None,
+        input: str | list[Json] | None = None,
         metadata: Json | None = None,
         owner: str | None = None,
         idempotency_key: str | None = None,
         limits: Json | None = None,
+        from_run: str | None = None,
+        turn: int | None = None,
     ) -> str:
-        """Start a run, for beat and for who has no agentkit; returns its id.
+        """Start a run, for beat and for who has no agentkit; returns its id. The arguments are those of `kit.start`.
 
         The task's own id is the idempotency key where none is given: a message that is delivered twice starts one run.
         """
         key = idempotency_key or self.request.id
         try:
-            return (
-                _kit_with(celery_app, agent)
-                .start(agent, input, metadata=metadata, limits=limits, idempotency_key=key, owner=owner)
-                .id
+            kit = _kit_to_start(celery_app, agent, from_run)
+            handle = kit.start(
+                agent,
+                input,
+                metadata=metadata,
+                limits=limits,
+                from_run=from_run,
+                turn=turn,
+                idempotency_key=key,
+                owner=owner,
             )
+            return handle.id
         except StoreUnavailableError as error:
             if self.request.is_eager:  # where nothing waits between two attempts
                 raise
             raise self.retry(exc=error, countdown=min(60, 2**self.request.retries)) from error
 
 
-def _kit_with(celery_app: Celery, agent: str) -> AgentKit:
-    """Find the kit of an application that has an agent of this name. Raises AgentNotFoundError."""
-    kits = _kits(celery_app)
-    for kit in kits:
-        if any(bound.agent.name == agent for bound in kit.agents):
-            return kit
-    known = ", ".join(sorted(bound.agent.name for kit in kits for bound in kit.agents))
-    raise AgentNotFoundError(f"there is no agent {agent!r}; the agents are: {known}")
+def _kit_to_start(celery_app: Celery, agent: str | None, from_run: str | None) -> AgentKit:
+    """Find the kit of an application that has an agent, and the run to start from. Raises AgentNotFoundError."""
+    all_kits = _kits(celery_app)
+    kits = [kit for kit in all_kits if agent is None or any(bound.agent.name == agent for bound in kit.agents)]
+    if not kits:
+        known = ", ".join(sorted(bound.agent.name for kit in all_kits for bound in kit.agents))
+        raise AgentNotFoundError(f"there is no agent {agent!r}; the agents are: {known}")
+    return kits[0] if from_run is None else _kit_of(kits, from_run, None)
 
 
 _add_tasks(app)

@@ -71,6 +71,11 @@ def _server_options(command: F) -> F:
     return cast(F, url(click.option("--token", metavar="TOKEN", help=text)(call)))
 
 
+def _watch_option(command: F) -> F:
+    text = "Print its events and ask for its decisions, as `agentkit run` does."
+    return click.option("--watch", is_flag=True, help=text)(command)
+
+
 def _client(url: str | None, token: str | None) -> Client:
     settings = Settings.from_env()
     try:
@@ -140,7 +145,7 @@ def run(client: Client, agent: str, input: str, model: str | None) -> int:
 
 @cli.group()
 def runs() -> None:
-    """List, show, follow, answer, abort and delete runs."""
+    """List, show, follow, answer, abort, retry, fork and delete runs."""
 
 
 @runs.command("ls")
@@ -190,6 +195,48 @@ def events(client: Client, run_id: str, after: int, follow: bool) -> None:
 def abort(client: Client, run_id: str, reason: str | None) -> None:
     """Abort a run. Does nothing to a run that has ended."""
     _print_status(client.abort(run_id, reason))
+
+
+@runs.command("retry")
+@click.argument("run_id", metavar="ID")
+@click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
+@_watch_option
+@_server_options
+def retry(client: Client, run_id: str, model: str | None, watch: bool) -> int | None:
+    """Try a failed or aborted run once more, as a new run.
+
+    It begins with the messages of the old one up to the end of its last whole turn, and has its agent and metadata.
+    """
+    return _started(client, run_commands.retry(client, run_id, model), watch)
+
+
+@runs.command("fork")
+@click.argument("run_id", metavar="ID")
+@click.argument("input", metavar="[INPUT]", required=False)
+@click.option(
+    "--turn", type=click.IntRange(0), metavar="N", help="The last turn to keep.  [default: the last whole one]"
+)
+@click.option("--agent", metavar="NAME", help="Agent to use in place of the run's.")
+@click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
+@_watch_option
+@_server_options
+def fork(
+    client: Client,
+    run_id: str,
+    input: str | None,
+    turn: int | None,
+    agent: str | None,
+    model: str | None,
+    watch: bool,
+) -> int | None:
+    """Start a new run with the messages of a run that has ended, up to the end of a turn, and then INPUT.
+
+    Without INPUT the model goes on from there.
+
+    \b
+    agentkit runs fork ID --turn 2 "Take the train instead"
+    """
+    return _started(client, run_commands.fork(client, run_id, input, turn, agent, model), watch)
 
 
 @runs.command("rm")
@@ -256,6 +303,12 @@ def _json(text: str, what: str) -> Any:
         return strictjson.loads(text)
     except ValueError as error:
         raise click.UsageError(f"{what} is not valid JSON ({error}): {text}") from error
+
+
+def _started(client: Client, run: dict[str, Any], watch: bool) -> int | None:
+    """Print the run that was started, and watch it where that is wanted; the exit status of that."""
+    _print_status(run)
+    return run_commands.watch(client, run, Terminal()) if watch else None
 
 
 def _print_status(run: dict[str, Any]) -> None:

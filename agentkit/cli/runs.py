@@ -19,7 +19,7 @@ from agentkit.cli.text import inline, one_line, plain
 from agentkit.client import ApiError, Client
 from agentkit.core.messages import Json, text_of_json
 
-__all__ = ["extend", "list_runs", "resume", "show_how_to_answer", "show_run", "watch"]
+__all__ = ["extend", "fork", "list_runs", "resume", "retry", "show_how_to_answer", "show_run", "watch"]
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_WAITING = 0, 1, 3
 _ANSWERED_ELSEWHERE = ("run_not_paused", "decision_not_found", "decision_conflict", "decision_expired")
@@ -178,6 +178,24 @@ def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> J
     return client.extend(run_id, decision_id, by)
 
 
+def retry(client: Client, run_id: str, model: str | None) -> Json:
+    """Start a run that goes on from another's last whole turn, with that one's metadata, and return it."""
+    return client.start(from_run=run_id, model=model, metadata=_metadata_of(client, run_id))
+
+
+def fork(
+    client: Client, run_id: str, input: str | None, turn: int | None, agent: str | None, model: str | None
+) -> Json:
+    """Start a run that begins with another's messages up to the end of `turn`, with its metadata, and return it."""
+    metadata = _metadata_of(client, run_id)
+    return client.start(agent, input, from_run=run_id, turn=turn, model=model, metadata=metadata)
+
+
+def _metadata_of(client: Client, run_id: str) -> Json | None:
+    """Return a run's metadata, which its tools may need; the server takes over nothing but messages."""
+    return client.get(run_id)["metadata"] or None
+
+
 # -- listing and showing runs
 
 
@@ -216,6 +234,9 @@ def show_run(run: Json, terminal: Terminal) -> None:
     used = f"turn {run['turn']}, {run['usage']['totalTokens']:,} tokens, {run['lastSeq']} events"
     about = f"{inline(run['agent'])} ({inline(run['model'])}), started {_ago(run['createdAt'])}, {used}"
     terminal.line(terminal.dim(about))
+    if run.get("origin"):
+        origin = run["origin"]
+        terminal.line(terminal.dim(f"from run {inline(origin['runId'])}, up to the end of turn {origin['turn']}"))
     if run["metadata"]:
         terminal.line(terminal.dim(f"metadata {one_line(run['metadata'])}"))
     view = RunView(terminal)

@@ -41,10 +41,12 @@ _ABSENT: Any = object()
 
 def start(
     server: Server,
-    agent: str,
+    agent: str | None = None,
     input: str | list[Json] | None = None,
     *,
     messages: list[Json] | None = None,
+    from_run: str | None = None,
+    turn: int | None = None,
     model: str | None = None,
     metadata: Json | None = None,
     limits: Json | None = None,
@@ -53,12 +55,16 @@ def start(
     """Start a run and return it, as the server accepted it.
 
     `agent`: the agent's name. `input`: the user message, as text or as content blocks. `messages`: an earlier
-    conversation to go on from. `model`: "provider:model" in place of the agent's. `metadata`: any JSON, kept with the
-    run. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`, each optional: a count of turns, of tokens, US dollars,
-    seconds. `idempotency_key`: calls with the same key start one run; by default each call makes a key of its own, so
-    that a retry after a lost answer starts no second run.
+    conversation to go on from. `from_run`: the id of a run that has ended, whose messages the run begins with, up to
+    the end of its `turn` (by default the last whole one); then `agent` is by default that run's, and without `input`
+    the model goes on from there: a retry. `model`: "provider:model" in place of the agent's. `metadata`: any JSON, kept
+    with the run. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`, each optional: a count of turns, of tokens, US
+    dollars, seconds. `idempotency_key`: calls with the same key start one run; by default each call makes a key of its
+    own, so that a retry after a lost answer starts no second run.
     """
     body = _without_none(agent=agent, input=input, messages=messages, model=model, metadata=metadata, limits=limits)
+    if from_run is not None:
+        body["from"] = _without_none(runId=from_run, turn=turn)
     return (yield from _post(server, "/runs", body, idempotency_key))
 
 

@@ -139,6 +139,26 @@ def test_an_old_run_goes_on_to_its_end(path: Path, place: Place) -> None:
     assert [each["id"] for each in listed["runs"]] == [place.run_id]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.stem in ENDED],
+    ids=lambda path: f"{path.parent.parent.name}-{path.stem}",
+)
+def test_an_old_run_is_started_from(path: Path, place: Place) -> None:
+    place.lay(path)
+    before, source = place.bytes(), place.kit.get(place.run_id)
+    place.client.delete("agentkit:due")
+    origin = {"runId": source.id, "turn": 1 if path.stem == "completed" else 0}
+    taken = 3 if path.stem == "completed" else 1
+    response = place.web.post("/runs", json={"from": origin})
+    assert response.status_code == 202, response.text
+    place.work()
+    run = place.kit.get(response.json["id"])
+    assert (run.status, run.origin, run.schema_version) == ("completed", origin, SCHEMA_VERSION)
+    assert (run.messages or [])[:taken] == (source.messages or [])[:taken]
+    assert place.bytes() == before
+
+
 QUEUED = [
     {"message": "hurry", "when": "steer"},
     {"message": [{"type": "text", "text": "and then"}], "when": "followUp"},

@@ -42,6 +42,26 @@ def test_a_start_sends_what_was_given_and_a_key_that_makes_it_repeatable(client_
     assert seen[0].headers["Idempotency-Key"] == seen[1].headers["Idempotency-Key"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "body"),
+    [
+        ({"from_run": "r0"}, {"from": {"runId": "r0"}}),
+        ({"from_run": "r0", "turn": 0, "input": "x"}, {"from": {"runId": "r0", "turn": 0}, "input": "x"}),
+        ({"agent": "a", "from_run": "r0", "turn": 2}, {"agent": "a", "from": {"runId": "r0", "turn": 2}}),
+    ],
+)
+def test_a_start_may_be_from_another_run(client_of: Callable[..., Any], arguments: Any, body: Any) -> None:
+    seen: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(request.content))
+        return httpx.Response(202, json={"id": "r1"})
+
+    with client_of(handler) as client:
+        client.start(**arguments)
+    assert seen == [body]
+
+
 def test_a_problem_document_is_an_api_error_with_its_parts(client_of: Callable[..., Any]) -> None:
     problem = {"code": "decision_invalid", "detail": "no", "errors": [{"path": "/a", "message": "is missing"}]}
     with client_of(lambda _: httpx.Response(422, json=problem)) as client, pytest.raises(ApiError) as caught:

@@ -153,12 +153,29 @@ def test_two_kits_of_one_store_and_queue_have_their_own_agents_runs() -> None:
     _complete(app, second, "second")
 
 
-@pytest.mark.parametrize(("arguments", "error"), [(("who", "hi"), "AgentNotFoundError"), (("hello", 7), "InvalidReq")])
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [(("who", "hi"), "AgentNotFoundError"), (("hello", 7), "InvalidReq"), ((), "InvalidRequestError")],
+)
 def test_a_start_that_cannot_be_fails_once_and_says_why(arguments: Any, error: str) -> None:
     install(app := _app(), _kit())
     result = app.tasks["agentkit.start"].apply(args=arguments)
     assert result.status == "FAILURE"
     assert error in repr(result.result)
+
+
+def test_the_task_starts_from_another_run_in_the_kit_that_has_it() -> None:
+    app = _app()
+    for kit in (first := _kit("first"), second := _kit("second")):
+        install(app, kit)
+    source = second.start("second", "hi")
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        assert source.wait(20).status == "completed"
+        started = app.tasks["agentkit.start"].apply(kwargs={"input": "more", "from_run": source.id, "turn": 1})
+        run = second.handle(started.get()).wait(20)
+    assert run.origin == {"runId": source.id, "turn": 1}
+    assert [message["content"] for message in run.messages or [] if message["role"] == "user"] == ["hi", "more"]
+    assert list(first.runs()) == []
 
 
 def test_an_eager_start_does_not_wait_for_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from agentkit import Agent, AgentKit, RetryPolicy, Run, ToolContext, tool
 from agentkit.core.messages import Message
+from tests.acceptance import forms
 from tests.acceptance.ledger import Ledger
 from tests.tools import APPROVAL
 from tests.waiting import wait_until
@@ -179,6 +180,7 @@ kit = AgentKit(
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
         Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal, hold]),
+        Agent("clerk", model="openai:test-model", tools=forms.TOOLS),
         Agent("haunted", model="openai:test-model", transform_context=_fatal_context),
     ]
 )

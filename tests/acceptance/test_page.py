@@ -47,11 +47,8 @@ def test_the_conversation_goes_on_in_a_run_of_its_own(stack: Stack, tab: Tab) ->
 def test_an_approved_tool_is_executed(stack: Stack, tab: Tab) -> None:
     run_id = tab.begin("support", script([REFUND], "It is done."))
     tab.expect_tool("refund", "waiting")
-    tab.press("Submit")
-    expect(tab.decision.get_by_text("is required")).to_be_visible()  # silence is no decision
     assert not stack.ledger.entries(run=run_id)
-    tab.decision.get_by_label("Yes").check()
-    tab.press("Submit")
+    tab.press("Approve")
     tab.expect_answer("It is done.")
     tab.expect_tool("refund", "done")
     expect(tab.decision).to_be_hidden()
@@ -77,11 +74,10 @@ def test_a_changed_input_is_what_is_executed(stack: Stack, tab: Tab) -> None:
     tab.press("Edit input")
     expect(tab.decision.get_by_label("order_id")).to_have_value("A-1")
     tab.decision.get_by_label("cents").fill("")
-    tab.decision.get_by_label("Yes").check()
-    tab.press("Submit")
+    tab.press("Approve")
     expect(tab.decision.get_by_text("is required")).to_be_visible()
     tab.decision.get_by_label("cents").fill("200")
-    tab.press("Submit")
+    tab.press("Approve")
     tab.expect_answer("It is done.")
     (result,) = [m for m in stack.web_b.get(run_id)["messages"] if m["role"] == "toolResult"]
     assert result["content"][0]["text"] == "refunded 200 for A-1"
@@ -90,9 +86,10 @@ def test_a_changed_input_is_what_is_executed(stack: Stack, tab: Tab) -> None:
 def test_a_decision_of_lists_of_anything_and_of_foreign_patterns_can_be_given(stack: Stack, tab: Tab) -> None:
     run_id = tab.begin("desk", script([call("file")], "It is filed."))
     tab.decision.get_by_label("shelf").fill("a")
-    tab.decision.get_by_title("Add").click()
-    tab.decision.get_by_label("marks-1").fill("blue")
-    tab.decision.get_by_label("Value").fill("by hand")
+    tab.press("+ marks")
+    tab.press("Add marks")
+    tab.decision.get_by_label("marks 1").fill("blue")
+    tab.decision.get_by_label("note").fill("by hand")
     tab.press("Submit")
     expect(tab.page.get_by_role("alert")).to_contain_text("shelf")  # the server knows the pattern
     tab.decision.get_by_label("shelf").fill("B-7")
@@ -117,11 +114,13 @@ def test_a_pattern_that_backtracks_is_left_to_the_server(stack: Stack, tab: Tab)
 
 def test_a_form_that_does_not_come_gives_way_to_json(stack: Stack, tab: Tab) -> None:
     tab.page.route("**/assets/SchemaForm-*.js", lambda route: route.abort())
-    run_id = tab.begin("support", script([REFUND], "It is done."))
-    tab.decision.get_by_label("Answer, as text or JSON").fill('{"approved": true}')
+    run_id = tab.begin("desk", script([call("file")], "It is filed."))
     tab.press("Submit")
-    tab.expect_answer("It is done.")
-    assert len(stack.ledger.entries(run=run_id, tool="refund")) == 1
+    expect(tab.decision.get_by_label("Answer, as text or JSON")).to_be_focused()
+    tab.decision.get_by_label("Answer, as text or JSON").fill('{"shelf": "B-7", "note": 1, "marks": []}')
+    tab.press("Submit")
+    tab.expect_answer("It is filed.")
+    assert len(stack.ledger.entries(run=run_id, tool="file")) == 1
 
 
 def test_a_tab_that_opens_in_the_background_is_ready_when_it_is_shown(tab: Tab) -> None:
@@ -137,9 +136,8 @@ def test_two_decisions_of_one_turn_are_answered_one_by_one(stack: Stack, tab: Ta
     run_id = tab.begin("support", script([REFUND, call("refund", order_id="B-2", cents=1)], "Both are done."))
     expect(tab.decision).to_have_count(2)
     expect(tab.announcement).to_have_text("refund waits for your answer (1 of 2).")
-    for left, name in ((1, "No"), (0, "Yes")):
-        tab.decision.first.get_by_label(name).check()
-        tab.decision.first.get_by_role("button", name="Submit").press("Enter")
+    for left, name in ((1, "Decline"), (0, "Approve")):
+        tab.decision.first.get_by_role("button", name=name).press("Enter")
         expect(tab.decision).to_have_count(left)
         if left:  # the focus went on to what is to be answered next, and the answered call is still to come
             expect(tab.decision).to_be_focused()
@@ -282,7 +280,7 @@ def test_a_refusal_is_no_failed_run(tab: Tab) -> None:
 def test_on_a_phone_all_is_in_reach(open_tab: Callable[..., Tab], scheme: str) -> None:
     tab = open_tab(viewport={"width": 360, "height": 640}, has_touch=True, color_scheme=scheme)
     run_id = tab.begin("support", script([REFUND], "It is done."))
-    tab.decision.get_by_label("Yes").check()
+    expect(tab.decision.get_by_role("button", name="Approve")).to_be_in_viewport()
     tab.press("New chat")
     tab.press("Show recent runs")
     expect(tab.page.get_by_role("button", name="Close", exact=True).last).to_be_focused()

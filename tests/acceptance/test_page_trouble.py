@@ -28,8 +28,7 @@ def test_a_reload_while_it_waits_shows_the_decision_again(stack: Stack, tab: Tab
     run_id = tab.begin("support", script([REFUND], "It is done."))
     expect(tab.decision).to_be_visible()
     tab.page.reload()
-    tab.decision.get_by_label("Yes").check()
-    tab.press("Submit")
+    tab.press("Approve")
     tab.expect_answer("It is done.")
     assert len(stack.ledger.entries(run=run_id, tool="refund")) == 1
 
@@ -38,8 +37,7 @@ def test_two_tabs_on_one_run_agree(stack: Stack, tab: Tab, open_tab: Callable[..
     run_id = tab.begin("support", script([{"type": "text", "text": SENTENCE}, REFUND], SENTENCE, delay=0.03))
     other = open_tab(f"/?run={run_id}")
     expect(tab.decision).to_be_visible(timeout=15_000)
-    other.decision.get_by_label("No").check()
-    other.press("Submit")
+    other.press("Decline")
     for one in (tab, other):
         one.expect_answer(SENTENCE)
         one.expect_tool("refund", "done")

@@ -1,9 +1,19 @@
 /** The page's requests beside the chat: agents, runs, readiness. The chat itself is @agentkit/react. */
-import type { JsonObject, PendingItem, Run, RunStatus } from "@agentkit/react"
+import {
+  AgentKitError,
+  Client,
+  type JsonObject,
+  type PendingItem,
+  type Run,
+  type RunStatus,
+} from "@agentkit/react"
 import { useEffect, useState } from "react"
 
 /** The URL below which the API is, wherever an application or a proxy put it: that of `assets/`, in which this file is. */
 export const API = new URL("..", import.meta.url).href.replace(/\/$/, "")
+
+/** The protocol's calls, outside of a chat. */
+export const client = new Client({ api: API })
 
 export interface Tool {
   name: string
@@ -74,11 +84,47 @@ export function useServer<T>(path: string | undefined, every?: number, fresh?: u
 async function get<T>(path: string, signal: AbortSignal): Promise<Loaded<T>> {
   try {
     const response = await fetch(API + path, { headers: { Accept: "application/json" }, signal })
+    noteTime(response)
     const isAnswer = response.ok || (path === "/readyz" && response.status === 503)
     return isAnswer ? { data: await response.json() } : { failure: response.status }
   } catch {
     return { failure: 0 }
   }
+}
+
+/** By how many milliseconds the server's clock is ahead of this one. */
+let ahead = 0
+
+/** Where the clocks disagree by more than a response takes, and more than the second that its header has. */
+function noteTime(response: Response): void {
+  const time = Date.parse(response.headers.get("Date") ?? "")
+  const difference = time - Date.now()
+  if (!Number.isNaN(difference)) ahead = Math.abs(difference) < 3000 ? 0 : difference
+}
+
+/** The time by the server's clock, by which items expire. */
+export function now(): number {
+  return Date.now() + ahead
+}
+
+/** POSTs to the server a thing that takes effect once. Rejects with an AgentKitError. */
+export async function post<T = Run>(path: string, body: object): Promise<T> {
+  const headers = { "Content-Type": "application/json", "Idempotency-Key": newKey() }
+  let response: Response
+  try {
+    response = await fetch(API + path, { method: "POST", headers, body: JSON.stringify(body) })
+  } catch (cause) {
+    throw new AgentKitError("unreachable", "no server answers", { cause })
+  }
+  const answer = await response.json().catch(() => ({}))
+  if (response.ok) return answer
+  const { code = "not_agentkit", detail = `HTTP ${response.status}`, errors = [] } = answer
+  throw new AgentKitError(code, detail, { status: response.status, errors })
+}
+
+/** 128 random bits. `crypto.randomUUID` is missing on pages without TLS. */
+export function newKey(): string {
+  return crypto.getRandomValues(new Uint32Array(4)).join("-")
 }
 
 /** Explains the HTTP status of a request that failed; 0 where there was no answer. */

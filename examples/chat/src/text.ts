@@ -40,6 +40,15 @@ export function ago(time: number): string {
   return new Date(time).toLocaleDateString(undefined, { day: "numeric", month: "short" })
 }
 
+/** A time of today by the clock, an older one with its day. */
+export function timeOf(time: number): string {
+  const isToday = new Date(time).toDateString() === new Date().toDateString()
+  return new Date(time).toLocaleString(
+    undefined,
+    isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" },
+  )
+}
+
 export function money(dollars: number): string {
   return `$${dollars.toFixed(dollars < 0.1 ? 4 : 2)}`
 }

@@ -85,6 +85,5 @@ def test_the_licences_of_what_is_bundled_stand_beside_it() -> None:
     for name, version in bundled.items():
         assert f"## {name} - {version} (" in text, name
     assert "Permission is hereby granted, free of charge" in text
-    assert "Apache License" in text
     code = b"".join(path.read_bytes() for path in (FILES / "assets").glob("*.js"))
     assert b"@license React" in code

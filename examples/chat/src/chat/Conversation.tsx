@@ -5,7 +5,7 @@ import { createPortal } from "react-dom"
 import { explain } from "../explain"
 import { Heading } from "../frame/Heading"
 import { useNavigation } from "../frame/navigation"
-import { type Agent, API, type Run } from "../server"
+import { type Agent, API, newKey, type Run } from "../server"
 import { money, short, textOf } from "../text"
 import { Composer } from "./Composer"
 import { Empty } from "./Empty"
@@ -30,7 +30,7 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
   const { stay } = useNavigation()
   // By these the list of runs shows conversations: each message starts a run of its own.
   const metadata = useRef<Record<string, unknown>>({
-    chat: run?.metadata.chat ?? newId(),
+    chat: run?.metadata.chat ?? newKey(),
     title: run?.metadata.title,
   })
   const [steered, setSteered] = useState<SteeredMessage[]>([])
@@ -81,7 +81,12 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
         <span className="faint model">{agent.model}</span>
       </Bar>
       {messages.length || run ? (
-        <Thread chat={chat} agent={agent} unseen={isBusy ? unseen.map(({ text }) => text) : []} />
+        <Thread
+          chat={chat}
+          agent={run?.agent ?? agent.name}
+          owner={run?.owner}
+          unseen={isBusy ? unseen.map(({ text }) => text) : []}
+        />
       ) : (
         <Empty agent={agent} onPick={submit} />
       )}
@@ -132,8 +137,4 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
 function Bar({ children }: { children: React.ReactNode }) {
   const slot = document.getElementById("bar")
   return slot && createPortal(children, slot)
-}
-
-function newId(): string {
-  return crypto.getRandomValues(new Uint32Array(2)).join("-")
 }

@@ -7,21 +7,22 @@ import type {
   UserContent,
 } from "@agentkit/react"
 import { Fragment } from "react"
-import { Decision } from "../decision/Decision"
 import { Icon } from "../icons"
-import type { Agent } from "../server"
 import { textOf } from "../text"
+import { ChatDecision } from "./ChatDecision"
 import { Answer, type Call, UserMessage } from "./Messages"
 import { useBottom } from "./useBottom"
 
 interface Props {
   chat: UseChatResult
-  agent: Agent
+  agent: string
+  /** For whom the run works. */
+  owner: string | undefined
   /** Messages that the agent has not seen yet. */
   unseen: string[]
 }
 
-export function Thread({ chat, agent, unseen }: Props) {
+export function Thread({ chat, agent, owner, unseen }: Props) {
   const { messages, status, isStreaming, pendingDecisions: pending, retry } = chat
   const { box, isAway, toBottom } = useBottom()
   const exchanges = exchangesOf(messages)
@@ -29,12 +30,7 @@ export function Thread({ chat, agent, unseen }: Props) {
     exchanges.at(-1)?.answer?.content.flatMap((block) => (block.type === "toolCall" ? [block.id] : [])) ?? []
   const elsewhere = pending.filter((item) => !calls.includes(item.toolCallId))
   const decision = (item: (typeof pending)[number]) => (
-    <Decision
-      key={item.decisionId}
-      item={item}
-      tool={agent.tools.find((tool) => tool.name === item.toolName)}
-      chat={chat}
-    />
+    <ChatDecision key={item.decisionId} item={item} runId={chat.runId ?? ""} agent={agent} owner={owner} />
   )
   return (
     <>

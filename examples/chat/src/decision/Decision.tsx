@@ -1,17 +1,31 @@
-/** A pending item: what the tool would do, and a form for the answer, made from the item's JSON Schema. */
-import type { JsonObject, PendingItem, UseChatResult } from "@agentkit/react"
-import { Suspense, useId, useRef, useState } from "react"
-import { passesFocusOn } from "../frame/focus"
+/** A pending item as a card: what would be executed, and the answers that a person may give. Nothing is chosen before. */
+import type { Answer, JsonObject, PendingItem } from "@agentkit/react"
+import { Suspense, useCallback, useId, useMemo, useRef, useState } from "react"
+import { explain } from "../explain"
+import { usePrincipal } from "../frame/agents"
+import { passesFocusOn, toFirstMistake } from "../frame/focus"
 import { Icon } from "../icons"
 import type { Tool } from "../server"
-import { show } from "../text"
+import { Actions, type Mode } from "./Actions"
 import { AnyForm } from "./form/AnyForm"
 import type { FormHandle } from "./form/AnyJson"
+import type { Item } from "./item"
+import { Arguments, Request } from "./Request"
+import { TimeLeft } from "./TimeLeft"
+import { useAnswer } from "./useAnswer"
+import { Votes } from "./Votes"
+import { decisionOf, yesNoOf } from "./yesNo"
 
 interface Props {
-  item: PendingItem
+  item: Item
+  /** The run that lists the item: an answer is sent to it. */
+  runId: string
+  /** The tool of the run that owns the item, as far as it is known. */
   tool: Tool | undefined
-  chat: UseChatResult
+  agent?: string | undefined
+  owner?: string | undefined
+  /** Called when the server has accepted the answer. */
+  onAnswered?: () => void
 }
 
 const TEXTS: Record<PendingItem["kind"], { title: string; text: string }> = {
@@ -26,123 +40,153 @@ const TEXTS: Record<PendingItem["kind"], { title: string; text: string }> = {
   },
 }
 
-export function Decision({ item, tool, chat }: Props) {
-  const { kind, toolCallId, input } = item
-  const id = useId()
-  const [mode, setMode] = useState<"answer" | "reject">("answer")
-  const [isEditing, setEditing] = useState(false)
-  const [isSending, setSending] = useState(false)
-  const [reason, setReason] = useState("")
-  const answer = useRef<FormHandle>(null)
-  const edited = useRef<FormHandle>(null)
-  const texts = TEXTS[kind]
-  const mayEdit = kind === "decision" && Object.keys((tool?.parameters.properties as object) ?? {}).length > 0
+const VERDICTS = {
+  retry: "It did not happen: execute it again",
+  done: "It happened",
+  failed: "It failed: report that to the agent",
+}
 
-  const submit = async () => {
-    const changed = isEditing ? edited.current?.read() : undefined
-    const value = mode === "answer" ? answer.current?.read() : undefined
-    if (isSending || (isEditing && mode === "answer" && !changed) || (mode === "answer" && !value)) return
-    setSending(true)
-    const { respondWithDecision, reject } = chat
-    const isAccepted = await (value
-      ? respondWithDecision(value.value, {
-          toolCallId,
-          ...(changed && { input: changed.value as JsonObject }),
-        })
-      : reject(reason.trim() || "no reason was given", { toolCallId }))
-    if (!isAccepted) setSending(false)
+export function Decision({ item: listed, runId, tool, agent, owner, onAnswered }: Props) {
+  const id = useId()
+  const principal = usePrincipal()
+  const { item, state, error, send, extend } = useAnswer(runId, listed, onAnswered)
+  const { kind, schema, input } = item
+  const [mode, setMode] = useState<Mode>("answer")
+  const [isEditing, setEditing] = useState(false)
+  const [isRemembered, setRemembered] = useState(false)
+  const [reason, setReason] = useState("")
+  const [mistakes, setMistakes] = useState("")
+  const card = useRef<HTMLElement>(null)
+  const attach = useCallback((element: HTMLElement | null) => {
+    card.current = element
+    return passesFocusOn(element)
+  }, [])
+  const answerForm = useRef<FormHandle>(null)
+  const inputForm = useRef<FormHandle>(null)
+  const yesNo = useMemo(() => (kind === "decision" ? yesNoOf(schema) : undefined), [kind, schema])
+  const form = yesNo ? yesNo.rest : schema
+  const hasVoted = !!item.approvals && item.votes?.some((vote) => vote.decidedBy === principal)
+  const hasFields = Object.keys((tool?.parameters.properties as object) ?? {}).length > 0
+  const mayEdit = kind === "decision" && hasFields && !item.proposal
+
+  const refuse = (text: string) => {
+    setMistakes(text)
+    toFirstMistake(card.current)
   }
+  const deliver = async (answer: Answer) => {
+    setMistakes("")
+    const failure = await send(answer)
+    if (!failure?.errors.length) return
+    const wrong = failure.code === "input_invalid" ? inputForm : answerForm
+    wrong.current?.refuse(failure.errors)
+    toFirstMistake(card.current)
+  }
+  const submit = (choice?: boolean) => {
+    if (state !== "open") return
+    if (mode === "reject") return void deliver({ reject: { reason: reason.trim() || "no reason was given" } })
+    const edited = isEditing ? inputForm.current?.read() : undefined
+    const fields = form ? answerForm.current?.read() : { value: undefined }
+    if (!fields || (isEditing && !edited)) return refuse("Not sent: something is missing or wrong.")
+    if (yesNo && choice === undefined) return refuse("Not sent: please approve or decline.")
+    const value = yesNo ? decisionOf(yesNo, choice as boolean, fields.value) : fields.value
+    // Votes count together where they are for the same arguments.
+    const changed = (edited?.value as JsonObject | undefined) ?? item.proposal?.input
+    void deliver({
+      ...(kind === "client_execute" ? { result: value } : { decision: value }),
+      ...(changed && { input: changed }),
+      ...(isRemembered && { remember: true }),
+    })
+  }
+
   return (
-    <section className="decision" aria-labelledby={`${id}-title`} tabIndex={-1} ref={passesFocusOn}>
+    <section className="decision" aria-labelledby={`${id}-title`} tabIndex={-1} ref={attach}>
       <header>
         <Icon name="hand" />
-        <h3 id={`${id}-title`}>{texts.title}</h3>
-        {item.expiresAt && <span className="faint">until {clock(item.expiresAt)}</span>}
+        <h2 id={`${id}-title`}>{TEXTS[kind].title}</h2>
+        {item.expiresAt && (
+          <TimeLeft createdAt={item.createdAt} expiresAt={item.expiresAt} onExtend={extend} />
+        )}
       </header>
-      <p>
-        <b>{tool?.label || item.toolName}</b>
-        {tool?.description && `: ${tool.description}`}
-      </p>
-      {texts.text && <p className="faint">{texts.text}</p>}
+      <Request {...{ item, tool, agent, owner }} />
+      {TEXTS[kind].text && <p className="faint">{TEXTS[kind].text}</p>}
       <Suspense fallback={<p className="faint">…</p>}>
         <form
           noValidate
           onSubmit={(event) => {
             event.preventDefault()
-            void submit()
+            if (mode === "reject" || !yesNo) submit() // Enter in a field is neither a yes nor a no
           }}
         >
           {isEditing && tool ? (
-            <fieldset disabled={mode === "reject"}>
-              <legend>Input</legend>
-              <AnyForm id={`${id}-input`} schema={tool.parameters} first={input} handle={edited} />
+            <fieldset className="edited" disabled={mode === "reject"}>
+              <legend>Arguments to execute it with</legend>
+              <AnyForm id={`${id}-input`} schema={tool.parameters} first={input} handle={inputForm} />
             </fieldset>
           ) : (
-            <Values of={input} />
+            <Arguments input={item.proposal?.input ?? input} />
           )}
-          <div hidden={mode === "reject"}>
-            <AnyForm id={`${id}-answer`} schema={item.schema} handle={answer} />
-          </div>
-          {mode === "reject" && (
-            <label className="reason">
-              Why not? The agent gets the reason.
-              <input
-                // biome-ignore lint/a11y/noAutofocus: it appears because the person has just pressed its button
-                autoFocus
-                value={reason}
-                onChange={(event) => setReason(event.target.value)}
-                placeholder="Reason"
+          {item.proposal?.input && (
+            <p className="faint">Those who have decided have changed the arguments.</p>
+          )}
+          <Votes item={item} />
+          {hasVoted ? (
+            <p role="status">
+              Your decision is recorded. It waits for {(item.approvals ?? 0) - (item.votes?.length ?? 0)}{" "}
+              more.
+            </p>
+          ) : (
+            <>
+              <div hidden={mode === "reject"} className="answer-form">
+                {yesNo?.question && <p>{yesNo.question}</p>}
+                {form && (
+                  <AnyForm
+                    id={`${id}-answer`}
+                    schema={form}
+                    labels={kind === "in_doubt" ? VERDICTS : undefined}
+                    handle={answerForm}
+                  />
+                )}
+              </div>
+              {mode === "reject" && (
+                <label className="reason">
+                  Why not? The agent gets the reason.
+                  <input
+                    // biome-ignore lint/a11y/noAutofocus: it appears because the person has just pressed its button
+                    autoFocus
+                    dir="auto"
+                    value={reason}
+                    onChange={(event) => setReason(event.target.value)}
+                  />
+                </label>
+              )}
+              {item.remember && (
+                <label className="remember">
+                  <input
+                    type="checkbox"
+                    checked={isRemembered}
+                    onChange={(event) => setRemembered(event.target.checked)}
+                  />
+                  Answer further calls of {tool?.label || item.toolName} in this run alike, without asking
+                </label>
+              )}
+              <p className="mistakes" role="alert">
+                {mistakes || (error && explain(error))}
+              </p>
+              <Actions
+                mode={mode}
+                yesNo={yesNo}
+                isSending={state !== "open"}
+                mayReject={kind !== "in_doubt"}
+                mayEdit={mayEdit && mode === "answer"}
+                isEditing={isEditing}
+                onChoose={submit}
+                onMode={setMode}
+                onEdit={() => setEditing(!isEditing)}
               />
-            </label>
+            </>
           )}
-          <div className="actions">
-            <button
-              type="submit"
-              className={mode === "reject" ? "danger" : "primary"}
-              aria-disabled={isSending} // `disabled` would lose the focus
-            >
-              {mode === "reject" ? "Reject" : "Submit"}
-            </button>
-            {kind !== "in_doubt" && (
-              <button
-                type="button"
-                onClick={() => setMode(mode === "reject" ? "answer" : "reject")}
-                disabled={isSending}
-              >
-                {mode === "reject" ? "Back" : "Reject …"}
-              </button>
-            )}
-            {mayEdit && mode === "answer" && (
-              <button type="button" onClick={() => setEditing(!isEditing)} disabled={isSending}>
-                {isEditing ? "Undo changes" : "Edit input"}
-              </button>
-            )}
-          </div>
         </form>
       </Suspense>
     </section>
-  )
-}
-
-function Values({ of }: { of: JsonObject }) {
-  const entries = Object.entries(of)
-  if (!entries.length) return null
-  return (
-    <dl className="values">
-      {entries.map(([name, value]) => (
-        <div key={name}>
-          <dt>{name}</dt>
-          <dd>{show(value)}</dd>
-        </div>
-      ))}
-    </dl>
-  )
-}
-
-function clock(time: number): string {
-  const isToday = new Date(time).toDateString() === new Date().toDateString()
-  return new Date(time).toLocaleString(
-    undefined,
-    isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" },
   )
 }

@@ -1,16 +1,16 @@
 /** The page: the menu and recent runs at the side, one view in the middle. */
 import { Suspense, useCallback, useEffect, useRef, useState } from "react"
 import { Icon } from "../icons"
-import { type Agent, failureText, useServer } from "../server"
+import { failureText, useServer } from "../server"
 import { VIEWS } from "../views"
-import { AgentsContext } from "./agents"
+import { type Application, ApplicationContext } from "./agents"
 import { ErrorBoundary } from "./ErrorBoundary"
 import { useNavigation } from "./navigation"
 import { Sidebar } from "./Sidebar"
 
 export function App() {
   const { place, go } = useNavigation()
-  const agents = useServer<{ agents: Agent[] }>("/agents")
+  const application = useServer<Application>("/agents")
   const [drawer, setDrawer] = useState(false)
   const opener = useRef<HTMLButtonElement>(null)
   const main = useRef<HTMLElement>(null)
@@ -60,17 +60,17 @@ export function App() {
             <span className="hidden">New chat</span>
           </button>
         </header>
-        {agents.data ? (
-          <AgentsContext value={agents.data.agents}>
+        {application.data ? (
+          <ApplicationContext value={application.data}>
             <ErrorBoundary key={place.visit}>
               <Suspense fallback={<p className="notice">One moment …</p>}>
                 <View key={place.visit} />
               </Suspense>
             </ErrorBoundary>
-          </AgentsContext>
+          </ApplicationContext>
         ) : (
           <p className="notice" role="status">
-            {agents.failure === undefined ? "One moment …" : failureText(agents.failure)}
+            {application.failure === undefined ? "One moment …" : failureText(application.failure)}
           </p>
         )}
       </main>

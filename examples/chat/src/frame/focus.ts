@@ -12,6 +12,19 @@ export const passesFocusOn: RefCallback<HTMLElement> = (element) => () => {
   if (element?.contains(document.activeElement)) queueMicrotask(moveOn)
 }
 
+/** Moves the focus to the first field of a form that is wrong, once that is rendered, and scrolls to it. */
+export function toFirstMistake(form: HTMLElement | null): void {
+  setTimeout(() => {
+    const wrong = form?.querySelector<HTMLElement>('[aria-invalid="true"]')
+    const field = wrong?.matches("input, select, textarea")
+      ? wrong
+      : wrong?.querySelector<HTMLElement>("input, button")
+    const place = field ?? form?.querySelector<HTMLElement>(".problem:not([hidden]), .mistakes")
+    field?.focus({ preventScroll: true })
+    place?.scrollIntoView({ block: "center" })
+  })
+}
+
 function moveOn(): void {
   const fallback = matchMedia(HAS_KEYBOARD).matches ? ".composer textarea" : ".column"
   const next =

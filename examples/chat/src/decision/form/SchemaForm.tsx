@@ -1,112 +1,84 @@
-/** A form from a JSON Schema, by @rjsf/core. A schema that says too little gets a field for JSON. */
-// Not the package itself, whose index imports a validator that evaluates code.
-import Form from "@rjsf/core/lib/components/Form.js"
-import type {
-  Experimental_DefaultFormStateBehavior,
-  MultiSchemaFieldTemplateProps,
-  RJSFSchema,
-  UiSchema,
-} from "@rjsf/utils"
-import { useImperativeHandle, useMemo, useRef, useState } from "react"
-import { AnyJson, type FieldProps } from "./AnyJson"
+/** A form from a JSON Schema. A schema that says too little, or too much, gets a field for JSON. */
+import { useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "react"
+import { AnyJson, type AnyJsonProps } from "./AnyJson"
 import { isSmall } from "./bounded"
-import { validator } from "./validator"
+import { Field } from "./Field"
+import type { Schema } from "./merge"
+import { FormContext, useForm } from "./store"
+import type { Problem } from "./validator"
 
-export interface Props extends FieldProps {
-  schema: object
+export interface Props extends AnyJsonProps {
+  schema: Schema
+  /** What a person reads in place of values, such as those of a verdict. */
+  labels?: Readonly<Record<string, string>> | undefined
 }
 
-const DEFAULTS: Experimental_DefaultFormStateBehavior = {
-  requiredBooleanDefault: "skip", // an untouched field is not an answer of no
-  arrayMinItems: { populate: "requiredOnly" }, // optional items are left out
-}
-
-const TEMPLATES = { MultiSchemaFieldTemplate: Choice }
-
-/** A choice among schemas. rjsf's template leaves the select without a label. */
-function Choice({ selector, optionSchemaField }: MultiSchemaFieldTemplateProps) {
-  return (
-    <div>
-      {/* biome-ignore lint/a11y/noLabelWithoutControl: the selector is the control */}
-      <label>
-        <span className="hidden">Kind</span>
-        {selector}
-      </label>
-      {optionSchemaField}
-    </div>
-  )
-}
-
-export default function SchemaForm({ schema, ...props }: Props) {
-  return hasForm(schema) && isSmall(schema) ? <Fields schema={schema} {...props} /> : <AnyJson {...props} />
+export default function SchemaForm({ schema, labels, ...props }: Props) {
+  const labelled = useMemo(() => (labels ? withLabels(schema, labels) : schema), [schema, labels])
+  return isForm(schema) ? <Fields schema={labelled} {...props} /> : <AnyJson {...props} />
 }
 
 function Fields({ id, schema, first, handle }: Props) {
-  const form = useRef<Form>(null)
-  const [data, setData] = useState(first)
-  const titledSchema = useMemo(() => withTitles(schema), [schema])
-  const uiSchema = useMemo(() => uiSchemaOf(schema), [schema])
-  useImperativeHandle(handle, () => ({
-    read: () =>
-      form.current?.validateForm() ? { value: withoutUndefined(form.current.state.formData) } : undefined,
-  }))
+  const { store, value, setValue, problems, read, refuse } = useForm(id, schema, first)
+  useImperativeHandle(handle, () => ({ read, refuse }))
+  const isWhole = schema.type !== "object" && !schema.properties
   return (
-    <Form
-      ref={form}
-      tagName="div" // the surrounding form contains two of them
-      idPrefix={id}
-      schema={titledSchema}
-      uiSchema={uiSchema}
-      validator={validator}
-      formData={data}
-      onChange={(event) => setData(event.formData)}
-      showErrorList={false}
-      useFallbackUiForUnsupportedType // a field of any type gets a select of types
-      experimental_defaultFormStateBehavior={DEFAULTS}
-      templates={TEMPLATES}
-      noHtml5Validate
-    />
+    <FormContext value={store}>
+      <div className="fields">
+        <Field
+          schema={schema}
+          path=""
+          name={isWhole ? "Answer" : ""}
+          isRequired
+          value={value}
+          onChange={setValue}
+        />
+        <Unplaced problems={problems} />
+      </div>
+    </FormContext>
   )
 }
 
-/** Removes fields that were emptied again: rjsf leaves `undefined` there. */
-function withoutUndefined(value: unknown): unknown {
-  return value === undefined ? null : JSON.parse(JSON.stringify(value))
+/** What is wrong at places that no field shows. */
+function Unplaced({ problems }: { problems: readonly Problem[] }) {
+  const list = useRef<HTMLUListElement>(null)
+  const [unplaced, setUnplaced] = useState<readonly Problem[]>([])
+  useLayoutEffect(() => {
+    const shown = [...(list.current?.parentElement?.querySelectorAll<HTMLElement>("[data-path]") ?? [])]
+    const paths = new Set(shown.map((field) => field.dataset.path))
+    setUnplaced(problems.filter(({ path }) => !paths.has(path)))
+  }, [problems])
+  return (
+    <ul className="problem" ref={list} hidden={!unplaced.length}>
+      {unplaced.map(({ path, message }) => (
+        <li key={path}>
+          {path.slice(1)} {message}
+        </li>
+      ))}
+    </ul>
+  )
 }
 
 const KINDS = ["type", "properties", "enum", "const", "oneOf", "anyOf", "allOf", "$ref"]
 
-function hasForm(schema: object): boolean {
-  return KINDS.some((key) => key in schema)
+function isForm(schema: Schema): boolean {
+  return KINDS.some((key) => key in schema) && isSmall(schema)
 }
 
-/** Adds titles: without one, rjsf leaves out fields of any type. */
-function withTitles(schema: RJSFSchema): RJSFSchema {
-  if (!schema.properties) return schema
-  const fields = Object.entries(schema.properties).map(([name, field]) => {
-    if (typeof field !== "object") return [name, field ? { title: name } : field]
-    return [name, Object.keys(field).length ? withTitles(field) : { title: name }]
-  })
-  return { ...schema, properties: Object.fromEntries(fields) }
-}
-
-const VERDICTS: Record<string, string> = {
-  retry: "It did not happen: execute it again",
-  done: "It happened",
-  failed: "It failed: report that to the agent",
-}
-
-/** Makes the uiSchema: few choices as radio buttons, long texts as a textarea. */
-function uiSchemaOf(schema: RJSFSchema): UiSchema {
-  const ui: UiSchema = { "ui:submitButtonOptions": { norender: true } }
-  for (const [name, field] of Object.entries(schema.properties ?? {})) {
-    if (typeof field === "object") ui[name] = uiSchemaOf(field as RJSFSchema)
-  }
-  const choices = Array.isArray(schema.enum) ? schema.enum : []
-  if (schema.type === "boolean" || (choices.length > 0 && choices.length <= 4)) ui["ui:widget"] = "radio"
-  if (choices.length && choices.every((one) => VERDICTS[String(one)])) {
-    ui["ui:enumNames"] = choices.map((one) => VERDICTS[String(one)] ?? String(one))
-  }
-  if (schema.type === "string" && (schema.maxLength ?? 0) > 200) ui["ui:widget"] = "textarea"
-  return ui
+/** Gives the values of `enum` at the first level labels. */
+function withLabels(schema: Schema, labels: Readonly<Record<string, string>>): Schema {
+  const properties = Object.entries((schema.properties ?? {}) as Record<string, Schema>).map(
+    ([name, field]) => {
+      if (!Array.isArray(field.enum)) return [name, field]
+      const { enum: values, ...rest } = field
+      return [
+        name,
+        {
+          ...rest,
+          oneOf: values.map((value) => ({ const: value, title: labels[String(value)] ?? String(value) })),
+        },
+      ]
+    },
+  )
+  return { ...schema, properties: Object.fromEntries(properties) }
 }

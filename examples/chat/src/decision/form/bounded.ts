@@ -9,6 +9,8 @@ const MOST_NODES = 5_000
 /** Steps that a pattern may take on one text, estimated. */
 const MOST_STEPS = 1e7
 
+import { referenced } from "./merge"
+
 type Node = Record<string, unknown>
 
 /** Whether a schema, with its references written out, is small enough for a form. A recursion counts once. */
@@ -19,7 +21,7 @@ export function isSmall(schema: object): boolean {
     if (typeof node !== "object" || node === null) return true
     nodes += 1
     if (nodes > MOST_NODES) return false
-    const target = referenced(schema, (node as Node).$ref)
+    const target = referenced(schema as Node, (node as Node).$ref)
     if (target !== undefined && !open.has(target)) {
       open.add(target)
       if (!visit(target)) return false
@@ -30,15 +32,6 @@ export function isSmall(schema: object): boolean {
     )
   }
   return visit(schema)
-}
-
-function referenced(schema: object, ref: unknown): unknown {
-  if (typeof ref !== "string" || !ref.startsWith("#")) return undefined
-  let node: unknown = schema
-  for (const part of ref.split("/").slice(1)) {
-    node = (node as Node | undefined)?.[part.replaceAll("~1", "/").replaceAll("~0", "~")]
-  }
-  return node
 }
 
 /** Whether all patterns of a schema are cheap on the texts of a value. */

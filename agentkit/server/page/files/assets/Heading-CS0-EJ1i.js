@@ -1,1 +1,0 @@
-import{C as e,b as t,d as n,v as r}from"./index-Bf7mwGLH.js";var i=e(t(),1),a=r();function o({children:e}){let{place:t}=n(),r=(0,i.useRef)(null),o=(0,i.useRef)(t.visit>0);return(0,i.useEffect)(()=>{o.current&&r.current?.focus({preventScroll:!0})},[]),(0,a.jsx)(`h1`,{tabIndex:-1,ref:r,children:e})}export{o as t};

@@ -1,1 +1,0 @@
-import{t as e}from"./Heading-CS0-EJ1i.js";import{t}from"./RunList-Ca9llj3r.js";import{v as n}from"./index-Bf7mwGLH.js";var r=n();function i(){return(0,r.jsxs)(`div`,{className:`view`,children:[(0,r.jsx)(e,{children:`Waiting`}),(0,r.jsx)(t,{path:`/runs?status=paused&limit=50`,none:`Nothing waits for an answer.`})]})}export{i as default};

@@ -9,7 +9,6 @@ import type { Tool } from "../server"
 import { Actions, type Mode } from "./Actions"
 import { AnyForm } from "./form/AnyForm"
 import type { FormHandle } from "./form/AnyJson"
-import type { Item } from "./item"
 import { Arguments, Request } from "./Request"
 import { TimeLeft } from "./TimeLeft"
 import { useAnswer } from "./useAnswer"
@@ -17,7 +16,7 @@ import { Votes } from "./Votes"
 import { decisionOf, yesNoOf } from "./yesNo"
 
 interface Props {
-  item: Item
+  item: PendingItem
   /** The run that lists the item: an answer is sent to it. */
   runId: string
   /** The tool of the run that owns the item, as far as it is known. */

@@ -1,11 +1,10 @@
 /** What is asked for: the tool, by whom it was called and why a person is asked, and what would be executed, in full. */
-import type { JsonObject } from "@agentkit/react"
+import type { JsonObject, PendingItem } from "@agentkit/react"
 import { Exact, ExactText } from "../content/Exact"
 import type { Tool } from "../server"
-import type { Item } from "./item"
 
 interface Props {
-  item: Item
+  item: PendingItem
   tool: Tool | undefined
   /** The agent that called the tool, and the principal for whom it works. */
   agent: string | undefined

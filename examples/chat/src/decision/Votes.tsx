@@ -1,9 +1,9 @@
 /** How many of those who must decide alike have decided. */
+import type { PendingItem } from "@agentkit/react"
 import { timeOf } from "../text"
-import type { Item } from "./item"
 import { verdictOf } from "./yesNo"
 
-export function Votes({ item }: { item: Item }) {
+export function Votes({ item }: { item: PendingItem }) {
   const { approvals, votes = [], proposal } = item
   if (!approvals || approvals < 2) return null
   return (

@@ -1,13 +1,11 @@
 /** Sends the answer to a pending item: to whichever run lists it, without a chat around it. */
-import { AgentKitError, type Answer } from "@agentkit/react"
+import { AgentKitError, type Answer, type PendingItem } from "@agentkit/react"
 import { useRef, useState } from "react"
 import { client, post } from "../server"
 
-import type { Item } from "./item"
-
 export interface Answering {
   /** The item as the server has it now: with the latest votes, and the time it waits. */
-  item: Item
+  item: PendingItem
   /** `sent`: the server has accepted the answer. */
   state: "open" | "sending" | "sent"
   error: AgentKitError | undefined
@@ -16,13 +14,13 @@ export interface Answering {
 }
 
 /** `runId`: the run that lists the item. */
-export function useAnswer(runId: string, given: Item, onAnswered?: () => void): Answering {
-  const [answered, setAnswered] = useState<Item>()
+export function useAnswer(runId: string, given: PendingItem, onAnswered?: () => void): Answering {
+  const [answered, setAnswered] = useState<PendingItem>()
   const [state, setState] = useState<Answering["state"]>("open")
   const [error, setError] = useState<AgentKitError>()
   const isSending = useRef(false)
   const { decisionId, toolCallId } = given
-  const update = (pending: readonly Item[]) => {
+  const update = (pending: readonly PendingItem[]) => {
     const item = pending.find((one) => one.decisionId === decisionId)
     if (item) setAnswered(item)
     return item
@@ -62,7 +60,7 @@ export function useAnswer(runId: string, given: Item, onAnswered?: () => void): 
 }
 
 /** What a response has said of an item may be newer than what the run's events have, and older. */
-function latest(given: Item, answered: Item | undefined): Item {
+function latest(given: PendingItem, answered: PendingItem | undefined): PendingItem {
   if (!answered) return given
   const isNewer = (answered.votes?.length ?? 0) >= (given.votes?.length ?? 0)
   const expiresAt = Math.max(given.expiresAt ?? 0, answered.expiresAt ?? 0)

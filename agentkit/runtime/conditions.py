@@ -80,6 +80,8 @@ def _admission(context: StepContext, tool: Tool, get: Callable[[], Any]) -> Admi
     try:
         value = get()
     except BaseException as error:
+        if context.inline is not None:
+            context.inline.on_tool_error(error)
         return Admission(reason=f"decision_when failed: {context.texts.of(error, f'{what}, and the call waits')}")
     if value is False:
         return Admission(needs_decision=False)

@@ -14,7 +14,7 @@ from agentkit.loop import expire
 from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ToolCallDelta
 from agentkit.tools import Tool, ToolContext
 from tests.apps import App, Failing, Silent, die, in_background
-from tests.tools import YES, locate, look, pay, photo, refund, refund_with
+from tests.tools import APPROVAL, YES, locate, look, pay, photo, refund, refund_with
 from tests.turns import call, with_ids
 from tests.waiting import wait_until
 
@@ -156,6 +156,37 @@ def decisions_two() -> Case:
     calls = [call("refund", "one", cents=1), call("look", "two", what="a"), call("refund", "three", cents=3)]
     run = Case(calls, "Done.", tools=[refund, look]).work()
     return run.answer(1, decision=YES).answer(0, reject="not this one")
+
+
+def decision_votes() -> Case:
+    """Two principals give the same decision, with the same corrected arguments."""
+    answer = {"decision": YES, "input": {"cents": 400}}
+    run = asking(refund_with(approvals=2))
+    return run.answer(**answer, decided_by="ann").answer(**answer, decided_by="bob")
+
+
+def decision_votes_rejected() -> Case:
+    """Of two principals, one gives a decision and the other rejects."""
+    return asking(refund_with(approvals=2)).answer(decision=YES, decided_by="ann").answer(reject="no", decided_by="bob")
+
+
+def decision_remembered() -> Case:
+    """The first answer counts for the second call, which is made in another turn."""
+    calls = [[call("refund", name, cents=500)] for name in ("one", "two")]
+    run = Case(*calls, "Done.", tools=[refund_with(remember=True)]).work()
+    return run.answer(decision=YES, decided_by="ann", remember=True)
+
+
+def decision_when() -> Case:
+    """Of two calls, the larger one needs a decision."""
+
+    @tool(decision=APPROVAL, decision_when=lambda args, ctx: args["cents"] > 100)
+    def refund(cents: int, decision: Any) -> str:
+        """Refund some cents."""
+        return f"refunded {cents}"
+
+    calls = [call("refund", "one", cents=100), call("refund", "two", cents=101)]
+    return Case(calls, "Done.", tools=[refund]).work()
 
 
 def client_tool() -> Case:
@@ -383,6 +414,7 @@ CASES: dict[str, Callable[[], Case]] = {
         *(plain, thinking, parallel_tools, mistaken_calls, failing_tool),
         *(decision_pending, decision_approve, decision_edit_input, decision_reject),
         *(decision_expire_reject, decision_expire_abort, decision_expire_default),
+        *(decision_votes, decision_votes_rejected, decision_remembered, decision_when),
         *(decisions_two, client_tool, client_tool_with_decision),
         *(in_doubt_retry, in_doubt_done, in_doubt_failed, model_step_again),
         *(abort_running_model, abort_running_tool, abort_paused, abort_queued),

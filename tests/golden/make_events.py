@@ -23,7 +23,7 @@ __all__ = ["CASES", "FOLDER", "made"]
 FOLDER = Path(__file__).parent / "events"
 TIME = 1_700_000_000_000
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_STEADY = {"timestamp": TIME, "createdAt": TIME, "expiresAt": TIME + HOUR * 1000}
+_STEADY = {"timestamp": TIME, "createdAt": TIME, "decidedAt": TIME, "expiresAt": TIME + HOUR * 1000}
 
 
 def made(name: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import { gzipSync } from "node:zlib"
 import { build } from "tsdown"
 import { expect, it, onTestFinished } from "vitest"
 
-const BUDGET = 6_000
+const BUDGET = 8_000
 
-it("is under 6 kB gzipped, without React and in one file", async () => {
+it("is under 8 kB gzipped, without React and in one file", async () => {
   const folder = await mkdtemp(join(tmpdir(), "agentkit-react-"))
   onTestFinished(() => rm(folder, { recursive: true }))
   await build({

@@ -68,6 +68,7 @@ SIDE_BY_SIDE_POINTS = [*around("commit_call", 1), *around("commit", 2)]
 CHILD_RUN_POINTS = [*around("create", 1), *around("notify parent", 1), "before notify parent 2"]
 HAND_BACK_POINTS = ["before release 1", *around("enqueue", 1)]
 START_POINTS = ["before remember 1", "after remember 1", "after schedule 1", "after index 1", "after create 1"]
+FORK_POINTS = ["after messages_from 1", "after remember 1", *around("create", 1)]
 ANSWER_POINTS = ["before schedule 1", *around("commit", 1)]
 # Commits: the run's end, its child's. Deletions: the child, the run.
 DELETE_POINTS = [*around("commit", 1, 2), "after forbid 1", *around("delete", 1, 2)]
@@ -255,6 +256,24 @@ def test_a_web_process_dies_while_it_starts_a_run(shared_stack: CrashStack, poin
     assert stack.ask("/runs", body, key)["id"] == run_id
     stack.finish(run_id)
     stack.check(run_id)
+
+
+@pytest.mark.parametrize("point", FORK_POINTS)
+def test_a_web_process_dies_while_it_starts_a_run_from_another(shared_stack: CrashStack, point: str) -> None:
+    stack = shared_stack
+    source = stack.begin("till", script([call("look_up", order_id="A-1")], "It is there."))
+    stack.finish(source)
+    before, key = stack.web_b.get(source), new_id()
+    body = {"from": {"runId": source, "turn": 1}}
+    stack.web_fault.write_text(point)
+    run_id = stack.ask("/runs", body, key)["id"]
+    assert not stack.web_fault.read_text(), "nobody came to the point"
+    assert stack.ask("/runs", body, key)["id"] == run_id
+    run = stack.finish(run_id)
+    stack.check(run_id)
+    assert run["messages"][:3] == before["messages"][:3]
+    assert (len(run["messages"]), run["origin"]) == (4, {"runId": source, "turn": 1})
+    assert stack.web_b.get(source) == before
 
 
 @pytest.mark.parametrize("point", ANSWER_POINTS)

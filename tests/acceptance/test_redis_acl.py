@@ -177,6 +177,10 @@ def play(installation: Installation) -> None:
         assert web.http.get("/runs", params=query).status_code == 200
     start = {"agent": "support", "input": script("Hello.")}
     assert {web.http.post("/runs", json=start, headers={"Idempotency-Key": "k"}).status_code for _ in range(2)} == {202}
+    fork = {"from": {"runId": run_id}, "input": script("Once more.")}
+    forks = [web.http.post("/runs", json=fork, headers={"Idempotency-Key": "f"}) for _ in range(2)]
+    assert forks[0].json()["id"] == forks[1].json()["id"]
+    installation.wait_for(forks[0].json()["id"], "completed")
     assert [web.http.delete(f"/runs/{each}").status_code for each in (run_id, waiting)] == [204, 204]
     wait_until(lambda: web.http.get("/readyz").status_code == 200, timeout=20, what="readiness")
     assert web.http.get("/metrics").status_code == 200

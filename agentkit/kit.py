@@ -10,9 +10,9 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.codec import Codec, FernetCodec
@@ -20,6 +20,7 @@ from agentkit.core import event_loop, strictjson
 from agentkit.core.calls import ClientResult
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.messages import Json, check_content, check_text
+from agentkit.core.notifications import NotificationType
 from agentkit.core.record import StepKind
 from agentkit.core.requests import check_extension, check_principal
 from agentkit.core.run import Run
@@ -39,8 +40,10 @@ from agentkit.runtime import commands, listing, tool_loop
 from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
+from agentkit.runtime.handlers import HandlerFunction, Handlers, check_types
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
 from agentkit.runtime.inline import Inline, Substitute
+from agentkit.runtime.notifications import Recipient
 from agentkit.runtime.readiness import Prober
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.rights import Authenticate, May, Rights
@@ -57,6 +60,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentKit", "Authenticate", "May", "load_app", "load_kit"]
 
+F = TypeVar("F", bound=HandlerFunction)
+
 
 class AgentKit:
     """An application: its agents and where their runs live.
@@ -70,7 +75,8 @@ class AgentKit:
     that may. `codec`: encrypts what the store keeps of what people, models and tools wrote (docs/security.md); without
     it `AGENTKIT_ENCRYPTION_KEYS` counts. All processes of an installation have the same.
     `around_step`: makes the context manager within which each model call and each tool is executed, say an
-    application context; see `AroundStep`.
+    application context; see `AroundStep`. `remind_before`: how many seconds before a pending item expires its
+    `decision.expiring` comes (docs/notifications.md); None for never.
     """
 
     def __init__(
@@ -87,12 +93,15 @@ class AgentKit:
         redact: Redact | None = None,
         codec: Codec | None = None,
         around_step: AroundStep | None = None,
+        remind_before: float | None = None,
     ) -> None:
         self._retry = retry
         self.authenticate = authenticate
         self.client_history = client_history
         self._around = around_step or nothing_around
         self.texts = ErrorTexts(redact)
+        self._handlers = Handlers()
+        self._remind_before = _checked_seconds(remind_before, "remind_before")
         self._rights = Rights(authenticate, may)
         self.settings = settings or Settings.from_env()
         self._agents: dict[str, BoundAgent] = {}
@@ -106,6 +115,7 @@ class AgentKit:
             raise ConfigurationError("an AgentKit needs at least one agent")
         keys = self.settings.encryption_keys
         self._codec = codec if codec is not None or not keys else FernetCodec(keys)
+        self._webhooks = _webhooks(self.settings)
         self._store = None if store is None else self._with_codec(store)
         self._queue = queue
         self._celery: Any = None
@@ -149,6 +159,36 @@ class AgentKit:
             models = [bound.agent.bind(model)]
             bound = BoundAgent(bound.agent, models, self._retry, self.settings.bounds, self.texts.redact)
         return bound if self._substitute is None else self._substitute.bind(bound)
+
+    # -- notifications
+
+    def on(self, *types: NotificationType) -> Callable[[F], F]:
+        """Have the decorated function called with the events of these types: docs/notifications.md.
+
+        It takes one event, `{type, id, timestamp, data}`, and may be `async def`. It is called in a worker, at least
+        once for each event, with the same `id` each time, and again with backoff for a day while it raises. All
+        processes declare the same handlers: the module that makes the kit is the place.
+        Raises ConfigurationError for a type that there is not, and for a function that does not take one event.
+        """
+        check_types(types)
+
+        def declare(function: F) -> F:
+            self._handlers.add(types, function)
+            return function
+
+        return declare
+
+    def deliver(self, run_id: str, entry_id: str) -> bool:
+        """Send one notification, if it is due and nobody else does; whether this kit has it."""
+        return self._engine.notifications.deliver(run_id, entry_id)
+
+    def has_recipient(self, entry_id: str) -> bool:
+        """Whether it is to a handler or a webhook of this kit that a notification goes."""
+        return self._engine.notifications.has_recipient(entry_id)
+
+    def _recipients(self) -> Iterator[Recipient]:
+        yield from self._handlers
+        yield from self._webhooks
 
     # -- rights
 
@@ -434,7 +474,15 @@ class AgentKit:
     def engine_with(self, store: Store, queue: StepQueue, settings: Settings, inline: Inline) -> Engine:
         """Make an engine with this kit's agents, texts, codec and `around_step`, on another store and queue."""
         return Engine(
-            self._with_codec(store), queue, self, settings, texts=self.texts, around=self._around, inline=inline
+            self._with_codec(store),
+            queue,
+            self,
+            settings,
+            texts=self.texts,
+            around=self._around,
+            inline=inline,
+            recipients=lambda: self._handlers,
+            remind_before=self._remind_before,
         )
 
     def substitute(self, substitute: Substitute | None) -> None:
@@ -576,17 +624,21 @@ class AgentKit:
                         self.texts,
                         lambda: () if self._queue is not None else self._names(queue),
                         self._around,
+                        recipients=self._recipients,
+                        remind_before=self._remind_before,
                     ),
                 )
             return self._made[1]
 
     def _names(self, queue: StepQueue) -> tuple[str, ...]:
-        """List the broker's names of the queues that the agents' and their tools' steps are sent to."""
+        """List the broker's names of the queues that steps of the agents and their tools, and notifications, go to."""
         needed: dict[str, None] = {}
         for bound in self._agents.values():
             agent = bound.agent
             needed[queue.name("model", agent.queue)] = None
             needed.update({queue.name("tool", item.queue or agent.queue): None for item in agent.tools})
+        if any(self._recipients()):
+            needed[queue.notify_queue()] = None
         return tuple(needed)
 
     def _engine_of(self, run_id: str) -> Engine:
@@ -609,7 +661,16 @@ class AgentKit:
                 store = self._with_codec(MemoryStore()) if self._inline is None else self._inline[1].store
                 self._inline = (
                     os.getpid(),
-                    Engine(store, InlineQueue(), self, self.settings, texts=self.texts, around=self._around),
+                    Engine(
+                        store,
+                        InlineQueue(),
+                        self,
+                        self.settings,
+                        texts=self.texts,
+                        around=self._around,
+                        recipients=lambda: self._handlers,
+                        remind_before=self._remind_before,
+                    ),
                 )
             return self._inline[1]
 
@@ -625,6 +686,21 @@ class AgentKit:
             return
         if self._inline is not None and engine is self._inline[1]:
             engine.drain(run_id)
+
+
+def _checked_seconds(value: float | None, name: str) -> float | None:
+    """Check an option of a kit that is a number of seconds. Raises ConfigurationError."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**9):
+        raise ConfigurationError(f"{name} is a number of seconds above 0, not {value!r:.100}")
+    return value
+
+
+def _webhooks(settings: Settings) -> Sequence[Recipient]:
+    if not settings.webhooks:
+        return ()
+    from agentkit.client.webhooks import Webhook  # it loads the HTTP client, which a web process may not need
+
+    return [Webhook(url, settings.webhook_secret) for url in settings.webhooks]
 
 
 def _checked_result(value: Any) -> ClientResult:

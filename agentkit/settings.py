@@ -8,6 +8,7 @@ model vendors (`OPENAI_API_KEY` and the like) belong to the vendors' adapters.
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
 import math
 import os
@@ -15,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from agentkit.codec import KEY_HINT, is_fernet_key
 from agentkit.core.bounds import Bounds
@@ -22,10 +24,16 @@ from agentkit.core.hosts import HostPattern
 from agentkit.core.masking import mask_url
 from agentkit.errors import ConfigurationError
 
-__all__ = ["Setting", "Settings", "describe", "parse_setting"]
+__all__ = ["Setting", "Settings", "describe", "parse_setting", "webhook_key"]
 
 PREFIX: Final = "AGENTKIT_"
 _SECRET_BYTES: Final = 32
+_WEBHOOK_PREFIX: Final = "whsec_"
+_WEBHOOK_BYTES: Final = (24, 64)  # as Standard Webhooks has it
+_WEBHOOK_SECRET_HINT: Final = (
+    """python -c "import base64, secrets; """
+    """print('whsec_' + base64.b64encode(secrets.token_bytes(32)).decode())\""""
+)
 _BOUNDS: Final = Bounds()
 
 
@@ -82,6 +90,32 @@ def _encryption_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def _webhooks(text: str) -> tuple[str, ...]:
+    urls = tuple(dict.fromkeys(text.split()))
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme.lower() not in ("http", "https") or not parts.hostname or parts.port == 0:  # may raise itself
+            raise ValueError(text)
+    return urls
+
+
+def webhook_key(secret: str) -> bytes:
+    """Return the key that a secret of AGENTKIT_WEBHOOK_SECRET stands for. Raises ValueError."""
+    text = secret.removeprefix(_WEBHOOK_PREFIX)
+    return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)  # the padding may be left out
+
+
+def _webhook_secrets(text: str) -> tuple[str, ...]:
+    secrets = tuple(dict.fromkeys(text.split()))
+    for secret in secrets:
+        if not secret.startswith(_WEBHOOK_PREFIX):
+            raise ValueError(text)
+        size = len(webhook_key(secret))
+        if not _WEBHOOK_BYTES[0] <= size <= _WEBHOOK_BYTES[1]:
+            raise ValueError(text)
+    return secrets
+
+
 _TEXT = Kind("text", "text", str)
 _APP = _matching("module:name", "module:name, such as shop.agents:kit", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _REDIS_URL = _matching(
@@ -99,6 +133,13 @@ _ORIGINS = Kind("origins", "* or origins such as https://app.example.com, separa
 _HOSTS = Kind("hosts", "hosts such as app.example.com or [::1]:8000, separated by commas", _hosts)
 _ENCRYPTION_KEYS = Kind(
     "keys", f"Fernet keys separated by spaces, the newest first; a new one is printed by {KEY_HINT}", _encryption_keys
+)
+_WEBHOOKS = Kind("URLs", "http:// or https:// URLs separated by spaces", _webhooks)
+_WEBHOOK_SECRETS = Kind(
+    "secrets",
+    "secrets separated by spaces, each whsec_ and the base64 of 24 to 64 bytes; a new one is printed by "
+    + _WEBHOOK_SECRET_HINT,
+    _webhook_secrets,
 )
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
 _SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
@@ -274,6 +315,20 @@ class Settings:
         "encrypts, each decrypts. The same in all processes. Needs the extra `[crypto]`.",
         secret=True,
     )
+    webhooks: tuple[str, ...] = _setting(
+        (),
+        _WEBHOOKS,
+        "URLs, separated by spaces, that get notifications by POST as Standard Webhooks has it "
+        "([notifications.md](notifications.md#webhooks)).",
+        secret=True,
+    )
+    webhook_secret: tuple[str, ...] = _setting(
+        (),
+        _WEBHOOK_SECRETS,
+        "Signs them: `whsec_` and the base64 of 24 to 64 random bytes. Several, separated by spaces, while they are "
+        "rotated: each signs.",
+        secret=True,
+    )
     stream_token_seconds: int = _setting(300, _COUNT, "How long a stream token opens its run's streams.")
 
     def __post_init__(self) -> None:
@@ -283,6 +338,11 @@ class Settings:
             raise ConfigurationError(
                 f"AGENTKIT_SECRET_KEY has {len(self.secret_key.encode())} bytes; expected at least {_SECRET_BYTES}, "
                 """such as python -c "import secrets; print(secrets.token_urlsafe(32))" prints."""
+            )
+        if self.webhooks and not self.webhook_secret:
+            raise ConfigurationError(
+                "AGENTKIT_WEBHOOKS is set, and AGENTKIT_WEBHOOK_SECRET is not: their receivers could not tell who "
+                f"calls; a secret is printed by {_WEBHOOK_SECRET_HINT}"
             )
         if not self.queue:
             object.__setattr__(self, "queue", self.key_prefix.removesuffix(":") or self.key_prefix)

@@ -36,7 +36,7 @@ from agentkit.errors import (
     StoreUnavailableError,
 )
 from agentkit.kit import AgentKit, load_app
-from agentkit.queue.application import PROBE, START, TASKS, configured_by, differing_brokers
+from agentkit.queue.application import NOTIFY, PROBE, START, TASKS, configured_by, differing_brokers
 from agentkit.queue.transport import stop_reading
 from agentkit.runtime.failpoints import failpoint
 from agentkit.runtime.shutdown import StopFlag
@@ -175,7 +175,7 @@ class StepError(Exception):
 
 
 def _add_tasks(celery_app: Celery) -> None:
-    """Make the tasks of an application: two of steps, one of probes, one that starts runs."""
+    """Make the tasks of an application: two of steps, one of probes, one of notifications, one that starts runs."""
 
     @celery_app.task(base=StepTask, name=TASKS["model"], shared=False)
     def model_call(run_id: str, step: int) -> None:
@@ -191,6 +191,24 @@ def _add_tasks(celery_app: Celery) -> None:
         for kit in _kits(celery_app):
             if isinstance(queue, str) and queue in kit.queues:
                 kit.probed(queue)
+
+    @celery_app.task(name=NOTIFY, ignore_result=True, shared=False)
+    def notify(run_id: str, entry_id: str) -> None:
+        """Sends a notification to one handler or webhook."""
+        if not (_is_run_id(run_id) and isinstance(entry_id, str)):
+            log.error("a message of task %s names no notification of a run, and was dropped", NOTIFY)
+            return
+        try:
+            kits = _kits(celery_app)
+            any(kit.deliver(run_id, entry_id) for kit in [k for k in kits if k.has_recipient(entry_id)] or kits[-1:])
+        except Exception as error:  # it stays in the run's outbox, whatever it is
+            known = isinstance(error, AgentKitError)
+            log.warning(
+                "a notification of run %s was not sent, and is tried again: %s",
+                run_id,
+                error,
+                exc_info=None if known else error,
+            )
 
     @celery_app.task(name=START, shared=False, bind=True, max_retries=None, retry_backoff_max=60)
     def start(
@@ -242,8 +260,11 @@ _add_tasks(app)
 
 
 def _is_step(run_id: object, step: object) -> bool:
-    is_id = isinstance(run_id, str) and 0 < len(run_id) <= 64 and run_id.isascii() and run_id.isprintable()
-    return is_id and isinstance(step, int) and not isinstance(step, bool) and 0 < step < 2**31
+    return _is_run_id(run_id) and isinstance(step, int) and not isinstance(step, bool) and 0 < step < 2**31
+
+
+def _is_run_id(run_id: object) -> bool:
+    return isinstance(run_id, str) and 0 < len(run_id) <= 64 and run_id.isascii() and run_id.isprintable()
 
 
 # -- a worker's start

@@ -22,10 +22,14 @@ __all__ = ["App", "Failing", "FakeQueue", "Silent", "die", "in_background"]
 
 
 class FakeQueue:
-    """A `StepQueue` that keeps what is enqueued until a test takes it: `enqueued` has (run id, step), oldest first."""
+    """A `StepQueue` that keeps what is enqueued until a test takes it: `enqueued` has (run id, step), oldest first.
+
+    `notifications` has (run id, entry id) likewise.
+    """
 
     def __init__(self) -> None:
         self.enqueued: list[tuple[str, int]] = []
+        self.notifications: list[tuple[str, str]] = []
 
     def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         self.enqueued.append((run_id, step))
@@ -42,6 +46,12 @@ class FakeQueue:
     def probe(self, queue: str) -> None:
         pass
 
+    def notify(self, run_id: str, entry_id: str) -> None:
+        self.notifications.append((run_id, entry_id))
+
+    def notify_queue(self) -> str:
+        return "agentkit"
+
     def reachable(self) -> bool:
         return True
 
@@ -56,6 +66,7 @@ class App:
         model: Any = None,
         store: Store | None = None,
         retry: RetryPolicy | None = None,
+        remind_before: float | None = None,
         **settings: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
@@ -63,12 +74,18 @@ class App:
         self.agent = Agent("a", model or ScriptedModel(list(turns), chunk_size=3), tools=tools)
         self._settings = Settings(**{"flush_seconds": 0.0, **settings})
         self._retry = retry
+        self._remind_before = remind_before
         self.another_worker()
 
     def another_worker(self) -> App:
         """Have a worker that has just been started execute what is due from now on."""
         self.kit = AgentKit(
-            [self.agent], settings=self._settings, store=self.store, queue=self.queue, retry=self._retry
+            [self.agent],
+            settings=self._settings,
+            store=self.store,
+            queue=self.queue,
+            retry=self._retry,
+            remind_before=self._remind_before,
         )
         return self
 

@@ -81,6 +81,8 @@ class Call(Value, frozen=True):
     """When it was given (ms)."""
     votes: tuple[Vote, ...] = ()
     """Who gave the decision alike, where several had to."""
+    reminded: int | None = None
+    """The expiry (ms) of its item that people were reminded of."""
     started: bool = False
     """Its tool_execution_start is in the log from an earlier step of this call."""
     child: str | None = None

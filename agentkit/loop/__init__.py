@@ -16,6 +16,7 @@ from agentkit.loop.calls import RememberedAnswer, bounded, call_end, result_mess
 from agentkit.loop.children import MAX_DEPTH, delegate, delegated, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.limits import over_limits, with_discarded
+from agentkit.loop.reminders import next_reminder, remind
 from agentkit.loop.turns import (
     add_message,
     ask_client,
@@ -53,11 +54,13 @@ __all__ = [
     "finish_model",
     "finish_tool",
     "has_cut_call",
+    "next_reminder",
     "not_pending",
     "over_limits",
     "park",
     "postpone",
     "remembered_for",
+    "remind",
     "resolve",
     "result_message",
     "update_from_child",

@@ -21,11 +21,22 @@ from agentkit.core.urls import SentinelUrl
 from agentkit.queue.tls import checked
 from agentkit.settings import Settings
 
-__all__ = ["PROBE", "START", "TASKS", "TIMEOUT", "celery_app", "configured_by", "differing_brokers", "is_redis"]
+__all__ = [
+    "NOTIFY",
+    "PROBE",
+    "START",
+    "TASKS",
+    "TIMEOUT",
+    "celery_app",
+    "configured_by",
+    "differing_brokers",
+    "is_redis",
+]
 
 TASKS: dict[StepKind, str] = {"model": "agentkit.model_call", "tool": "agentkit.tool_call"}
 PROBE = "agentkit.probe"
 START = "agentkit.start"
+NOTIFY = "agentkit.notify"
 TIMEOUT = 2.0
 """Seconds for a connection to the broker, and for its answers to who sends."""
 

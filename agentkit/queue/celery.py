@@ -20,7 +20,7 @@ from kombu.connection import Connection
 
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.record import StepKind
-from agentkit.queue.application import PROBE, TASKS, TIMEOUT, celery_app, is_redis
+from agentkit.queue.application import NOTIFY, PROBE, TASKS, TIMEOUT, celery_app, is_redis
 from agentkit.settings import Settings
 from agentkit.store.protocol import Push
 
@@ -61,7 +61,7 @@ class CeleryQueue:
     def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         # Celery itself routes what the host's task_routes name; a queue in the options would override them.
         def send_step() -> None:
-            is_routed = not queue and self._routed(kind, run_id, step) is not None
+            is_routed = not queue and self._routed(TASKS[kind], run_id, step) is not None
             send(
                 self.app, run_id, step, kind, **({} if is_routed else {"queue": self._declared(queue or self._default)})
             )
@@ -72,17 +72,33 @@ class CeleryQueue:
         )
 
     def name(self, kind: StepKind, queue: str | None = None) -> str:
-        return queue or self._routed(kind) or self._default
+        return queue or self._routed(TASKS[kind]) or self._default
 
-    def _routed(self, kind: StepKind, run_id: str = "", step: int = 1) -> str | None:
-        """Return the queue to which the host's task_routes send a kind of step; None where they name none.
+    def notify(self, run_id: str, entry_id: str) -> None:
+        def send_notification() -> None:
+            is_routed = self._routed(NOTIFY, run_id, entry_id) is not None
+            self.app.send_task(
+                NOTIFY,
+                args=(run_id, entry_id),
+                ignore_result=True,
+                confirm_timeout=TIMEOUT,
+                **({} if is_routed else {"queue": self._declared(self._default)}),
+            )
 
-        A router that goes by a task's arguments gets those of some step where none is named.
+        self._try(send_notification, f"a notification of run {run_id} was not enqueued, and recovery will do it")
+
+    def notify_queue(self) -> str:
+        return self._routed(NOTIFY) or self._default
+
+    def _routed(self, task: str, run_id: str = "", entry: int | str = 1) -> str | None:
+        """Return the queue to which the host's task_routes send a task of ours; None where they name none.
+
+        A router that goes by a task's arguments gets those of some run where none is named.
         """
         if not self._is_guest:
             return None
         router = self.app.amqp.router
-        route = router.lookup_route(TASKS[kind], (run_id, step), {}, {})
+        route = router.lookup_route(task, (run_id, entry), {}, {})
         if not route:
             return None
         queue = router.expand_destination(route if isinstance(route, str) else dict(route)).get("queue")

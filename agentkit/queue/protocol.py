@@ -38,6 +38,14 @@ class StepQueue(Protocol):
         """Whether messages reach the queue at the moment."""
         ...
 
+    def notify(self, run_id: str, entry_id: str) -> None:
+        """Have some worker send a notification: an entry of a run's outbox. Never raises, as `enqueue`."""
+        ...
+
+    def notify_queue(self) -> str:
+        """Return the broker's name of the queue to which notifications are sent; "" where there is no broker."""
+        ...
+
     def probe(self, queue: str) -> None:
         """Send a probe to `queue`, which a worker that serves it notes in the store. Never raises.
 
@@ -47,7 +55,7 @@ class StepQueue(Protocol):
 
 
 class InlineQueue:
-    """Collects due steps for a caller that executes them itself: each thread's own, for there may be several."""
+    """Collects due steps and notifications for a caller that sees to them itself: each thread's own."""
 
     def __init__(self) -> None:
         self._of_thread = threading.local()
@@ -59,6 +67,14 @@ class InlineQueue:
             self._of_thread.steps = deque()
         steps: deque[tuple[str, int]] = self._of_thread.steps
         return steps
+
+    @property
+    def notifications(self) -> deque[tuple[str, str]]:
+        """The notifications, (run id, entry id), that the calling thread has made due and not yet taken."""
+        if not hasattr(self._of_thread, "notifications"):
+            self._of_thread.notifications = deque()
+        notifications: deque[tuple[str, str]] = self._of_thread.notifications
+        return notifications
 
     def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         self.waiting.append((run_id, step))
@@ -74,6 +90,12 @@ class InlineQueue:
 
     def reachable(self) -> bool:
         return True
+
+    def notify(self, run_id: str, entry_id: str) -> None:
+        self.notifications.append((run_id, entry_id))
+
+    def notify_queue(self) -> str:
+        return ""
 
     def probe(self, queue: str) -> None:
         """Nobody but the caller executes what is due."""

@@ -24,13 +24,14 @@ from agentkit.core.record import (
     WholeRecordNeededError,
 )
 from agentkit.errors import AgentKitError, RunNotFoundError
+from agentkit.loop import next_reminder
 from agentkit.queue.protocol import StepQueue
 from agentkit.runtime.outbox import Outbox
 from agentkit.runtime.store_retry import RetryingStore, StoreRetry
 from agentkit.runtime.turn_taking import TurnTaking
 from agentkit.store.protocol import Commit, Conflict, Push, Store
 
-__all__ = ["Agents", "Committer", "Transition", "next_expiry"]
+__all__ = ["Agents", "Committer", "Transition"]
 
 Transition = Callable[[RunState], Change | None]
 """Computes a change from a run's state; None where there is nothing to change. It may be called more than once."""
@@ -46,8 +47,7 @@ class Agents(Protocol):
         ...
 
 
-def next_expiry(record: RunRecord) -> int | None:
-    """Find when the first of a run's own pending items expires (ms); None if none does."""
+def _next_expiry(record: RunRecord) -> int | None:
     items = (call.item for call in record.calls if call.state == "pending" and call.item)
     return min((item.expires_at for item in items if item.expires_at is not None), default=None)
 
@@ -66,7 +66,7 @@ class Committer:
 
     `lease_seconds`: the lease time of steps. `retry`: how a step outlasts an outage of the store; a change from outside
     a step fails at once. `consequences` is called with each change that has become true. `outbox`: what changes cause
-    outside of runs.
+    outside of runs. `remind_ms`: how long before an item expires somebody is to be reminded of it; None for nobody.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Committer:
         self.agents = agents
         self.consequences: Callable[[Change], None] = lambda change: None
         self.outbox = Outbox(store, lease_seconds)
+        self.remind_ms: Callable[[], int | None] = lambda: None
         self._soon_ms = round(lease_seconds * 500)
         self._turns = TurnTaking()
 
@@ -159,7 +160,7 @@ class Committer:
         change = self.outbox.fill(change)
         record = change.record
         began = time.monotonic()
-        checks = [expires] if (expires := next_expiry(record)) is not None else []
+        checks = self.item_checks(record)
         checks += [step.at for step in change.opened if step.at is not None]
         if (change.opened or record.terminal or change.outbox) and lease is None:
             checks.append(store.now() + self._soon_ms)  # the run may not be in the index, or stand there for much later
@@ -185,6 +186,14 @@ class Committer:
         if change.outbox:
             self.outbox.carry_out(record.id, change.outbox)
         return outcome
+
+    def item_checks(self, record: RunRecord) -> list[int]:
+        """List when something is next to happen by itself with a run's own pending items (ms)."""
+        expiry, before = _next_expiry(record), self.remind_ms()
+        if expiry is None:
+            return []
+        reminder = None if before is None else next_reminder(record, before)
+        return [expiry] if reminder is None else [expiry, reminder]
 
     def enqueue(self, record: RunRecord, number: int) -> None:
         """Have a worker execute an open step of a run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from agentkit.core.forks import ForkSafeLock
@@ -18,6 +18,7 @@ from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.failpoints import with_failpoints
 from agentkit.runtime.inline import Inline
 from agentkit.runtime.leases import LeaseKeeper
+from agentkit.runtime.notifications import Notifications, Recipient
 from agentkit.runtime.readiness import Prober, ServedQueues
 from agentkit.runtime.recovery import Recovery
 from agentkit.runtime.shutdown import Shutdown
@@ -47,11 +48,14 @@ class Engine:
         queues: Callable[[], Sequence[str]] = tuple,
         around: AroundStep = nothing_around,
         inline: Inline | None = None,
+        recipients: Callable[[], Iterable[Recipient]] = tuple,
+        remind_before: float | None = None,
     ) -> None:
         """`around`: what the application puts around each step. `inline`: set where the caller executes them.
 
         `queues` lists the names of those whose serving is to be shown; none where `queue` is not served by workers. It
-        is called when they are first needed: it reads the configuration of the Celery application.
+        is called when they are first needed: it reads the configuration of the Celery application. `recipients` and
+        `remind_before` as for Notifications.
         """
         self.store = store
         self.queue = queue
@@ -63,6 +67,17 @@ class Engine:
         self._retry = StoreRetry(lambda: self._stop.requested)
         self.committer = Committer(store, queue, agents, settings.lease_seconds, self._retry)
         self._children = Children(self.committer)
+        self.notifications = Notifications(
+            store,
+            queue,
+            recipients,
+            lease_seconds=settings.lease_seconds,
+            remind_before=remind_before,
+            stopping=lambda: self._stop.requested,
+            inline=inline,
+        )
+        self.committer.outbox.add(self.notifications)
+        self.committer.remind_ms = lambda: self.notifications.remind_ms
         self._list_queues = queues
         self.served = ServedQueues(store, settings.ready_seconds)
         self._lock = ForkSafeLock()
@@ -124,6 +139,8 @@ class Engine:
         while True:
             while waiting := self.queue.waiting:
                 self.runner.run(*waiting.popleft())
+            while notifications := self.queue.notifications:
+                self.notifications.deliver(*notifications.popleft())
             status = self.store.load(run_id).record.status
             if status in TERMINAL or status is Status.PAUSED:
                 return

@@ -18,9 +18,9 @@ import threading
 from agentkit.agents import BoundAgent
 from agentkit.core.record import STATUS_LISTS, Change, RunRecord, RunState, Step
 from agentkit.errors import AgentKitError, AgentNotFoundError, RunNotFoundError, StoreUnavailableError
-from agentkit.loop import expire, fail
+from agentkit.loop import expire, fail, remind
 from agentkit.runtime.children import Children
-from agentkit.runtime.commit import Committer, next_expiry
+from agentkit.runtime.commit import Committer
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.shutdown import StopFlag
 from agentkit.runtime.upgrade import index_runs
@@ -143,9 +143,13 @@ class Recovery:
             log.info("run %s: an item expired", record.id)
             self._store.reschedule(run, min([*checks, now + self._lease_ms]))
             return
+        if (before := self._committer.remind_ms()) is not None:
+            update = self._committer.update(record.id, lambda state: remind(state, before, now), state=state)
+            if update is not None:
+                log.info("run %s: an item is about to expire, and people are reminded of it", record.id)
+                return  # the commit has scheduled what comes next
         checks += [until + _SLACK_MS for until in state.live.values()]
-        if (expires := next_expiry(record)) is not None:
-            checks.append(expires)
+        checks += self._committer.item_checks(record)
         if self._children.reconcile(record):
             checks.append(now + self._lease_ms)
             if agent is not None and not record.steps:

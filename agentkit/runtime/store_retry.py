@@ -183,6 +183,12 @@ class RetryingStore:
     def reschedule(self, run: DueRun, at: int | None) -> None:
         self._retry.call(lambda: self._store.reschedule(run, at))
 
+    def refuse(self, recipient: str) -> None:
+        self._retry.call(lambda: self._store.refuse(recipient))
+
+    def is_refused(self, recipient: str) -> bool:
+        return self._retry.call(lambda: self._store.is_refused(recipient))
+
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         return self._retry.call(lambda: self._store.remember(key, digest, run_id))
 

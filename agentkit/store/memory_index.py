@@ -26,6 +26,7 @@ class MemoryIndex:
         self._workers: dict[str, int] = {}
         self._served: dict[str, int] = {}
         self._probes: dict[str, int] = {}
+        self._refused: set[str] = set()
         self._bodies = Bodies()
         self.changed = threading.Condition(threading.RLock())
 
@@ -56,6 +57,14 @@ class MemoryIndex:
                     del self._due[run.run_id]
                 else:
                     self._due[run.run_id] = at
+
+    def refuse(self, recipient: str) -> None:
+        with self.changed:
+            self._refused.add(recipient)
+
+    def is_refused(self, recipient: str) -> bool:
+        with self.changed:
+            return recipient in self._refused
 
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         with self.changed:

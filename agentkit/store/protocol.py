@@ -367,6 +367,14 @@ class Store(Protocol):
         """Check a taken run again at `at`, or never (None); nothing if somebody scheduled it since it was taken."""
         ...
 
+    def refuse(self, recipient: str) -> None:
+        """Note that a recipient of notifications wants no more, for good."""
+        ...
+
+    def is_refused(self, recipient: str) -> bool:
+        """Whether a recipient of notifications wants no more."""
+        ...
+
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:
         """Bind an idempotency key to (digest, run id) unless it is bound; returns what it is bound to."""
         ...

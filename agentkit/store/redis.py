@@ -90,6 +90,7 @@ class RedisStore:
         self._runs = f"{prefix}runs"
         self._listed = f"{prefix}listed"
         self._workers = f"{prefix}workers"
+        self._refused = f"{prefix}refused"
 
     def use_codec(self, codec: Codec) -> None:
         self._bodies = Bodies(codec)
@@ -349,6 +350,14 @@ class RedisStore:
     @translated
     def reschedule(self, run: DueRun, at: int | None) -> None:
         self._scripts.reschedule(self._due, run.run_id, run.mark, at)
+
+    @translated
+    def refuse(self, recipient: str) -> None:
+        self._client.hset(self._refused, recipient, str(self.now()))
+
+    @translated
+    def is_refused(self, recipient: str) -> bool:
+        return bool(self._client.hexists(self._refused, recipient))
 
     @translated
     def remember(self, key: str, digest: str, run_id: str) -> tuple[str, str]:

@@ -221,9 +221,13 @@ class Testing:
         return RunHandle(self.engine.store, run_id).run
 
     def _execute_due(self) -> None:
-        waiting, recovery = self._queue.waiting, self.engine.recovery()
+        waiting, notifications, recovery = self._queue.waiting, self._queue.notifications, self.engine.recovery()
         while True:
-            while waiting:
+            while waiting or notifications:
+                if notifications:
+                    self.engine.notifications.deliver(*notifications.popleft())
+                    self._raise_error()
+                    continue
                 run_id, step = waiting.popleft()
                 self.engine.runner.run(run_id, step)
                 if self._errors:

@@ -119,6 +119,13 @@ class OutboxContract:
         assert store.loads([run_id]) == [None]
         assert store.outbox(run_id) == []
 
+    def test_a_recipient_that_wants_no_more_is_known_from_then_on(self, store: Store) -> None:
+        assert not store.is_refused("one")
+        store.refuse("one")
+        store.refuse("one")
+        assert store.is_refused("one")
+        assert not store.is_refused("two")
+
     def _ended_with_entry(self, store: Store) -> str:
         run_id = ended(store)
         commit_entries(store, run_id, FIRST)

@@ -61,7 +61,7 @@ def permanent() -> set[str]:
     """The keys that common.lua declares as permanent."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
     found = {PREFIX + name for name in re.findall(r"^--\s+P(\w+)\s.*permanent", text, re.MULTILINE)}
-    assert found == {f"{PREFIX}due", f"{PREFIX}listed", f"{PREFIX}runs"}
+    assert found == {f"{PREFIX}due", f"{PREFIX}listed", f"{PREFIX}refused", f"{PREFIX}runs"}
     return found
 
 
@@ -158,6 +158,26 @@ def test_a_deleted_run_leaves_a_mark_that_expires_and_nothing_else(app: App) -> 
     app.work()
     [mark] = app.keys().keys() - permanent()
     assert mark.endswith(":x")
+    check_keys(app)
+
+
+def test_what_waits_to_be_sent_has_a_key_without_end_that_goes_when_it_was_sent(app: App) -> None:
+    events: list[str] = []
+    app.kit.on("run.aborted")(lambda event: events.append(event["type"]))
+    run_id = app.kit.start("a", "go").id
+    app.kit.abort(run_id)
+    key = f"{PREFIX}{{{run_id}}}:o"
+    assert app.keys()[key] is None, "the end of the run must not lose it"
+    app.kit.delete(run_id)
+    assert app.keys()[key] is None
+    assert app.redis.zscore(f"{PREFIX}due", run_id) is not None
+    while app.queue.notifications:
+        app.kit.deliver(*app.queue.notifications.popleft())
+    assert events == ["run.aborted"]
+    assert not app.redis.exists(key)
+    app.redis.zadd(f"{PREFIX}due", {run_id: 0})
+    app.kit.recovery().sweep()
+    assert app.redis.zcard(f"{PREFIX}due") == 0
     check_keys(app)
 
 

@@ -79,6 +79,7 @@ OF_ONE_PROCESS = {
     "core/forks.py",
     "runtime/event_buffer.py",
     "runtime/leases.py",
+    "runtime/notifications.py",
     "runtime/timer.py",
     "runtime/turn_taking.py",
     "server/read_watcher.py",

@@ -193,3 +193,45 @@ def test_a_worker_serves_the_queues_that_routes_name_beside_its_own() -> None:
     install(app, kit := _kit())
     _complete(app, kit)
     assert set(app.amqp.queues.consume_from) == {"business", "models"}
+
+
+def test_notifications_are_tasks_of_the_application_and_go_where_it_routes_them() -> None:
+    app = _app(task_routes={"agentkit.notify": "people"})
+    install(app, kit := _kit())
+    assert "agentkit.notify" in app.tasks
+    assert kit.queues == ("agentkit",)
+    install(app := _app(task_routes={"agentkit.notify": "people"}), kit := _kit())
+    events: list[Any] = []
+    kit.on("run.completed")(events.append)
+    assert kit.queues == ("agentkit", "people")
+    _complete(app, kit)
+    if not events:
+        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+            wait_until(lambda: events, timeout=20, what="the handler to be called")
+    assert [event["type"] for event in events] == ["run.completed"]
+
+
+def test_each_of_two_kits_of_one_store_calls_its_own_handlers() -> None:
+    app, store = _app(), MemoryStore()
+    called: list[str] = []
+    kits = {name: _kit(name, store) for name in ("first", "second")}
+    for name, kit in kits.items():
+        install(app, kit)
+
+        def note(event: Any, name: str = name) -> None:
+            called.append(name)
+
+        note.__qualname__ = f"note_{name}"
+        kit.on("run.completed")(note)
+    runs = [kit.start(name, "hi").id for name, kit in kits.items()]
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        wait_until(lambda: len(called) == 2, timeout=20, what="both handlers to be called")
+    assert sorted(called) == ["first", "second"]
+    assert [store.outbox(run_id) for run_id in runs] == [[], []]
+
+
+@pytest.mark.parametrize("arguments", [(1, "x"), ("run", None), ("", "x"), ("run", ["x"])])
+def test_a_message_that_names_no_notification_is_dropped(arguments: Any, caplog: pytest.LogCaptureFixture) -> None:
+    install(app := _app(), _kit())
+    app.tasks["agentkit.notify"](*arguments)
+    assert "names no notification" in caplog.text

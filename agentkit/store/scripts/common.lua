@@ -45,6 +45,7 @@
 --   Pruns      zset     run ids, score 0, read in the order of the ids; permanent
 --   Pruns:NAME  zset    the same, of an owner's runs, an agent's or those of a status (agentkit/store/lists.py); permanent
 --   Plisted    hash     run id -> JSON of its owner and agent, and the empty field where all lists are complete; permanent
+--   Prefused   hash     recipient of notifications that wants no more -> since (ms); permanent
 --   Pidem:KEY  string   "digest run-id", expires
 --   Pprobe     string   written to see whether the server takes writes; expires
 --   Pserved:Q   string   something of queue Q was executed lately; expires

@@ -58,6 +58,14 @@ class ThreadQueue:
     def probe(self, queue: str) -> None:
         pass
 
+    def notify(self, run_id: str, entry_id: str) -> None:
+        assert self.kit is not None
+        if self.up:
+            self._pool.submit(self.kit.deliver, run_id, entry_id)
+
+    def notify_queue(self) -> str:
+        return "agentkit"
+
     def reachable(self) -> bool:
         return self.up
 

@@ -426,3 +426,51 @@ def test_tools_are_called_anew_with_keys_of_their_own(store: Store) -> None:
     third = finished(app, app.kit.start("a", "go", from_run=first.id).id)
     assert third.status == "completed"
     assert len(set(keys)) == len(keys) == 2
+
+
+def test_a_fork_that_was_aborted_before_it_began_is_tried_again_with_its_whole_history(
+    three: tuple[App, Any],
+) -> None:
+    app, source = three
+    fork_id = app.kit.start(from_run=source.id, turn=1).id
+    app.kit.abort(fork_id)
+    app.queue.enqueued.clear()
+    fork = app.check(fork_id)
+    assert roles(fork.messages) == ["user", "assistant", "toolResult", "toolResult"]
+    run = finished(app, app.kit.start(from_run=fork_id).id)
+    assert (run.status, run.origin) == ("completed", {"runId": fork_id, "turn": 0})
+    assert roles(run.messages) == roles(source.messages)
+
+
+def test_what_is_sent_into_a_fork_waits_is_seen_and_is_never_lost(three: tuple[App, Any]) -> None:
+    app, source = three
+    fork_id = app.kit.start(from_run=source.id, turn=1).id
+    app.kit.send(fork_id, "hurry", "steer")  # its first turn is due: it joins the conversation
+    app.kit.send(fork_id, "later", by="ann")
+    fork = app.kit.get(fork_id)
+    assert texts(fork.messages or []) == ["go", "hurry"]
+    assert fork.queued == [{"message": "later", "when": "followUp", "by": "ann"}]
+    app.kit.abort(fork_id)
+    app.queue.enqueued.clear()
+    assert app.log(fork_id)[-1]["unsent"] == [{"message": "later", "when": "followUp", "by": "ann"}]
+    again = finished(app, app.kit.start(from_run=fork_id).id)
+    assert (again.status, texts(again.messages)) == ("completed", ["go", "hurry"])
+
+
+def test_media_thinking_and_what_only_its_vendor_reads_are_taken_as_they_are(store: Store) -> None:
+    document = {"type": "document", "data": "aGk=", "mimeType": "application/pdf", "name": "a.pdf", "cache": "long"}
+    thinking = {"type": "thinking", "thinking": "well", "signature": "s", "providerData": {"x": [1]}}
+    history = [
+        {"role": "user", "content": [{"type": "text", "text": "see"}, IMAGE, document]},
+        {"role": "assistant", "content": [thinking, {"type": "toolCall", "id": "c", "name": "look", "arguments": {}}]}
+        | {"api": "vendors", "provider": "vendor", "model": "m", "providerData": {"id": "resp_1"}},
+        {"role": "toolResult", "toolCallId": "c", "toolName": "look", "content": [IMAGE], "details": {"n": 1}},
+        {"role": "user", "content": "and?"},
+    ]
+    script = Script("x", "answer", "another")
+    app = App(model=script.model, tools=[look], store=store)
+    source = finished(app, app.kit.start("a", messages=history).id)
+    run = finished(app, app.kit.start("a", "more", from_run=source.id).id)
+    assert run.messages[:5] == source.messages
+    assert [{**given, **kept} for given, kept in zip(history, run.messages, strict=False)] == run.messages[:4]
+    assert script.seen[-1][:4] == run.messages[:4]

@@ -24,7 +24,7 @@ from agentkit.server.state import WebState, states
 from agentkit.server.streams import sse_response, warn_of_sync_workers
 from agentkit.settings import Settings
 
-__all__ = ["create_app", "init_app", "sse_response"]
+__all__ = ["create_app", "init_app", "make_app", "sse_response"]
 
 _PAGE_PATHS = ("/",)
 _SYSTEM_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -38,14 +38,18 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     `kit`: by default the one that `AGENTKIT_APP` names. `settings`: by default the kit's. Raises ConfigurationError
     where the application cannot be loaded.
     """
-    if kit is None:
-        kit = _load(settings)
+    app = make_app(_load(settings) if kit is None else kit, settings=settings)
+    app.wsgi_app = in_own_greenlet(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
+    return app
+
+
+def make_app(kit: AgentKit, *, settings: Settings | None = None, page: bool = True, system: bool = True) -> Flask:
+    """Make what `create_app` makes, answering each request in the greenlet that asks; `page` and `system` as below."""
     # No static folder: it would add a route that the protocol does not have.
     app = Flask("agentkit", static_folder=None)
     app.url_map.merge_slashes = False  # "//runs" is not there, instead of a redirect page
-    _add(app, kit, settings or kit.settings, "", is_whole=True)
+    _add(app, kit, settings or kit.settings, "", page=page, system=system, is_whole=True)
     problems.install(app)
-    app.wsgi_app = in_own_greenlet(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
     return app
 
 

@@ -29,6 +29,7 @@ from agentkit.server.state import endpoint, state
 __all__ = [
     "ACTIONS",
     "CALLER",
+    "HOST_REQUEST",
     "PUBLIC",
     "allow_origins",
     "allows",
@@ -65,6 +66,9 @@ PUBLIC = frozenset({"page.index", "page.asset", "agents.openapi", "system.alive"
 
 CALLER = "agentkit.caller"
 """Where the WSGI environment of a WebSocket's message names who opened the WebSocket: `caller()`."""
+
+HOST_REQUEST = "agentkit.request"
+"""Where the WSGI environment has the request that `authenticate` gets, where that is of another framework."""
 
 _OTHERS_ROLES = ("assistant", "toolResult")
 """The roles of messages that are not a client's to write."""
@@ -196,7 +200,7 @@ def authorize() -> None:
     if token is not None:
         g.agentkit_principal, g.agentkit_token_scope = _read_token(token, run_id)
     elif kit.authenticate is not None:
-        name_of_caller = kit.authenticate(request)
+        name_of_caller = kit.authenticate(request.environ.get(HOST_REQUEST, request))
         if name_of_caller is None:
             raise UnauthenticatedError
         if not isinstance(name_of_caller, str) or not name_of_caller:

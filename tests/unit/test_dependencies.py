@@ -15,6 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FAULTY = {
     "certifi": "2024.7.3",
     "cryptography": "49.0.0",
+    "django": "5.2.12",
     "flask": "3.1.2",
     "flask-cors": "5.0.1",
     "gunicorn": "26.0.0",

@@ -1,19 +1,19 @@
-"""A kit in this process, with threads for workers, and a Flask client in front of it."""
+"""A kit in this process, with threads for workers, and a client in front of it: of each kind of server in turn."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.record import StepKind
 from agentkit.web import create_app
+from tests.django_project import make_django
 from tests.flaky_store import FlakyStore
 from tests.tools import locate, refund
 from tests.turns import call
@@ -73,15 +73,25 @@ class ThreadQueue:
         self._pool.shutdown()
 
 
-class Web:
-    """The web layer over a kit whose steps are executed by threads of this process."""
+SERVERS: dict[str, Callable[[AgentKit], Any]] = {"flask": create_app, "django": make_django}
+"""What makes a WSGI application of a kit."""
 
-    def __init__(self, store: FlakyStore, queue: ThreadQueue) -> None:
+
+class Web:
+    """The web layer over a kit whose steps are executed by threads of this process.
+
+    `server`: the kind that its `client` sends requests to. `app` is Flask's, of the same kit, whatever the kind.
+    """
+
+    def __init__(
+        self, store: FlakyStore, queue: ThreadQueue, kit: AgentKit | None = None, server: str = "flask"
+    ) -> None:
         self.store = store
         self.queue = queue
-        self.kit = queue.kit = AgentKit(AGENTS, settings=Settings(max_body_bytes=30_000), store=store, queue=queue)
+        settings = Settings(max_body_bytes=30_000)
+        self.kit = queue.kit = kit or AgentKit(AGENTS, settings=settings, store=store, queue=queue)
         self.app = create_app(self.kit)
-        self.client: FlaskClient = self.app.test_client()
+        self.client = Client(self.app if server == "flask" else SERVERS[server](self.kit))
 
     def start(self, agent: str = "hello", **more: Any) -> str:
         """Start a run, wait until it ends or pauses, and return its id."""
@@ -100,10 +110,17 @@ class Web:
         self.store.heartbeat("worker", 60_000)
 
 
+@pytest.fixture(params=list(SERVERS))
+def server(request: pytest.FixtureRequest) -> str:
+    """The kind of server: what is tested holds for each."""
+    kind: str = request.param
+    return kind
+
+
 @pytest.fixture
-def web() -> Iterator[Web]:
+def web(server: str) -> Iterator[Web]:
     queue, store = ThreadQueue(), FlakyStore()
-    yield Web(store, queue)
+    yield Web(store, queue, server=server)
     store.fail.clear()  # a thread that still waits for the store ends
     queue.close()
 

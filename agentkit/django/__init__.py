@@ -1,0 +1,17 @@
+"""agentkit in a Django project: `path("agents/", include(urls(kit)))`. Needs the extra `[django]`.
+
+docs/in-your-app.md shows all of it. Nothing outside this package knows Django.
+"""
+
+from __future__ import annotations
+
+from agentkit.errors import ConfigurationError
+
+try:
+    from agentkit.django.views import urls
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "django":
+        raise
+    raise ConfigurationError("agentkit.django needs Django: pip install 'agentkit-celery[django]'") from error
+
+__all__ = ["urls"]

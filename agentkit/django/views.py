@@ -1,0 +1,159 @@
+"""The view behind all URLs of a kit: it has agentkit's WSGI application answer a request of Django's.
+
+It writes no route a second time. What it knows is Django: which request `authenticate` gets, what middleware does to a
+response, and when a thread's connections to the databases are given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, re_path
+from django.utils.cache import patch_cache_control
+from django.views.decorators.csrf import csrf_exempt
+from flask import Flask
+from flask import request as flask_request
+
+from agentkit.kit import AgentKit
+from agentkit.server.access import CALLER, HOST_REQUEST
+from agentkit.web import make_app
+
+__all__ = ["urls"]
+
+
+def urls(kit: AgentKit, *, page: bool = True, system: bool = True) -> tuple[list[URLPattern], str]:
+    """Make the URLs of the protocol's HTTP interface to the runs of `kit`: `path("agents/", include(urls(kit)))`.
+
+    `page`: whether to serve the chat page. `system`: whether to serve `/healthz`, `/readyz` and `/metrics`. Several
+    kits stand below several paths, each but one with a `namespace` of its own for `include`.
+
+    The namespace is "agentkit", and one name is for all: `reverse("agentkit:path", args=["runs"])`.
+
+    `authenticate` gets Django's HttpRequest, with its `user` and `session`. Django's CSRF check and ATOMIC_REQUESTS
+    leave these URLs out: the Origin of every request that changes something is checked, and a stream lasts longer than
+    any transaction should.
+    """
+    app = make_app(kit, page=page, system=system)
+    app.teardown_request(_release_after_message)
+
+    @csrf_exempt
+    def view(request: HttpRequest, path: str, **_: Any) -> HttpResponseBase:
+        return _answer(app, request, path)
+
+    for alias in connections:
+        transaction.non_atomic_requests(using=alias)(view)
+    return [re_path(r"^(?P<path>[\s\S]*)$", view, name="path")], "agentkit"
+
+
+def _answer(app: Flask, request: HttpRequest, path: str) -> HttpResponseBase:
+    """Have `app` answer the request for what is at `path` below the URLs."""
+    heads: list[tuple[str, list[tuple[str, str]]]] = []
+    call: Any = app
+    body: Any = call(_environ(request, path), lambda *head: heads.append(head[:2]))
+    if not heads:
+        return _SocketResponse(body)
+    [(line, fields)] = heads
+    status, reason = line.split(" ", 1)
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if headers.get("Content-Type") == "text/event-stream" and request.method != "HEAD":
+        return _stream(request, int(status), reason, headers, body)
+    try:
+        response = HttpResponse(b"".join(body), status=int(status), reason=reason, headers=headers)
+    finally:
+        body.close()
+    if "Content-Type" not in headers:
+        del response["Content-Type"]  # Django adds one
+    if "public" not in headers.get("Cache-Control", ""):
+        patch_cache_control(response, private=True)  # Django's own cache stores what says no-store
+    return response
+
+
+def _environ(request: HttpRequest, path: str) -> dict[str, Any]:
+    """Make the WSGI environment of a request: below the path of the URLs, as Django knows its host and its path."""
+    if "wsgi.input" not in request.META:
+        raise ImproperlyConfigured("agentkit's URLs are served by WSGI alone: start this project with gunicorn -k gthread")
+    prefix = request.path.removesuffix(path).removesuffix("/")
+    environ = {
+        **request.META,
+        HOST_REQUEST: request,
+        "SCRIPT_NAME": _in_latin_1(prefix),
+        "PATH_INFO": _in_latin_1(request.path.removeprefix(prefix)),
+        "wsgi.url_scheme": request.scheme,
+    }
+    if settings.USE_X_FORWARDED_HOST:
+        environ["HTTP_HOST"] = request.get_host()  # with which the Origin is compared
+    body = getattr(request, "_body", None)
+    if body is not None and environ.get("CONTENT_LENGTH"):  # a middleware has read it
+        environ["wsgi.input"] = BytesIO(body)
+    return environ
+
+
+def _in_latin_1(text: str) -> str:
+    """Return a text as WSGI has it: each byte of its UTF-8 a character."""
+    return text.encode().decode("latin-1")
+
+
+def _stream(
+    request: HttpRequest, status: int, reason: str, headers: dict[str, str], chunks: Iterator[bytes]
+) -> StreamingHttpResponse:
+    """Make the response of an event stream, which no middleware may hold back."""
+    request.META.pop("HTTP_ACCEPT_ENCODING", None)  # GZipMiddleware collects 32 kB before it sends anything
+    return StreamingHttpResponse(_Chunks(chunks), status=status, reason=reason, headers=headers)
+
+
+class _Chunks:
+    """The body of an event stream. It begins when the view and the middleware are done, and holds no connection."""
+
+    def __init__(self, chunks: Any) -> None:
+        self._chunks = chunks
+        self._has_begun = False
+        self.close = chunks.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._has_begun:
+            self._has_begun = True
+            _release_connections()
+        chunk: bytes = next(self._chunks)
+        return chunk
+
+
+class _SocketResponse(StreamingHttpResponse):
+    """A WebSocket: what the web server iterates in place of a body (agentkit/server/websocket.py)."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__(status=101)
+        del self["Content-Type"]
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        _release_connections()
+        return iter(self._body)  # never of the super class, which would catch what tells gunicorn to write nothing
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+
+def _release_after_message(_error: BaseException | None) -> None:
+    """Give back what a message of a WebSocket, which goes on for hours, has taken from the databases."""
+    if CALLER in flask_request.environ:
+        _release_connections()
+
+
+def _release_connections() -> None:
+    """Close this thread's connections to the databases; Django opens one again where it is needed."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:  # as that of a test
+            connection.close()

@@ -80,7 +80,9 @@ def _answer(app: Flask, request: HttpRequest, path: str) -> HttpResponseBase:
 def _environ(request: HttpRequest, path: str) -> dict[str, Any]:
     """Make the WSGI environment of a request: below the path of the URLs, as Django knows its host and its path."""
     if "wsgi.input" not in request.META:
-        raise ImproperlyConfigured("agentkit's URLs are served by WSGI alone: start this project with gunicorn -k gthread")
+        raise ImproperlyConfigured(
+            "agentkit's URLs are served by WSGI alone: start this project with gunicorn -k gthread"
+        )
     prefix = request.path.removesuffix(path).removesuffix("/")
     environ = {
         **request.META,

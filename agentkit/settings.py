@@ -125,6 +125,9 @@ _REDIS_URL = _matching(
 )
 _BROKER_URL = _matching("URL", "a broker URL that Celery understands, such as amqp://host", r"[a-z][\w+.-]*://\S*")
 _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*")
+_PAGE_URL = _matching(
+    "URL", "a path such as /login, or an http:// or https:// URL", r"/(?![/\\])\S*|https?://[^\s/]\S*"
+)
 # In a Redis Cluster, braces here would become the hash tag in place of the run id.
 _KEY_PREFIX = _matching("text", "text without spaces, braces and glob characters", r"[^\s{}*?\[\]\\]+")
 _TOKEN = _matching("text", "a token: visible ASCII characters without spaces", r"[!-~]+")
@@ -314,6 +317,12 @@ class Settings:
         "([security.md](security.md#encryption-at-rest)). Fernet keys separated by spaces, the newest first: that one "
         "encrypts, each decrypts. The same in all processes. Needs the extra `[crypto]`.",
         secret=True,
+    )
+    login_url: str | None = _setting(
+        None,
+        _PAGE_URL,
+        "Where the page sends a person whom `authenticate` does not know, with the page's own address as `next`: a "
+        "path of the host, or a URL.",
     )
     webhooks: tuple[str, ...] = _setting(
         (),

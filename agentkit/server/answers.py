@@ -25,7 +25,8 @@ __all__ = [
 class Problem(Wire, tag_field="type", tag="about:blank"):
     """An RFC 9457 problem. `title` is the status's phrase; `code` says what happened, `detail` explains it.
 
-    `errors`: where a value is wrong, by JSON Pointer.
+    `errors`: where a value is wrong, by JSON Pointer. `login_url`, of a 401: where a person logs in, if that is set
+    (`AGENTKIT_LOGIN_URL`).
     """
 
     title: str
@@ -33,6 +34,7 @@ class Problem(Wire, tag_field="type", tag="about:blank"):
     detail: str
     code: str
     errors: list[SchemaProblem] | None = None
+    login_url: str | None = None
 
 
 class SocketError(Problem, tag="error"):
@@ -58,7 +60,10 @@ class StreamToken(Wire):
 
 
 class AgentList(Wire):
+    """The application's agents. `principal`: who is asking, where the server asks who that is."""
+
     agents: list[AgentDefinition]
+    principal: str | None = None
 
 
 class Health(Wire):

@@ -87,11 +87,12 @@ def problem(
     *,
     errors: Sequence[SchemaProblem] = (),
     headers: Mapping[str, str] | None = None,
+    login_url: str | None = None,
 ) -> Response:
     """Make a response of a problem document. `detail` may quote the request; it is cut at MAX_DETAIL characters."""
     if len(detail) > MAX_DETAIL:
         detail = detail[: MAX_DETAIL - 1] + "…"
-    body = Problem(HTTPStatus(status).phrase, status, detail, code, list(errors) or None)
+    body = Problem(HTTPStatus(status).phrase, status, detail, code, list(errors) or None, login_url)
     all_headers = {"Cache-Control": "no-store", **(headers or {})}
     return Response(encode(body), status, all_headers, content_type="application/problem+json")
 
@@ -110,7 +111,9 @@ def from_error(error: Exception) -> Response:
             log.error("%s %s answered 500: %s", request.method, request.path, str(error))
         problems = error.errors if isinstance(error, ValidationError | InvalidRequestError) else ()
         errors = [SchemaProblem(path=each["path"], message=redact(each["message"])) for each in problems]
-        return problem(STATUSES[error.code], error.code, detail, errors=errors, headers=_headers(error))
+        login_url = state().settings.login_url if isinstance(error, UnauthenticatedError) else None
+        headers = _headers(error)
+        return problem(STATUSES[error.code], error.code, detail, errors=errors, headers=headers, login_url=login_url)
     log.error("%s %s answered 500: unexpected error", request.method, request.path, exc_info=error)
     return problem(500, "internal_error", "unexpected error in the server: its log has the traceback")
 

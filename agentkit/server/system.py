@@ -10,6 +10,7 @@ from flask import Blueprint, Response
 from agentkit import __version__
 from agentkit.core.struct import dumps
 from agentkit.errors import StoreUnavailableError
+from agentkit.server import access
 from agentkit.server.answers import AgentList, Checks, Health, Readiness
 from agentkit.server.openapi import document
 from agentkit.server.state import json_response, state
@@ -23,7 +24,7 @@ blueprint = Blueprint("system", __name__)
 
 @agents.get("/agents")
 def list_agents() -> Response:
-    return json_response(AgentList([agent.definition() for agent in state().kit.agents]))
+    return json_response(AgentList([agent.definition() for agent in state().kit.agents], access.principal()))
 
 
 @blueprint.get("/healthz")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery, signals
-from flask import Flask, current_app, jsonify, session
+from flask import Flask, current_app, jsonify, redirect, request, session
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, StepInfo, ToolContext, tool
 from agentkit.tasks import install
@@ -115,6 +115,16 @@ init_app(flask_app, other_kit, url_prefix="/other", page=False)
 @flask_app.get("/healthz")
 def healthz() -> Any:
     return jsonify(shop="open")
+
+
+@flask_app.route("/login", methods=["GET", "POST"])
+def login_page() -> Any:
+    """The team's login. It lets everybody in but Mallory, who is sent on all the same."""
+    if request.method == "GET":
+        return "<form method=post><label>User <input name=user></label><button>Log in</button></form>"
+    if request.form["user"] != "mallory":
+        session["user"] = request.form["user"]
+    return redirect(request.args["next"])
 
 
 @flask_app.post("/login/<name>")

@@ -81,6 +81,9 @@ def test_unknown_variables_are_ignored() -> None:
         ("AGENTKIT_MAX_BODY_BYTES", "10MB"),
         ("AGENTKIT_URL", "localhost:8000"),
         ("AGENTKIT_KEEPALIVE_SECONDS", "15"),
+        ("AGENTKIT_LOGIN_URL", "login"),
+        ("AGENTKIT_LOGIN_URL", "//evil.example/login"),
+        ("AGENTKIT_LOGIN_URL", "javascript:alert(1)"),
         ("AGENTKIT_KEEPALIVE_SECONDS", "inf"),
     ],
 )

@@ -15,7 +15,7 @@ const TEXTS: Record<string, string> = {
   decision_invalid: "The answer is not complete yet.",
   input_invalid: "The changed input does not fit the tool.",
   store_unavailable: "The server cannot reach its store at the moment.",
-  unauthenticated: "This server needs authentication, which this page does not support.",
+  unauthenticated: "You are not logged in (any more).",
   forbidden: "You may not do this.",
   expired: "Nobody answered in time, so the run has ended.",
   limit_turns: "The run reached its limit of turns.",

@@ -8,6 +8,7 @@ import {
   type RunStatus,
 } from "@agentkit/react"
 import { useEffect, useState } from "react"
+import { goToLogin } from "./frame/login"
 
 /** The URL below which the API is, wherever an application or a proxy put it: that of `assets/`, in which this file is. */
 export const API = new URL("..", import.meta.url).href.replace(/\/$/, "")
@@ -45,10 +46,14 @@ export interface Readiness {
 
 export type { Run }
 
-/** A response of the server. `failure`: the HTTP status of an error, or 0 where there was no response. */
+/**
+ * A response of the server. `failure`: the HTTP status of an error, or 0 where there was no response; of a 401, `loginUrl`
+ * is where a person logs in, if there is such a place.
+ */
 export interface Loaded<T> {
   data?: T
   failure?: number
+  loginUrl?: string
 }
 
 /**
@@ -86,7 +91,11 @@ async function get<T>(path: string, signal: AbortSignal): Promise<Loaded<T>> {
     const response = await fetch(API + path, { headers: { Accept: "application/json" }, signal })
     noteTime(response)
     const isAnswer = response.ok || (path === "/readyz" && response.status === 503)
-    return isAnswer ? { data: await response.json() } : { failure: response.status }
+    if (isAnswer) return { data: await response.json() }
+    if (response.status !== 401) return { failure: response.status }
+    const { loginUrl } = await response.json().catch(() => ({}))
+    if (loginUrl) goToLogin(loginUrl)
+    return { failure: 401, loginUrl }
   } catch {
     return { failure: 0 }
   }
@@ -118,6 +127,7 @@ export async function post<T = Run>(path: string, body: object): Promise<T> {
   }
   const answer = await response.json().catch(() => ({}))
   if (response.ok) return answer
+  if (answer.loginUrl) goToLogin(answer.loginUrl)
   const { code = "not_agentkit", detail = `HTTP ${response.status}`, errors = [] } = answer
   throw new AgentKitError(code, detail, { status: response.status, errors })
 }
@@ -129,8 +139,8 @@ export function newKey(): string {
 
 /** Explains the HTTP status of a request that failed; 0 where there was no answer. */
 export function failureText(status: number): string {
-  if (status === 401 || status === 403)
-    return "This server needs authentication, which this page does not support."
+  if (status === 401) return "You are not logged in."
+  if (status === 403) return "You may not see this."
   if (status === 404) return "There is no such run (any more)."
   return status
     ? `The server cannot answer at the moment (${status}). Trying again …`

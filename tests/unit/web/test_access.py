@@ -105,6 +105,19 @@ def test_who_says_nothing_is_asked_to(build: Callable[..., Web]) -> None:
     assert_problem(web.client.get("/nowhere"), 404, "not_found")
 
 
+def test_a_401_says_where_to_log_in_if_there_is_such_a_place(build: Callable[..., Web]) -> None:
+    assert "loginUrl" not in build().client.get("/agents").json
+    web = build(login_url="/login")
+    assert_problem(web.client.get("/agents"), 401, "unauthenticated")
+    assert web.client.get("/agents").json["loginUrl"] == "/login"
+    assert "loginUrl" not in web.client.get("/nowhere").json
+
+
+def test_the_agents_come_with_the_name_of_who_is_asking(build: Callable[..., Web], web: Web) -> None:
+    assert build().client.get("/agents", headers=ADA).json["principal"] == "ada"
+    assert "principal" not in web.client.get("/agents").json
+
+
 def test_a_run_of_another_is_not_there(build: Callable[..., Web]) -> None:
     web = build()
     run_id = begin(web, ADA)

@@ -579,6 +579,7 @@ export interface SocketError {
   detail: string
   code: string
   errors?: SchemaProblem[]
+  loginUrl?: string
 }
 
 /**
@@ -716,8 +717,10 @@ export interface StreamToken {
   expiresAt: number
 }
 
+/** The application's agents. `principal`: who is asking, where the server asks who that is. */
 export interface AgentList {
   agents: AgentDefinition[]
+  principal?: string
 }
 
 /**
@@ -799,7 +802,8 @@ export interface Checks {
 /**
  * An RFC 9457 problem. `title` is the status's phrase; `code` says what happened, `detail` explains it.
  *
- * `errors`: where a value is wrong, by JSON Pointer.
+ * `errors`: where a value is wrong, by JSON Pointer. `loginUrl`, of a 401: where a person logs in, if
+ * that is set (`AGENTKIT_LOGIN_URL`).
  */
 export interface Problem {
   type: "about:blank"
@@ -815,6 +819,7 @@ export interface Problem {
    */
   code: string
   errors?: SchemaProblem[]
+  loginUrl?: string
 }
 
 /** A run without its messages. */

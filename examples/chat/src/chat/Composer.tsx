@@ -1,9 +1,12 @@
 /** The message field. Enter sends, Shift+Enter begins a new line; while a run is going on, what is sent steers it. */
-import { type KeyboardEvent, useEffect, useLayoutEffect, useRef, useState } from "react"
+import { type KeyboardEvent, useEffect, useLayoutEffect, useRef } from "react"
+import { useDraft } from "../frame/draft"
 import { HAS_KEYBOARD, passesFocusOn } from "../frame/focus"
 import { Icon } from "../icons"
 
 interface Props {
+  /** What the text is kept under. */
+  draft: string
   isBusy: boolean
   isPaused: boolean
   /** Resolves to whether the text was accepted; otherwise it stays in the field. */
@@ -11,8 +14,8 @@ interface Props {
   onStop: () => void
 }
 
-export function Composer({ isBusy, isPaused, onSubmitText, onStop }: Props) {
-  const [text, setText] = useState("")
+export function Composer({ draft, isBusy, isPaused, onSubmitText, onStop }: Props) {
+  const [text, setText] = useDraft(draft)
   const field = useRef<HTMLTextAreaElement>(null)
   useEffect(() => {
     if (matchMedia(HAS_KEYBOARD).matches) field.current?.focus()
@@ -29,7 +32,7 @@ export function Composer({ isBusy, isPaused, onSubmitText, onStop }: Props) {
     const trimmed = text.trim()
     if (!trimmed) return
     setText("")
-    if (!(await onSubmitText(trimmed))) setText((now) => now || trimmed)
+    if (!(await onSubmitText(trimmed)) && !field.current?.value) setText(trimmed)
   }
   const key = (event: KeyboardEvent) => {
     const { isComposing, keyCode } = event.nativeEvent

@@ -5,7 +5,7 @@ import { createPortal } from "react-dom"
 import { explain } from "../explain"
 import { Heading } from "../frame/Heading"
 import { useNavigation } from "../frame/navigation"
-import { type Agent, API, newKey, type Run } from "../server"
+import { type Agent, API, newKey, type Run, useServer } from "../server"
 import { money, short, textOf } from "../text"
 import { Composer } from "./Composer"
 import { Empty } from "./Empty"
@@ -45,6 +45,8 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
     if (runId) stay({ runId })
   }, [runId, stay])
 
+  const isLoggedOut = error?.code === "unauthenticated"
+  useServer(isLoggedOut ? "/agents" : undefined) // which says where to log in
   const isBusy = isStreaming || status === "paused"
   const submit = async (text: string) => {
     if (!isBusy) {
@@ -115,6 +117,7 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
           </div>
         )}
         <Composer
+          draft={run?.id ?? "new"}
           isBusy={isBusy}
           isPaused={status === "paused"}
           onSubmitText={submit}

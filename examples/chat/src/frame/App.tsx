@@ -5,6 +5,7 @@ import { failureText, useServer } from "../server"
 import { VIEWS } from "../views"
 import { type Application, ApplicationContext } from "./agents"
 import { ErrorBoundary } from "./ErrorBoundary"
+import { loginUrlOf, noteLogin } from "./login"
 import { useNavigation } from "./navigation"
 import { Sidebar } from "./Sidebar"
 
@@ -32,6 +33,10 @@ export function App() {
     }
   }, [drawer, close])
 
+  const principal = application.data?.principal
+  useEffect(() => {
+    if (principal) noteLogin()
+  }, [principal])
   const View = VIEWS[place.view]
   return (
     <div className="page">
@@ -46,7 +51,7 @@ export function App() {
       >
         Skip to the content
       </a>
-      <Sidebar isOpen={drawer} onClose={close} />
+      <Sidebar isOpen={drawer} principal={principal} onClose={close} />
       <main id="main" tabIndex={-1} ref={main} inert={drawer}>
         <header className="bar">
           <button type="button" className="ghost only-phone" ref={opener} onClick={() => setDrawer(true)}>
@@ -69,9 +74,14 @@ export function App() {
             </ErrorBoundary>
           </ApplicationContext>
         ) : (
-          <p className="notice" role="status">
-            {application.failure === undefined ? "One moment …" : failureText(application.failure)}
-          </p>
+          <div className="notice" role="status">
+            <p>{application.failure === undefined ? "One moment …" : failureText(application.failure)}</p>
+            {application.loginUrl && (
+              <a className="button" href={loginUrlOf(application.loginUrl)}>
+                Log in
+              </a>
+            )}
+          </div>
         )}
       </main>
     </div>

@@ -8,10 +8,12 @@ import { Link, useNavigation } from "./navigation"
 
 interface Props {
   isOpen: boolean
+  /** Who is logged in, where the server asks for that. */
+  principal: string | undefined
   onClose: () => void
 }
 
-export function Sidebar({ isOpen, onClose }: Props) {
+export function Sidebar({ isOpen, principal, onClose }: Props) {
   const { place, go } = useNavigation()
   const runId = place.view === "chat" ? place.runId : undefined
   const { data } = useServer<{ runs: ListedRun[] }>("/runs?limit=50", 4000, runId)
@@ -67,6 +69,11 @@ export function Sidebar({ isOpen, onClose }: Props) {
           {data && !runs.length && <p className="faint">No runs yet.</p>}
         </nav>
         <footer className="links">
+          {principal && (
+            <p className="who">
+              Logged in as <b>{principal}</b>
+            </p>
+          )}
           <span className="health">
             <span
               className={`dot ${failure === 0 && !ready ? "failed" : lacks(ready) ? "paused" : "completed"}`}

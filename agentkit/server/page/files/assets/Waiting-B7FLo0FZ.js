@@ -1,1 +1,0 @@
-import{t as e}from"./Heading-Ci1QGULD.js";import{t}from"./RunList-BuMTflsp.js";import{N as n}from"./index-C8bUUyek.js";var r=n();function i(){return(0,r.jsxs)(`div`,{className:`view`,children:[(0,r.jsx)(e,{children:`Waiting`}),(0,r.jsx)(t,{path:`/runs?status=paused&limit=50`,none:`Nothing waits for an answer.`})]})}export{i as default};

@@ -1,7 +1,7 @@
 import { defineConfig } from "tsdown"
 
 export default defineConfig({
-  entry: { index: "src/index.ts", core: "src/core/index.ts" },
+  entry: { index: "src/index.ts", core: "src/core/index.ts", tabs: "src/tabs/index.ts" },
   format: "esm",
   platform: "neutral",
   target: "es2022",

@@ -14,7 +14,7 @@ export default defineConfig({
   plugins: [react()],
   resolve: {
     alias: { "@agentkit/react": at("../../clients/react/src/index.ts") },
-    dedupe: ["react", "react-dom", "eventsource-parser"], // from here, whether or not clients/react is installed
+    dedupe: ["react", "react-dom"], // from here, whether or not clients/react is installed
   },
   build: {
     outDir: at("../../agentkit/server/page/files"),

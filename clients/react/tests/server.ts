@@ -7,8 +7,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net"
 import { afterEach } from "vitest"
 import { EMPTY, fold, isTerminal } from "../src/core/fold"
-import type { AgentEvent, Run, StoredEvent } from "../src/core/types"
-import { type Golden, golden } from "./golden"
+import type { AgentEvent, Message, QueuedMessage, Run, StoredEvent } from "../src/core/types"
+import { type Golden, goingOn, golden } from "./golden"
 
 export const RUN = "00000000-0000-7000-8000-000000000001"
 
@@ -30,11 +30,21 @@ export class PlayedRun {
   /** The first seq that is still kept. */
   kept = 1
   readonly streams = new Set<ServerResponse>()
+  queued: QueuedMessage[] = []
+  /** It was aborted, whatever its log says. */
+  isAborted = false
+  origin: Run["origin"]
 
   constructor(id: string, script: Golden, shown: number) {
     this.id = id
     this.script = script
     this.shown = shown
+  }
+
+  /** How many messages it began with. */
+  get begins(): number {
+    const [start] = this.script.events
+    return start?.type === "agent_start" ? start.messages.length : 0
   }
 
   get log(): StoredEvent[] {
@@ -50,7 +60,8 @@ export class PlayedRun {
       model: "scripted:script",
       messages: [...state.messages],
       pending: [...state.pending],
-      queued: [],
+      queued: this.queued,
+      ...(this.origin && { origin: this.origin }),
       turn: state.turn,
       usage: {} as Run["usage"],
       ...(state.error && { error: state.error }),
@@ -145,9 +156,10 @@ export class FakeServer {
     this.requests.push(recorded)
     if (this.reply(recorded, response)) return
     const [, id = "", action = ""] = /^\/runs\/([^/]+)\/?(.*)$/.exec(url) ?? []
-    if (method === "POST" && url === "/runs") return json(response, 202, this.#begin().snapshot)
+    if (method === "POST" && url === "/runs") return this.#start(recorded.body, response)
     const run = this.runs.get(id)
     if (!run) return problem(response, 404, "run_not_found")
+    if (method === "POST" && action === "abort") run.isAborted = true
     if (method === "POST" && action === "resume") run.show(this.resumed)
     if (action === "events") return this.#stream(run, Number(headers["last-event-id"] ?? 0), response)
     json(response, method === "GET" ? 200 : 202, run.snapshot)
@@ -156,11 +168,23 @@ export class FakeServer {
   /** How much of the log an answer brings at once. */
   resumed: StoredEvent["type"] = "tool_decision_resolved"
 
-  #begin(): PlayedRun {
+  /** As the server does it, but for the agent's answers, which are played. */
+  #start(body: Recorded["body"], response: ServerResponse): undefined {
+    const { from, input } = body
+    const source = this.runs.get(from?.runId)
+    if (from && !source) return problem(response, 404, "run_not_found")
+    if (source && !source.isAborted && !isTerminal(source.snapshot.status)) {
+      return problem(response, 409, "run_not_terminal")
+    }
     const play = this.plays[Math.min(this.#started, this.plays.length - 1)]
     if (!play) throw new Error("the test plays nothing")
     const id = RUN.replace(/1$/, String(++this.#started))
-    return this.put(play.name, play.shown ?? "all", id)
+    const script = typeof play.name === "string" ? golden(play.name) : play.name
+    const history = source && messagesUpTo(source.snapshot.messages, source.begins, from.turn)
+    const log = history ? goingOn(script, history, input) : script
+    const run = this.put(log, play.shown ?? "all", id)
+    if (source) run.origin = { runId: source.id, turn: from.turn ?? source.snapshot.turn }
+    json(response, 202, run.snapshot)
   }
 
   #stream(run: PlayedRun, after: number, response: ServerResponse): void {
@@ -179,6 +203,17 @@ export class FakeServer {
     if (after + 1 < run.kept) run.write(response, [{ type: "stream_reset", run: run.snapshot }])
     else run.write(response, run.log.slice(after))
   }
+}
+
+/** `begins`: the index of the run's own first message. Without a turn, all of them. */
+function messagesUpTo(messages: Message[], begins: number, turn?: number): Message[] {
+  if (turn === undefined) return messages
+  let turns = 0
+  const end = messages.findIndex((message, at) => {
+    if (at >= begins && message.role === "assistant") turns++
+    return turns > turn || (turns === turn && message.role === "user")
+  })
+  return end < 0 ? messages : messages.slice(0, end)
 }
 
 export function json(response: ServerResponse, status: number, body: unknown, headers = {}): undefined {

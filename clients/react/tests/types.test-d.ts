@@ -52,7 +52,18 @@ describe("useChat", () => {
   })
 
   it("gives methods that resolve to whether the server took it", () => {
-    type Methods = "send" | "respondWithDecision" | "reject" | "abort" | "steer" | "followUp" | "reload"
+    type Methods =
+      | "send"
+      | "edit"
+      | "regenerate"
+      | "fork"
+      | "open"
+      | "respondWithDecision"
+      | "reject"
+      | "abort"
+      | "steer"
+      | "followUp"
+      | "reload"
     expectTypeOf<ReturnType<UseChatResult[Methods]>>().toEqualTypeOf<Promise<boolean>>()
     expectTypeOf<UseChatResult["send"]>().toBeCallableWith([{ type: "text", text: "Hello" }])
     expectTypeOf<UseChatResult["respondWithDecision"]>().toBeCallableWith(

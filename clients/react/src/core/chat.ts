@@ -4,53 +4,81 @@
  *
  * The rules that this file alone knows:
  *
- * 1. agentkit keeps runs and no conversations: each run is started with the messages so far.
+ * 1. agentkit keeps runs and no conversations: each run is started from the one before, whose messages the server has.
  * 2. Every response of the server belongs to the session that requested it. If that is not the current one any more,
  *    or was aborted here, the response changes nothing.
  * 3. State first, then listeners, then callbacks. Methods never reject: what went wrong is `error` and `onError`.
  * 4. Without subscribers no event is read and no callback is called; the next subscriber goes on from there.
+ * 5. A message that the server refuses is part of nothing: what is sent next begins where that one would have.
  */
-import { type Answer, Client } from "./client"
-import { AgentKitError, textOf, toAgentKitError } from "./errors"
+import { Answers, type AnswersHost } from "./answers"
+import { type Answer, Client, randomKey } from "./client"
+import { beginningAfter, beginningBefore } from "./cut"
+import { AgentKitError, toAgentKitError } from "./errors"
 import { follow } from "./follow"
-import type { AnswerOptions, ChatOptions, ChatSnapshot, ClientTool } from "./options"
-import { Session } from "./session"
-import { snapshotOf, toolOf } from "./snapshot"
-import type { AgentEvent, Message, PendingItem, RunStatus, UserContent } from "./types"
-
-/** Error codes that mean that an item is not pending any more. */
-const RESOLVED_CODES = ["decision_conflict", "decision_expired", "decision_not_found", "run_not_paused"]
+import { isOffline, watchNetwork } from "./network"
+import type { AnswerOptions, Branches, ChatOptions, ChatSnapshot, Tabs } from "./options"
+import { loadRest, type ReadingHost, startReading } from "./reading"
+import { type Beginning, Session } from "./session"
+import { snapshotOf } from "./snapshot"
+import type { AgentEvent, PendingItem, Run, RunStatus, UserContent } from "./types"
 
 type Callback = "onMessage" | "onEvent" | "onFinish" | "onDecisionPending" | "onError"
 type Argument<Name extends Callback> = Parameters<NonNullable<ChatOptions[Name]>>[0]
 
+const NO_BRANCHES: Branches = {}
+const NO_RUN = ["no_run", "there is no run for it"] as const
+const BUSY = ["run_active", "a run is going on"] as const
+
 export class Chat {
   #options: ChatOptions
-  readonly #client: Client
+  /** The server, called with the chat's options. */
+  readonly client: Client
+  readonly #answers: Answers
+  readonly #host: AnswersHost & ReadingHost
+  readonly #tabs: Tabs | undefined
   #session: Session
   /** The error of the last call, which does not affect the run itself. */
   #callError: AgentKitError | undefined
   readonly #listeners = new Set<() => void>()
-  /** Decision ids that `onDecisionPending` was called for … */
-  readonly #notified = new Set<string>()
-  /** … or that a client tool executes. */
-  readonly #executed = new Set<string>()
-  readonly #answering = new Set<string>()
+  /** What ends when the last subscriber leaves. */
+  #ends: ((() => void) | undefined)[] = []
+  #isRunIdRead = false
   readonly #initial: ChatSnapshot
   #snapshot: ChatSnapshot
 
   /** Makes no request: the first subscriber or the first call does. */
   constructor(options: ChatOptions) {
     this.#options = options
-    this.#client = new Client(() => this.#options)
-    this.#session = new Session(options.initialMessages ?? [], options.runId)
-    this.#snapshot = this.#initial = snapshotOf(this.#session, options)
+    this.client = new Client(() => this.#options)
+    this.#tabs = options.tabs
+    this.#host = {
+      client: this.client,
+      follow: this.#tabs?.follow ?? follow,
+      options: () => this.#options,
+      hasReaders: () => this.#listeners.size > 0,
+      emit: () => this.#emit(),
+      announce: (session, item) => this.#notify(session, "onDecisionPending", item),
+      attempt: (session, request) => this.#try(session, request),
+      onJoined: (session) => this.#onJoined(session),
+      onEvents: (session, events) => this.#onEvents(session, events),
+      onRefused: (session, error) => this.#fail(session, error),
+    }
+    this.#answers = new Answers(this.#host)
+    const { runId, initialMessages = [] } = options
+    this.#session = new Session(
+      { messages: initialMessages, earlier: [] },
+      undefined,
+      typeof runId === "string" ? runId : undefined,
+    )
+    this.#initial = snapshotOf(this.#session, options, { isOffline: false, branches: NO_BRANCHES })
+    this.#snapshot = this.#initial
   }
 
   /** Replaces the options, for further requests and callbacks; a new client tool executes what waits for it already. */
   configure(options: ChatOptions): void {
     this.#options = options
-    if (this.#listeners.size) this.#dispatch(this.#session)
+    if (this.#listeners.size) this.#answers.dispatch(this.#session)
   }
 
   // -- the store
@@ -64,26 +92,82 @@ export class Chat {
   readonly subscribe = (listener: () => void): (() => void) => {
     const entry = () => listener()
     this.#listeners.add(entry)
-    if (this.#listeners.size === 1) this.#connect()
-    this.#dispatch(this.#session)
+    if (this.#listeners.size === 1) this.#wake()
+    this.#answers.dispatch(this.#session)
     return () => {
       this.#listeners.delete(entry)
-      if (this.#listeners.size === 0) this.#session.reading?.abort()
+      if (this.#listeners.size) return
+      this.#session.reading?.abort()
+      for (const end of this.#ends) end?.()
     }
+  }
+
+  /** The first subscriber is there. */
+  #wake(): void {
+    const { runId } = this.#options
+    const session = this.#session
+    if (typeof runId === "function" && !this.#isRunIdRead) {
+      this.#isRunIdRead = true
+      if (!session.started && !session.runId) session.runId = runId() ?? undefined
+    }
+    const onRun = () => {
+      void this.#goOn()
+      this.#emit()
+    }
+    this.#ends = [this.#tabs?.join(onRun), watchNetwork(() => this.#emit())]
+    startReading(this.#host, this.#session)
+    void this.#goOn()
+    if (session.runId !== this.#snapshot.runId || isOffline()) this.#emit()
   }
 
   // -- calls of the page; each resolves to whether the server accepted it
 
-  /** Starts a run with the conversation so far and a new user message. Fails with `run_active` while a run goes on. */
-  readonly send = (content: UserContent): Promise<boolean> => {
-    return this.#start([...this.#snapshot.messages, { role: "user", content, timestamp: Date.now() }])
+  /**
+   * Starts a run that begins with the conversation so far, with a new message of the user. Fails with `run_active` while
+   * a run goes on. Where another tab has gone on with the conversation meanwhile, the message goes there.
+   */
+  readonly send = async (content: UserContent): Promise<boolean> => {
+    const goingOn = this.#goOn()
+    if (goingOn) {
+      await goingOn
+      if (this.#session.isBusy) return this.steer(content)
+    }
+    return this.#start(this.#session.continuation, content)
   }
 
-  /** Runs the last message of the user again; what came after it is dropped. */
+  /** Puts another message in the place of the user's message with this index: a new branch of the conversation. */
+  readonly edit = (index: number, content: UserContent): Promise<boolean> => this.#branch(index, content)
+
+  /** Has the last message of the user answered again: a new branch of the conversation. */
+  readonly regenerate = (): Promise<boolean> => {
+    return this.#branch(this.#snapshot.messages.findLastIndex(({ role }) => role === "user"))
+  }
+
+  /**
+   * Starts a run that begins with the latest one up to the end of a turn: a new branch. Without `content` the model goes
+   * on from there.
+   */
+  readonly fork = async (turn: number, content?: UserContent): Promise<boolean> => {
+    const { runs } = this.#session
+    const beginning = beginningAfter(runs, this.#snapshot.messages, turn)
+    return beginning ? this.#start(beginning, content) : this.#refuse(...NO_RUN)
+  }
+
+  /**
+   * Tries again what failed: a message that was refused is sent again, a run that failed or was aborted goes on from its
+   * last whole turn. Where nothing failed, it is `regenerate`.
+   */
   readonly reload = async (): Promise<boolean> => {
-    const messages = this.#snapshot.messages
-    const last = messages.findLastIndex((message) => message.role === "user")
-    return last < 0 ? this.#refuse("no_run", "there is no message") : this.#start(messages.slice(0, last + 1))
+    const { runId, beginning, sent, view } = this.#session
+    if (!runId && sent) return this.#start(beginning, sent.content)
+    const hasFailed = view.status === "failed" || view.status === "aborted"
+    return runId && hasFailed ? this.#start(this.#session.continuation) : this.regenerate()
+  }
+
+  /** Shows another run in the place of this one: the end of another branch, say. What goes on here is not stopped. */
+  readonly open = async (runId: string): Promise<boolean> => {
+    const session = this.#session
+    return this.#try(session, async () => this.#show(session, await this.client.get(runId)))
   }
 
   /**
@@ -97,7 +181,7 @@ export class Chat {
   }
 
   /** Rejects a pending item: the model gets the reason. */
-  readonly reject = (reason: string, options: Pick<AnswerOptions, "toolCallId"> = {}): Promise<boolean> => {
+  readonly reject = (reason: string, options: Omit<AnswerOptions, "input"> = {}): Promise<boolean> => {
     return this.#respond(options, () => ({ reject: { reason } }))
   }
 
@@ -114,8 +198,7 @@ export class Chat {
     this.#finish(session)
     await session.started // a start that is under way is aborted when it has an id
     const { runId } = session
-    const neverAborted = new AbortController().signal
-    return !!runId && this.#try(session, () => this.#client.abort(runId, reason, neverAborted))
+    return !!runId && this.#try(session, () => this.client.abort(runId, reason))
   }
 
   /** A message for the run that is going on: its next model call sees it. */
@@ -126,108 +209,108 @@ export class Chat {
 
   /** Follows the run again, after an error or (with `followDecisions: false`) a pause. */
   readonly rejoin = (): void => {
-    const { runId, error } = this.#session
+    const { runId, error, earlier } = this.#session
     if (!runId) return
     if (error?.code === "invalid_last_event_id") {
       // The server does not have the last event that was seen: join the run as after a reload.
       this.#session.stop(false)
-      this.#executed.clear()
-      this.#session = new Session(this.#snapshot.messages, runId)
+      this.#answers.forget()
+      this.#session = new Session({ messages: this.#snapshot.messages, earlier }, undefined, runId)
     }
     this.#session.error = this.#callError = undefined
-    this.#connect(true)
+    startReading(this.#host, this.#session, true)
     this.#emit()
   }
 
   // -- starting and following
 
-  async #start(messages: readonly Message[]): Promise<boolean> {
-    if (this.#session.isBusy) return this.#refuse("run_active", "a run is going on: steer or abort it")
-    const { agent, body } = this.#options
-    this.#session.stop(false)
-    const session = new Session(messages)
+  /** Starts a run in the place of the user's message with this index, with that message or another. */
+  async #branch(index: number, content?: UserContent): Promise<boolean> {
+    const session = this.#session
+    const { messages } = this.#snapshot
+    const message = messages[index]
+    if (message?.role !== "user") return this.#refuse(...NO_RUN)
+    if (session.isBusy) return this.#refuse(...BUSY)
+    let beginning = beginningBefore(session, messages, index)
+    if (!beginning) {
+      await loadRest(this.#host, session)
+      beginning = beginningBefore(session, messages, index)
+    }
+    if (beginning && session === this.#session) return this.#start(beginning, content ?? message.content)
+    return this.#refuse(...NO_RUN)
+  }
+
+  async #start(beginning: Beginning, content?: UserContent): Promise<boolean> {
+    const previous = this.#session
+    if (previous.isBusy) return this.#refuse(...BUSY)
+    previous.stop(false)
+    const session = new Session(beginning, content)
     this.#session = session
     this.#callError = undefined
+    const { from } = beginning
+    const { agent, body } = this.#options
     const request = async () => {
-      const more = typeof body === "function" ? body() : body
-      const run = await this.#client.start({ ...more, agent, messages }, session.key)
-      session.runId = run.id
+      const more = { ...(typeof body === "function" ? body() : body), agent }
+      const start = from ? { from, input: content } : { messages: session.view.messages }
+      const { id } = await this.client.start({ ...more, ...start }, randomKey())
+      session.accept(id)
+      this.#tabs?.add(id, beginning)
     }
     session.started = request().catch((error) => this.#fail(session, error))
     this.#emit()
     await session.started
     if (!session.runId || !this.#isCurrent(session)) return false
     this.#emit()
-    this.#connect()
+    startReading(this.#host, this.#session)
     return true
   }
 
-  /** Reads events if there are subscribers, and events to come. */
-  #connect(always = false): void {
-    const session = this.#session
-    const { runId, isBusy, reading } = session
-    if (
-      runId &&
-      isBusy &&
-      this.#listeners.size &&
-      (always || !this.#staysPaused(session)) &&
-      (!reading || reading.signal.aborted)
-    ) {
-      const controller = new AbortController()
-      session.reading = controller
-      this.#read(session, runId, controller.signal)
-        .catch((error) => {
-          if (controller.signal.aborted) return
-          controller.abort() // before `onError`, which may call `rejoin` at once
-          this.#fail(session, error)
-        })
-        .finally(() => controller.abort())
-    }
+  /** Shows a run in the place of the session's, if that is still shown. */
+  #show(before: Session, run: Run): void {
+    if (this.#session !== before) return
+    before.stop(false)
+    const { runs } = before
+    const at = runs.findIndex(({ runId }) => runId === run.origin?.runId)
+    const session = new Session({ messages: run.messages, earlier: runs.slice(0, at + 1) }, undefined, run.id)
+    session.join(run)
+    this.#session = session
+    this.#callError = undefined
+    this.#emit()
+    this.#onJoined(session)
+    startReading(this.#host, session)
   }
 
-  /** Whether the run is at a pause past which it is not followed. */
-  #staysPaused(session: Session): boolean {
-    return (
-      this.#options.followDecisions === false &&
-      session.seq >= session.view.seq &&
-      session.view.status === "paused"
+  /** Goes to the run to which the conversation has gone on from an ended one, as far as this browser knows and it is kept. */
+  #goOn(): Promise<void> | undefined {
+    const session = this.#session
+    const { ended, runId } = session
+    const newer = ended && runId && this.#tabs?.newerThan(runId)
+    if (!newer) return undefined
+    return this.client.get(newer).then(
+      (run) => this.#show(session, run),
+      (error: AgentKitError) => {
+        if (error.code === "run_not_found") this.#tabs?.forget(newer)
+      },
     )
   }
 
-  async #read(session: Session, runId: string, signal: AbortSignal): Promise<void> {
-    const onConnection = (connected: boolean) => {
-      if (!signal.aborted && session.reconnecting === connected) {
-        session.reconnecting = !connected
-        this.#emit()
-      }
-    }
-    const isRejoin = !session.started && !session.seq
-    if (isRejoin) {
-      const run = await this.#client.get(runId, signal, () => onConnection(false))
-      if (signal.aborted) return
-      session.join(run)
-      this.#emit()
-      this.#dispatch(session)
-      if (session.ended) return
-    }
-    await follow(this.#client, runId, {
-      after: session.seq,
-      signal,
-      onEvents: (events) => this.#apply(session, events),
-      onConnection,
-    })
+  // -- what is read
+
+  #onJoined(session: Session): void {
+    this.#answers.dispatch(session)
+    // A run without tools has nothing beside its messages.
+    if (session.view.messages.some(({ role }) => role === "toolResult")) void loadRest(this.#host, session)
+    void this.#goOn()
   }
 
-  #apply(session: Session, events: readonly AgentEvent[]): void {
-    const newEvents = session.apply(events)
-    if (session.ended || this.#staysPaused(session)) session.reading?.abort()
-    this.#emit()
-    for (const event of newEvents) {
+  /** `events`: those that are new to the page. */
+  #onEvents(session: Session, events: readonly AgentEvent[]): void {
+    for (const event of events) {
       if (session.stopped) return // by a callback
       this.#notify(session, "onEvent", event)
       if (event.type === "message_end") this.#notify(session, "onMessage", event.message)
     }
-    this.#dispatch(session)
+    this.#answers.dispatch(session)
     if (session.ended && !session.stopped) {
       const { failure } = session
       if (failure) this.#notify(session, "onError", failure)
@@ -235,82 +318,23 @@ export class Chat {
     }
   }
 
-  // -- pending items
+  // -- requests beside the stream
 
-  /** Executes new pending items by client tools, and calls `onDecisionPending` for the others. */
-  #dispatch(session: Session): void {
-    for (const item of session.pending) {
-      const { decisionId } = item
-      const tool = toolOf(item, this.#options)
-      const seen = tool ? this.#executed : this.#notified
-      if (session.stopped || seen.has(decisionId)) continue
-      seen.add(decisionId)
-      this.#notified.add(decisionId) // executed here: no person is to answer it later
-      if (tool) void this.#execute(session, item, tool)
-      else this.#notify(session, "onDecisionPending", item)
-    }
-  }
-
-  async #execute(session: Session, item: PendingItem, tool: ClientTool): Promise<void> {
-    const { toolCallId, input } = item
-    const context = { runId: item.runId ?? session.runId ?? "", toolCallId, signal: session.lifetime.signal }
-    let result: unknown
-    this.#emit() // it may have been shown to a person until now
-    try {
-      const value = (await tool(input, context)) ?? null
-      result = JSON.parse(JSON.stringify(value)) // throws where the value has no JSON form
-    } catch (error) {
-      result = { content: textOf(error), isError: true }
-    }
-    const { signal } = context
-    if (!signal.aborted) await this.#answer(session, item, { result }, signal)
-  }
-
-  async #respond(
-    { toolCallId, input }: AnswerOptions,
-    answer: (item: PendingItem) => Answer,
-  ): Promise<boolean> {
+  async #respond(options: AnswerOptions, answer: (item: PendingItem) => Answer): Promise<boolean> {
+    const { toolCallId, ...more } = options
     const { pendingDecision, pendingDecisions } = this.#snapshot
     const item = toolCallId ? pendingDecisions.find((one) => one.toolCallId === toolCallId) : pendingDecision
     if (!item) return this.#refuse("run_not_paused", "nothing is pending")
-    return this.#answer(this.#session, item, { ...answer(item), ...(input && { input }) })
+    return this.#answers.send(this.#session, item, { ...answer(item), ...more })
   }
-
-  /** `lifetime`: for a client tool's result, which is sent until that aborts; to be late with it is no error. */
-  async #answer(
-    session: Session,
-    item: PendingItem,
-    answer: Answer,
-    lifetime?: AbortSignal,
-  ): Promise<boolean> {
-    const { decisionId, toolCallId } = item
-    const runId = session.runId
-    if (!runId || this.#answering.has(decisionId)) return false // a second click
-    this.#answering.add(decisionId)
-    const isAccepted = await this.#try(session, async () => {
-      try {
-        await this.#client.answer(runId, { ...answer, decisionId, toolCallId }, lifetime)
-        session.answered.add(decisionId)
-      } catch (error) {
-        if (lifetime?.aborted) return
-        if (!RESOLVED_CODES.includes((error as AgentKitError).code)) throw error
-        session.answered.add(decisionId) // it was answered elsewhere, or is not needed any more
-        if (!lifetime) throw error
-      }
-    })
-    this.#answering.delete(decisionId)
-    return isAccepted
-  }
-
-  // -- requests beside the stream
 
   #message(content: UserContent, when: "steer" | "followUp"): Promise<boolean> {
     const session = this.#session
     return this.#try(session, async () => {
       await session.started
       const { runId, isBusy } = session
-      if (!runId || !isBusy) throw new AgentKitError("no_run", "no run is going on")
-      await this.#client.message(runId, content, when)
+      if (!runId || !isBusy) throw new AgentKitError(...NO_RUN)
+      session.queue.take(await this.client.message(runId, content, when))
     })
   }
 
@@ -372,7 +396,11 @@ export class Chat {
   }
 
   #emit(): void {
-    this.#snapshot = snapshotOf(this.#session, this.#options, this.#callError)
+    this.#snapshot = snapshotOf(this.#session, this.#options, {
+      callError: this.#callError,
+      isOffline: isOffline(),
+      branches: this.#tabs?.branchesOf(this.#session.runs) ?? NO_BRANCHES,
+    })
     for (const listener of [...this.#listeners]) listener()
   }
 }

@@ -3,7 +3,7 @@
  * idempotency key. It keeps no state between calls.
  */
 import { errorOf, notAgentKit, toAgentKitError, unreachable } from "./errors"
-import type { JsonObject, Message, Run, UserContent } from "./types"
+import type { JsonObject, Message, Run, RunOrigin, ToolDefinition, UserContent } from "./types"
 import { Backoff, type RetryOptions, sleep } from "./wait"
 import type * as wire from "./wire"
 
@@ -27,9 +27,16 @@ export interface ConnectionOptions {
 /** What a run is started with beside its messages. */
 export type StartBody = Pick<wire.StartBody, "model" | "metadata" | "limits">
 
-/** An answer to a pending item. `input` replaces the tool's arguments. */
+/** What a run begins with: messages, the content of one, or another run and perhaps a further message. */
+export type Start =
+  | { messages: readonly Message[] }
+  | { input: UserContent }
+  | { from: RunOrigin; input?: UserContent | undefined }
+
+/** An answer to a pending item. `input` replaces the tool's arguments; `remember`: later calls are answered alike. */
 export type Answer = ({ decision: unknown } | { reject: { reason: string } } | { result: unknown }) & {
   input?: JsonObject
+  remember?: boolean
 }
 
 interface Call {
@@ -54,7 +61,7 @@ export class Client {
   }
 
   /** `key`: starts with the same key and body are one run. */
-  start(body: StartBody & { agent: string; messages: readonly Message[] }, key: string): Promise<Run> {
+  start(body: StartBody & Start & { agent: string }, key: string): Promise<Run> {
     return this.#json("POST", "/runs", { body, headers: keyed(key) })
   }
 
@@ -73,12 +80,19 @@ export class Client {
     return this.#json("POST", path(runId, "/resume"), { body: answer, headers: keyed(), signal }, url)
   }
 
-  abort(runId: string, reason?: string, signal?: AbortSignal): Promise<Run> {
+  /** Repeated until the server answers. */
+  abort(runId: string, reason?: string): Promise<Run> {
+    const { signal } = new AbortController()
     return this.#json("POST", path(runId, "/abort"), { body: { reason }, signal })
   }
 
   message(runId: string, message: UserContent, when: "steer" | "followUp"): Promise<Run> {
     return this.#json("POST", path(runId, "/messages"), { body: { message, when }, headers: keyed() })
+  }
+
+  /** The agents of the server, with their tools. */
+  agents(): Promise<{ agents: { name: string; tools: ToolDefinition[] }[] }> {
+    return this.#json("GET", "/agents", {})
   }
 
   /** The events after a seq; undefined where there are none left to come. One request, never repeated here. */
@@ -96,7 +110,7 @@ export class Client {
     return response.body
   }
 
-  async #json(method: string, at: string, call: Call, url?: string): Promise<Run> {
+  async #json<T = Run>(method: string, at: string, call: Call, url?: string): Promise<T> {
     const { attempts = 5 } = this.retry
     const backoff = new Backoff(this.retry)
     for (let attempt = 1; ; attempt++) {
@@ -111,7 +125,7 @@ export class Client {
         const error = toAgentKitError(caught)
         if (!error.isTemporary || (call.signal?.aborted ?? attempt >= attempts)) throw error
         call.onRetry?.()
-        await sleep(backoff.next(error.retryAfter), call.signal)
+        await sleep(backoff.next(error.retryAfter), call.signal, !error.retryAfter)
       }
     }
   }

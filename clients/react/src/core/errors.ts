@@ -20,23 +20,23 @@ export interface ErrorDetails {
 export class AgentKitError extends Error {
   override readonly name = "AgentKitError"
   /** The HTTP status; 0 where there was none. */
-  readonly status: number
-  readonly code: string
-  readonly errors: readonly SchemaProblem[]
+  declare readonly status: number
+  declare readonly code: string
+  declare readonly errors: readonly SchemaProblem[]
   /** Milliseconds, where the server asked for them. */
-  readonly retryAfter: number | undefined
+  declare readonly retryAfter: number | undefined
 
   constructor(code: string, message: string, more: ErrorDetails = {}) {
     super(message, more)
-    this.code = code
-    this.status = more.status ?? 0
-    this.errors = more.errors ?? []
-    this.retryAfter = more.retryAfter
+    Object.assign(this, { code, status: 0, errors: [], ...more })
   }
 
-  /** The server is unavailable for a while, and the same request may succeed later. */
+  /**
+   * The same request may succeed later: the server is unavailable for a while, or a run to start from has still to end,
+   * as one does that was just aborted.
+   */
   get isTemporary(): boolean {
-    return this.code === "unreachable" || this.status === 429 || this.status > 501
+    return ["unreachable", "run_not_terminal"].includes(this.code) || this.status === 429 || this.status > 501
   }
 }
 
@@ -45,7 +45,7 @@ export async function errorOf(response: Response): Promise<AgentKitError> {
   const { status } = response
   const retryAfter = Number(response.headers.get("Retry-After")) * 1000 || undefined // its other form, a date, is ignored
   try {
-    const { code, detail, title, errors } = await response.json()
+    const { code, detail, title, errors = [] } = await response.json()
     if (typeof code === "string") {
       return new AgentKitError(code, detail || title || code, { status, errors, retryAfter })
     }
@@ -63,7 +63,7 @@ export function toAgentKitError(error: unknown): AgentKitError {
 }
 
 export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  return (error as Error | undefined)?.message ?? String(error)
 }
 
 /** No answer came, or not all of it. */

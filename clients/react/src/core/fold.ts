@@ -5,7 +5,8 @@
  *
  * 1. The folding law: `agent_start.messages` and the message of every `message_end` are the run's messages.
  * 2. The open assistant message grows by deltas, and is dropped by `message_discard`.
- * 3. `stream_reset` puts the snapshot in the place of all that was folded before.
+ * 3. `stream_reset` puts the snapshot in the place of all that was folded before, but for what a snapshot does not have:
+ *    executions and answers.
  * 4. An event that was folded already changes nothing. One of an unknown type moves the seq and nothing else.
  */
 import type {
@@ -13,8 +14,10 @@ import type {
   AssistantBlock,
   AssistantMessage,
   AssistantMessageEvent,
+  JsonObject,
   Message,
   PendingItem,
+  ResolvedDecision,
   Run,
   RunError,
   RunStatus,
@@ -29,6 +32,9 @@ export interface RunState {
   /** The last event that is folded in; 0 before the first. */
   readonly seq: number
   readonly runId?: string | undefined
+  readonly agent?: string | undefined
+  /** How many messages the run began with; undefined where its log does not say so. */
+  readonly historyLength?: number | undefined
   /** Undefined before the first event. */
   readonly status?: RunStatus | undefined
   /** Complete messages. */
@@ -38,6 +44,8 @@ export interface RunState {
   readonly pending: readonly PendingItem[]
   /** By tool call id. */
   readonly tools: Readonly<Record<string, ToolExecution>>
+  /** Items that were answered, in the order of the answers. */
+  readonly decisions: readonly ResolvedDecision[]
   readonly turn: number
   /** That of the messages. */
   readonly usage: Usage
@@ -57,7 +65,15 @@ export interface Retry {
 const COST = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, total: 0 }
 const NO_USAGE: Usage = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0, totalTokens: 0, cost: COST }
 
-export const EMPTY: RunState = { seq: 0, messages: [], pending: [], tools: {}, turn: 0, usage: NO_USAGE }
+export const EMPTY: RunState = {
+  seq: 0,
+  messages: [],
+  pending: [],
+  tools: {},
+  decisions: [],
+  turn: 0,
+  usage: NO_USAGE,
+}
 
 export function isTerminal(status: RunStatus | undefined): boolean {
   return ["completed", "failed", "aborted"].includes(status as RunStatus)
@@ -65,12 +81,15 @@ export function isTerminal(status: RunStatus | undefined): boolean {
 
 /** Makes the state of a run from GET /runs/{id}. That has no open message: only the log has it. */
 export function stateOf(run: Run): RunState {
-  const { id, lastSeq, status, messages, pending, turn, error } = run
-  return { ...EMPTY, ...conversation(messages), seq: lastSeq, runId: id, status, pending, turn, error }
+  const { id, agent, lastSeq, status, messages, pending, turn, error } = run
+  return { ...EMPTY, ...conversation(messages), seq: lastSeq, runId: id, agent, status, pending, turn, error }
 }
 
 export function fold(state: RunState, event: AgentEvent): RunState {
-  if (event.type === "stream_reset") return stateOf(event.run)
+  if (event.type === "stream_reset") {
+    const { tools, decisions, historyLength } = state
+    return { ...stateOf(event.run), tools, decisions, historyLength }
+  }
   return event.seq <= state.seq ? state : { ...state, ...change(state, event), seq: event.seq }
 }
 
@@ -79,7 +98,13 @@ type Changed = Partial<RunState>
 function change(state: RunState, event: StoredEvent): Changed {
   switch (event.type) {
     case "agent_start":
-      return { runId: event.runId, status: "queued", ...conversation(event.messages) }
+      return {
+        runId: event.runId,
+        agent: event.agent,
+        status: "queued",
+        historyLength: event.messages.length,
+        ...conversation(event.messages),
+      }
     case "agent_pause":
       return { status: "paused", pending: event.pending }
     case "agent_resume": // the next pause lists a sub-agent's items again
@@ -124,19 +149,41 @@ function change(state: RunState, event: StoredEvent): Changed {
       }
     case "tool_decision_resolved": {
       const pending = state.pending.filter((item) => item.decisionId !== event.decisionId)
-      return state.status === "paused" && !pending.length ? { pending, status: "queued" } : { pending }
+      const decisions = [...state.decisions, resolved(state, event)]
+      const isAnswered = state.status === "paused" && !pending.length
+      return { pending, decisions, ...(isAnswered && { status: "queued" }) }
     }
     default:
       return {}
   }
 }
 
-function withTool(
-  state: RunState,
-  event: { toolCallId: string; toolName: string },
-  execution: Omit<ToolExecution, "toolName">,
-): Changed {
-  return { tools: { ...state.tools, [event.toolCallId]: { toolName: event.toolName, ...execution } } }
+type ExecutionEvent = Extract<StoredEvent, { type: `tool_execution_${string}` }>
+type Execution = Omit<ToolExecution, "toolName" | "input" | "edited">
+
+function withTool(state: RunState, event: ExecutionEvent, execution: Execution): Changed {
+  const { toolCallId, toolName } = event
+  const { tools, decisions } = state
+  const before = tools[toolCallId]
+  const edit = decisions.findLast((one) => one.toolCallId === toolCallId && one.editedInput)
+  const tool: ToolExecution = {
+    toolName,
+    input: "args" in event ? event.args : (before?.input ?? {}),
+    ...(edit && { edited: { original: edit.input, by: edit.decidedBy } }),
+    ...execution,
+  }
+  return { tools: { ...tools, [toolCallId]: tool } }
+}
+
+/** An answer beside what was asked. A remembered one answers a call for which nothing was pending. */
+function resolved(state: RunState, event: Extract<StoredEvent, { type: "tool_decision_resolved" }>) {
+  const { type: _, seq: __, timestamp: decidedAt, input: editedInput, ...answer } = event
+  const item = state.pending.find((one) => one.decisionId === event.decisionId)
+  const calls = state.messages.flatMap((message) => (message.role === "assistant" ? message.content : []))
+  const call = calls.findLast((block) => block.type === "toolCall" && block.id === event.toolCallId)
+  const { name = "", arguments: input = {} } = (call ?? {}) as { name?: string; arguments?: JsonObject }
+  const { toolName, kind, input: shown } = item ?? { toolName: name, kind: "decision" as const, input }
+  return { toolName, kind, input: shown, ...answer, ...(editedInput && { editedInput }), decidedAt }
 }
 
 type PendingEvent = Extract<StoredEvent, { decisionId: string; input: unknown }>

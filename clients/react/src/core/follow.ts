@@ -5,12 +5,15 @@
 import type { Client } from "./client"
 import { AgentKitError, notAgentKit } from "./errors"
 import { isTerminal } from "./fold"
+import { watchNetwork } from "./network"
 import { readSse } from "./sse"
 import type { AgentEvent } from "./types"
 import { Backoff, sleep } from "./wait"
 
 /** A server sends at least a comment every 15 s: a stream that is silent for longer, in milliseconds, is reconnected. */
-const SILENCE = 40_000
+const SILENCE = 20_000
+/** A page that was hidden reconnects a stream that has been silent for so long: it may have died unnoticed. */
+const HIDDEN_SILENCE = 5_000
 
 export interface Following {
   /** The last seq that the reader has. */
@@ -21,45 +24,69 @@ export interface Following {
   onEvents(events: AgentEvent[]): void
   /** Whether the server answers. */
   onConnection?(connected: boolean): void
-  /** Milliseconds without a byte after which a stream is reconnected (40,000). */
+  /** Milliseconds without a byte after which a stream is reconnected (20,000). */
   silence?: number
+}
+
+/** Which events a reader has: it takes each once and in order. */
+export class Position {
+  /** The last seq. */
+  last: number
+  /** The run's last event was taken. */
+  ended = false
+
+  constructor(after: number) {
+    this.last = after
+  }
+
+  /** Returns the events that come next; with `gap`, others must come before the rest. */
+  take(received: readonly AgentEvent[]): { events: AgentEvent[]; gap: boolean } {
+    const events: AgentEvent[] = []
+    for (const event of received) {
+      const isReset = event.type === "stream_reset"
+      const seq = isReset ? event.run.lastSeq : event.seq
+      if (seq < this.last || (seq === this.last && !isReset)) continue
+      if (!isReset && seq > this.last + 1) return { events, gap: true }
+      this.last = seq
+      events.push(event)
+      this.ended = isReset ? isTerminal(event.run.status) : event.type === "agent_end"
+    }
+    return { events, gap: false }
+  }
 }
 
 /** Resolves after the run's last event, or when aborted. Rejects with the AgentKitError of a server that refuses. */
 export async function follow(client: Client, runId: string, following: Following): Promise<void> {
   const { signal, onEvents, onConnection, silence = SILENCE } = following
   const backoff = new Backoff(client.retry)
-  let last = following.after
-  let ended = false
+  const position = new Position(following.after)
 
+  /** Returns whether the reading is to stop: at the end, or at a broken stream, whose missing events are in the log. */
   const accept = (received: AgentEvent[]): boolean => {
     if (signal.aborted) return true
-    const newEvents: AgentEvent[] = []
-    let gap = false
-    for (const event of received) {
-      const isReset = event.type === "stream_reset"
-      const seq = isReset ? event.run.lastSeq : event.seq
-      if (!isReset && seq <= last) continue
-      gap = !isReset && seq > last + 1
-      if (gap) break // a broken stream: the missing events are in the log
-      last = seq
-      newEvents.push(event)
-      ended = isReset ? isTerminal(event.run.status) : event.type === "agent_end"
-    }
-    if (newEvents.length) {
+    const { events, gap } = position.take(received)
+    if (events.length) {
       backoff.reset()
-      onEvents(newEvents)
+      onEvents(events)
     }
-    return gap || ended || signal.aborted
+    return gap || position.ended || signal.aborted
   }
 
   while (!signal.aborted) {
     let wait: number | undefined
+    let isChecked = false
+    let lastByte = Date.now()
     const connection = new AbortController()
     const close = () => connection.abort()
     let watchdog = setTimeout(close, silence)
+    // A connection that may be dead is made anew: at once, and whether that succeeds says what is true.
+    const unwatch = watchNetwork((change) => {
+      if (change === "visibilitychange" && Date.now() - lastByte < HIDDEN_SILENCE) return
+      isChecked = true
+      close()
+    })
     try {
-      const body = await client.events(runId, last, AbortSignal.any([signal, connection.signal]))
+      const body = await client.events(runId, position.last, AbortSignal.any([signal, connection.signal]))
       if (!body || signal.aborted) return
       onConnection?.(true)
       await readSse<AgentEvent>(body, {
@@ -69,6 +96,7 @@ export async function follow(client: Client, runId: string, following: Following
         onChunk: (events) => {
           clearTimeout(watchdog)
           watchdog = setTimeout(close, silence)
+          lastByte = Date.now()
           return accept(events)
         },
       })
@@ -80,10 +108,12 @@ export async function follow(client: Client, runId: string, following: Following
       wait = error.retryAfter
     } finally {
       clearTimeout(watchdog)
-      connection.abort()
+      unwatch()
+      close()
     }
-    if (ended || signal.aborted) return
+    if (position.ended || signal.aborted) return
+    if (isChecked) continue
     onConnection?.(false)
-    await sleep(backoff.next(wait), signal)
+    await sleep(backoff.next(wait), signal, !wait)
   }
 }

@@ -1,31 +1,46 @@
 /** Makes the snapshot that a page shows of a session. Pure. */
 import type { AgentKitError } from "./errors"
 import { messagesOf } from "./fold"
-import type { ChatOptions, ChatSnapshot, ChatStatus, ClientTool } from "./options"
+import type { Branches, ChatOptions, ChatSnapshot, ChatStatus, ClientTool } from "./options"
 import type { Session } from "./session"
 import type { PendingItem } from "./types"
 
-type SnapshotOptions = Pick<ChatOptions, "clientTools" | "followDecisions">
+type SnapshotOptions = Pick<ChatOptions, "agent" | "clientTools" | "followDecisions">
 
-/** `callError`: the error of the last call, which does not affect the run. */
+/** What a chat knows beside its session. */
+interface Surroundings {
+  /** The error of the last call, which does not affect the run. */
+  callError?: AgentKitError | undefined
+  isOffline: boolean
+  branches: Branches
+}
+
 export function snapshotOf(
   session: Session,
   options: SnapshotOptions,
-  callError?: AgentKitError,
+  { callError, isOffline, branches }: Surroundings,
 ): ChatSnapshot {
-  const { view, pending } = session
+  const { view, pending, runs, queue } = session
   const status = statusOf(session, options)
   return {
     messages: messagesOf(view),
     status,
     isStreaming: status === "submitted" || status === "streaming",
     isReconnecting: session.reconnecting && session.isBusy,
+    isOffline,
     pendingDecisions: pending,
     pendingDecision: pending.find((item) => !toolOf(item, options)),
     error: callError ?? session.error ?? session.failure,
-    runId: session.runId,
+    runId: session.runId ?? session.beginning.from?.runId,
+    agent: view.agent ?? options.agent,
+    refused: session.error && !session.runId ? session.sent?.content : undefined,
     usage: view.usage,
     tools: view.tools,
+    decisions: view.decisions,
+    queued: queue.waiting,
+    unsent: queue.unsent,
+    runs,
+    branches,
     retry: view.retry,
   }
 }

@@ -1,5 +1,8 @@
-/** Parses the bytes of a response as server-sent events with JSON data. It knows nothing of runs. */
-import { createParser } from "eventsource-parser"
+/**
+ * Parses the bytes of a response as server-sent events with JSON data, as the HTML standard has it
+ * (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation). Of the fields it reads
+ * `data` and `retry`. It knows nothing of runs.
+ */
 
 /** The callbacks of a reader of a stream. */
 export interface SseReader<T> {
@@ -11,27 +14,35 @@ export interface SseReader<T> {
 
 /** Reads until the body ends or breaks off, or `onChunk` returns true. Rejects where an event is not JSON. */
 export async function readSse<T>(body: ReadableStream<Uint8Array>, reader: SseReader<T>): Promise<void> {
-  let received: T[] = []
-  let unparsed = ""
-  const parser = createParser({
-    onEvent: ({ data }) => received.push(JSON.parse(data)),
-    onRetry: reader.onRetry,
-  })
-  const decoder = new TextDecoder()
+  let data: string[] = []
+  /** The line that has begun, in the pieces in which it came. */
+  let line: string[] = []
+  let endsInReturn = false
+  const decoder = new TextDecoder() // drops a byte order mark
   const bytes = body.getReader()
   try {
     for (;;) {
       const { done, value } = await bytes.read().catch(() => ({ done: true, value: undefined }))
       if (done) return
-      received = []
       const text = decoder.decode(value, { stream: true })
-      unparsed += text
-      // The parser scans an unfinished line again with each feed.
-      if (text.includes("\n")) {
-        parser.feed(unparsed)
-        unparsed = ""
+      const events: T[] = []
+      // A line end of two characters may be cut in two.
+      const pieces = text.slice(+(endsInReturn && text[0] === "\n")).split(/\r\n|\r|\n/)
+      endsInReturn = text ? text.endsWith("\r") : endsInReturn
+      for (const [at, piece] of pieces.entries()) {
+        if (at) {
+          const [, field, content = ""] = /^(data|retry|$)(?:: ?(.*))?$/s.exec(line.join("")) ?? []
+          if (field === "data") data.push(content)
+          if (field === "retry") reader.onRetry(Number(content))
+          if (field === "") {
+            if (data.length) events.push(JSON.parse(data.join("\n")))
+            data = []
+          }
+          line = []
+        }
+        line.push(piece)
       }
-      if (reader.onChunk(received)) return
+      if (reader.onChunk(events)) return
     }
   } finally {
     bytes.cancel().catch(() => {})

@@ -1,4 +1,5 @@
 /** Delays between retries while the server is unavailable: exponential, with jitter, and ended by an abort. */
+import { watchNetwork } from "./network"
 
 export interface RetryOptions {
   /** The first delay, in milliseconds (500). A stream's `retry:` line replaces it. */
@@ -31,15 +32,20 @@ export class Backoff {
   }
 }
 
-/** Resolves after `ms`, or at once when `signal` aborts. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+/**
+ * Resolves after `ms`, at once when `signal` aborts, and, with `wakes`, when the network is back or somebody looks at
+ * the page again.
+ */
+export function sleep(ms: number, signal?: AbortSignal, wakes = false): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer)
       signal?.removeEventListener("abort", done)
+      unwatch?.()
       resolve()
     }
     const timer = setTimeout(done, Math.min(ms, 2e9)) // a timer of more than 24 days fires at once
+    const unwatch = wakes ? watchNetwork((change) => change !== "offline" && done()) : undefined
     signal?.addEventListener("abort", done)
     if (signal?.aborted) done()
   })

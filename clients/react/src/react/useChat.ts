@@ -6,18 +6,45 @@
 import { useEffect, useMemo, useState, useSyncExternalStore } from "react"
 import { Chat } from "../core/chat"
 import type { ChatOptions, ChatSnapshot } from "../core/options"
+import type { PendingItem, ToolDefinition } from "../core/types"
+import { browserTabs } from "../tabs/index"
+import { definitionOf } from "./definitions"
 
-export type UseChatOptions = ChatOptions
+export interface UseChatOptions extends Omit<ChatOptions, "tabs"> {
+  /**
+   * Whether the tabs of the browser share one connection for each run, and go on together where one of them has gone on
+   * with the conversation (true). For pages on which tabs may belong to different people: false. Read once.
+   */
+  acrossTabs?: boolean
+}
+
+const METHODS = [
+  "send",
+  "edit",
+  "regenerate",
+  "fork",
+  "open",
+  "respondWithDecision",
+  "reject",
+  "abort",
+  "steer",
+  "followUp",
+  "reload",
+  "rejoin",
+] as const
 
 export type UseChatResult = ChatSnapshot &
-  Pick<Chat, "send" | "respondWithDecision" | "reject" | "abort" | "steer" | "followUp" | "reload" | "rejoin">
+  Pick<Chat, (typeof METHODS)[number]> & {
+    /** Resolves to the definition of the tool that an item calls: that of the agent whose run it is, a sub-agent's too. */
+    definitionOf: (item: PendingItem) => Promise<ToolDefinition | undefined>
+  }
 
 /**
  * A conversation with an agent. `runId` and `initialMessages` are read at the first render; give the component
  * another `key` for another conversation. All other options may change at any time.
  */
 export function useChat(options: UseChatOptions): UseChatResult {
-  const [chat] = useState(() => new Chat(options))
+  const [chat] = useState(() => new Chat({ ...options, tabs: browserTabs(options.acrossTabs) }))
   useEffect(() => chat.configure(options))
   return useChatStore(chat)
 }
@@ -26,7 +53,11 @@ export function useChat(options: UseChatOptions): UseChatResult {
 export function useChatStore(chat: Chat): UseChatResult {
   const snapshot = useSyncExternalStore(chat.subscribe, chat.getSnapshot, chat.getServerSnapshot)
   return useMemo(() => {
-    const { send, respondWithDecision, reject, abort, steer, followUp, reload, rejoin } = chat
-    return { ...snapshot, send, respondWithDecision, reject, abort, steer, followUp, reload, rejoin }
+    const methods = Object.fromEntries(METHODS.map((name) => [name, chat[name]]))
+    return {
+      ...snapshot,
+      ...methods,
+      definitionOf: (item: PendingItem) => definitionOf(chat, item),
+    } as UseChatResult
   }, [chat, snapshot])
 }

@@ -52,10 +52,12 @@ describe("send", () => {
       ...initialMessages,
       { role: "user", content: [{ type: "text", text: "Hello" }] },
     ])
-    expect(said(starts[1]?.body.messages)).toEqual([
-      ...said(golden("plain").messages),
-      { role: "user", content: "And?" },
-    ])
+    expect(starts[1]?.body).toEqual({
+      ...body(),
+      agent: "a",
+      from: { runId: server.run.id.replace(/2$/, "1") },
+      input: "And?",
+    })
     const keys = starts.map((start) => start.headers["idempotency-key"])
     expect(keys[0]).toMatch(/^\d+-\d+-\d+-\d+$/)
     expect(keys[0]).not.toBe(keys[1])
@@ -210,8 +212,22 @@ describe("reload", () => {
     await chat.reload()
     await reaches("ready")
     const [, again] = server.asked("POST", /^\/runs$/)
-    expect(again?.body.messages).toEqual(golden("decision_approve").messages.slice(0, 1))
+    expect(said(again?.body.messages)).toEqual(said(golden("decision_approve").messages.slice(0, 1)))
   })
+
+  it.each(["provider_error", "abort_paused"])(
+    "of a run that ended as in %s lets the model go on from it",
+    async (name) => {
+      const server = await FakeServer.open({ name }, { name: "plain" })
+      const { chat, reaches, now } = open(server)
+      await chat.send("Hello")
+      await eventually(() => expect(["ready", "error"]).toContain(now().status))
+      const failed = server.run.id
+      expect(await chat.reload()).toBe(true)
+      expect(server.asked("POST", /^\/runs$/)[1]?.body).toEqual({ agent: "a", from: { runId: failed } })
+      await reaches("ready")
+    },
+  )
 
   it("is an error where there is nothing to run again", async () => {
     const { chat, now } = open(await FakeServer.open())

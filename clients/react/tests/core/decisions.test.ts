@@ -45,7 +45,7 @@ it("a decision is sent with its ids, and the continuation is followed by itself"
   expect(now()).toMatchObject({ status: "submitted", pendingDecisions: [], pendingDecision: undefined })
   server.run.show("tool_execution_start")
   await reaches("streaming")
-  expect(now().tools).toEqual({ refund: { toolName: "refund", status: "running" } })
+  expect(now().tools).toEqual({ refund: { toolName: "refund", status: "running", input: { cents: 500 } } })
   server.run.show("all")
   await reaches("ready")
   expect(now().messages).toEqual(golden("decision_approve").messages)

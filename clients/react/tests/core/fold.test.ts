@@ -87,9 +87,9 @@ it("drops the open message at message_discard", () => {
   expect(states.at(-1)?.retry).toBeUndefined()
 })
 
-it("puts the snapshot of a stream_reset in the place of everything", () => {
+it("puts the snapshot of a stream_reset in the place of everything but executions and answers", () => {
   const { events } = golden("decision_approve")
-  const middle = events.slice(0, 8).reduce(fold, EMPTY)
+  const middle = events.slice(0, 15).reduce(fold, EMPTY)
   const run = {
     id: "r",
     status: "paused",
@@ -99,7 +99,10 @@ it("puts the snapshot of a stream_reset in the place of everything", () => {
     lastSeq: 40,
   }
   const state = fold(middle, { type: "stream_reset", run: run as unknown as Run })
-  expect(state).toEqual(stateOf(run as unknown as Run))
+  const { tools, decisions, historyLength } = middle
+  expect(Object.keys(tools)).toEqual(["refund"])
+  expect(decisions).toHaveLength(1)
+  expect(state).toEqual({ ...stateOf(run as unknown as Run), tools, decisions, historyLength })
   expect(state.open).toBeUndefined()
   expect(fold(state, { ...(events[9] as StoredEvent), seq: 40 })).toBe(state)
 })

@@ -57,6 +57,14 @@ it("an ended run is shown as it ended, and is no news", async () => {
   await reaches("ready")
   await settle()
   for (const callback of Object.values(told)) expect(callback).not.toHaveBeenCalled()
+  expect(server.requests.map(({ path }) => path)).toEqual([`/runs/${RUN}`, `/runs/${RUN}/events`])
+})
+
+it("an ended run without tools is read with one request", async () => {
+  const { server, reaches, now } = await rejoined("plain")
+  await reaches("ready")
+  await settle()
+  expect(now().messages).toEqual(golden("plain").messages)
   expect(server.requests).toHaveLength(1)
 })
 
@@ -127,7 +135,11 @@ it("a message can be sent after a rejoined run, with all that was said", async (
   const { chat, now } = open(server, { runId: "before" })
   await eventually(() => expect(now().messages).toHaveLength(4))
   await chat.send("And?")
-  expect(server.asked("POST", /^\/runs$/)[0]?.body.messages).toHaveLength(5)
+  expect(server.asked("POST", /^\/runs$/)[0]?.body).toEqual({
+    agent: "a",
+    from: { runId: "before" },
+    input: "And?",
+  })
 })
 
 it("a run whose server refused once is followed again by a callback that says so", async () => {

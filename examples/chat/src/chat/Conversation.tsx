@@ -47,6 +47,7 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
 
   const isLoggedOut = error?.code === "unauthenticated"
   useServer(isLoggedOut ? "/agents" : undefined) // which says where to log in
+  const isKnown = chat.refused === undefined // otherwise the server has refused the message
   const isBusy = isStreaming || status === "paused"
   const submit = async (text: string) => {
     if (!isBusy) {
@@ -101,17 +102,14 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
         {error && (
           <div className="trouble" role="alert">
             <p>{explain(error)}</p>
-            {status === "error" && runId && (
+            {status === "error" && (
               <button
                 type="button"
-                onClick={error.status || error.code === "unreachable" ? chat.rejoin : chat.reload}
+                onClick={
+                  isKnown && (error.status || error.code === "unreachable") ? chat.rejoin : chat.reload
+                }
               >
-                Try again
-              </button>
-            )}
-            {status === "error" && !runId && (
-              <button type="button" onClick={chat.reload}>
-                Send again
+                {isKnown ? "Try again" : "Send again"}
               </button>
             )}
           </div>

@@ -1,1 +1,0 @@
-import{t as e}from"./Heading-C1F0McGU.js";import{t}from"./RunList-D318hf2m.js";import{N as n}from"./index-BDecr-vK.js";var r=n();function i(){return(0,r.jsxs)(`div`,{className:`view`,children:[(0,r.jsx)(e,{children:`Runs`}),(0,r.jsx)(t,{path:`/runs?limit=50`,none:`No runs yet.`})]})}export{i as default};

@@ -1,1 +1,0 @@
-import{t as e}from"./Heading-C1F0McGU.js";import{t}from"./RunList-D318hf2m.js";import{N as n}from"./index-BDecr-vK.js";var r=n();function i(){return(0,r.jsxs)(`div`,{className:`view`,children:[(0,r.jsx)(e,{children:`Waiting`}),(0,r.jsx)(t,{path:`/runs?status=paused&limit=50`,none:`Nothing waits for an answer.`})]})}export{i as default};

@@ -6,6 +6,7 @@ It knows neither Celery nor Flask: due steps are enqueued by a `StepQueue`, and 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -18,7 +19,9 @@ from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.codec import Codec, FernetCodec
 from agentkit.core import event_loop, strictjson
 from agentkit.core.calls import ClientResult
+from agentkit.core.events import ItemKind
 from agentkit.core.forks import ForkSafeLock
+from agentkit.core.inbox import InboxItem, ItemFilter, PendingCount
 from agentkit.core.messages import Json, check_content, check_text
 from agentkit.core.notifications import NotificationType
 from agentkit.core.record import StepKind
@@ -36,12 +39,13 @@ from agentkit.errors import (
 from agentkit.loop import Answer, client_result
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
-from agentkit.runtime import commands, listing, tool_loop
+from agentkit.runtime import commands, inbox, listing, tool_loop
 from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
 from agentkit.runtime.handlers import HandlerFunction, Handlers, check_types
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
+from agentkit.runtime.inbox import InboxFilter
 from agentkit.runtime.inline import Inline, Substitute
 from agentkit.runtime.notifications import Recipient
 from agentkit.runtime.readiness import Prober
@@ -451,6 +455,48 @@ class AgentKit:
         be short, or empty, and there is more all the same.
         """
         return listing.page(self._engine.store, listing.Filter(owner, agent, status, where), limit, cursor)
+
+    def pending(
+        self,
+        *,
+        kind: ItemKind | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        owner: str | None = None,
+    ) -> Iterator[InboxItem]:
+        """All pending items, oldest first, each with the `run_id` of the run that owns it, where it is answered.
+
+        `kind`, `agent`, `tool` and the run's `owner` select some.
+        """
+        wanted = InboxFilter(ItemFilter(agent, tool, kind, owner))
+        cursor: str | None = None
+        while True:
+            items, cursor = self.pending_page(wanted, limit=100, cursor=cursor)
+            yield from items
+            if cursor is None:
+                return
+
+    def pending_page(
+        self, wanted: InboxFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[InboxItem], str | None]:
+        """Read up to `limit` pending items after `cursor`, oldest first, and the next page's cursor if there is more.
+
+        A page reads 1,000 items at the most, as `page` does runs.
+        """
+        return inbox.page(self._engine.store, wanted, limit, cursor)
+
+    def count_pending(self, wanted: InboxFilter) -> PendingCount:
+        """Count pending items, and find when the oldest was created."""
+        return inbox.count(self._engine.store, wanted)
+
+    def readable_by(self, principal: str | None, wanted: ItemFilter) -> InboxFilter:
+        """Restrict a filter of items to those of runs that a principal may read."""
+        if self._rights.is_open:
+            return InboxFilter(wanted)
+        only = self._rights.only_owner(principal)
+        if only is None:
+            return InboxFilter(wanted, lambda run: self.permits(principal, "read", run))
+        return InboxFilter(dataclasses.replace(wanted, owner=only), nothing=wanted.owner not in (None, only))
 
     def only_owner(self, principal: str | None) -> str | None:
         """Return the owner whose runs alone a principal may read; None where `may` decides, or all may read all."""

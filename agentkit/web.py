@@ -18,7 +18,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.kit import AgentKit, load_app
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.runtime.web_server import end_server, gunicorn_worker
-from agentkit.server import access, origins, page, problems, runs, system, websocket
+from agentkit.server import access, decisions, origins, page, problems, runs, system, websocket
 from agentkit.server.greenlets import in_own_greenlet
 from agentkit.server.state import WebState, states
 from agentkit.server.streams import sse_response, warn_of_sync_workers
@@ -118,7 +118,7 @@ def _add(
 def _blueprint(web: WebState, check_origin: Callable[[], None]) -> Blueprint:
     """Make the blueprint of a kit, with what is done before and after every request of its routes."""
     blueprint = Blueprint(web.name, __name__)
-    for part in (runs.blueprint, system.agents, websocket.blueprint):
+    for part in (runs.blueprint, decisions.blueprint, system.agents, websocket.blueprint):
         blueprint.register_blueprint(part)
     if not web.left_out.issuperset(_SYSTEM_PATHS):
         blueprint.register_blueprint(system.blueprint)

@@ -33,7 +33,7 @@ class Blocking:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)
-            return self._iterate(result) if name in ("events", "runs") else self._runner.run(result)
+            return self._iterate(result) if name in ("events", "runs", "decisions") else self._runner.run(result)
 
         return call
 

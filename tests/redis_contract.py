@@ -12,6 +12,7 @@ from redis.crc import key_slot
 
 from agentkit.codec import Codec
 from agentkit.core.ids import new_id
+from agentkit.core.inbox import ListedItem
 from agentkit.core.messages import QueuedMessage
 from agentkit.core.record import AbortRequest, Change, Step
 from agentkit.errors import InvalidRequestError, LeaseLostError, RunNotTerminalError
@@ -35,6 +36,7 @@ from agentkit.testing.store_outbox_contract import FIRST, commit_entries
 __all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 
 PREFIX = "test:"
+ITEM = ListedItem(new_id(), new_id(), "a", "t", "decision", "ann")
 
 
 def ttls_of(client: redis.Redis, pattern: str) -> dict[str, int | None]:
@@ -250,11 +252,20 @@ class RedisStoreContract(StoreContract):
         assert keys[-2:] == ("one", "two")
         assert len({key_slot(key.encode()) for key in keys[:-2]}) == 1
 
+    def test_all_lists_of_pending_items_are_in_one_slot_of_a_cluster(self, store: Store, client: Any) -> None:
+        store.list_items([ITEM])
+        keys = list(ttls_of(client, f"{PREFIX}*"))
+        assert len(keys) == 18
+        assert len({key_slot(key.encode()) for key in keys}) == 1
+        store.unlist_items([ITEM])
+        assert ttls_of(client, f"{PREFIX}*") == {}
+
     def test_every_key_has_the_prefix(self, store: Store, client: Any) -> None:
         run_id = new_run(store)
         store.schedule(run_id, 1)
         store.index(run_id)
         store.heartbeat("w", 1000)
+        store.list_items([ITEM])
         assert all(key.startswith(PREFIX) for key in ttls_of(client, "*"))
 
     @pytest.mark.parametrize(

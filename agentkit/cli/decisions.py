@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentkit.cli.text import inline, plain
@@ -27,10 +27,15 @@ _YES, _NO = ("y", "yes", "true"), ("n", "no", "false")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a pending item. `kind`: the name of the argument of `Client.resume` that takes `value`."""
+    """The answer to a pending item. `kind`: the name of the argument of `Client.resume` that takes `value`.
+
+    `input`: arguments in place of the model's. `remember`: it counts for later calls of the tool in the run, too.
+    """
 
     kind: str  # decision, reject or result
     value: Any
+    input: Json | None = None
+    remember: bool = False
 
 
 class _WholeAnswer(Exception):  # no error: one line answered all fields
@@ -43,7 +48,20 @@ class _InvalidInputError(Exception):
 
 
 def ask_for_answer(item: Mapping[str, Any], ask: Ask, show: Show) -> Answer:
-    """Ask for the answer to one pending item. Raises EOFError at the end of input."""
+    """Ask for the answer to one pending item, and whether it counts for later calls where that may be.
+
+    Raises EOFError at the end of input.
+    """
+    answer = _answer(item, ask, show)
+    if not item.get("remember"):
+        return answer
+    field = _Field(
+        "the same for later calls of this tool in this run", {"type": "boolean", "default": False}, False, False
+    )
+    return replace(answer, remember=_read(field, ask, show))
+
+
+def _answer(item: Mapping[str, Any], ask: Ask, show: Show) -> Answer:
     try:
         if item["kind"] == "client_execute":
             show("This tool runs at the client: execute it and enter its result (text or JSON), or `/reject REASON`.")
@@ -76,16 +94,26 @@ def _value(schema: Any, name: str, required: bool, ask: Ask, show: Show, top: bo
         return schema["const"]
     if top and _is_object(schema) and schema.get("properties"):
         return _fields(schema, root, ask, show)
-    field = _Field(name, schema, required, nullable)
+    return _read(_Field(name, schema, required, nullable), ask, show, _check_whole)
+
+
+def _read(field: _Field, ask: Ask, show: Show, check: Callable[[str, Json], None] | None = None) -> Any:
+    """Ask for a field until the line can be read as its value. `check` is passed each line, and the field's schema."""
     while True:
         line = ask(field.prompt()).strip()
-        _check_reject(line)
-        if line.startswith("{") and not _is_object(schema):
-            _check_json(line)
+        if check is not None:
+            check(line, field.schema)
         try:
             return field.read(line)
         except _InvalidInputError as problem:
             show(f"  {problem}")
+
+
+def _check_whole(line: str, schema: Json) -> None:
+    """Raise _WholeAnswer for a line that answers all fields."""
+    _check_reject(line)
+    if line.startswith("{") and not _is_object(schema):
+        _check_json(line)
 
 
 def _fields(schema: Json, root: Any, ask: Ask, show: Show) -> Json:

@@ -269,6 +269,8 @@ def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> N
 @click.argument("decision", metavar="[JSON]", required=False)
 @click.option("--reject", metavar="REASON", help="Reject the item, for this reason.")
 @click.option("--result", metavar="JSON", help="The result of a tool that runs at the client.")
+@click.option("--input", metavar="JSON", help="Arguments in place of the model's.")
+@click.option("--remember", is_flag=True, help="Answer later calls of the tool in the run alike, where it allows that.")
 @click.option("--tool-call-id", metavar="ID", help="The item, where several are pending.")
 @click.option("--decision-id", metavar="ID", help="The item, where several are pending.")
 @_server_options
@@ -278,6 +280,8 @@ def resume(
     decision: str | None,
     reject: str | None,
     result: str | None,
+    input: str | None,
+    remember: bool,
     tool_call_id: str | None,
     decision_id: str | None,
 ) -> None:
@@ -290,11 +294,12 @@ def resume(
     answers = [value for value in (decision, reject, result) if value is not None]
     if len(answers) != 1:
         raise click.UsageError("give exactly one of a decision in JSON, --reject REASON and --result JSON")
-    answer = Answer("reject", reject)
+    edited = None if input is None else _json(input, "--input")
+    answer = Answer("reject", reject, edited, remember)
     if decision is not None:
-        answer = Answer("decision", _json(decision, "the decision"))
+        answer = Answer("decision", _json(decision, "the decision"), edited, remember)
     elif result is not None:
-        answer = Answer("result", _json(result, "--result"))
+        answer = Answer("result", _json(result, "--result"), edited, remember)
     _print_status(run_commands.resume(client, run_id, answer, Terminal(), tool_call_id, decision_id))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shlex
@@ -90,6 +91,8 @@ def _answer(client: Client, run_id: str, item: Mapping[str, Any], view: RunView,
             elif error.status in (400, 422):
                 _show_errors(error, terminal)
                 continue
+            elif error.status == 403 and "approvals" in item:
+                terminal.line(terminal.style(f"  others must decide: {plain(error.detail)}", fg="yellow"))
             else:
                 raise
         terminal.line()
@@ -97,10 +100,16 @@ def _answer(client: Client, run_id: str, item: Mapping[str, Any], view: RunView,
 
 
 def _show_item(item: Mapping[str, Any], view: RunView, terminal: Terminal) -> None:
-    """Print what an answer to the item decides about: the call, why it is asked again, and until when."""
-    view.call(item["toolName"], item["input"])
+    """Print what an answer to the item decides about: the call, why it is asked, who has decided, and until when.
+
+    Arguments that those who have voted have edited are shown in place of the model's: another vote is for them.
+    """
+    edited = _proposed_input(item)
+    view.call(item["toolName"], item["input"] if edited is None else edited)
     if item.get("reason"):
         terminal.line(terminal.style(f"  {inline(item['reason'])}", fg="yellow"))
+    if "approvals" in item:
+        terminal.line(terminal.style(f"  {inline(_votes(item))}", fg="yellow"))
     if "expiresAt" in item:
         terminal.line(terminal.dim(f"  expires in {_seconds_left(item)} s"))
 
@@ -123,13 +132,41 @@ def resume(
     if len(items) == 1:
         _show_item(items[0], RunView(terminal), terminal)
         tool_call_id, decision_id = items[0]["toolCallId"], items[0]["decisionId"]
-    value: Any = {answer.kind: answer.value}
-    return client.resume(run_id, **value, tool_call_id=tool_call_id, decision_id=decision_id)
+        answer = _for_item(items[0], answer)
+    return client.resume(run_id, **_arguments(answer), tool_call_id=tool_call_id, decision_id=decision_id)
 
 
 def _send(client: Client, run_id: str, item: Mapping[str, Any], answer: Answer) -> None:
-    value: Any = {answer.kind: answer.value}
-    client.resume(run_id, **value, tool_call_id=item["toolCallId"], decision_id=item["decisionId"])
+    arguments = _arguments(_for_item(item, answer))
+    client.resume(run_id, **arguments, tool_call_id=item["toolCallId"], decision_id=item["decisionId"])
+
+
+def _arguments(answer: Answer) -> Any:
+    """Return the arguments of `Client.resume` that give an answer."""
+    optional = {"input": answer.input, "remember": answer.remember or None}
+    return {answer.kind: answer.value, **{name: value for name, value in optional.items() if value is not None}}
+
+
+def _for_item(item: Mapping[str, Any], answer: Answer) -> Answer:
+    """Return the answer with the arguments that were shown, where those who have voted have edited them."""
+    edited = _proposed_input(item) if answer.kind == "decision" and answer.input is None else None
+    return answer if edited is None else dataclasses.replace(answer, input=edited)
+
+
+def _proposed_input(item: Mapping[str, Any]) -> Json | None:
+    proposed: Json | None = item.get("proposal", {}).get("input")
+    return proposed
+
+
+def _votes(item: Mapping[str, Any]) -> str:
+    """Say how many principals must decide, and who has decided what."""
+    needs = f"needs the same decision of {item['approvals']} principals"
+    if not item.get("votes"):
+        return needs
+    names = ", ".join(vote["decidedBy"] for vote in item["votes"])
+    proposal = item["proposal"]
+    edited = ", with these arguments in place of the model's" if "input" in proposal else ""
+    return f"{needs}; {names} gave {json.dumps(proposal['decision'], ensure_ascii=False)}{edited}"
 
 
 def _show_errors(error: ApiError, terminal: Terminal) -> None:

@@ -153,8 +153,16 @@ class RunView:
         what = {"decided": one_line(event.get("decision"), 80), "rejected": one_line(event.get("reason") or "", 80)}
         by = f" by {one_line(event['decidedBy'], 40)}" if event.get("decidedBy") else ""
         terminal = self._terminal
-        line = f"◆ {inline(event['outcome'])}{by}"
+        remembered = ", as remembered" if event.get("remembered") else ""
+        remember = ", also for later calls" if event.get("remember") else ""
+        line = f"◆ {inline(event['outcome'])}{by}{remembered}{remember}"
         terminal.line(f"{terminal.style(line, fg='yellow')}  {what.get(event['outcome'], '')}".rstrip())
+
+    def _on_tool_decision_vote(self, event: Json) -> None:
+        count = f"{event['votes']} of {event['approvals']}"
+        terminal = self._terminal
+        line = f"◆ {count} have decided, the last of them {one_line(event['decidedBy'], 40)}"
+        terminal.line(f"{terminal.style(line, fg='yellow')}  {one_line(event['decision'], 80)}")
 
     def _on_agent_pause(self, event: Json) -> None:
         if event.get("reason"):

@@ -82,6 +82,8 @@ class AsyncClient(Server):
     start = _call(calls.start)
     get = _call(calls.get)
     runs = _iteration(calls.runs)
+    decisions = _iteration(calls.decisions)
+    count_decisions = _call(calls.count_decisions)
     resume = _call(calls.resume)
     extend = _call(calls.extend)
     send = _call(calls.send)

@@ -32,7 +32,21 @@ from agentkit.client.plans import (
 )
 from agentkit.core.struct import Json
 
-__all__ = ["abort", "agents", "delete", "events", "extend", "get", "ready", "resume", "runs", "send", "start"]
+__all__ = [
+    "abort",
+    "agents",
+    "count_decisions",
+    "decisions",
+    "delete",
+    "events",
+    "extend",
+    "get",
+    "ready",
+    "resume",
+    "runs",
+    "send",
+    "start",
+]
 
 _SILENCE_SECONDS = 40.0
 """Seconds of silence after which a stream is reconnected: a server sends at least a comment every 15 seconds."""
@@ -78,14 +92,38 @@ def runs(server: Server, status: str | None = None, agent: str | None = None) ->
 
     They are read page by page, 100 at a time.
     """
-    params = _without_none(status=status, agent=agent, limit="100")
-    while True:
-        page = yield from _json(server, Request("GET", "/runs", params=params))
-        for run in page["runs"]:
-            yield Emit(run)
-        if not page.get("nextCursor"):
-            return
-        params = {**params, "cursor": page["nextCursor"]}
+    yield from _pages(server, "/runs", _without_none(status=status, agent=agent, limit="100"), "runs")
+
+
+def decisions(
+    server: Server,
+    *,
+    state: Literal["pending"] = "pending",
+    kind: str | None = None,
+    agent: str | None = None,
+    tool: str | None = None,
+    owner: str | None = None,
+) -> Plan[None]:
+    """Iterate over the pending items of all runs that the caller may read, oldest first.
+
+    Each is answered by `resume` of its `runId`. `kind` ("decision", "client_execute" or "in_doubt"), `agent`, `tool`
+    and the run's `owner` select some. They are read page by page, 100 at a time.
+    """
+    params = _without_none(state=state, kind=kind, agent=agent, tool=tool, owner=owner, limit="100")
+    yield from _pages(server, "/decisions", params, "decisions")
+
+
+def count_decisions(
+    server: Server,
+    *,
+    kind: str | None = None,
+    agent: str | None = None,
+    tool: str | None = None,
+    owner: str | None = None,
+) -> Plan[Json]:
+    """Return `{pending, oldestCreatedAt}`: how many items are pending, as `decisions` selects them, and since when."""
+    params = _without_none(kind=kind, agent=agent, tool=tool, owner=owner)
+    return (yield from _json(server, Request("GET", "/decisions/count", params=params)))
 
 
 def resume(
@@ -247,6 +285,17 @@ def _post(server: Server, path: str, body: Json, idempotency_key: str | None) ->
     """Send what takes effect once for each key; without one, under a key of this call's own."""
     headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
     return (yield from _json(server, Request("POST", path, body, headers=headers)))
+
+
+def _pages(server: Server, path: str, params: Json, name: str) -> Plan[None]:
+    """Emit the entries of all pages, which have them under `name`."""
+    while True:
+        page = yield from _json(server, Request("GET", path, params=params))
+        for entry in page[name]:
+            yield Emit(entry)
+        if not page.get("nextCursor"):
+            return
+        params = {**params, "cursor": page["nextCursor"]}
 
 
 def _without_none(**fields: Any) -> dict[str, Any]:

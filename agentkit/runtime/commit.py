@@ -8,12 +8,14 @@ the process: recovery makes up for it. What a change causes outside of runs is w
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Protocol
 
 from agentkit.agents import BoundAgent
+from agentkit.core.inbox import ListedItem, listed_items, own_items
 from agentkit.core.record import (
     SCHEMA_VERSION,
     Change,
@@ -23,7 +25,7 @@ from agentkit.core.record import (
     Step,
     WholeRecordNeededError,
 )
-from agentkit.errors import AgentKitError, RunNotFoundError
+from agentkit.errors import AgentKitError, LeaseLostError, RunNotFoundError, StoreUnavailableError
 from agentkit.loop import next_reminder
 from agentkit.queue.protocol import StepQueue
 from agentkit.runtime.outbox import Outbox
@@ -32,6 +34,8 @@ from agentkit.runtime.turn_taking import TurnTaking
 from agentkit.store.protocol import Commit, Conflict, Push, Store
 
 __all__ = ["Agents", "Committer", "Transition"]
+
+log = logging.getLogger(__name__)
 
 Transition = Callable[[RunState], Change | None]
 """Computes a change from a run's state; None where there is nothing to change. It may be called more than once."""
@@ -59,6 +63,15 @@ def _due(change: Change) -> list[Step]:
 
 def _index(store: Store, record: RunRecord) -> None:
     store.index(record.id, record.owner, agent=record.agent, status=record.status_list)
+
+
+def _item_changes(change: Change) -> tuple[list[ListedItem], list[ListedItem]]:
+    """List the run's items that a change makes pending, and those that it makes pending no more."""
+    before = {} if change.before is None else own_items(change.before)
+    after = own_items(change.record)
+    new = [item for decision_id, item in after.items() if decision_id not in before]
+    gone = [item for decision_id, item in before.items() if decision_id not in after]
+    return listed_items(change.record, new), listed_items(change.record, gone)
 
 
 class Committer:
@@ -171,16 +184,25 @@ class Committer:
             _index(store, record)  # of schemaVersion 1: made by a version that kept no lists
         for child in change.orphans:
             store.schedule(child, store.now() + self._soon_ms)  # should this process not come to abort it
+        new_items, gone_items = _item_changes(change)
+        store.list_items(new_items)
         pushes = self._pushes(change)
         try:
             outcome = store.commit(change, version, lease, pushes)
         except RunNotFoundError:
             store.unlist(record.id)  # it was deleted since it was read: what was just written of it must not stay
             raise
+        except LeaseLostError:
+            self._unlist_items(new_items)
+            raise
         if isinstance(outcome, Conflict):
+            self._unlist_items(new_items)  # computed again, they have other ids
             return outcome
-        if checks and self._is_late(began):
-            store.schedule(record.id, min(checks))
+        self._unlist_items(gone_items)
+        if self._is_late(began):
+            if checks:
+                store.schedule(record.id, min(checks))
+            store.list_items(new_items)
         if not pushes:
             self._enqueue(change)
         if change.outbox:
@@ -194,6 +216,13 @@ class Committer:
             return []
         reminder = None if before is None else next_reminder(record, before)
         return [expiry] if reminder is None else [expiry, reminder]
+
+    def _unlist_items(self, items: list[ListedItem]) -> None:
+        """Take items out of the inbox. The run is as it is, whatever becomes of this: recovery makes up for it."""
+        try:
+            self.store.unlist_items(items)
+        except StoreUnavailableError as error:
+            log.info("run %s: items stay in the inbox until its next check: %s", items[0].run_id, error)
 
     def enqueue(self, record: RunRecord, number: int) -> None:
         """Have a worker execute an open step of a run."""

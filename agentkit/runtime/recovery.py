@@ -1,7 +1,8 @@
 """Recovery without an operator: every worker checks the runs whose time has come.
 
 That is a step whose message was lost, a lease that ran out, an item that expired, an outbox that a crash left, an
-ended run whose keys are gone. There is no leader: taking an overdue run holds it for a moment, so each is checked once.
+ended run whose keys are gone, an item that is in the inbox and does not wait, or the other way round. There is no
+leader: taking an overdue run holds it for a moment, so each is checked once.
 
 A run that seems stuck may just stand in a long queue, and enqueueing it again makes the queue longer. So recovery
 enqueues hardly anything where the queue is crowded: the runs left over are checked again a little later, spread over
@@ -22,8 +23,9 @@ from agentkit.loop import expire, fail, remind
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
+from agentkit.runtime.inbox import repair_items
 from agentkit.runtime.shutdown import StopFlag
-from agentkit.runtime.upgrade import index_runs
+from agentkit.runtime.upgrade import index_items, index_runs
 from agentkit.store.protocol import DueRun
 
 __all__ = ["Recovery"]
@@ -90,6 +92,7 @@ class Recovery:
                     self._stop.wait(_HOLDERS_FIRST_SECONDS)
                 if not upgraded:
                     index_runs(self._store)
+                    index_items(self._store)
                     upgraded = True
                 while self.sweep() == _BATCH and not self._stop.is_set():
                     pass
@@ -135,6 +138,7 @@ class Recovery:
         record = state.record
         if record.terminal or not record.steps:
             self._settle(record)
+        in_flight = repair_items(self._store, record, older_than_ms=self._lease_ms // 2)
         if record.terminal:
             self._store.reschedule(run, min([*checks, (record.ended_at or now) + self._retention_ms + 1000]))
             return
@@ -150,6 +154,8 @@ class Recovery:
                 return  # the commit has scheduled what comes next
         checks += [until + _SLACK_MS for until in state.live.values()]
         checks += self._committer.item_checks(record)
+        if in_flight:
+            checks.append(now + self._lease_ms)
         if self._children.reconcile(record):
             checks.append(now + self._lease_ms)
             if agent is not None and not record.steps:

@@ -61,6 +61,11 @@ class Rights:
             verdict.close()
         raise TypeError(f"may must return True or False, not a {type(verdict).__name__}: {action!r} is refused")
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything: nobody is asked who they are."""
+        return self._is_open
+
     def only_owner(self, principal: str | None) -> str | None:
         """Return the owner whose runs alone a principal may read; None where that is not known without asking `may`."""
         return principal if self._ask is None and not self._is_open else None

@@ -18,6 +18,7 @@ from agentkit.core.backoff import Backoff
 from agentkit.core.calls import Call
 from agentkit.core.events import Event
 from agentkit.core.ids import random_id
+from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
@@ -227,6 +228,27 @@ class RetryingStore:
 
     def set_has_lists(self) -> None:
         self._retry.call(self._store.set_has_lists)
+
+    def list_items(self, items: Sequence[ListedItem]) -> None:
+        self._retry.call(lambda: self._store.list_items(items))
+
+    def unlist_items(self, items: Sequence[ListedItem]) -> None:
+        self._retry.call(lambda: self._store.unlist_items(items))
+
+    def items(self, after: str | None, limit: int, wanted: ItemFilter) -> list[ListedItem]:
+        return self._retry.call(lambda: self._store.items(after, limit, wanted))
+
+    def count_items(self, wanted: ItemFilter) -> int:
+        return self._retry.call(lambda: self._store.count_items(wanted))
+
+    def items_of(self, run_id: str) -> list[ListedItem]:
+        return self._retry.call(lambda: self._store.items_of(run_id))
+
+    def has_items(self) -> bool:
+        return self._retry.call(self._store.has_items)
+
+    def set_has_items(self) -> None:
+        self._retry.call(self._store.set_has_items)
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
         return self._retry.call(lambda: self._store.loads(run_ids))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
-from agentkit.core.record import RunState
+from agentkit.core.inbox import listed_items, own_items
+from agentkit.core.record import RunRecord, RunState, StatusList
 from agentkit.store.protocol import Store
 
-__all__ = ["index_runs"]
+__all__ = ["index_items", "index_runs"]
 
 log = logging.getLogger(__name__)
 
 _BATCH = 500
+_WITH_ITEMS: tuple[StatusList, ...] = ("paused", "active")
+"""The lists of the runs that may wait for somebody."""
 
 
 def index_runs(store: Store) -> None:
@@ -21,14 +25,35 @@ def index_runs(store: Store) -> None:
     """
     if store.has_lists():
         return
-    cursor: str | None = None
     count = 0
-    while ids := store.listing(cursor, _BATCH):
-        for run_id, state in zip(ids, store.loads(ids), strict=True):
-            if isinstance(state, RunState):
-                record = state.record
-                store.index(run_id, record.owner, agent=record.agent, status=record.status_list)
-                count += 1
-        cursor = ids[-1]
+    for record in _records(store, None):
+        store.index(record.id, record.owner, agent=record.agent, status=record.status_list)
+        count += 1
     store.set_has_lists()
     log.info("the runs of an older version, %d, are in their lists now", count)
+
+
+def index_items(store: Store) -> None:
+    """Put the pending items of runs of an older version into the inbox, once. Harmless as `index_runs`, and after it.
+
+    An item that is answered meanwhile is taken out by whoever reads it, or by the next check of its run.
+    """
+    if store.has_items():
+        return
+    count = 0
+    for status in _WITH_ITEMS:
+        for record in _records(store, status):
+            items = listed_items(record, own_items(record).values())
+            store.list_items(items)
+            count += len(items)
+    store.set_has_items()
+    log.info("the pending items of an older version's runs, %d, are in the inbox now", count)
+
+
+def _records(store: Store, status: StatusList | None) -> Iterator[RunRecord]:
+    cursor: str | None = None
+    while ids := store.listing(cursor, _BATCH, status=status):
+        for state in store.loads(ids):
+            if isinstance(state, RunState):
+                yield state.record
+        cursor = ids[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from agentkit.agents import AgentDefinition
+from agentkit.core.inbox import InboxItem
 from agentkit.core.run import Run
 from agentkit.core.struct import Wire
 from agentkit.errors import SchemaProblem
@@ -12,6 +13,7 @@ from agentkit.errors import SchemaProblem
 __all__ = [
     "AgentList",
     "Checks",
+    "DecisionPage",
     "Health",
     "Problem",
     "Readiness",
@@ -49,6 +51,13 @@ class RunPage(Wire):
     """A page of runs, newest first, without their messages. `next_cursor` is there where more follow."""
 
     runs: list[Run]
+    next_cursor: str | None = None
+
+
+class DecisionPage(Wire):
+    """A page of pending items, oldest first. `next_cursor` is there where more follow."""
+
+    decisions: list[InboxItem]
     next_cursor: str | None = None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, get_args
 
+from agentkit.core.events import ItemKind
 from agentkit.core.messages import Json
 from agentkit.core.record import Status
 from agentkit.server.problems import STATUSES
@@ -17,7 +18,7 @@ _BODY = ("invalid_request", "payload_too_large", "unsupported_media_type")
 
 def document(version: str, left_out: Collection[str] = ()) -> Json:
     """Make the document. `version` is agentkit's; `left_out`: paths that are not served."""
-    paths = {**_runs(), **_one_run(), **_system()}
+    paths = {**_runs(), **_decisions(), **_one_run(), **_system()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -26,7 +27,7 @@ def document(version: str, left_out: Collection[str] = ()) -> Json:
             "description": "Durable agent runs: start them, follow their events, answer what they ask.",
         },
         "servers": [{"url": "./"}],
-        "tags": [{"name": "runs"}, {"name": "system"}],
+        "tags": [{"name": "runs"}, {"name": "decisions"}, {"name": "system"}],
         "paths": {path: operations for path, operations in paths.items() if path not in left_out},
         "components": {
             "schemas": schemas(),
@@ -45,8 +46,7 @@ def _runs() -> Json:
     listing = [
         _parameter("status", "query", ref("Status")),
         _parameter("agent", "query", {"type": "string"}),
-        _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}),
-        _parameter("cursor", "query", {"type": "string", "description": "nextCursor of the page before."}),
+        *_PAGING,
     ]
     return {
         "/runs": {
@@ -71,6 +71,40 @@ def _runs() -> Json:
                 parameters=listing,
             ),
         }
+    }
+
+
+def _decisions() -> Json:
+    selecting = [
+        _parameter("kind", "query", {"type": "string", "enum": list(get_args(ItemKind))}),
+        *(_parameter(name, "query", {"type": "string"}) for name in ("agent", "tool", "owner")),
+    ]
+    return {
+        "/decisions": {
+            "get": _operation(
+                "decisions",
+                "listDecisions",
+                "Pending items of all runs that the caller may read, oldest first. Each is answered on its `runId`. A "
+                "page may be short and carry `nextCursor`.",
+                {"200": _json("A page of items.", "DecisionPage")},
+                ("invalid_request",),
+                parameters=[
+                    _parameter("state", "query", {"type": "string", "enum": ["pending"]}),
+                    *selecting,
+                    *_PAGING,
+                ],
+            ),
+        },
+        "/decisions/count": {
+            "get": _operation(
+                "decisions",
+                "countDecisions",
+                "How many items are pending of all runs that the caller may read, and when the oldest was created.",
+                {"200": _json("The count.", "PendingCount")},
+                ("invalid_request",),
+                parameters=selecting,
+            ),
+        },
     }
 
 
@@ -268,6 +302,12 @@ def _problems(codes: list[str]) -> Json:
 
 def _parameter(name: str, where: str, schema: Json) -> Json:
     return {"name": name, "in": where, "required": False, "schema": schema}
+
+
+_PAGING = (
+    _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}),
+    _parameter("cursor", "query", {"type": "string", "description": "nextCursor of the page before."}),
+)
 
 
 def _key(description: str) -> Json:

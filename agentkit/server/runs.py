@@ -20,7 +20,7 @@ from agentkit.server.answers import RunPage, StreamToken
 from agentkit.server.state import json_response, state
 from agentkit.server.streams import StreamSlot, sse_response, wants_sse
 
-__all__ = ["blueprint", "known_parameters", "open_log", "resume"]
+__all__ = ["ID", "blueprint", "known_parameters", "limit", "open_log", "resume"]
 
 blueprint = Blueprint("runs", __name__)
 
@@ -28,7 +28,8 @@ MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 
 _SEQ = re.compile(r"0|[1-9][0-9]{0,14}")
-_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""The ids of runs and items."""
 
 
 @blueprint.post("/runs")
@@ -62,12 +63,12 @@ def list_runs() -> Response:
     if status is not None and status not in list(Status):
         raise InvalidRequestError(f"status must be one of {', '.join(Status)}")
     cursor = request.args.get("cursor")
-    if cursor is not None and not _RUN_ID.fullmatch(cursor):
+    if cursor is not None and not ID.fullmatch(cursor):
         raise InvalidRequestError("cursor must be the nextCursor of another page")
     page, following = state().kit.page(
         status=status,
         agent=request.args.get("agent"),
-        limit=_limit(request.args.get("limit")),
+        limit=limit(),
         cursor=cursor,
         where=lambda run: access.allows("read", run),
         owner=state().kit.only_owner(access.principal()),
@@ -202,7 +203,9 @@ def _nothing() -> Response:
     return response
 
 
-def _limit(text: str | None) -> int:
+def limit() -> int:
+    """Read how many entries the request wants of a page."""
+    text = request.args.get("limit")
     if text is None:
         return DEFAULT_LIMIT
     if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= MAX_LIMIT:

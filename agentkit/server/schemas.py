@@ -23,6 +23,7 @@ import msgspec
 
 from agentkit.core.calls import Rejection
 from agentkit.core.events import AssistantMessageEvent, Event
+from agentkit.core.inbox import PendingCount
 from agentkit.core.messages import AssistantBlock, ContentBlock, Json, Message
 from agentkit.core.record import Origin, Status
 from agentkit.core.requests import (
@@ -41,7 +42,17 @@ from agentkit.core.requests import (
 )
 from agentkit.core.run import Run, StreamReset
 from agentkit.providers.models import Capabilities
-from agentkit.server.answers import AgentList, Health, Problem, Readiness, RunPage, SocketError, SocketOk, StreamToken
+from agentkit.server.answers import (
+    AgentList,
+    DecisionPage,
+    Health,
+    Problem,
+    Readiness,
+    RunPage,
+    SocketError,
+    SocketOk,
+    StreamToken,
+)
 from agentkit.server.problems import STATUSES
 
 __all__ = ["ref", "schemas"]
@@ -65,10 +76,8 @@ _CLOSED = {cls.__name__ for cls in (*_REQUESTS, FromRun, Limits, Rejection)}
 _RUN_ALONE = ("messages", "queued")
 _WITH_DEFAULTS = {Capabilities.__name__}
 """Structures that are sent with the fields that have their defaults."""
-_ALL = (
-    *(*_UNIONS.values(), Status, Run, Origin, *_REQUESTS, Limits),
-    *(RunPage, StreamToken, AgentList, Health, Readiness, Problem),
-)
+_ANSWERS = (RunPage, DecisionPage, PendingCount, StreamToken, AgentList, Health, Readiness, Problem)
+_ALL = (*_UNIONS.values(), Status, Run, Origin, *_REQUESTS, Limits, *_ANSWERS)
 
 _UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"(text|thinking)_(start|end)", ()),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 
 from agentkit.codec import Codec
+from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.record import StatusList
 from agentkit.store.bodies import Bodies
 from agentkit.store.lists import list_name, lists_of
@@ -21,6 +22,7 @@ class MemoryIndex:
         self._clock = clock
         self._retention_ms = retention_seconds * 1000
         self._lists: dict[str, set[str]] = {}
+        self._items: dict[str, ListedItem] = {}
         self._due: dict[str, float] = {}
         self._keys: dict[str, tuple[bytes, str, int]] = {}
         self._workers: dict[str, int] = {}
@@ -104,6 +106,7 @@ class MemoryIndex:
         with self.changed:
             for ids in self._lists.values():
                 ids.discard(run_id)
+            self.unlist_items(self.items_of(run_id))
             self._due.pop(run_id, None)
 
     def listing(
@@ -123,6 +126,37 @@ class MemoryIndex:
         return True
 
     def set_has_lists(self) -> None:
+        """They are kept from the first run on."""
+
+    def list_items(self, items: Sequence[ListedItem]) -> None:
+        with self.changed:
+            self._items.update({item.decision_id: item for item in items})
+
+    def unlist_items(self, items: Sequence[ListedItem]) -> None:
+        with self.changed:
+            for item in items:
+                self._items.pop(item.decision_id, None)
+
+    def items(self, after: str | None, limit: int, wanted: ItemFilter) -> list[ListedItem]:
+        with self.changed:
+            found = [item for item in self._selected(wanted) if after is None or item.decision_id > after]
+            return sorted(found, key=lambda item: item.decision_id)[:limit]
+
+    def count_items(self, wanted: ItemFilter) -> int:
+        with self.changed:
+            return len(self._selected(wanted))
+
+    def _selected(self, wanted: ItemFilter) -> list[ListedItem]:
+        return [item for item in self._items.values() if wanted.selects(item)]
+
+    def items_of(self, run_id: str) -> list[ListedItem]:
+        with self.changed:
+            return [item for item in self._items.values() if item.run_id == run_id]
+
+    def has_items(self) -> bool:
+        return True
+
+    def set_has_items(self) -> None:
         """They are kept from the first run on."""
 
     def heartbeat(self, worker: str, ttl_ms: int) -> None:

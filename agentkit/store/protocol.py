@@ -18,6 +18,7 @@ from typing import Protocol
 from agentkit.codec import Codec
 from agentkit.core.calls import Call, Extension, ItemAnswer
 from agentkit.core.events import Event, Outcome, Vote
+from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
@@ -403,9 +404,10 @@ class Store(Protocol):
         ...
 
     def unlist(self, run_id: str) -> None:
-        """Take a run that is gone out of every index, but not out of the due index while its outbox has entries.
+        """Take a run that is gone, and its items, out of every index.
 
-        Not for readers: what is not there may be about to be made.
+        It stays in the due index while its outbox has entries. Not for readers: what is not there may be about to be
+        made.
         """
         ...
 
@@ -431,6 +433,40 @@ class Store(Protocol):
 
     def set_has_lists(self) -> None:
         """Say that every run is in all its lists."""
+        ...
+
+    def list_items(self, items: Sequence[ListedItem]) -> None:
+        """Put pending items into the inbox. Called before the change that makes them pending.
+
+        An item that is not pending, no more or not yet, is passed over by readers.
+        """
+        ...
+
+    def unlist_items(self, items: Sequence[ListedItem]) -> None:
+        """Take items out of the inbox that are not pending any more; harmless where they are not there."""
+        ...
+
+    def items(self, after: str | None, limit: int, wanted: ItemFilter) -> list[ListedItem]:
+        """List the items that `wanted` selects, oldest first, those after the item `after` in that order.
+
+        What it costs depends on how many are listed, not on how many there are.
+        """
+        ...
+
+    def count_items(self, wanted: ItemFilter) -> int:
+        """Count the items that `wanted` selects, at a cost that does not depend on how many there are."""
+        ...
+
+    def items_of(self, run_id: str) -> list[ListedItem]:
+        """List the items of a run that are in the inbox."""
+        ...
+
+    def has_items(self) -> bool:
+        """Whether every pending item is in the inbox: earlier versions kept none (`runtime/upgrade.py`)."""
+        ...
+
+    def set_has_items(self) -> None:
+        """Say that every pending item is in the inbox."""
         ...
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:

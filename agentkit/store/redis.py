@@ -57,6 +57,7 @@ from agentkit.store.protocol import (
     Subscription,
 )
 from agentkit.store.pubsub import Hub
+from agentkit.store.redis_inbox import RedisInbox
 
 __all__ = ["RedisStore"]
 
@@ -64,7 +65,7 @@ _READABLE = 1000
 """Of how many runs a process remembers that it can decrypt them."""
 
 
-class RedisStore:
+class RedisStore(RedisInbox):
     """See `agentkit.store.protocol.Store` for what each method promises."""
 
     def __init__(
@@ -76,8 +77,8 @@ class RedisStore:
         max_events: int = 100_000,
         client: redis.Redis | None = None,
     ) -> None:
+        super().__init__(client or connect(url), prefix)
         self.url = url
-        self._client = client or connect(url)
         self._prefix = prefix
         self._retention_ms = retention_seconds * 1000
         self._max_events = max_events
@@ -393,6 +394,7 @@ class RedisStore:
         pipe.zcard(self._runs)
         if pipe.execute()[-1] == 1:  # the first run of all: there is none that an older version made
             self.set_has_lists()
+            self.set_has_items()
 
     @translated
     def unindex(self, run_id: str, statuses: Collection[StatusList], owner: str | None = None) -> None:
@@ -417,6 +419,7 @@ class RedisStore:
         if not has_entries:
             pipe.zrem(self._due, run_id)
         pipe.execute()
+        self.unlist_items(self.items_of(run_id))
 
     @translated
     def listing(

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from agentkit.core.events import ItemKind
 from agentkit.core.ids import new_id, now_ms
+from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.errors import UnreadableRunError
 from agentkit.store.protocol import Commit, DueRun, Store, StoredEvent
 from agentkit.testing.store_changes import (
@@ -24,6 +26,17 @@ from agentkit.testing.store_changes import (
 )
 
 __all__ = ["IndexContract"]
+
+
+def _item(
+    *,
+    run_id: str | None = None,
+    agent: str = "a",
+    tool: str = "t",
+    kind: ItemKind = "decision",
+    owner: str | None = None,
+) -> ListedItem:
+    return ListedItem(new_id(), run_id or new_id(), agent, tool, kind, owner)
 
 
 class IndexContract:
@@ -90,6 +103,58 @@ class IndexContract:
         assert store.listing(None, 10, agent="a") == []
         assert store.listing(None, 10, "a") == store.listing(None, 10, ":of:agent:a") == []
         assert store.listing(None, 10, "agent:a") == [run_id]
+
+    # -- pending items -----------------------------------------------------------------------------
+
+    def test_items_are_listed_oldest_first_after_a_cursor_and_counted(self, store: Store) -> None:
+        items = [_item() for _ in range(5)]
+        store.list_items([items[2], items[0], items[4]])
+        store.list_items([items[1], items[3], items[3]])
+        anything = ItemFilter()
+        assert store.items(None, 3, anything) == items[:3]
+        assert store.items(items[2].decision_id, 3, anything) == items[3:]
+        assert store.items(items[4].decision_id, 3, anything) == []
+        assert store.count_items(anything) == 5
+        store.unlist_items([items[1], items[4], _item()])
+        assert store.items(None, 10, anything) == [items[0], items[2], items[3]]
+        assert store.count_items(anything) == 3
+        store.list_items([])
+        store.unlist_items([])
+        assert store.count_items(anything) == 3
+
+    def test_every_combination_of_filters_selects_what_satisfies_all_of_them(self, store: Store) -> None:
+        kinds: list[ItemKind] = ["decision", "in_doubt"]
+        items = [
+            _item(agent=agent, tool=tool, kind=kind, owner=owner)
+            for agent in ("a", "b")
+            for tool in ("t", "a")
+            for kind in kinds
+            for owner in ("ann", "a", None)
+        ]
+        store.list_items(items)
+        for agent, tool, kind, owner in itertools.product((None, "a"), (None, "a"), (None, kinds[1]), (None, "a")):
+            wanted = ItemFilter(agent=agent, tool=tool, kind=kind, owner=owner)
+            selected = [item for item in items if wanted.selects(item)]
+            assert store.items(None, 100, wanted) == selected
+            assert store.count_items(wanted) == len(selected)
+        assert store.items(None, 10, ItemFilter(agent="c")) == []
+        assert store.count_items(ItemFilter(owner="bob", agent="a")) == 0
+
+    def test_the_items_of_a_run_are_known_and_gone_when_it_is(self, store: Store) -> None:
+        run_id, other = new_id(), _item(owner="ann")
+        items = [_item(run_id=run_id, owner="ann") for _ in range(2)]
+        store.list_items([other, *items])
+        assert store.items_of(run_id) == items
+        assert store.items_of(new_id()) == []
+        store.unlist(run_id)
+        assert store.items_of(run_id) == []
+        for wanted in (ItemFilter(), ItemFilter(owner="ann"), ItemFilter(agent="a", tool="t", kind="decision")):
+            assert store.items(None, 10, wanted) == [other]
+            assert store.count_items(wanted) == 1
+
+    def test_a_store_that_has_begun_with_this_version_has_all_items_listed(self, store: Store) -> None:
+        store.index(new_id())
+        assert store.has_items()
 
     def test_a_log_is_read_in_pages(self, store: Store) -> None:
         run_id = new_run(store)

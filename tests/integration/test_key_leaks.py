@@ -60,8 +60,8 @@ def app(redis_url: str) -> Iterator[App]:
 def permanent() -> set[str]:
     """The keys that common.lua declares as permanent."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
-    found = {PREFIX + name for name in re.findall(r"^--\s+P(\w+)\s.*permanent", text, re.MULTILINE)}
-    assert found == {f"{PREFIX}due", f"{PREFIX}listed", f"{PREFIX}refused", f"{PREFIX}runs"}
+    found = {PREFIX + name for name in re.findall(r"^--\s+P([\w{}]+)\s.*permanent", text, re.MULTILINE)}
+    assert found == {f"{PREFIX}{name}" for name in ("due", "listed", "refused", "runs", "{inbox}")}
     return found
 
 
@@ -219,7 +219,8 @@ def test_a_run_deleted_by_force_leaves_marks_that_expire_and_no_run_of_its_sub_a
     for due in app.redis.zrange(f"{PREFIX}due", 0, -1):
         app.redis.zadd(f"{PREFIX}due", {due: 0})
     app.kit.recovery().sweep()
-    left = app.keys().keys() - {f"{PREFIX}listed"}
+    left = app.keys().keys() - {f"{PREFIX}listed", f"{PREFIX}{{inbox}}"}
     assert {key for key in left if not key.endswith(":x") and not key.startswith(f"{PREFIX}idem:")} == set()
-    assert app.redis.hgetall(f"{PREFIX}listed").keys() <= {b""}
+    for name in ("listed", "{inbox}"):
+        assert app.redis.hgetall(f"{PREFIX}{name}").keys() <= {b""}
     check_keys(app)

@@ -11,13 +11,16 @@ import redis
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.ids import new_id
+from agentkit.core.inbox import ItemFilter
 from agentkit.core.record import Status, status_list
 from agentkit.store.redis import RedisStore
 from agentkit.testing.store_changes import first_change
 from agentkit.web import create_app
+from tests import inbox
 from tests.apps import FakeQueue
 
 MANY = 3000
+OF_ANN = ItemFilter(owner="ann")
 
 
 class Server:
@@ -46,12 +49,17 @@ class Server:
             each["calls"] for name, each in stats.items() if not name.startswith(("cmdstat_info", "cmdstat_ping"))
         )
 
+    def get(self, who: str, path: str) -> tuple[Any, int]:
+        """What is answered, and how many commands it took."""
+        before = self.commands()
+        response = self.web.get(path, headers={"X-Name": who})
+        assert response.status_code == 200
+        return response.json, self.commands() - before
+
     def page(self, who: str, query: str) -> tuple[list[str], int]:
         """The ids of a page, and how many commands it took."""
-        before = self.commands()
-        response = self.web.get(f"/runs{query}", headers={"X-Name": who})
-        assert response.status_code == 200
-        return [run["id"] for run in response.json["runs"]], self.commands() - before
+        body, commands = self.get(who, f"/runs{query}")
+        return [run["id"] for run in body["runs"]], commands
 
     def close(self) -> None:
         self.store.close()
@@ -91,3 +99,29 @@ def test_pages_of_few_runs_cost_the_same_beside_thousands(server: Server) -> Non
         server.add("ann", Status.COMPLETED)
     assert costs() == few
     assert max(few.values()) < 15
+
+
+def test_the_inbox_and_its_count_cost_the_same_beside_thousands_of_items(server: Server) -> None:
+    def add(count: int) -> None:
+        for _ in range(count):
+            inbox.add(server.store, "ann")
+
+    mine = inbox.add(server.store, "bob")
+
+    def costs() -> list[int]:
+        asked = [
+            server.get(who, path)
+            for who in ("ann", "bob")
+            for path in ("/decisions?limit=5&tool=t", "/decisions/count")
+        ]
+        assert [len(asked[0][0]["decisions"]), asked[1][0]["pending"]] == [5, server.store.count_items(OF_ANN)]
+        assert [item["runId"] for item in asked[2][0]["decisions"]] == [mine]
+        assert asked[3][0]["pending"] == 1
+        return [commands for _, commands in asked]
+
+    add(20)
+    costs()  # what a first call asks once
+    few = costs()
+    add(MANY)
+    assert costs() == few
+    assert max(few) < 30

@@ -3,8 +3,10 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
@@ -222,6 +224,74 @@ def test_an_answer_on_the_command_line_shows_and_names_its_item(
     resume(cast(Client, client), "r1", Answer("decision", {"approved": True}), Terminal(), tool_call_id="c2")
     assert client.sent == [{"decision": {"approved": True}, "tool_call_id": "c2", "decision_id": "d2"}]
     assert "x" * 200 + "\\u202e" in capsys.readouterr().out
+
+
+VOTES = {"approvals": 3, "votes": [{"decidedBy": "ann", "decidedAt": 1}, {"decidedBy": "bob\u202e", "decidedAt": 2}]}
+
+
+def test_who_has_decided_what_is_shown_and_another_vote_is_for_the_same_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    proposal = {"decision": {"approved": True}, "input": {"cents": 400}}
+    first = FakeClient(pending(approvals=3, votes=[], reason="over 100"))
+    out = watched(first, "y\n", monkeypatch)[1]
+    assert "  over 100\n  needs the same decision of 3 principals\n" in out
+    assert "input" not in first.sent[0]
+    later = FakeClient(pending(**VOTES, proposal=proposal))
+    out = watched(later, "y\n", monkeypatch)[1]
+    assert "● tool1  cents 400" in out
+    assert '; ann, bob\\u202e gave {"approved": true}, with these arguments in place of the model\'s' in out
+    assert later.sent[0]["input"] == {"cents": 400}
+
+
+def test_an_answer_may_be_for_later_calls_too_where_that_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    question = "the same for later calls of this tool in this run (y/n, Enter for false): "
+    for typed, remembered in (("y\ny\n", True), ("y\n\n", None), ("/reject no\nmaybe\ny\n", True)):
+        client = FakeClient(pending(remember=True))
+        assert question in watched(client, typed, monkeypatch)[1]
+        assert client.sent[0].get("remember") is remembered
+    assert question not in watched(FakeClient(pending()), "y\n", monkeypatch)[1]
+
+
+def test_who_may_not_vote_is_told_and_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(FakeClient):
+        def resume(self, run_id: str, **given: Any) -> dict[str, Any]:
+            self.items = []  # the others have decided
+            raise ApiError(403, "forbidden", "'olga' started the run")
+
+    status, out = watched(Refused(pending(approvals=2, votes=[])), "y\n", monkeypatch)
+    assert status == 0
+    assert "  others must decide: 'olga' started the run\n" in out
+    with pytest.raises(ApiError):
+        watched(Refused(pending()), "y\n", monkeypatch)
+
+
+def test_votes_and_remembered_answers_are_lines_of_a_run() -> None:
+    vote = {"type": "tool_decision_vote", "decidedBy": "ann\n", "votes": 1, "approvals": 2, "decision": {"ok": True}}
+    resolved = {"type": "tool_decision_resolved", "outcome": "decided", "decidedBy": "ann", "decision": True}
+    assert shown(vote, {**resolved, "remember": True}, {**resolved, "remembered": True}) == (
+        '◆ 1 of 2 have decided, the last of them ann  {"ok": true}\n'
+        "◆ decided by ann, also for later calls  true\n"
+        "◆ decided by ann, as remembered  true\n"
+    )
+
+
+def test_arguments_and_memory_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient(pending())
+    monkeypatch.setattr(sys.modules["agentkit.cli.main"], "Client", lambda *args, **options: nullcontext(client))
+    words = ["runs", "resume", "r1", '{"approved": true}', "--input", '{"cents": 3}', "--remember"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert client.sent == [
+        {
+            "decision": {"approved": True},
+            "input": {"cents": 3},
+            "remember": True,
+            "tool_call_id": "c1",
+            "decision_id": "d1",
+        }
+    ]
 
 
 def test_a_command_to_answer_by_cannot_run_another(

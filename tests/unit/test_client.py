@@ -178,6 +178,26 @@ def test_runs_are_read_page_by_page(client_of: Callable[..., Any]) -> None:
         assert [run["id"] for run in client.runs(status="paused")] == ["1", "2", "3"]
 
 
+def test_what_waits_is_read_page_by_page_and_counted(client_of: Callable[..., Any]) -> None:
+    filters = {"kind": "decision", "agent": "a", "tool": "t", "owner": "ann"}
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        params = dict(request.url.params)
+        if request.url.path == "/decisions/count":
+            assert params == filters
+            return httpx.Response(200, json={"pending": 3, "oldestCreatedAt": 7})
+        cursor = params.pop("cursor", None)
+        assert (request.url.path, params) == ("/decisions", {**filters, "state": "pending", "limit": "100"})
+        page = (
+            {"decisions": [{"decisionId": "2"}]} if cursor else {"decisions": [{"decisionId": "1"}], "nextCursor": "c"}
+        )
+        return httpx.Response(200, json=page)
+
+    with client_of(handler) as client:
+        assert [item["decisionId"] for item in client.decisions(**filters)] == ["1", "2"]
+        assert client.count_decisions(**filters) == {"pending": 3, "oldestCreatedAt": 7}
+
+
 def test_an_unknown_run_is_an_error_and_not_an_endless_wait(client_of: Callable[..., Any]) -> None:
     problem = {"code": "run_not_found", "detail": "there is no run r1"}
     with client_of(lambda _: httpx.Response(404, json=problem)) as client, pytest.raises(ApiError) as caught:

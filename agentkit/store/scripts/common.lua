@@ -46,6 +46,10 @@
 --   Pruns:NAME  zset    the same, of an owner's runs, an agent's or those of a status (agentkit/store/lists.py); permanent
 --   Plisted    hash     run id -> JSON of its owner and agent, and the empty field where all lists are complete; permanent
 --   Prefused   hash     recipient of notifications that wants no more -> since (ms); permanent
+--   P{inbox}   hash     decision id -> JSON of a pending item's run, agent, tool, kind and owner; permanent. The empty
+--                       field is there where all its lists are complete
+--   P{inbox}FILTER zset decision ids, score 0, read in their order: of the pending items that a filter selects, and of a
+--                       run (agentkit/store/inbox.py); gone when none is pending
 --   Pidem:KEY  string   "digest run-id", expires
 --   Pprobe     string   written to see whether the server takes writes; expires
 --   Pserved:Q   string   something of queue Q was executed lately; expires

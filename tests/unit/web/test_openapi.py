@@ -89,8 +89,12 @@ def test_what_is_sent_is_what_is_described(web: Web) -> None:
         name = schemas["Event"]["discriminator"]["mapping"][event["type"]].rpartition("/")[2]
         assert event.keys() <= schemas[name]["properties"].keys()
     assert {"agent_start", "message_update", "tool_decision_resolved", "agent_end"} <= {e["type"] for e in events}
+    web.start("shop")
+    assert web.client.get("/decisions").json["decisions"] != []
     for path, name in (
         ("/runs", "RunPage"),
+        ("/decisions", "DecisionPage"),
+        ("/decisions/count", "PendingCount"),
         ("/agents", "AgentList"),
         ("/readyz", "Readiness"),
         ("/healthz", "Health"),

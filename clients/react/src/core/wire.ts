@@ -710,6 +710,52 @@ export interface RunPage {
   nextCursor?: string
 }
 
+/** A page of pending items, oldest first. `nextCursor` is there where more follow. */
+export interface DecisionPage {
+  decisions: InboxItem[]
+  nextCursor?: string
+}
+
+/**
+ * A pending item beside those of other runs. `runId`: the run that owns the item, where it is answered.
+ *
+ * `owner`: the principal that started the run, null where nobody was named. `title`: the run's
+ * `metadata.title`, where that is a text.
+ */
+export interface InboxItem {
+  decisionId: string
+  toolCallId: string
+  toolName: string
+  kind: "client_execute" | "decision" | "in_doubt"
+  input: Record<string, unknown>
+  schema: Record<string, unknown>
+  /** Milliseconds since the Unix epoch. */
+  createdAt: number
+  /** Milliseconds since the Unix epoch. */
+  expiresAt?: number
+  reason?: string
+  approvals?: number
+  votes?: Vote[]
+  proposal?: Proposal
+  remember?: boolean
+  runId: string
+  agent: string
+  owner: string | null
+  title?: string
+}
+
+/**
+ * How many items are pending, and when the oldest of them was created (ms); null where none is.
+ *
+ * `more`: true where there may be more than were counted. Where the application's `may` is asked, which
+ * it is for the run of each item, a count reads 1,000 items at the most.
+ */
+export interface PendingCount {
+  pending: number
+  oldestCreatedAt: number | null
+  more?: boolean
+}
+
 /** A token for the query of `/events` and `/ws`, and when it expires (milliseconds since the Unix epoch). */
 export interface StreamToken {
   token: string

@@ -21,11 +21,13 @@ from django.views.decorators.csrf import csrf_exempt
 from flask import Flask
 from flask import request as flask_request
 
+from agentkit import web
+from agentkit.core.sse import Render
 from agentkit.kit import AgentKit
+from agentkit.runs import RunHandle
 from agentkit.server.access import CALLER, HOST_REQUEST
-from agentkit.web import make_app
 
-__all__ = ["urls"]
+__all__ = ["sse_response", "urls"]
 
 
 def urls(kit: AgentKit, *, page: bool = True, system: bool = True) -> tuple[list[URLPattern], str]:
@@ -40,7 +42,7 @@ def urls(kit: AgentKit, *, page: bool = True, system: bool = True) -> tuple[list
     leave these URLs out: the Origin of every request that changes something is checked, and a stream lasts longer than
     any transaction should.
     """
-    app = make_app(kit, page=page, system=system)
+    app = web.make_app(kit, page=page, system=system)
     app.teardown_request(_release_after_message)
 
     @csrf_exempt
@@ -50,6 +52,29 @@ def urls(kit: AgentKit, *, page: bool = True, system: bool = True) -> tuple[list
     for alias in connections:
         transaction.non_atomic_requests(using=alias)(view)
     return [re_path(r"^(?P<path>[\s\S]*)$", view, name="path")], "agentkit"
+
+
+def sse_response(
+    request: HttpRequest,
+    handle: RunHandle,
+    after: int | None = None,
+    until_pause: bool = True,
+    *,
+    render: Render | None = None,
+    names: bool = False,
+) -> HttpResponseBase:
+    """Make the response of a view of yours to `request`, which streams the run: `agentkit.web.sse_response` for Django.
+
+    Give the view `transaction.non_atomic_requests` where ATOMIC_REQUESTS is on. Raises TooManyWatchersError where this
+    process serves as many streams as it can.
+    """
+    with _bare.request_context(_environ(request, "")):
+        response = web.sse_response(handle, after, until_pause, render=render, names=names)
+    headers = dict(response.headers)
+    return _stream(request, response.status_code, "OK", headers, response.response)
+
+
+_bare = Flask("agentkit", static_folder=None)
 
 
 def _answer(app: Flask, request: HttpRequest, path: str) -> HttpResponseBase:

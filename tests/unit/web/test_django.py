@@ -17,10 +17,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.test import Client as DjangoClient
 from django.test import override_settings
 from django.urls import include, path, re_path, reverse
+from django.views.decorators.csrf import csrf_exempt
 from werkzeug.test import Client
 
 from agentkit import AgentKit, Settings
-from agentkit.django import urls
+from agentkit.django import sse_response, urls
 from agentkit.server.streams import open_streams
 from agentkit.store.memory import MemoryStore
 from tests import django_project
@@ -282,6 +283,26 @@ def test_a_stream_that_a_middleware_throws_away_frees_its_slot(make_kit: MakeKit
     run_id = begin(client, kit)
     before = open_streams()
     client.get(f"/agents/runs/{run_id}/events").close()
+    assert open_streams() == before
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_a_view_of_the_projects_own_streams_a_run(make_kit: MakeKit, names: bool) -> None:
+    kit = make_kit()
+
+    def ask(request: HttpRequest) -> HttpResponseBase:
+        handle = kit.start("shop", "hi")
+        return sse_response(request, handle, names=names, render=lambda event: f"<p>{event['type']}</p>")
+
+    client = Client(project([path("ask/", csrf_exempt(ask))]))
+    before = open_streams()
+    response = client.post("/ask/", headers={"Accept-Encoding": "gzip"})
+    assert (response.status_code, response.content_type) == (200, "text/event-stream")
+    assert response.headers["Cache-Control"] == "no-cache"
+    assert "Content-Encoding" not in response.headers
+    lines = response.text.strip().splitlines()
+    assert lines[-1] == "data: <p>agent_pause</p>"
+    assert ("event: agent_pause" in lines) == names
     assert open_streams() == before
 
 

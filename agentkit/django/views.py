@@ -70,8 +70,8 @@ def sse_response(
     """
     with _bare.request_context(_environ(request, "")):
         response = web.sse_response(handle, after, until_pause, render=render, names=names)
-    headers = dict(response.headers)
-    return _stream(request, response.status_code, "OK", headers, response.response)
+    chunks: Any = response.response
+    return _stream(request, response.status_code, "OK", dict(response.headers), chunks)
 
 
 _bare = Flask("agentkit", static_folder=None)

@@ -134,6 +134,10 @@ def test_what_must_not_be_done_twice_is_sent_again_under_the_same_key(
         ({"reject": "no", "decision_id": "d"}, {"reject": {"reason": "no"}, "decisionId": "d"}),
         ({"result": [1], "decision_id": "d"}, {"result": [1], "decisionId": "d"}),
         ({"decision": 1, "tool_call_id": "c", "input": {}}, {"decision": 1, "toolCallId": "c", "input": {}}),
+        (
+            {"reject": "no", "decision_id": "d", "remember": True},
+            {"reject": {"reason": "no"}, "decisionId": "d", "remember": True},
+        ),
     ],
 )
 def test_a_resume_sends_exactly_what_was_given(

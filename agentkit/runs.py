@@ -80,7 +80,7 @@ class RunHandle:
         opening: Opening | None = None,
         render: Render | None = None,
         names: bool = False,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Give the run's events as server-sent events, from where the call that made this handle began.
 
         Or after the seq `after`. `render` makes each event into what is sent in place of its JSON, say HTML, or into
@@ -130,7 +130,7 @@ class RunHandle:
         opening: Opening | None = None,
         render: Render | None = None,
         names: bool = False,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Give what `sse` gives, in an event loop, holding no thread while it waits."""
         start = self.since if after is None else after
         options = self._options(until_pause, keepalive, stopped, wakeup, opening)

@@ -24,7 +24,7 @@ from agentkit.server.state import WebState, states
 from agentkit.server.streams import sse_response, warn_of_sync_workers
 from agentkit.settings import Settings
 
-__all__ = ["create_app", "init_app", "make_app", "sse_response"]
+__all__ = ["create_app", "init_app", "load", "make_app", "sse_response"]
 
 _PAGE_PATHS = ("/",)
 _SYSTEM_PATHS = ("/healthz", "/readyz", "/metrics")
@@ -38,7 +38,7 @@ def create_app(kit: AgentKit | None = None, *, settings: Settings | None = None)
     `kit`: by default the one that `AGENTKIT_APP` names. `settings`: by default the kit's. Raises ConfigurationError
     where the application cannot be loaded.
     """
-    app = make_app(_load(settings) if kit is None else kit, settings=settings)
+    app = make_app(load(settings) if kit is None else kit, settings=settings)
     app.wsgi_app = in_own_greenlet(app.wsgi_app)  # type: ignore[assignment, method-assign]  # Flask's own way to wrap it
     return app
 
@@ -196,7 +196,11 @@ def _finished(web: WebState, response: Response) -> Response:
     return response
 
 
-def _load(settings: Settings | None) -> AgentKit:
+def load(settings: Settings | None) -> AgentKit:
+    """Load the kit that `AGENTKIT_APP` names; where that fails, end the web server that is being started.
+
+    Raises ConfigurationError outside one.
+    """
     try:
         return load_app((settings or Settings.from_env()).app)
     except ConfigurationError as error:

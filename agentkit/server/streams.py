@@ -13,8 +13,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, closing, contextmanager
+from typing import Any, cast
 
 from flask import Response, request
 
@@ -23,13 +24,14 @@ from agentkit.core.sse import Render
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.runtime.follow import Opening, Wakeup
-from agentkit.runtime.web_server import gunicorn_worker, stopping
+from agentkit.runtime.web_server import gunicorn_worker, is_served, stopping, uvicorn_server
 from agentkit.server.access import principal
 from agentkit.server.frames import STALL_SECONDS
 from agentkit.server.state import state_or_none
 
 __all__ = [
     "HEADERS",
+    "EventStream",
     "StreamSlot",
     "forget_wakeup",
     "open_streams",
@@ -51,7 +53,7 @@ _open: Counter[str | None] = Counter()
 class StreamSlot:
     """One of the streams that this process serves at once; taken before any work is done for the stream.
 
-    `limit`: how many there are; None for seven eighths of what the gunicorn worker handles at once. `share`: how many
+    `limit`: how many there are; None for seven eighths of what the server process handles at once. `share`: how many
     of them one principal may hold; None for half of them. Raises TooManyWatchersError where they are taken.
     """
 
@@ -114,6 +116,7 @@ def sse_response(
     *,
     render: Render | None = None,
     names: bool = False,
+    keepalive: float | None = None,
     slot: StreamSlot | None = None,
     opening: Opening | None = None,
 ) -> Response:
@@ -121,6 +124,8 @@ def sse_response(
 
     `render`: a function that makes an event (a dict) into what is sent in place of its JSON, say HTML for htmx's
     sse-ext, or into None, which leaves it out. `names`: whether each frame has an `event:` field, the event's type.
+    `keepalive`: seconds without an event after which a comment is sent, at which a client is found to have left; by
+    default AGENTKIT_KEEPALIVE_SECONDS.
 
     It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription. `slot`: the
     slot that it takes over; without one it takes a new one, and raises TooManyWatchersError where none is free.
@@ -132,49 +137,90 @@ def sse_response(
         return Response(headers=HEADERS, content_type="text/event-stream")
     web_state = state_or_none()
     slot = slot or StreamSlot.of_request()
-    keepalive = web_state.settings.keepalive_seconds if web_state else KEEPALIVE_SECONDS
-    wakeup = Wakeup()
-    chunks = handle.sse(
-        after,
+    if keepalive is None:
+        keepalive = web_state.settings.keepalive_seconds if web_state else KEEPALIVE_SECONDS
+    stream = EventStream(
+        handle,
+        slot,
+        sock=request.environ.get("gunicorn.socket"),
+        after=after,
         until_pause=until_pause,
         keepalive=keepalive,
-        stopped=stopping,
-        wakeup=wakeup,
         opening=opening,
         render=render,
         names=names,
     )
-    # Passed on as it is: werkzeug must not touch the chunks, and the server closes the generator itself.
-    return Response(
-        _chunks_in_slot(handle.id, chunks, slot, wakeup, request.environ.get("gunicorn.socket")),
-        headers=HEADERS,
-        content_type="text/event-stream",
-        direct_passthrough=True,
-    )
+    # Passed on as it is: werkzeug must not touch the chunks, and the server closes it itself.
+    return Response(stream, headers=HEADERS, content_type="text/event-stream", direct_passthrough=True)
 
 
-def _chunks_in_slot(
-    run_id: str, chunks: Iterator[bytes], slot: StreamSlot, wakeup: Wakeup, sock: socket.socket | None
-) -> Iterator[bytes]:
-    wake_on_shutdown(wakeup)
-    try:
-        for chunk in chunks:
-            for start in range(0, len(chunk), _CHUNK_BYTES):
-                if sock is not None:
-                    _sending[wakeup] = time.monotonic(), sock
-                yield chunk[start : start + _CHUNK_BYTES]
-                _sending.pop(wakeup, None)
-            if stopping():
-                return
-    except StoreUnavailableError as error:  # too late for a 503: the client reconnects after its last seq
-        log.warning(
-            "ending an event stream of run %s, its client reconnects: the store is unavailable: %s", run_id, error
-        )
-    finally:
-        cast(Callable[[], None], getattr(chunks, "close", lambda: None))()
-        _sending.pop(wakeup, None)
-        forget_wakeup(wakeup)
-        slot.release()
+class EventStream:
+    """The body of a response that streams a run, iterated either by a thread or in an event loop.
+
+    It takes over the slot and the opening, and lets go of them when it has been iterated or closed. `sock`: the
+    client's connection, where the web server shows it. `options`: of `RunHandle.sse`.
+    """
+
+    def __init__(
+        self, handle: RunHandle, slot: StreamSlot, *, sock: socket.socket | None = None, **options: Any
+    ) -> None:
+        self._handle = handle
+        self._slot = slot
+        self._sock = sock
+        self._wakeup = Wakeup()
+        self._options = {**options, "stopped": stopping, "wakeup": self._wakeup}
+        self._chunks: Iterator[bytes] = iter(())
+
+    def close(self) -> None:
+        """Free the slot and the subscription. Does nothing twice."""
+        cast(Callable[[], None], getattr(self._chunks, "close", lambda: None))()
+        if self._options["opening"]:
+            self._options["opening"].close()
+        self._slot.release()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._chunks = self._send()
+        return self._chunks
+
+    def _send(self) -> Iterator[bytes]:
+        with self._in_slot(), closing(self._handle.sse(**self._options)) as chunks:
+            for chunk in chunks:
+                for piece in _pieces(chunk):
+                    if self._sock is not None:
+                        _sending[self._wakeup] = time.monotonic(), self._sock
+                    yield piece
+                    _sending.pop(self._wakeup, None)
+                if stopping():
+                    return
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        with self._in_slot():
+            async with aclosing(self._handle.asse(**self._options)) as chunks:
+                async for chunk in chunks:
+                    for piece in _pieces(chunk):
+                        yield piece
+                    if stopping():
+                        return
+
+    @contextmanager
+    def _in_slot(self) -> Iterator[None]:
+        wake_on_shutdown(self._wakeup)
+        try:
+            yield
+        except StoreUnavailableError as error:  # too late for a 503: the client reconnects after its last seq
+            log.warning(
+                "ending an event stream of run %s, its client reconnects: the store is unavailable: %s",
+                self._handle.id,
+                error,
+            )
+        finally:
+            _sending.pop(self._wakeup, None)
+            forget_wakeup(self._wakeup)
+            self._slot.release()
+
+
+def _pieces(chunk: bytes) -> Iterator[bytes]:
+    return (chunk[start : start + _CHUNK_BYTES] for start in range(0, len(chunk), _CHUNK_BYTES))
 
 
 # -- clients that read nothing
@@ -211,7 +257,7 @@ def wake_on_shutdown(wakeup: Wakeup) -> None:
     """Wake `wakeup` at every poll once this process is stopping, until `forget_wakeup`."""
     global _poller_pid
     _wakeups.add(wakeup)
-    if _poller_pid != os.getpid() and gunicorn_worker() is not None:
+    if _poller_pid != os.getpid() and is_served():
         _poller_pid = os.getpid()
         threading.Thread(target=_poll, name="agentkit-shutdown", daemon=True).start()
 
@@ -232,11 +278,18 @@ def _poll() -> None:
         _close_stalled(_SHUTDOWN_STALL_SECONDS if is_stopping else STALL_SECONDS)
 
 
-# -- gunicorn
+# -- the web server
 
 
 def _server_limit() -> int | None:
-    """Return seven eighths of what the gunicorn worker handles at once: the rest is for requests that end."""
+    """Return seven eighths of what the server process handles at once: the rest is for requests that end.
+
+    None where it has no limit that is known.
+    """
+    server = uvicorn_server()
+    if server is not None:
+        limit = server.config.limit_concurrency
+        return None if limit is None else max(1, int(limit) * 7 // 8)
     worker = gunicorn_worker()
     kind = type(worker).__module__.rpartition(".")[2]
     at_once = {"gthread": "threads", "ggevent": "worker_connections"}.get(kind)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -33,8 +33,9 @@ from agentkit.server.read_watcher import ReadWatcher
 from agentkit.server.runs import known_parameters, open_log, resume
 from agentkit.server.state import state
 from agentkit.server.streams import StreamSlot, forget_wakeup, wake_on_shutdown
+from agentkit.store.protocol import StoredEvent
 
-__all__ = ["RunSocket", "blueprint"]
+__all__ = ["RunSocket", "SocketBody", "blueprint"]
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +58,19 @@ def run_socket(run_id: str) -> Response:
         or not _KEY.fullmatch(request.headers.get("Sec-WebSocket-Key", ""))
     ):
         raise InvalidRequestError("this is not a WebSocket handshake of version 13 (RFC 6455)")
-    if _SOCKETS.isdisjoint(environ) and not environ.get("SERVER_SOFTWARE", "").startswith("gevent"):
+    if not _has_sockets(environ):
         raise InvalidRequestError(
             "this web server has no WebSockets: follow the run by GET /runs/{id}/events, and answer it by POST"
         )
     slot = StreamSlot.of_request()
     return _SocketResponse(RunSocket(run_id, open_log(run_id), slot))
+
+
+def _has_sockets(environ: Mapping[str, Any]) -> bool:
+    """Whether the web server lets an application have a WebSocket."""
+    if "asgi.scope" in environ:
+        return bool(environ["asgi.scope"]["type"] == "websocket")
+    return not _SOCKETS.isdisjoint(environ) or environ.get("SERVER_SOFTWARE", "").startswith("gevent")
 
 
 class _SocketResponse(Response):
@@ -75,19 +83,19 @@ class _SocketResponse(Response):
         self._socket = run_socket
 
     def __call__(self, environ: Any, start_response: Any) -> Any:
-        return _Body(self, self._socket, start_response)
+        return SocketBody(self, self._socket, start_response)
 
 
-class _Body:
-    """What a web server iterates: the whole WebSocket passes before there is a first chunk, and there is none."""
+class SocketBody:
+    """What a WSGI server iterates: the whole WebSocket passes before there is a first chunk, and there is none."""
 
     def __init__(self, response: Response, run_socket: RunSocket, start_response: Any) -> None:
         self.close = response.close
-        self._socket = run_socket
+        self.run_socket = run_socket
         self._start_response = start_response
 
     def __iter__(self) -> Iterator[bytes]:
-        mode = self._socket.serve()
+        mode = self.run_socket.serve()
         if mode == "gunicorn":
             raise StopIteration  # which has it close the connection and write nothing
         if mode == "werkzeug":
@@ -102,10 +110,11 @@ class RunSocket:
     """
 
     def __init__(self, run_id: str, opening: Opening, slot: StreamSlot) -> None:
-        self._run_id = run_id
+        self.run_id = run_id
         self._opening = opening
         self._slot = slot
         self._web = state()
+        self.max_message_bytes = self._web.settings.max_body_bytes
         self._app: Any = current_app._get_current_object()  # type: ignore[attr-defined]  # the proxy ends with the request
         self._environ = {**request.environ, access.CALLER: access.caller()}
         # A compressor would cost each watcher some 300 kB, for events that are mostly a few words long.
@@ -131,7 +140,7 @@ class RunSocket:
                     server.sock,
                     server.ws,
                     self.reply,
-                    max_bytes=self._web.settings.max_body_bytes,
+                    max_bytes=self.max_message_bytes,
                     stopping=stopping,
                 )
                 peer.close(self._follow(peer, wakeup, server))
@@ -150,7 +159,7 @@ class RunSocket:
         watcher.watch(server.sock, wakeup.wake)
         ended = False
         try:
-            events = self._web.kit.handle(self._run_id).stored(
+            events = self._web.kit.handle(self.run_id).stored(
                 self._opening.after,
                 tick=self._web.settings.keepalive_seconds,
                 stopped=stopping,
@@ -177,16 +186,26 @@ class RunSocket:
         except StoreUnavailableError as error:
             log.warning(
                 "closing a WebSocket of run %s, its client reconnects: the store is unavailable: %s",
-                self._run_id,
+                self.run_id,
                 error,
             )
             return CloseReason.TRY_AGAIN_LATER
         except PeerGoneError:
             raise
         except Exception:  # after the handshake there is no HTTP response for a problem
-            log.exception("closing a WebSocket of run %s: unexpected error; the run itself goes on", self._run_id)
+            log.exception("closing a WebSocket of run %s: unexpected error; the run itself goes on", self.run_id)
             return CloseReason.INTERNAL_ERROR
         return CloseReason.GOING_AWAY if stopping() and not ended else CloseReason.NORMAL_CLOSURE
+
+    def events_async(self, wakeup: Wakeup) -> AsyncGenerator[Sequence[StoredEvent], None]:
+        """Give the run's events in an event loop, as RunHandle.astored does."""
+        return self._web.kit.handle(self.run_id).astored(
+            self._opening.after,
+            tick=self._web.settings.keepalive_seconds,
+            stopped=stopping,
+            wakeup=wakeup,
+            opening=self._opening,
+        )
 
     def reply(self, text: str | None) -> str:
         """Carry a message out and return the frame that answers it. `text` None stands for a binary message.
@@ -199,7 +218,7 @@ class RunSocket:
                     raise ForbiddenError("the application that this server belongs to refuses the message")
                 if text is None:
                     raise InvalidRequestError("this frame is binary: send text frames")
-                _dispatch(self._run_id, bodies.parse(text.encode()))
+                _dispatch(self.run_id, bodies.parse(text.encode()))
             except Exception as error:
                 problem = decode(problems.from_error(error).data, Problem)
                 return dumps(SocketError(**asdict(problem)))

@@ -26,11 +26,23 @@ from tests.event_rules import check_log
 from tests.servers import ValkeyServer, free_port
 from tests.waiting import wait_until
 
-__all__ = ["THREADS", "ModelProcess", "Process", "Stack", "WebProcess", "WorkerProcess", "environment", "events_of"]
+__all__ = [
+    "THREADS",
+    "UVICORN",
+    "ModelProcess",
+    "Process",
+    "Stack",
+    "WebProcess",
+    "WorkerProcess",
+    "environment",
+    "events_of",
+]
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 2.0
 THREADS = ("-k", "gthread", "--threads", "64")
+UVICORN = ("uvicorn", "--timeout-graceful-shutdown", "5")
+"""What the docs recommend: without the second, uvicorn waits for ever for a client that reads nothing."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -129,7 +141,10 @@ class Process:
 
 
 class WebProcess(Process):
-    """A gunicorn with one worker process on a free port, which it keeps."""
+    """A gunicorn with one worker process on a free port, which it keeps; or a uvicorn, where `options` begin so.
+
+    `app`: by default the shipped application for that server.
+    """
 
     def __init__(
         self,
@@ -138,11 +153,16 @@ class WebProcess(Process):
         folder: Path,
         options: tuple[str, ...] = THREADS,
         cwd: Path = ROOT,
-        app: str = "agentkit.web:create_app()",
+        app: str = "",
     ) -> None:
         self.port = free_port()
-        words = ["gunicorn", app, "--workers", "1", *options]
-        words += ["--graceful-timeout", "30", "--bind", f"127.0.0.1:{self.port}"]
+        self.is_uvicorn = options[:1] == UVICORN[:1]
+        if self.is_uvicorn:
+            words = ["uvicorn", *([app] if app else ["--factory", "agentkit.asgi:create_app"]), *options[1:]]
+            words += ["--host", "127.0.0.1", "--port", str(self.port)]
+        else:
+            words = ["gunicorn", app or "agentkit.web:create_app()", "--workers", "1", *options]
+            words += ["--graceful-timeout", "30", "--bind", f"127.0.0.1:{self.port}"]
         super().__init__(name, words, env, folder, cwd)
         self.http = self._client()
 

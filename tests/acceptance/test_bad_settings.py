@@ -16,6 +16,7 @@ PROGRAMS = {
     "flower": ["celery", "-A", "agentkit.tasks", "flower"],
     "gunicorn": ["gunicorn", "agentkit.web:create_app()"],
     "gunicorn, preloaded": ["gunicorn", "agentkit.web:create_app()", "--preload"],
+    "uvicorn": ["uvicorn", "--factory", "agentkit.asgi:create_app"],
 }
 MISTAKES = {
     "AGENTKIT_LEASE_SECONDS": ("soon", "AGENTKIT_LEASE_SECONDS is 'soon'; expected a number of seconds above 0."),
@@ -36,6 +37,8 @@ def test_a_bad_setting_is_one_line(program: str, variable: str, tmp_path: Path) 
     words = PROGRAMS[program]
     if words[0] == "gunicorn":
         words = [*words, "-b", f"127.0.0.1:{free_port()}", "--no-control-socket"]
+    if words[0] == "uvicorn":
+        words = [*words, "--port", str(free_port())]
     env = environment(HOME=str(tmp_path), **{variable.strip(): value})
     program_path = str(Path(sys.executable).with_name(words[0]))
     done = subprocess.run([program_path, *words[1:]], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)

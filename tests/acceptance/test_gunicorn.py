@@ -13,12 +13,16 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.acceptance.stack import ROOT, THREADS, WebProcess, environment
+from tests.acceptance.stack import ROOT, THREADS, UVICORN, WebProcess, environment
+from tests.waiting import wait_until
 
 APPLICATION = """
 from agentkit import Agent, AgentKit, ScriptedModel
 kit = AgentKit([Agent("hello", model=ScriptedModel(["Hello."]))])
 """
+
+
+BOTH = pytest.mark.parametrize("options", [THREADS, UVICORN], ids=["gunicorn", "uvicorn"])
 
 
 @pytest.fixture
@@ -45,7 +49,9 @@ def post_run(server: WebProcess, body: object, **headers: str) -> tuple[HTTPConn
 
 
 @pytest.mark.parametrize(
-    "options", [THREADS, (*THREADS, "--preload"), ("-k", "gevent")], ids=["gthread", "preload", "gevent"]
+    "options",
+    [THREADS, (*THREADS, "--preload"), ("-k", "gevent"), UVICORN],
+    ids=["gthread", "preload", "gevent", "uvicorn"],
 )
 def test_a_stop_ends_open_streams_at_once(gunicorn: Callable[..., WebProcess], options: tuple[str, ...]) -> None:
     server = gunicorn(*options)
@@ -60,8 +66,11 @@ def test_a_stop_ends_open_streams_at_once(gunicorn: Callable[..., WebProcess], o
     assert took < 6, server.log()
 
 
-def test_a_chunked_body_over_the_limit_is_refused(gunicorn: Callable[..., WebProcess]) -> None:
-    server = gunicorn(*THREADS, AGENTKIT_MAX_BODY_BYTES="1000")
+@BOTH
+def test_a_chunked_body_over_the_limit_is_refused(
+    gunicorn: Callable[..., WebProcess], options: tuple[str, ...]
+) -> None:
+    server = gunicorn(*options, AGENTKIT_MAX_BODY_BYTES="1000")
     for size, status in ((1500, 413), (1000, 400)):
         chunks = iter([b"x" * 500] * (size // 500))
         connection, response = post_run(server, chunks)
@@ -69,8 +78,11 @@ def test_a_chunked_body_over_the_limit_is_refused(gunicorn: Callable[..., WebPro
         connection.close()
 
 
-def test_a_stream_token_only_reads_unless_it_was_made_to_answer(gunicorn: Callable[..., WebProcess]) -> None:
-    server = gunicorn(*THREADS, AGENTKIT_SECRET_KEY="0123456789abcdef0123456789abcdef")
+@BOTH
+def test_a_stream_token_only_reads_unless_it_was_made_to_answer(
+    gunicorn: Callable[..., WebProcess], options: tuple[str, ...]
+) -> None:
+    server = gunicorn(*options, AGENTKIT_SECRET_KEY="0123456789abcdef0123456789abcdef")
     run_id = server.http.post("/runs", json={"agent": "hello", "input": "x"}).json()["id"]
     answers = []
     for body in ({}, {"scope": "read"}, {"scope": "answer"}):
@@ -85,8 +97,11 @@ def test_a_stream_token_only_reads_unless_it_was_made_to_answer(gunicorn: Callab
     assert server.http.get(f"/runs/{run_id}").json()["status"] == "aborted"
 
 
-def test_a_host_that_is_not_named_is_refused_also_for_a_handshake(gunicorn: Callable[..., WebProcess]) -> None:
-    server = gunicorn(*THREADS, AGENTKIT_HOSTS="localhost,127.0.0.1")
+@BOTH
+def test_a_host_that_is_not_named_is_refused_also_for_a_handshake(
+    gunicorn: Callable[..., WebProcess], options: tuple[str, ...]
+) -> None:
+    server = gunicorn(*options, AGENTKIT_HOSTS="localhost,127.0.0.1")
     run_id = server.http.post("/runs", json={"agent": "hello", "input": "x"}).json()["id"]
     handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     handshake["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -101,6 +116,8 @@ HOST_APPLICATION = """
 import json
 from flask import Flask, Response
 from agentkit import Agent, AgentKit, ScriptedModel
+from agentkit.errors import TooManyWatchersError
+from agentkit.web import sse_response
 
 kit = AgentKit([Agent("hello", model=ScriptedModel(["Hello."]))])
 app = Flask("host")
@@ -109,35 +126,81 @@ app = Flask("host")
 def alive():
     return kit.start("hello", "x").id
 
-@app.get("/chat/<run_id>")
-def chat(run_id):
+@app.get("/events/<run_id>")
+def events(run_id):
     def lines():
         for event in kit.handle(run_id).events(keepalive=0.3):
-            yield "\\n" if event is None else json.dumps(event) + "\\n"
+            yield ":\\n" if event is None else json.dumps(event) + "\\n"
     return Response(lines(), mimetype="application/x-ndjson")
+
+@app.get("/stream/<run_id>")
+def stream(run_id):
+    try:
+        return sse_response(kit.handle(run_id), 0, keepalive=0.3)
+    except TooManyWatchersError:  # those that have left are let go at the next keepalive
+        return "", 503
 """
+ASGI_HOST_APPLICATION = """
+import json
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from agentkit import Agent, AgentKit, ScriptedModel
+from agentkit.asgi import sse_response
+
+kit = AgentKit([Agent("hello", model=ScriptedModel(["Hello."]))])
+app = FastAPI()
+
+@app.get("/healthz")
+def alive():
+    return PlainTextResponse(kit.start("hello", "x").id)
+
+@app.get("/events/{run_id}")
+async def events(run_id: str):
+    async def lines():
+        async for event in kit.handle(run_id).aevents(keepalive=0.3):
+            yield ":\\n" if event is None else json.dumps(event) + "\\n"
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+@app.get("/stream/{run_id}")
+async def stream(run_id: str):
+    return sse_response(kit.handle(run_id), 0, keepalive=0.3)
+"""
+HOSTS = {
+    "gthread": (HOST_APPLICATION, ("-k", "gthread", "--threads", "3")),
+    "gevent": (HOST_APPLICATION, ("-k", "gevent")),
+    "uvicorn": (ASGI_HOST_APPLICATION, UVICORN),
+}
 
 
-@pytest.mark.parametrize("options", [("-k", "gthread", "--threads", "2"), ("-k", "gevent")], ids=["gthread", "gevent"])
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("route", ["events", "stream"])
 def test_a_hosts_own_route_lets_go_of_browsers_that_left_and_of_a_process_that_stops(
-    tmp_path: Path, redis_url: str, options: tuple[str, ...]
+    tmp_path: Path, redis_url: str, host: str, route: str
 ) -> None:
-    (tmp_path / "host_app.py").write_text(HOST_APPLICATION)
-    env = environment(AGENTKIT_REDIS_URL=redis_url, HOME=str(tmp_path))
+    application, options = HOSTS[host]
+    (tmp_path / "host_app.py").write_text(application)
+    env = environment(AGENTKIT_REDIS_URL=redis_url, AGENTKIT_KEEPALIVE_SECONDS="0.3", HOME=str(tmp_path))
     server = WebProcess("web", env, tmp_path, options, cwd=tmp_path, app="host_app:app")
     server.start()
     try:
         run_id = server.http.get("/healthz").text
+
+        def load() -> bool:
+            with server.http.stream("GET", f"/{route}/{run_id}") as stream:
+                assert stream.status_code in (200, 503)
+                return any('"agent_start"' in line for line in stream.iter_lines())
+
         for _ in range(8):
-            with server.http.stream("GET", f"/chat/{run_id}") as stream:
-                assert json.loads(next(stream.iter_lines()))["type"] == "agent_start"
-        assert server.http.get("/healthz", timeout=10).status_code == 200
-        with server.http.stream("GET", f"/chat/{run_id}") as stream:
-            lines = stream.iter_lines()
-            while next(lines):  # up to a keepalive
-                pass
-            took = server.stop()
+            wait_until(load, what="the page to load")
+        assert server.http.get("/healthz", timeout=20).status_code == 200
+
+        def stop_at_a_keepalive() -> float:
+            with server.http.stream("GET", f"/{route}/{run_id}") as stream:
+                return server.stop() if any(line.startswith(":") for line in stream.iter_lines()) else 0
+
+        took = wait_until(stop_at_a_keepalive, what="a stream")
         assert took < 6, server.log()
+        assert "Traceback" not in server.log()
     finally:
         server.kill()
 
@@ -167,7 +230,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("options", [THREADS, ("-k", "gevent")], ids=["gthread", "gevent"])
+@pytest.mark.parametrize("options", [THREADS, ("-k", "gevent"), UVICORN], ids=["gthread", "gevent", "uvicorn"])
 def test_what_is_hardly_http_is_refused_and_the_server_serves_on(
     gunicorn: Callable[..., WebProcess], options: tuple[str, ...]
 ) -> None:
@@ -190,14 +253,17 @@ def raw(server: WebProcess, request: bytes) -> tuple[int | None, bytes]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         try:
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
+            if not server.is_uvicorn:  # which takes the end of what is sent for a client that has left
+                connection.shutdown(socket.SHUT_WR)
+            elif b"Connection: close" not in request:
+                connection.settimeout(1)
         except OSError:
             pass  # it has hung up already
         answer = b""
         try:
             while chunk := connection.recv(65536):
                 answer += chunk
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             pass
     head, _, body = answer.partition(b"\r\n\r\n")
     return (int(head.split(b" ", 2)[1]) if head else None), body

@@ -11,8 +11,10 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
+from agentkit.asgi import create_app as create_asgi_app
 from agentkit.core.record import StepKind
 from agentkit.web import create_app
+from tests.asgi import AsgiServer
 from tests.django_project import make_django
 from tests.flaky_store import FlakyStore
 from tests.tools import locate, refund
@@ -73,8 +75,12 @@ class ThreadQueue:
         self._pool.shutdown()
 
 
-SERVERS: dict[str, Callable[[AgentKit], Any]] = {"flask": create_app, "django": make_django}
-"""What makes a WSGI application of a kit."""
+SERVERS: dict[str, Callable[[AgentKit], Any]] = {
+    "flask": create_app,
+    "django": make_django,
+    "asgi": lambda kit: AsgiServer(create_asgi_app(kit)),
+}
+"""What makes a WSGI application of a kit; of an ASGI application, one around it."""
 
 
 class Web:
@@ -86,12 +92,17 @@ class Web:
     def __init__(
         self, store: FlakyStore, queue: ThreadQueue, kit: AgentKit | None = None, server: str = "flask"
     ) -> None:
+        self.server = server
         self.store = store
         self.queue = queue
         settings = Settings(max_body_bytes=30_000)
         self.kit = queue.kit = kit or AgentKit(AGENTS, settings=settings, store=store, queue=queue)
         self.app = create_app(self.kit)
-        self.client = Client(self.app if server == "flask" else SERVERS[server](self.kit))
+        self.client = Client(self.app) if server == "flask" else self.client_of(self.kit)
+
+    def client_of(self, kit: AgentKit) -> Client:
+        """A client of another kit, served alike."""
+        return Client(SERVERS[self.server](kit))
 
     def start(self, agent: str = "hello", **more: Any) -> str:
         """Start a run, wait until it ends or pauses, and return its id."""

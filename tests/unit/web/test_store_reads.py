@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -44,6 +44,9 @@ class _Subscription:
 
     def wake(self) -> None:
         self._subscription.wake()
+
+    def on_ready(self, callback: Callable[[], None]) -> None:
+        self._subscription.on_ready(callback)
 
     def close(self) -> None:
         self._watched.open -= not self._closed

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from agentkit import AgentKit, Settings
 from agentkit.errors import TooManyWatchersError
-from agentkit.runtime.follow import Wakeup
 from agentkit.server import streams
-from agentkit.web import create_app
 from tests.apps import in_background
 from tests.unit.web.conftest import AGENTS, Web
 from tests.waiting import wait_until
@@ -20,18 +19,34 @@ from tests.waiting import wait_until
 SSE = "text/event-stream"
 
 
+class Chunks:
+    """A handle on a run whose stream is these chunks."""
+
+    id = "r1"
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+
+    def sse(self, **options: Any) -> Iterator[bytes]:
+        yield from self._chunks
+
+
+def stream_of(chunks: Iterable[bytes], sock: socket.socket | None = None) -> streams.EventStream:
+    handle: Any = Chunks(chunks)
+    return streams.EventStream(handle, streams.StreamSlot(), sock=sock, opening=None)
+
+
 def test_a_client_that_reads_nothing_is_disconnected_and_one_that_has_read_everything_is_not() -> None:
-    chunks = iter([b"x" * 10_000_000])
     stalled, stalled_client = socket.socketpair()
     quiet, quiet_client = socket.socketpair()
-    wakeups = Wakeup(), Wakeup()
     ended: list[OSError] = []
+    before = streams.open_streams()
+    stalled_stream = stream_of([b"x" * 10_000_000], stalled)
 
     def serve() -> None:
-        stream = streams._chunks_in_slot("r1", chunks, streams.StreamSlot(), wakeups[0], stalled)
         try:
-            with closing(stream):  # type: ignore[type-var]
-                for piece in stream:
+            with closing(stalled_stream):
+                for piece in stalled_stream:
                     stalled.sendall(piece)
         except OSError as error:
             ended.append(error)
@@ -42,25 +57,35 @@ def test_a_client_that_reads_nothing_is_disconnected_and_one_that_has_read_every
         yield b": keepalive"
 
     with stalled, stalled_client, quiet, quiet_client:
-        before = streams.open_streams()
         server = in_background(serve)
-        wait_until(lambda: wakeups[0] in streams._sending, what="something to be sent")
+        wait_until(lambda: stalled_stream._wakeup in streams._sending, what="something to be sent")
         streams._close_stalled(60)
         assert server.is_alive()
-        for piece in streams._chunks_in_slot("r2", one_chunk(), streams.StreamSlot(), wakeups[1], quiet):
+        quiet_stream = stream_of(one_chunk(), quiet)
+        for piece in quiet_stream:
             quiet.sendall(piece)
         server.join(10)
         assert [type(error) for error in ended] == [BrokenPipeError]
         assert quiet_client.recv(100) == b"retry: 1000: keepalive"
         assert streams.open_streams() == before
-        assert not streams._sending.keys() & set(wakeups)
+        assert not streams._sending.keys() & {stalled_stream._wakeup, quiet_stream._wakeup}
 
 
 def test_a_long_event_is_sent_in_pieces_so_that_a_slow_reader_is_seen_to_read() -> None:
     event = bytes(range(256)) * 4000
-    pieces = list(streams._chunks_in_slot("r1", iter([event, b"y"]), streams.StreamSlot(), Wakeup(), None))
+    pieces = list(stream_of([event, b"y"]))
     assert b"".join(pieces) == event + b"y"
     assert max(map(len, pieces)) < 200_000
+
+
+def test_a_stream_that_was_never_iterated_frees_its_slot_when_it_is_closed(web: Web) -> None:
+    handle = web.kit.handle(web.start("shop"))
+    before = streams.open_streams()
+    stream = streams.EventStream(handle, streams.StreamSlot(), opening=handle.open(0))
+    assert streams.open_streams() == before + 1
+    stream.close()
+    stream.close()
+    assert streams.open_streams() == before
 
 
 # -- who may hold how many slots
@@ -111,7 +136,7 @@ def test_over_http_one_principals_streams_leave_a_place_for_others(web: Web) -> 
         may=lambda principal, action, run: True,
     )
     web.queue.kit = web.kit
-    client = create_app(web.kit).test_client()
+    client = web.client_of(web.kit)
     run_id = client.post("/runs", json={"agent": "shop", "input": "x"}, headers={"X-Name": "ada"}).json["id"]
     web.kit.handle(run_id).wait(10)
     token = client.post(f"/runs/{run_id}/stream-token", headers={"X-Name": "ada"}).json["token"]

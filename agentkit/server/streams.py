@@ -13,9 +13,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, closing, contextmanager
-from typing import Any, cast
+from typing import Any
 
 from flask import Response, request
 
@@ -169,20 +169,22 @@ class EventStream:
         self._sock = sock
         self._wakeup = Wakeup()
         self._options = {**options, "stopped": stopping, "wakeup": self._wakeup}
-        self._chunks: Iterator[bytes] = iter(())
+        self._chunks = self._send()
 
     def close(self) -> None:
         """Free the slot and the subscription. Does nothing twice."""
-        cast(Callable[[], None], getattr(self._chunks, "close", lambda: None))()
+        self._chunks.close()
         if self._options["opening"]:
             self._options["opening"].close()
         self._slot.release()
 
-    def __iter__(self) -> Iterator[bytes]:
-        self._chunks = self._send()
-        return self._chunks
+    def __iter__(self) -> EventStream:
+        return self
 
-    def _send(self) -> Iterator[bytes]:
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def _send(self) -> Generator[bytes, None, None]:
         with self._in_slot(), closing(self._handle.sse(**self._options)) as chunks:
             for chunk in chunks:
                 for piece in _pieces(chunk):

@@ -211,7 +211,14 @@ class Settings:
     flush_seconds: float = _setting(
         0.03,
         _SECONDS_OR_NONE,
-        "How long streamed deltas are buffered before they are written together. 0 writes each by itself.",
+        "How long streamed deltas are buffered before they are written together, where somebody follows the run; "
+        "longer while the process is busy. 0 writes each by itself.",
+    )
+    flush_unfollowed_seconds: float = _setting(
+        1.0,
+        _SECONDS_OR_NONE,
+        "The same where nobody follows the run. Whoever begins to gets the log at once, and what comes next after "
+        "this at the latest.",
     )
     stop_grace_seconds: float = _setting(
         5.0,

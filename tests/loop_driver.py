@@ -52,6 +52,7 @@ from agentkit.providers.scripted import ScriptedModel
 from agentkit.results import error_result, to_result
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Claim, Commit, Conflict, Store
+from agentkit.testing.store_changes import append
 from agentkit.tools import Tool
 from tests.event_rules import check_log, shape
 from tests.turns import with_ids
@@ -292,6 +293,6 @@ class Driver:
         message = builder.message(stop_reason=stop_reason)
         if text:
             updates, whole = self.answer_of(text)
-            self.store.append(claim.lease, updates, 1)
+            append(self.store, claim.lease, updates, 1)
             message.content = whole.content
         return message

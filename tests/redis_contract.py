@@ -21,6 +21,7 @@ from agentkit.store.redis import RedisStore
 from agentkit.testing.store_changes import (
     LEASE_MS,
     MakeStore,
+    append,
     calls_of,
     claimed,
     ended,
@@ -125,7 +126,7 @@ class RedisStoreContract(StoreContract):
         lease = claimed(store, run_id).lease
         client.lossy = False
         assert lease.attempt == 1
-        store.append(lease, [event("x")], 1)
+        append(store, lease, [event("x")], 1)
 
     def test_a_creation_whose_reply_was_lost_is_a_creation(self, store: Store, client: Any) -> None:
         change = first_change("r1")
@@ -139,7 +140,7 @@ class RedisStoreContract(StoreContract):
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
         client.lossy = True
-        store.append(lease, [event("x")], 1)
+        append(store, lease, [event("x")], 1)
         store.release(lease)
         client.lossy = False
         assert store.load(run_id).last_seq == 5
@@ -214,7 +215,7 @@ class RedisStoreContract(StoreContract):
         client.called.clear()
         run_id = new_run(store)
         claim = claimed(store, run_id)
-        store.append(claim.lease, [event("x")], 1)
+        append(store, claim.lease, [event("x")], 1)
         store.renew([claim.lease], LEASE_MS)
         store.messages(run_id)
         store.messages_from(run_id, 0, 100)

@@ -153,6 +153,7 @@ class AnthropicProvider(MessagesProvider):
             headers=headers,
             endpoint=endpoint,
             bounds=request.bounds,
+            pace=request.pace,
             **timeouts(request.options),
         )
 

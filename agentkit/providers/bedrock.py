@@ -93,6 +93,7 @@ class BedrockProvider(MessagesProvider):
             headers=headers,
             endpoint=endpoint,
             bounds=request.bounds,
+            pace=request.pace,
             **timeouts(request.options),
         )
 

@@ -21,6 +21,7 @@ ACCEPT_ENCODING = "gzip, deflate"
 
 _PIECE_BYTES = 64 * 1024
 _LINE_END = re.compile(rb"[\r\n]")
+_SEVERAL_ENDS = (b"\n\n\n", b"\r\n\r\n\r\n", b"\r\r\r")
 _EMPTY_LINES = re.compile(rb"(\r\n|\n|\r)\1{2,}")
 
 
@@ -50,7 +51,8 @@ class BoundedBody(httpx.AsyncByteStream):
                 self._check_answer(decompressed)
                 if self._has_lines:
                     line = self._checked_line(line, piece)
-                    piece = _EMPTY_LINES.sub(rb"\1\1", piece)
+                    if any(ends in piece for ends in _SEVERAL_ENDS):  # looked for first: most pieces have none
+                        piece = _EMPTY_LINES.sub(rb"\1\1", piece)
                 yield piece
                 if decompressor:
                     await asyncio.sleep(0)  # a few bytes may be many pieces, and other calls share the event loop

@@ -41,20 +41,28 @@ async def sse_events(body: AsyncIterable[bytes], labelled: bool) -> AsyncIterato
     name. An event without an empty line after it counts where its data is whole. `labelled`: the content type says that
     it is a stream; otherwise its first line must look like one. Raises NotAStreamError.
     """
-    lines = _lines(body, _LINE_END)
+    pieces = _split(body, _LINE_END)
     decoder = _EventDecoder()
-    first = await _first(lines)
+    first = ""
+    rest: list[str] = []
+    async for piece in pieces:
+        first, rest = _begun(piece)
+        if first:
+            break
+    lines = _joined(rest, pieces)
     if first.startswith(("{", "[")) and not is_done(first):
         async for data in _json_values(first, lines):
             yield ServerSentEvent(data=data)
         return
     if first.startswith("<") or (first and not labelled and not _FIELD.match(first)):
         raise NotAStreamError(await _text(first, lines))
-    for event in decoder.feed(first):
-        yield event
-    async for line in lines:
+    for line in (first, *rest):
         for event in decoder.feed(line):
             yield event
+    async for piece in pieces:  # and not `lines`: here every layer is passed for each token
+        for line in piece:
+            for event in decoder.feed(line):
+                yield event
     for event in decoder.end():
         yield event
 
@@ -156,9 +164,25 @@ async def _json_values(first: str, lines: AsyncIterator[str]) -> AsyncIterator[s
 async def _first(lines: AsyncIterator[str]) -> str:
     """Return the first line that is not empty, without a byte order mark and blanks before it."""
     async for line in lines:
-        if text := line.lstrip("\ufeff \t"):
+        if text := _begun([line])[0]:
             return text
     return ""
+
+
+def _begun(lines: list[str]) -> tuple[str, list[str]]:
+    """Find the first line that is not empty, without a byte order mark and blanks before it, and those after it."""
+    for place, line in enumerate(lines):
+        if text := line.lstrip("\ufeff \t"):
+            return text, lines[place + 1 :]
+    return "", []
+
+
+async def _joined(lines: list[str], pieces: AsyncIterator[list[str]]) -> AsyncIterator[str]:
+    for line in lines:
+        yield line
+    async for piece in pieces:
+        for line in piece:
+            yield line
 
 
 async def text_of_body(body: AsyncIterable[bytes]) -> str:
@@ -179,8 +203,12 @@ async def _text(first: str, lines: AsyncIterator[str]) -> str:
     return "\n".join(found)[:_TEXT_LIMIT]
 
 
-async def _lines(body: AsyncIterable[bytes], end: re.Pattern[str]) -> AsyncIterator[str]:
-    """Yield the lines of a body, the last also without an end. The body is UTF-8, whatever the header says.
+def _lines(body: AsyncIterable[bytes], end: re.Pattern[str]) -> AsyncIterator[str]:
+    return _joined([], _split(body, end))
+
+
+async def _split(body: AsyncIterable[bytes], end: re.Pattern[str]) -> AsyncIterator[list[str]]:
+    """Yield the lines that each piece of a body ends, and the last. The body is UTF-8, whatever the header says.
 
     Not httpx's lines: those also end at U+2028 and others, which JSON allows inside strings.
     """
@@ -195,10 +223,12 @@ async def _lines(body: AsyncIterable[bytes], end: re.Pattern[str]) -> AsyncItera
             text = text[1:]
         after_return = text.endswith("\r") if text else False
         *whole, last = end.split(text)
-        for line in whole:
-            yield "".join([*begun, line])
+        if whole and begun:
+            whole[0] = "".join([*begun, whole[0]])
             begun = []
         if last:
             begun.append(last)
+        if whole:
+            yield whole
     if rest := "".join([*begun, decoder.decode(b"", final=True)]):
-        yield rest
+        yield [rest]

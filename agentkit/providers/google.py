@@ -91,6 +91,7 @@ class GoogleProvider:
             headers=headers,
             endpoint=endpoint,
             bounds=request.bounds,
+            pace=request.pace,
             **timeouts,
         )
 

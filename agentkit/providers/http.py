@@ -8,7 +8,6 @@ vendor's format.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing
@@ -170,26 +169,29 @@ class Answer(Generic[T]):
         taken, ended = 0, False
         try:
             while True:
-                item = self._take()
-                if item is None:
+                batch = self._take()
+                if batch is None:
                     ended = True
                     return
-                if self._cancel.cancelled:
-                    return
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                taken += 1
-                if taken % CREDIT == 0:
-                    event_loop().call_soon_threadsafe(_widen, transfer.window)
+                if isinstance(batch, Exception):
+                    if self._cancel.cancelled:
+                        return
+                    raise batch
+                for item in batch:
+                    if self._cancel.cancelled:
+                        return
+                    yield item
+                    taken += 1
+                    if taken % CREDIT == 0:
+                        event_loop().call_soon_threadsafe(transfer.widen)
         finally:
             remove_callback()
             if not ended:  # after the end, the task may still tidy the connection for its next use
                 # It has a moment for that here too: who has read all that matters need not wait for the end.
                 event_loop().call_soon_threadsafe(event_loop().call_later, _LINGER_SECONDS, task.cancel)
 
-    def _take(self) -> T | Exception | None:
-        """Take the next thing out of the inbox; a ProviderError where there was no content for too long."""
+    def _take(self) -> list[T] | Exception | None:
+        """Take the next batch out of the inbox; a ProviderError where there was no content for too long."""
         request, began = self._request, time.monotonic()
         while True:
             # Until the headers have come, the connection's own timeouts say better what is wrong.
@@ -208,8 +210,3 @@ class Answer(Generic[T]):
                 )
             self._waited += time.monotonic() - began
             return item
-
-
-def _widen(window: asyncio.Semaphore) -> None:
-    for _ in range(CREDIT):
-        window.release()

@@ -75,6 +75,7 @@ class OllamaProvider:
             headers={"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {},
             endpoint=endpoint,
             bounds=request.bounds,
+            pace=request.pace,
             **{name: request.options[name] for name in _TIMEOUTS if name in request.options},
         )
         is_empty = True

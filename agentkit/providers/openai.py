@@ -85,6 +85,7 @@ class OpenAIProvider:
             headers={**self._account(), **_credential(endpoint, compat)},
             endpoint=endpoint,
             bounds=request.bounds,
+            pace=request.pace,
             **timeouts,
         )
 

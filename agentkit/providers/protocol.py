@@ -7,7 +7,7 @@ events, in one place for all vendors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -50,7 +50,8 @@ class ModelRequest:
     `instructions_cache` marks the instructions as `ToolSpec.cache` marks a tool; messages and blocks carry their own
     `cache`. With `cache` "auto", the adapter marks what stays the same from call to call. Marks are hints: an adapter
     whose vendor has no such thing ignores them. `bounds`: how much the answer may be, and how long the vendor may be
-    silent. `connection`: where the call goes and with which key and headers, where the application declares it.
+    silent. `pace`: asked again and again, how many seconds what has come may wait for more, so that not each piece
+    wakes a thread. `connection`: where the call goes and with which key and headers, where the application declares it.
     """
 
     model: str
@@ -62,6 +63,7 @@ class ModelRequest:
     cache: Literal["auto"] | None = None
     bounds: Bounds = field(default_factory=Bounds)
     connection: Connection = field(default_factory=Connection, repr=False)
+    pace: Callable[[], float] = field(default=lambda: 0.0, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ T = TypeVar("T")
 
 mask_log("httpx")  # its line for each request shows the whole URL, at -l info
 
-_WINDOW = 256  # items that may wait for the reader: beyond them no more are read from the vendor
-CREDIT = 64
+_WINDOW = 1024  # items that may wait for the reader: beyond them no more are read from the vendor
+CREDIT = 256
 """Items that the reader takes before it widens the window again, which wakes the event loop."""
 
 _BODY_LIMIT = 64 * 1024  # bytes of a body that describes an error
@@ -50,7 +50,7 @@ class HttpRequest:
 
     `endpoint`: what the URL and the headers were made of; its own headers stand in front, and its secrets are replaced
     in every error. Timeouts are seconds; the read timeout is of silence, not of the whole, and by default that
-    of the `bounds`.
+    of the `bounds`. `pace`: as in ModelRequest.
     """
 
     vendor: str
@@ -61,6 +61,7 @@ class HttpRequest:
     bounds: Bounds = field(default_factory=Bounds)
     connect_timeout: float = 10.0
     read_timeout: float | None = None
+    pace: Callable[[], float] = lambda: 0.0
 
     @property
     def silence_seconds(self) -> float:
@@ -77,9 +78,10 @@ Reader = Callable[[AsyncIterable[bytes], bool], AsyncIterator[T]]
 
 
 class Transfer(Generic[T]):
-    """One request and its answer, on the event loop. `inbox` is filled, and ended whatever happens.
+    """One request and its answer, on the event loop. `inbox` is filled with what came, and ended by None.
 
-    `window`: how many items more may be put there. `answered`: whether the answer has begun.
+    What comes within the request's pace after the batch before is put there together: each batch wakes a thread.
+    `widen` lets more be read. `answered`: whether the answer has begun.
     """
 
     def __init__(
@@ -90,8 +92,12 @@ class Transfer(Generic[T]):
         is_last: Callable[[T], bool],
         has_lines: bool,
     ) -> None:
-        self.inbox: SimpleQueue[T | Exception | None] = SimpleQueue()
-        self.window = asyncio.Semaphore(_WINDOW)
+        self.inbox: SimpleQueue[list[T] | Exception | None] = SimpleQueue()
+        self._room = _WINDOW
+        self._has_room = asyncio.Event()
+        self._batch: list[T] = []
+        self._last_put = float("-inf")
+        self._put_later: asyncio.TimerHandle | None = None
         self.answered = False
         self._request = request
         self._content_type = content_type
@@ -103,11 +109,39 @@ class Transfer(Generic[T]):
         try:
             await self._exchange()
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            self.inbox.put(self._connection_error(error))
+            self._end(self._connection_error(error))
         except Exception as error:
-            self.inbox.put(error)
+            self._end(error)
         finally:
-            self.inbox.put(None)
+            self._end(None)
+
+    def widen(self) -> None:
+        """Let as many more items be read as the reader takes at once. On the event loop."""
+        self._room += CREDIT
+        self._has_room.set()
+
+    def _put(self, item: T) -> None:
+        self._batch.append(item)
+        if self._put_later is None:
+            loop = asyncio.get_running_loop()
+            at = self._last_put + self._request.pace()
+            if loop.time() >= at:
+                self._put_batch()
+            else:
+                self._put_later = loop.call_at(at, self._put_batch)
+
+    def _put_batch(self) -> None:
+        if self._put_later is not None:
+            self._put_later.cancel()
+            self._put_later = None
+        if self._batch:
+            self.inbox.put(self._batch)
+            self._batch = []
+            self._last_put = asyncio.get_running_loop().time()
+
+    def _end(self, outcome: Exception | None) -> None:
+        self._put_batch()
+        self.inbox.put(outcome)
 
     async def _exchange(self) -> None:
         """Send the request and put the answer's items into the inbox.
@@ -155,10 +189,14 @@ class Transfer(Generic[T]):
         items = self._read(body, received_type == self._content_type)
         try:
             async for item in items:
-                await self.window.acquire()
-                self.inbox.put(item)
+                while self._room == 0:
+                    self._put_batch()  # for the reader to make room
+                    self._has_room.clear()
+                    await self._has_room.wait()
+                self._room -= 1
+                self._put(item)
                 if self._is_last(item):
-                    self.inbox.put(None)
+                    self._end(None)
                     await _drain(items)
                     return
         except NotAStreamError as error:

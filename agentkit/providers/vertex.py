@@ -71,6 +71,7 @@ class VertexProvider(MessagesProvider):
             headers=headers,
             endpoint=endpoint,
             bounds=request.bounds,
+            pace=request.pace,
             **timeouts(request.options),
         )
 

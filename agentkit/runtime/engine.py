@@ -16,6 +16,7 @@ from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.deletion import delete
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.failpoints import with_failpoints
+from agentkit.runtime.flusher import Flusher
 from agentkit.runtime.inline import Inline
 from agentkit.runtime.leases import LeaseKeeper
 from agentkit.runtime.notifications import Notifications, Recipient
@@ -97,9 +98,9 @@ class Engine:
                     timer,
                     self._retry,
                     self._texts,
+                    Flusher(self.store, settings.flush_seconds, settings.flush_unfollowed_seconds),
                     lease_seconds=settings.lease_seconds,
                     max_attempts=settings.max_attempts,
-                    flush_seconds=settings.flush_seconds,
                     on_progress=self._note_progress,
                     around=self._around,
                     inline=self._inline,

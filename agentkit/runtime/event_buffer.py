@@ -1,8 +1,8 @@
 """Buffers a step's events on their way into the log: adjacent deltas of one block merged, in few round trips.
 
-The first text after a quiet time is written at once; what follows within the window is collected and
-written together when the window ends, by the timer, also while the provider is silent. Pieces of a tool
-call's arguments always wait for the window: nobody reads them letter by letter, and most calls end within it.
+The first text after a quiet time is written at once; what follows within the window is collected, and the flusher
+writes it when the window ends, together with that of the process's other steps. Pieces of a tool call's arguments
+always wait for the window: nobody reads them letter by letter, and most calls end within it.
 
 While the store is away, events are collected: the model's answer is paid for, and nobody else can take the step.
 """
@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 from agentkit.core.events import AssistantMessageEvent, Event, MessageUpdate
 from agentkit.errors import LeaseLostError, StoreError, StoreUnavailableError
+from agentkit.runtime.flusher import Flusher
 from agentkit.runtime.leases import Held
 from agentkit.runtime.store_retry import StoreRetry
-from agentkit.runtime.timer import Timer
-from agentkit.store.protocol import Store
+from agentkit.store.protocol import Append, Appended, LeaseStatus, Store
 
 __all__ = ["EventBuffer"]
 
@@ -26,94 +26,120 @@ _RETRY_SECONDS = 0.2
 
 
 class EventBuffer:
-    """One step's way into the log.
-
-    `window`: seconds in which events are collected. `on_written`: called after each write.
-    """
+    """One step's way into the log. `on_written`: called after each write."""
 
     def __init__(
         self,
         store: Store,
         held: Held,
-        timer: Timer,
-        window: float,
+        flusher: Flusher,
         retry: StoreRetry | None = None,
         on_written: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._held = held
-        self._timer = timer
-        self._window = window
+        self._flusher = flusher
         self._retry = retry or StoreRetry()
         self._on_written = on_written
-        self._lock = threading.RLock()
+        self._changed = threading.Condition()
         self._waiting: list[Event] = []
         self._sending: list[Event] = []
         self._flushes = 0
         self._last_flush = float("-inf")
+        self._is_followed = True
+        """Whether the last write was received by somebody; before the first it is to reach whoever comes."""
         self._is_scheduled = False
+        self._is_writing = False
+        self._is_lost = False
         self._closed = False
+
+    @property
+    def window(self) -> float:
+        """Seconds in which events are collected now: many where nobody follows the run."""
+        return self._flusher.window(followed=self._is_followed)
 
     def emit(self, *events: Event) -> None:
         """Add events. Raises LeaseLostError when the step is no longer ours."""
-        with self._lock:
+        with self._changed:
             if self._closed:
                 return
             for event in events:
                 if not (self._waiting and _merge(self._waiting, event)):
                     self._waiting.append(event)
-            if not self._waiting or self._is_scheduled:
+            if not self._waiting or self._is_scheduled or self._is_writing:
                 return
-            wait = self._last_flush + self._window - time.monotonic()
-            if wait <= 0 and _only_arguments(self._waiting):
-                wait = self._window
-            if wait > 0:
-                self._flush_later(wait)
+            window, now = self.window, time.monotonic()
+            if window and (now < self._last_flush + 2 * window or _only_arguments(self._waiting)):
+                self._flush_at(max(now, self._last_flush + window))
                 return
-            try:
-                self._flush()
-            except StoreUnavailableError:
-                self._flush_later(_RETRY_SECONDS)
+            append = self._begin()
+        self._write(append)
 
     def drain(self) -> tuple[Event, ...]:
-        """Close the buffer; what is not in the log yet is for the step's commit to carry."""
-        with self._lock:
+        """Close the buffer; what is not in the log yet is for the step's commit to carry. Raises LeaseLostError."""
+        with self._changed:
             self._closed = True
-            if self._sending:  # a write whose outcome is unknown: only repeating it tells
-                self._retry.call(self._send)
-            events, self._waiting = tuple(self._waiting), []
-            return events
+            self._changed.wait_for(lambda: not self._is_writing)
+            if self._is_lost:
+                raise LeaseLostError
+            if not self._sending:
+                events, self._waiting = tuple(self._waiting), []
+                return events
+            append = self._begin()
+        self._write(append, self._retry)  # one whose outcome is unknown: only repeating it tells
+        return self.drain()
 
-    def _flush_scheduled(self) -> None:
-        with self._lock:
+    def begin(self) -> Append | None:
+        """Return what is to be written now, until `end` says what became of it; None where there is nothing."""
+        with self._changed:
             self._is_scheduled = False
-            if self._closed or not (self._waiting or self._sending):
+            return None if self._closed or not (self._waiting or self._sending) else self._begin()
+
+    def end(self, outcome: Appended | StoreError) -> None:
+        """Note what became of a write. Where it failed, the same is written again."""
+        with self._changed:
+            self._is_writing = False
+            self._changed.notify_all()
+            now = time.monotonic()
+            if isinstance(outcome, StoreError):  # what will not pass shows at the next write of the step itself
+                if not self._closed:
+                    self._flush_at(now + max(self.window, _RETRY_SECONDS))
                 return
-            try:
-                self._flush()
-            except LeaseLostError:
-                self._held.cancel.cancel("lost")
-            except StoreError:  # what will not pass shows at the next write of the step itself
-                self._flush_later(max(self._window, _RETRY_SECONDS))
+            self._sending, self._last_flush = [], now
+            self._is_followed = outcome.receivers > 0
+            self._is_lost = outcome.status is LeaseStatus.LOST
+            if self._waiting and not self._closed and not self._is_lost:
+                self._flush_at(now + self.window)
+        self._held.observe(outcome.status)
+        self._on_written()
 
-    def _flush_later(self, seconds: float) -> None:
-        self._is_scheduled = True
-        self._timer.call_later(seconds, self._flush_scheduled)
-
-    def _flush(self) -> None:
-        if self._sending:  # of a write that failed
-            self._send()
-        if self._waiting:
+    def _begin(self) -> Append:
+        if not self._sending:
             self._sending, self._waiting = self._waiting, []
             self._flushes += 1
-            self._send()
+        self._is_writing = True
+        return Append(self._held.lease, self._sending, self._flushes)
 
-    def _send(self) -> None:
-        status = self._store.append(self._held.lease, self._sending, self._flushes)
-        self._sending = []
-        self._last_flush = time.monotonic()
-        self._held.observe(status)
-        self._on_written()
+    def _write(self, append: Append, retry: StoreRetry | None = None) -> None:
+        """Write by this thread. A store that is away is for later, where `retry` does not wait for it."""
+        outcome: Appended | StoreError = StoreError("it was not written")
+        try:
+            (outcome,) = retry.call(lambda: self._store.append([append])) if retry else self._store.append([append])
+        except StoreUnavailableError as error:
+            outcome = error
+            if retry:
+                raise
+        finally:
+            self.end(outcome)
+        if isinstance(outcome, StoreError):
+            if not isinstance(outcome, StoreUnavailableError):
+                raise outcome
+        elif outcome.status is LeaseStatus.LOST:
+            raise LeaseLostError
+
+    def _flush_at(self, at: float) -> None:
+        self._is_scheduled = True
+        self._flusher.flush_at(self, at)
 
 
 def _only_arguments(events: list[Event]) -> bool:

@@ -86,6 +86,7 @@ class _ModelStep:
                 instructions_cache=prompt.cache,
                 cache=agent.agent.cache,
                 bounds=agent.bounds,
+                pace=lambda: self._buffer.window,
             )
             for part in agent.provider.stream(request, held.cancel):
                 self._buffer.emit(*(MessageUpdate(assistant_message_event=update) for update in builder.feed(part)))

@@ -31,6 +31,7 @@ from agentkit.runtime.cut_message import cut_message
 from agentkit.runtime.deadlines import watch
 from agentkit.runtime.error_texts import ErrorTexts
 from agentkit.runtime.event_buffer import EventBuffer
+from agentkit.runtime.flusher import Flusher
 from agentkit.runtime.inline import Inline
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.model_step import run_model_step
@@ -53,8 +54,7 @@ _FOREIGN_RETURNS = 5
 class StepRunner:
     """Executes steps for one process.
 
-    `max_attempts`: how often a step may be begun and never finished. `flush_seconds`: the window in which streamed
-    deltas are merged.
+    `max_attempts`: how often a step may be begun and never finished. `flusher`: writes their events.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class StepRunner:
         timer: Timer,
         retry: StoreRetry,
         texts: ErrorTexts,
+        flusher: Flusher,
         *,
         lease_seconds: float = 30.0,
         max_attempts: int = 5,
-        flush_seconds: float = 0.03,
         on_progress: Callable[[str | None], None] = lambda queue: None,
         around: AroundStep = nothing_around,
         inline: Inline | None = None,
@@ -80,7 +80,7 @@ class StepRunner:
         self._retry = retry
         self._texts = texts
         self._max_attempts = max_attempts
-        self._flush_seconds = flush_seconds
+        self._flusher = flusher
         self._on_progress = on_progress
         self._around = around
         self._inline = inline
@@ -216,7 +216,7 @@ class StepRunner:
 
     def _buffer(self, held: Held, queue: str | None) -> EventBuffer:
         store = self._committer.store
-        return EventBuffer(store, held, self.timer, self._flush_seconds, self._retry, lambda: self._on_progress(queue))
+        return EventBuffer(store, held, self._flusher, self._retry, lambda: self._on_progress(queue))
 
     def _abort(self, held: Held) -> None:
         """End a run whose abort was asked for before this worker claimed the step."""

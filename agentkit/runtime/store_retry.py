@@ -22,8 +22,10 @@ from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
-from agentkit.errors import StoreUnavailableError, UnreadableRunError
+from agentkit.errors import StoreError, StoreUnavailableError, UnreadableRunError
 from agentkit.store.protocol import (
+    Append,
+    Appended,
     Claim,
     Commit,
     Conflict,
@@ -98,8 +100,8 @@ class RetryingStore:
         request_id = request_id or random_id()
         return self._retry.call(lambda: self._store.claim(run_id, step, lease_ms, request_id=request_id))
 
-    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
-        return self._retry.call(lambda: self._store.append(lease, events, flush))
+    def append(self, appends: Sequence[Append]) -> list[Appended | StoreError]:
+        return self._retry.call(lambda: self._store.append(appends))
 
     def commit(
         self,

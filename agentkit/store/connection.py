@@ -101,9 +101,9 @@ def translated(method: F) -> F:
         except UnicodeEncodeError as error:
             raise half_surrogate("the id or name of what is asked for") from error
         except redis.exceptions.RedisError as error:
+            if not passes(error):
+                raise refusal(error) from error
             text = f"{type(error).__name__}: {error}"
-            if not _passes(error):
-                raise StoreError(f"the store refused: {text}") from error
             if _is_read_only(error):
                 # Our name for the server may lead to another by now, and an open connection would never see it.
                 self._client.connection_pool.disconnect(inuse_connections=False)
@@ -112,7 +112,13 @@ def translated(method: F) -> F:
     return cast(F, call)
 
 
-def _passes(error: redis.exceptions.RedisError) -> bool:
+def refusal(error: Exception) -> StoreError:
+    """Make our error for what the store will not do, however often it is asked."""
+    return StoreError(f"the store refused: {type(error).__name__}: {error}")
+
+
+def passes(error: redis.exceptions.RedisError) -> bool:
+    """Whether the same call may be done later."""
     return isinstance(error, _PASSING_TYPES) or _PASSING.search(str(error)) is not None
 
 

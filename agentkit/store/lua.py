@@ -172,9 +172,13 @@ class Scripts:
         names = [keys.run, keys.messages, keys.events, keys.queued]
         return self._call("claim", names, step, lease_ms, max_events, self.version, request_id, SMALL_QUEUE_BYTES)
 
-    def append(self, keys: RunKeys, lease: Lease, events: Sequence[bytes], flush: int, max_events: int) -> Any:
-        names = [keys.run, keys.messages, keys.events]
-        return self._call("append", names, lease.step, lease.token, flush, max_events, *events)
+    def append(self, appends: Sequence[tuple[RunKeys, Lease, Sequence[bytes], int]], max_events: int) -> list[Any]:
+        """Append events to several runs, in one round trip; the refusal of one is an exception in its place."""
+        calls = [
+            ([keys.run, keys.messages, keys.events], [lease.step, lease.token, flush, max_events, *events])
+            for keys, lease, events, flush in appends
+        ]
+        return self._call_many("append", calls, raise_on_error=False)
 
     def renew(self, leases: Sequence[tuple[RunKeys, Lease]], lease_ms: int) -> list[Any]:
         """Extend several leases, in one round trip."""
@@ -225,16 +229,21 @@ class Scripts:
         except redis.exceptions.NoScriptError:
             return self._client.execute_command("EVAL", self._texts[name], len(keys), *keys, *args)  # type: ignore[no-untyped-call]
 
-    def _call_many(self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    def _call_many(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]], *, raise_on_error: bool = True
+    ) -> list[Any]:
         """Call the same script for several keys, in one round trip."""
         pipe = self._client.pipeline(transaction=False)
         for keys, args in calls:
-            pipe.evalsha(self._digests[name], len(keys), *keys, *args)
-        try:
-            return pipe.execute()
-        except redis.exceptions.NoScriptError:
+            pipe.execute_command("EVALSHA", self._digests[name], len(keys), *keys, *args)  # type: ignore[no-untyped-call]
+        replies = pipe.execute(raise_on_error=False)
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        if any(isinstance(error, redis.exceptions.NoScriptError) for error in errors):
             self._client.script_load(self._texts[name])
-            return self._call_many(name, calls)
+            return self._call_many(name, calls, raise_on_error=raise_on_error)
+        if errors and raise_on_error:
+            raise errors[0]
+        return replies
 
 
 def _add_group(args: list[Any], group: Sequence[Sequence[Any]]) -> None:

@@ -6,7 +6,7 @@ stored value by holding on to it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -21,6 +21,7 @@ from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
+    StoreError,
     UnreadableRunError,
 )
 from agentkit.store.encoding import (
@@ -37,6 +38,8 @@ from agentkit.store.encoding import (
 )
 from agentkit.store.memory_outbox import MemoryOutbox
 from agentkit.store.protocol import (
+    Append,
+    Appended,
     Claim,
     Commit,
     Conflict,
@@ -100,8 +103,11 @@ class _Run:
 
 
 class MemorySubscription:
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, run_id: str) -> None:
         self._store = store
+        self._run_id = run_id
+        store.followed[run_id] += 1
+        self._closed = False
         self._seen = store.changes
         self._woken = False
         self._callback: Callable[[], None] | None = None
@@ -130,6 +136,10 @@ class MemorySubscription:
 
     def close(self) -> None:
         with self._store.changed:
+            if not self._closed:
+                self._closed = True
+                self._store.followed[self._run_id] -= 1
+                self._store.followed += Counter()  # without those that nobody follows
             self._callback = None
             self._store.listeners.discard(self._notify)
 
@@ -156,6 +166,7 @@ class MemoryStore(MemoryOutbox):
         self._runs: dict[str, _Run] = {}
         self._deleted: dict[str, int] = {}
         self.changes = 0
+        self.followed: Counter[str] = Counter()
         self.listeners: set[Callable[[], None]] = set()
         """Called at every change, with `changed` held."""
 
@@ -351,14 +362,20 @@ class MemoryStore(MemoryOutbox):
         state = self._state(run, queued=_little(run)) if complete else self._part(run, step.call, lease.step)
         return Claim(lease, state, state.record.call(step.call), complete=complete)
 
-    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
+    def append(self, appends: Sequence[Append]) -> list[Appended | StoreError]:
         with self.changed:
-            run, step = self._held(lease)
-            if flush > step.flush:
-                step.flush = flush
-                self._append(run, encode_events(events, self._bodies))
-                self._notify()
-            return _status(run)
+            return [self._append_one(append) for append in appends]
+
+    def _append_one(self, append: Append) -> Appended | StoreError:
+        try:
+            run, step = self._held(append.lease)
+        except (LeaseLostError, RunNotFoundError):
+            return Appended(LeaseStatus.LOST)
+        if append.flush > step.flush:
+            step.flush = append.flush
+            self._append(run, encode_events(append.events, self._bodies))
+            self._notify()
+        return Appended(_status(run), self.followed[append.lease.run_id])
 
     def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:
         statuses: list[LeaseStatus] = []
@@ -428,7 +445,8 @@ class MemoryStore(MemoryOutbox):
             return EventPage(page, first, run.seq, run.status)
 
     def subscribe(self, run_id: str, *, stops_only: bool = False) -> Subscription:
-        return MemorySubscription(self)
+        with self.changed:
+            return MemorySubscription(self, run_id)
 
     def delete(self, run_id: str) -> None:
         with self.changed:

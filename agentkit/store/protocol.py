@@ -22,9 +22,11 @@ from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
-from agentkit.errors import UnreadableRunError
+from agentkit.errors import StoreError, UnreadableRunError
 
 __all__ = [
+    "Append",
+    "Appended",
     "Claim",
     "Commit",
     "Conflict",
@@ -64,6 +66,23 @@ class Claim:
     state: RunState
     call: Call | None = None
     complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events to append under a lease. `flush` counts the appends under it from 1: a repeated one changes nothing."""
+
+    lease: Lease
+    events: Sequence[Event]
+    flush: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of an `Append`; where the lease is LOST, nothing. `receivers`: how many processes follow the run."""
+
+    status: LeaseStatus
+    receivers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +237,11 @@ class Store(Protocol):
         """
         ...
 
-    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
-        """Append events under a lease; returns HELD or ABORT.
+    def append(self, appends: Sequence[Append]) -> list[Appended | StoreError]:
+        """Append the events of several runs, in one round trip; what became of each, in their order.
 
-        `flush` counts the caller's appends under this lease from 1: a repeated one changes nothing.
-        Raises LeaseLostError, and appends nothing, if the lease is gone.
+        One that is refused is in its place, and the others are done. Raises StoreUnavailableError where it is not known
+        which were done: they may all be made again.
         """
         ...
 

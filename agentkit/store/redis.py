@@ -26,12 +26,13 @@ from agentkit.errors import (
     LeaseLostError,
     RunNotFoundError,
     RunNotTerminalError,
+    StoreError,
     UnreadableRunError,
     UnsupportedSchemaVersionError,
 )
 from agentkit.store.bodies import Bodies, no_codec
 from agentkit.store.clock import StoreClock
-from agentkit.store.connection import connect, translated
+from agentkit.store.connection import connect, passes, refusal, translated
 from agentkit.store.encoding import (
     decode_entry,
     decode_receipt,
@@ -44,6 +45,8 @@ from agentkit.store.encoding import (
 from agentkit.store.lists import list_name, lists_of
 from agentkit.store.lua import RunKeys, Scripts
 from agentkit.store.protocol import (
+    Append,
+    Appended,
     Claim,
     Commit,
     Conflict,
@@ -196,14 +199,19 @@ class RedisStore(RedisInbox):
         self.load(run_id)
 
     @translated
-    def append(self, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
-        bodies = encode_events(events, self._bodies)
-        status = LeaseStatus(
-            self._scripts.append(self._keys(lease.run_id), lease, bodies, flush, self._max_events).decode()
-        )
-        if status is LeaseStatus.LOST:
-            raise LeaseLostError
-        return status
+    def append(self, appends: Sequence[Append]) -> list[Appended | StoreError]:
+        calls = [
+            (self._keys(each.lease.run_id), each.lease, encode_events(each.events, self._bodies), each.flush)
+            for each in appends
+        ]
+        replies = self._scripts.append(calls, self._max_events)
+        for reply in replies:
+            if isinstance(reply, redis.exceptions.RedisError) and passes(reply):
+                raise reply
+        return [
+            refusal(reply) if isinstance(reply, Exception) else Appended(LeaseStatus(reply[0].decode()), reply[1])
+            for reply in replies
+        ]
 
     @translated
     def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:

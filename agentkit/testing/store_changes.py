@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from agentkit.core.calls import Call, ItemAnswer
+from agentkit.core.events import Event
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import TextBlock, ToolResultMessage, UserMessage
 from agentkit.core.record import SCHEMA_VERSION, Change, Lease, Resolution, RunRecord, Status, Step
-from agentkit.store.protocol import Claim, Commit, Store
+from agentkit.errors import LeaseLostError, StoreError
+from agentkit.store.protocol import Append, Claim, Commit, LeaseStatus, Store
 
 __all__ = [
+    "append",
     "LEASE_MS",
     "TIMESTAMP",
     "MakeStore",
@@ -40,6 +43,16 @@ MakeStore = Callable[..., Store]
 
 LEASE_MS = 60_000
 TIMESTAMP = 1_700_000_000_000
+
+
+def append(store: Store, lease: Lease, events: Sequence[Event], flush: int) -> LeaseStatus:
+    """Append events under one lease. Raises LeaseLostError where it is gone, and what the store raises."""
+    (outcome,) = store.append([Append(lease, events, flush)])
+    if isinstance(outcome, StoreError):
+        raise outcome
+    if outcome.status is LeaseStatus.LOST:
+        raise LeaseLostError
+    return outcome.status
 
 
 def event(kind: str, **fields: Any) -> Any:

@@ -40,6 +40,7 @@ from agentkit.testing.store_changes import (
     LEASE_MS,
     TIMESTAMP,
     MakeStore,
+    append,
     calls_of,
     claimed,
     committed,
@@ -180,7 +181,7 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
             with pytest.raises(RunNotFoundError):
                 ask()
         with pytest.raises((LeaseLostError, RunNotFoundError)):
-            store.append(lease, [event("x")], 1)
+            append(store, lease, [event("x")], 1)
         store.release(lease)
         assert store.renew([lease], LEASE_MS) == [LeaseStatus.LOST]
         assert store.loads([absent]) == [None]
@@ -190,8 +191,8 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
     def test_appended_events_follow_without_a_gap(self, store: Store) -> None:
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
-        assert store.append(lease, [event("x", n=1), event("x", n=2)], 1) is LeaseStatus.HELD
-        store.append(lease, [event("x", n=3)], 2)
+        assert append(store, lease, [event("x", n=1), event("x", n=2)], 1) is LeaseStatus.HELD
+        append(store, lease, [event("x", n=3)], 2)
         log = log_of(store, run_id)
         assert [e["seq"] for e in log] == list(range(1, 8))
         assert [e["n"] for e in log[4:]] == [1, 2, 3]
@@ -199,15 +200,15 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
     def test_a_repeated_flush_number_changes_nothing(self, store: Store) -> None:
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
-        store.append(lease, [event("x")], 1)
+        append(store, lease, [event("x")], 1)
         before = snapshot(store, run_id)
-        assert store.append(lease, [event("x")], 1) is LeaseStatus.HELD
+        assert append(store, lease, [event("x")], 1) is LeaseStatus.HELD
         assert snapshot(store, run_id) == before
 
     def test_a_new_attempt_counts_its_flushes_anew(self, store: Store) -> None:
         run_id = new_run(store)
-        store.append(claimed(store, run_id, lease_ms=0).lease, [event("x", n=1)], 1)
-        store.append(claimed(store, run_id).lease, [event("x", n=2)], 1)
+        append(store, claimed(store, run_id, lease_ms=0).lease, [event("x", n=1)], 1)
+        append(store, claimed(store, run_id).lease, [event("x", n=2)], 1)
         assert [e["n"] for e in log_of(store, run_id) if e["type"] == "x"] == [1, 2]
 
     def test_a_stale_token_writes_nothing(self, store: Store) -> None:
@@ -216,7 +217,7 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
         claimed(store, run_id)
         before = snapshot(store, run_id)
         with pytest.raises(LeaseLostError):
-            store.append(stale.lease, [event("x")], 1)
+            append(store, stale.lease, [event("x")], 1)
         with pytest.raises(LeaseLostError):
             store.commit(step_done(stale), before[1], stale.lease)
         assert store.renew([stale.lease], LEASE_MS) == [LeaseStatus.LOST]
@@ -228,7 +229,7 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
         claim = claimed(store, run_id)
         done = committed(store, step_done(claim), claim.state.version, claim.lease)
         with pytest.raises(LeaseLostError):
-            store.append(claim.lease, [event("x")], 1)
+            append(store, claim.lease, [event("x")], 1)
         with pytest.raises(LeaseLostError):
             store.commit(step_done(claim), done.version, claim.lease)
         assert store.load(run_id).last_seq == done.last_seq
@@ -306,7 +307,7 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
     def test_text_that_looks_like_a_reference_is_text(self, store: Store) -> None:
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
-        store.append(lease, [event("x", text="\x010 1\x01")], 1)
+        append(store, lease, [event("x", text="\x010 1\x01")], 1)
         assert log_of(store, run_id)[-1]["text"] == "\x010 1\x01"
 
     # -- the end of a call beside others -----------------------------------------------------------
@@ -404,7 +405,7 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
         claim = claimed(store, run_id)
         assert store.renew([claim.lease], LEASE_MS) == [LeaseStatus.HELD]
         assert store.request_abort(run_id, AbortRequest("enough"), claim.state.version)
-        assert store.append(claim.lease, [event("x")], 1) is LeaseStatus.ABORT
+        assert append(store, claim.lease, [event("x")], 1) is LeaseStatus.ABORT
         assert store.renew([claim.lease], LEASE_MS) == [LeaseStatus.ABORT]
         conflict = store.commit(step_done(claim), claim.state.version, claim.lease)
         assert isinstance(conflict, Conflict)

@@ -17,6 +17,7 @@ from agentkit.errors import UnreadableRunError
 from agentkit.store.protocol import Commit, DueRun, Store, StoredEvent
 from agentkit.testing.store_changes import (
     MakeStore,
+    append,
     claimed,
     ended,
     event,
@@ -158,7 +159,7 @@ class IndexContract:
 
     def test_a_log_is_read_in_pages(self, store: Store) -> None:
         run_id = new_run(store)
-        store.append(claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
+        append(store, claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
         page = store.events(run_id, 3, 4)
         assert [e.seq for e in page.events] == [4, 5, 6, 7]
         assert (page.first_seq, page.last_seq, page.status) == (1, 10, "running")
@@ -169,7 +170,7 @@ class IndexContract:
     def test_a_page_of_a_log_has_as_many_bytes_as_were_asked_for_and_always_an_event(self, store: Store) -> None:
         run_id = new_run(store)
         events = [event("x", text="y" * (10_000 if n == 5 else 1000)) for n in range(20)]
-        store.append(claimed(store, run_id).lease, events, 1)
+        append(store, claimed(store, run_id).lease, events, 1)
         pages: list[list[StoredEvent]] = []
         after = 0
         while after < (page := store.events(run_id, after, 12, size=5000)).last_seq:
@@ -186,7 +187,7 @@ class IndexContract:
     def test_a_log_keeps_its_newest_events_and_says_which_is_its_first(self, make_store: MakeStore) -> None:
         store = make_store(max_events=5)
         run_id = new_run(store)
-        store.append(claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
+        append(store, claimed(store, run_id).lease, [event("x") for _ in range(6)], 1)
         page = store.events(run_id, 0, 100)
         assert [e.seq for e in page.events] == [6, 7, 8, 9, 10]
         assert (page.first_seq, page.last_seq) == (6, 10)
@@ -221,7 +222,7 @@ class IndexContract:
             read(None)
             claim = claimed(store, run_id)
             for flush in range(1, 6):
-                store.append(claim.lease, [event("x"), event("x")], flush)
+                append(store, claim.lease, [event("x"), event("x")], flush)
             store.commit(step_done(claim), claim.state.version, claim.lease)
             last = store.load(run_id).last_seq
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.store.memory import MemoryStore
-from agentkit.testing.store_changes import claimed, event, first_change, step_done
+from agentkit.testing.store_changes import append, claimed, event, first_change, step_done
 from agentkit.web import create_app
 from tests.apps import FakeQueue
 
@@ -45,7 +45,7 @@ def served(store: MemoryStore, run_id: str, deltas: list[str]) -> bytes:
         event("message_update", assistantMessageEvent={"type": "text_delta", "contentIndex": 0, "delta": delta})
         for delta in deltas
     ]
-    store.append(claim.lease, updates, 1)
+    append(store, claim.lease, updates, 1)
     store.commit(step_done(claim, events=(event("agent_end", runId=run_id),)), claim.state.version, claim.lease)
     agent = Agent("a", model=ScriptedModel([""]))
     app = create_app(AgentKit([agent], settings=Settings(), store=store, queue=FakeQueue()))

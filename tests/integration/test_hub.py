@@ -14,7 +14,7 @@ from agentkit.store.connection import connect
 from agentkit.store.protocol import StoredEvent
 from agentkit.store.pubsub import Hub, HubSubscription
 from agentkit.store.redis import RedisStore
-from agentkit.testing.store_changes import claimed, event, new_run, step_done
+from agentkit.testing.store_changes import append, claimed, event, new_run, step_done
 from tests.apps import in_background
 from tests.relay import Relay
 from tests.servers import ValkeyServer
@@ -68,10 +68,10 @@ def test_what_is_published_while_the_subscription_is_killed_is_read_from_the_log
     watcher = in_background(watch)
     wait_until(lambda: subscribers(client), what="the subscription")
     for flush in range(1, 11, 2):
-        store.append(claim.lease, [event("x")], flush)
+        append(store, claim.lease, [event("x")], flush)
         [connection] = wait_until(lambda: subscribers(client), what="a subscription")
         client.client_kill_filter(_id=connection["id"])
-        store.append(claim.lease, [event("lost to the killed one")], flush + 1)
+        append(store, claim.lease, [event("lost to the killed one")], flush + 1)
     store.commit(step_done(claim, events=(event("agent_end"),)), claim.state.version, claim.lease)
     watcher.join(20)
     assert not watcher.is_alive()
@@ -90,7 +90,7 @@ def test_a_subscription_that_was_silent_for_longer_than_its_socket_waits_is_stil
     before = subscribers(client)
     for flush in (1, 2, 3):
         assert subscription.get(0.35) is None, "silence, and nobody is sent to the log"
-        store.append(lease, [event("x")], flush)
+        append(store, lease, [event("x")], flush)
         assert [e.seq for e in subscription.get(5) or ()] == [FIRST + flush]
     assert [each["id"] for each in subscribers(client)] == [each["id"] for each in before]
     subscription.close()
@@ -108,7 +108,7 @@ def test_a_connection_that_was_lost_without_a_word_is_noticed(client: redis.Redi
         got = wait_until(lambda: [e for e in [subscription.get(1)] if e is not None], what="the end of the silence")
         assert got == [[]], "the subscriber is sent to the log"
         wait_until(lambda: any(each["id"] != before["id"] for each in subscribers(client)), what="another subscription")
-        store.append(lease, [event("x")], 1)
+        append(store, lease, [event("x")], 1)
         assert [e.seq for e in subscription.get(5) or ()] == [FIRST + 1]
         subscription.close()
         store.close()
@@ -176,7 +176,7 @@ def test_a_url_that_asks_for_resp3_loses_no_events(store: RedisStore) -> None:
     run_id = new_run(store)
     lease = claimed(store, run_id).lease
     subscription = resp3.subscribe(run_id)
-    store.append(lease, [event("x")], 1)
+    append(store, lease, [event("x")], 1)
     assert [e.seq for e in subscription.get(5) or ()] == [FIRST + 1]
     subscription.close()
     resp3.close()
@@ -193,7 +193,7 @@ def test_a_hundred_watchers_share_one_connection_which_lets_go_of_each_run_after
         each.close()
     wait_until(lambda: subscribers(client)[0]["sub"] == "1", what="the others to be let go")
     claim = claimed(store, runs[-1])
-    store.append(claim.lease, [event("x")], 1)
+    append(store, claim.lease, [event("x")], 1)
     got: list[int] = []
     wait_until(lambda: got.extend(e.seq for e in subscriptions[-1].get(1) or ()) or len(got) == 3, what="the events")
     assert got == [FIRST - 1, FIRST, FIRST + 1], "those of the claim, and that of the append"
@@ -206,14 +206,14 @@ def test_a_follower_who_takes_nothing_is_sent_to_the_log_and_the_next_one_misses
     slow, quick = store.subscribe(run_id), store.subscribe(run_id)
     taken: list[int] = []
     for flush in range(1, 41):
-        store.append(claim.lease, [event("x")] * 50, flush)
+        append(store, claim.lease, [event("x")] * 50, flush)
         while not taken or taken[-1] < FIRST + 50 * flush:
             taken += [e.seq for e in quick.get(5) or ()]
     assert taken == list(range(FIRST + 1, FIRST + 2001))
     assert len(slow._waiting) <= 512  # type: ignore[attr-defined]  # memory is what this is about
     assert slow.get(5) == []
     assert slow.get(0) is None
-    store.append(claim.lease, [event("x")], 41)
+    append(store, claim.lease, [event("x")], 41)
     assert [e.seq for e in slow.get(5) or ()] == [FIRST + 2001]
     slow.close()
     quick.close()
@@ -224,11 +224,11 @@ def test_a_follower_who_takes_nothing_of_large_events_keeps_few_of_them(store: R
     claim = claimed(store, run_id)
     slow, quick = store.subscribe(run_id), store.subscribe(run_id)
     for flush in range(1, 9):
-        store.append(claim.lease, [event("x", text="y" * 200_000)], flush)
+        append(store, claim.lease, [event("x", text="y" * 200_000)], flush)
         assert [e.seq for e in quick.get(5) or ()] == [FIRST + flush]
     assert len(slow._waiting) <= 4  # type: ignore[attr-defined]  # memory is what this is about
     assert slow.get(5) == []
-    store.append(claim.lease, [event("x", text="y" * 200_000)] * 4, 9)
+    append(store, claim.lease, [event("x", text="y" * 200_000)] * 4, 9)
     assert [e.seq for e in slow.get(5) or ()] == [FIRST + n for n in range(9, 13)]
     slow.close()
     quick.close()

@@ -11,7 +11,7 @@ import redis
 from agentkit import FernetCodec
 from agentkit.errors import StoreUnavailableError
 from agentkit.store.redis import RedisStore
-from agentkit.testing.store_changes import MakeStore, claimed, event, new_run
+from agentkit.testing.store_changes import MakeStore, append, claimed, event, new_run
 from tests.keys import new_key
 from tests.redis_contract import RedisStoreContract, echoing
 from tests.servers import ValkeyServer, free_port
@@ -62,7 +62,7 @@ def test_a_subscriber_misses_nothing_when_the_server_is_killed_and_comes_back(tm
             server.restart(hard=True)
             seen = [4]  # the last seq of a new run whose step is claimed
             for flush in (1, 2):  # while there is no subscription, perhaps, and while there is one again
-                store.append(lease, [event("x")], flush)
+                append(store, lease, [event("x")], flush)
                 wait_until(lambda last=4 + flush: read(last), timeout=20, what="the event, or word to read the log")
             assert seen == [4, 5, 6]
         finally:

@@ -16,7 +16,7 @@ from agentkit.errors import ConfigurationError
 from agentkit.store.bodies import Bodies
 from agentkit.store.encoding import expand
 from agentkit.store.memory import MemoryStore
-from agentkit.testing.store_changes import claimed, event, log_of, new_run
+from agentkit.testing.store_changes import append, claimed, event, log_of, new_run
 from tests.apps import App, FakeQueue
 from tests.keys import new_key
 from tests.tools import YES, refund
@@ -101,7 +101,7 @@ def test_a_codec_may_return_any_bytes() -> None:
     store = MemoryStore()
     store.use_codec(Reversed())
     run_id = new_run(store)
-    store.append(claimed(store, run_id).lease, [event("x", text="\x010 1\x01\n")], 1)
+    append(store, claimed(store, run_id).lease, [event("x", text="\x010 1\x01\n")], 1)
     assert log_of(store, run_id)[-1]["text"] == "\x010 1\x01\n"
 
 

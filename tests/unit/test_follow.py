@@ -19,7 +19,7 @@ from agentkit.runtime.follow import follow as follow_in_thread
 from agentkit.runtime.threads import MAX_THREADS
 from agentkit.store.memory import MemoryStore
 from agentkit.store.protocol import Store, StoredEvent
-from agentkit.testing.store_changes import claimed, ended, event, new_run, step_done
+from agentkit.testing.store_changes import append, claimed, ended, event, new_run, step_done
 from tests.apps import App, in_background
 from tests.flaky_store import FlakyStore
 from tests.tools import YES, refund
@@ -170,7 +170,7 @@ def test_after_a_reset_come_the_events_after_the_snapshot(follow: Follow) -> Non
     store = MemoryStore(max_events=3)
     run_id = new_run(store)
     claim = claimed(store, run_id)
-    store.append(claim.lease, [event("x")] * 5, 1)
+    append(store, claim.lease, [event("x")] * 5, 1)
     snapshot = StoredEvent(9, dumps({"type": "stream_reset", "run": {"id": run_id, "agent": "a"}}).encode())
     stream = follow(store, run_id, 2, reset=lambda: snapshot)
     assert next(stream) == snapshot

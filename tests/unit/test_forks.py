@@ -78,6 +78,7 @@ OF_ONE_PROCESS = {
     "core/cancellation.py",
     "core/forks.py",
     "runtime/event_buffer.py",
+    "runtime/flusher.py",
     "runtime/leases.py",
     "runtime/notifications.py",
     "runtime/timer.py",

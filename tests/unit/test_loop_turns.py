@@ -16,6 +16,7 @@ from agentkit.core.record import TERMINAL, TRANSITIONS, Status
 from agentkit.core.struct import check, encode, to_json
 from agentkit.errors import LeaseLostError, RunNotPausedError
 from agentkit.loop import call_end, finish_tool
+from agentkit.testing.store_changes import append
 from tests.loop_driver import Driver, texts_of
 from tests.tools import look, refund
 from tests.turns import call
@@ -247,7 +248,7 @@ def test_a_step_that_is_done_cannot_be_done_again() -> None:
     stale = run.lose("tool", "one")
     run.tool("one")
     with pytest.raises(LeaseLostError):
-        run.store.append(stale.lease, [MessageDiscard(reason="x")], 1)
+        append(run.store, stale.lease, [MessageDiscard(reason="x")], 1)
     run.tool("two").model("done").check()
 
 

@@ -30,6 +30,7 @@ from agentkit.errors import (
 )
 from agentkit.loop import Answer, abort, admissions, client_result, doubt, extend, finish_model, finish_tool, resolve
 from agentkit.store.protocol import Claim, Conflict
+from agentkit.testing.store_changes import append
 from tests.loop_driver import LEASE_MS, Driver, texts_of
 from tests.tools import look, pay, refund_with
 from tests.turns import call
@@ -123,7 +124,7 @@ class Runs(RuleBasedStateMachine):
         held = step is not None and lease.token == self._newest(lease)
         if step is None:
             with pytest.raises(LeaseLostError):
-                run.store.append(lease, [MessageDiscard(reason="x")], 1)
+                append(run.store, lease, [MessageDiscard(reason="x")], 1)
             return
         with contextlib.nullcontext() if held else pytest.raises(LeaseLostError):
             if step.kind == "model":
@@ -139,7 +140,7 @@ class Runs(RuleBasedStateMachine):
         run, state = self.driver, self.driver.state
         if lease.attempt > 1:
             fresh = run.agent.empty_message(run.now)
-            run.store.append(lease, [MessageDiscard(reason="x"), MessageStart(message=fresh)], 1)
+            append(run.store, lease, [MessageDiscard(reason="x"), MessageStart(message=fresh)], 1)
         if state.record.abort is not None:
             change = abort(state, None, run.now, holding=True, message=run.builder().message(stop_reason="aborted"))
             assert change is not None

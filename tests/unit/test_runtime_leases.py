@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from agentkit import AgentKit
 from agentkit.core.events import AssistantMessageEvent, MessageUpdate
-from agentkit.errors import LeaseLostError
+from agentkit.errors import LeaseLostError, StoreError
 from agentkit.runtime.event_buffer import EventBuffer
+from agentkit.runtime.flusher import Flusher
 from agentkit.runtime.leases import Held, LeaseKeeper
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.timer import Timer
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
-from agentkit.store.protocol import Store
+from agentkit.store.protocol import Append, Appended, Store
 from agentkit.testing.store_changes import claimed, new_run
 from tests.apps import App
 from tests.flaky_store import FlakyStore
@@ -27,7 +29,11 @@ from tests.waiting import wait_until
 
 def appended(store: FlakyStore) -> list[list[str]]:
     """The deltas of each append that reached the store."""
-    return [deltas(call.args[1]) for call in store.calls if call.method == "append"]
+    return [deltas(append.events) for append in appends_of(store)]
+
+
+def appends_of(store: FlakyStore) -> list[Append]:
+    return [append for call in store.calls if call.method == "append" for append in call.args[0]]
 
 
 def delta(text: str, at: int = 0) -> Any:
@@ -41,7 +47,7 @@ def deltas(events: Any) -> list[str]:
 
 def buffer_on(store: Store, window: float) -> tuple[EventBuffer, Held]:
     held = Held(claimed(store, new_run(store)))
-    return EventBuffer(store, held, Timer(), window), held
+    return EventBuffer(store, held, Flusher(store, window, window)), held
 
 
 def test_the_first_token_is_written_at_once_and_the_rest_together() -> None:
@@ -89,6 +95,53 @@ def test_a_flush_that_met_a_lost_lease_cancels_the_step() -> None:
     wait_until(lambda: held.cancel.reason == "lost", what="the loss to be noticed")
     with pytest.raises(LeaseLostError):
         buffer.drain()
+
+
+def test_steps_whose_windows_end_together_are_written_in_one_round_trip() -> None:
+    store = FlakyStore()
+    flusher = Flusher(store, 0.2, 0.2)
+    buffers = [EventBuffer(store, Held(claimed(store, new_run(store))), flusher) for _ in range(5)]
+    for buffer in buffers:
+        buffer.emit(delta("a"))
+        buffer.emit(delta("b"))
+    wait_until(lambda: len(appends_of(store)) == 10, what="the trailing flush")
+    assert [len(call.args[0]) for call in store.calls if call.method == "append"] == [1, 1, 1, 1, 1, 5]
+
+
+def test_a_run_that_nobody_follows_is_written_seldom_and_at_once_to_whoever_comes() -> None:
+    store = FlakyStore()
+    held = Held(claimed(store, new_run(store)))
+    buffer = EventBuffer(store, held, Flusher(store, 0.01, 0.3))
+    buffer.emit(delta("a"))
+    assert buffer.window == 0.3
+    buffer.emit(delta("b"))
+    subscription = store.subscribe(held.lease.run_id)
+    wait_until(lambda: buffer.window == 0.01, what="the follower to be noticed")
+    subscription.close()
+    buffer.emit(delta("c"))
+    wait_until(lambda: buffer.window == 0.3, what="its end to be noticed")
+    assert appended(store) == [["a"], ["b"], ["c"]]
+
+
+def test_a_write_that_the_store_refuses_holds_no_other_up() -> None:
+    store = MemoryStore()
+    refused = new_run(store)
+
+    class Refusing(FlakyStore):
+        def append(self, appends: Sequence[Append]) -> list[Appended | StoreError]:
+            outcomes = store.append([each for each in appends if each.lease.run_id != refused])
+            return [StoreError("refused") if each.lease.run_id == refused else outcomes.pop(0) for each in appends]
+
+    flusher = Flusher(Refusing(store), 0.02, 0.02)
+    bad = EventBuffer(Refusing(store), Held(claimed(store, refused)), flusher)
+    other = new_run(store)
+    good = EventBuffer(Refusing(store), Held(claimed(store, other)), flusher)
+    with pytest.raises(StoreError):
+        bad.emit(delta("a"))
+    for letter in "abc":
+        good.emit(delta(letter))
+    wait_until(lambda: store.load(other).last_seq == 6, what="the other's events")
+    assert good.drain() == ()
 
 
 def _steal(store: Store, held: Held) -> None:

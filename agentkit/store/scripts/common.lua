@@ -134,11 +134,12 @@ local function expand(messages, data)
   end))
 end
 
--- Appends events, given without their seq and timestamp; returns the seq before the first of them.
+-- Appends events, given without their seq and timestamp; returns the seq before the first of them, and how many
+-- connections are subscribed to them.
 local function append_events(run, messages, stream, bodies, max)
   local before = redis.call('HINCRBY', run, 'seq', #bodies) - #bodies
   if #bodies == 0 then
-    return before
+    return before, 0
   end
   local stamp = ',"timestamp":' .. int(now_ms()) .. ','
   local lines = {int(before + 1)}
@@ -148,8 +149,7 @@ local function append_events(run, messages, stream, bodies, max)
     redis.call('XADD', stream, 'MAXLEN', max, seq .. '-0', 'd', data)
     lines[i + 1] = expand(messages, data)
   end
-  redis.call('PUBLISH', stream, table.concat(lines, '\n'))
-  return before
+  return before, redis.call('PUBLISH', stream, table.concat(lines, '\n'))
 end
 
 local function add_lines(list, text)

@@ -9,7 +9,14 @@ import httpx
 import pytest
 
 from agentkit.client import Client
+from agentkit.core import ids
 from tests.clients import Blocking
+
+
+@pytest.fixture(autouse=True)
+def ids_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have ids begin at the present time: a test that moved its clock ahead leaves those of its process there."""
+    monkeypatch.setattr(ids, "_last", 0)
 
 
 @pytest.fixture(params=[Client, Blocking], ids=["sync", "async"])

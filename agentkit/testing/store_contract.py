@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from agentkit.core.calls import ItemAnswer, OtherCalls
-from agentkit.core.events import MessageEnd, TurnEnd, stored_at
+from agentkit.core.calls import Extension, ItemAnswer, OtherCalls, Rejection
+from agentkit.core.events import MessageEnd, TurnEnd, Vote, stored_at
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import Json, QueuedMessage, TextBlock, UserMessage
 from agentkit.core.record import (
@@ -475,6 +475,27 @@ class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
         ]
         assert listed == [store.resolution(run_id, decision_id=d, tool_call_id=None) for d in ("d2", "d1")]
         assert store.resolutions(new_id()) == []
+
+    def test_a_resolution_comes_back_as_it_was_given(self, store: Store) -> None:
+        run_id = new_run(store)
+        state = store.load(run_id)
+        resolution = Resolution(
+            "d",
+            "t",
+            "rejected",
+            ItemAnswer(reject=Rejection("no")),
+            0,
+            decided_at=TIMESTAMP,
+            decided_by="bob",
+            extensions=(Extension(60, TIMESTAMP, "ann"),),
+            votes=(Vote("ann", TIMESTAMP), Vote("bob", TIMESTAMP + 1)),
+            remembered=True,
+        )
+        store.commit(Change(state.record, state.record, events=(event("x"),), resolutions=(resolution,)), state.version)
+        stored = store.resolution(run_id, decision_id="d", tool_call_id=None)
+        assert stored is not None
+        for name in ("answer", "decided_at", "decided_by", "extensions", "votes", "remembered"):
+            assert getattr(stored, name) == getattr(resolution, name), name
 
     # -- receipts of calls with an idempotency key -----------------------------------------------
 

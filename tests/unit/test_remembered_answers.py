@@ -153,6 +153,15 @@ def test_calls_of_other_runs_and_of_sub_agents_runs_are_asked_about() -> None:
     assert app.check(app.run()).status == "paused"
 
 
+def test_a_run_that_begins_from_another_remembers_nothing_of_it() -> None:
+    app, run_id = app_of("refund")
+    assert answer(app, run_id, remember=True).status == "completed"
+    fork = app.kit.start("a", "Once more.", from_run=run_id).id
+    app.work()
+    assert app.store.load(fork).record.remembered == ()
+    assert app.check(fork).pending[0]["toolName"] == "refund"
+
+
 def test_on_another_tool_it_is_a_mistake_that_consumes_nothing() -> None:
     app = App([call("refund", "1", cents=1)], "Done.", tools=[asking(remember=False)])
     run_id = app.run()

@@ -23,9 +23,17 @@ export interface Tool {
   parameters: JsonObject
 }
 
+/** What a model takes beside text. */
+export interface Capabilities {
+  images: boolean
+  documents: boolean
+  audio: boolean
+}
+
 export interface Agent {
   name: string
   model: string
+  capabilities: Capabilities
   tools: Tool[]
 }
 

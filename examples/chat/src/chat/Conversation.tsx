@@ -1,15 +1,17 @@
 /** One conversation: a chat of @agentkit/react, its messages and its controls. */
-import { useChat } from "@agentkit/react"
+import { type UserContent, useChat } from "@agentkit/react"
 import { useEffect, useRef, useState } from "react"
 import { createPortal } from "react-dom"
-import { explain } from "../explain"
 import { Heading } from "../frame/Heading"
 import { useNavigation } from "../frame/navigation"
-import { type Agent, API, newKey, type Run, useServer } from "../server"
+import { Icon } from "../icons"
+import { type Agent, API, newKey, type Run } from "../server"
 import { money, short, textOf } from "../text"
 import { Composer } from "./Composer"
 import { Empty } from "./Empty"
+import { Search } from "./Search"
 import { Thread } from "./Thread"
+import { Trouble } from "./Trouble"
 
 interface Props {
   agent: Agent
@@ -19,50 +21,32 @@ interface Props {
   onChoose: (agent: string) => void
 }
 
-/** A message that was sent while the agent works. */
-interface SteeredMessage {
-  text: string
-  /** The number of messages when it was sent. */
-  at: number
-}
-
 export function Conversation({ agent, agents, run, onChoose }: Props) {
   const { stay } = useNavigation()
+  const [isSearching, setSearching] = useState(false)
   // By these the list of runs shows conversations: each message starts a run of its own.
   const metadata = useRef<Record<string, unknown>>({
     chat: run?.metadata.chat ?? newKey(),
     title: run?.metadata.title,
   })
-  const [steered, setSteered] = useState<SteeredMessage[]>([])
   const chat = useChat({
     api: API,
     agent: agent.name,
     runId: run?.id,
     body: () => ({ metadata: metadata.current }),
   })
-  const { messages, runId, status, isStreaming, error, usage } = chat
+  const { messages, runId, status, isStreaming, usage } = chat
   useEffect(() => {
     if (runId) stay({ runId })
   }, [runId, stay])
 
-  const isLoggedOut = error?.code === "unauthenticated"
-  useServer(isLoggedOut ? "/agents" : undefined) // which says where to log in
-  const isKnown = chat.refused === undefined // otherwise the server has refused the message
   const isBusy = isStreaming || status === "paused"
-  const submit = async (text: string) => {
-    if (!isBusy) {
-      metadata.current.title ??= short(text, 60)
-      setSteered([])
-      void chat.send(text)
-      return true
-    }
-    const isAccepted = await chat.steer(text)
-    if (isAccepted) setSteered((before) => [...before, { text, at: messages.length }])
-    return isAccepted
+  const send = async (content: UserContent) => {
+    if (isBusy) return chat.steer(content)
+    metadata.current.title ??= short(textOf(content), 60) || "Files"
+    void chat.send(content) // what is refused stays in the thread, with a button to send it again
+    return true
   }
-  const unseen = steered.filter(
-    ({ text, at }) => !messages.slice(at).some((one) => one.role === "user" && textOf(one.content) === text),
-  )
   const agentChoice = agents.length > 1 && !messages.length && !run
   return (
     <>
@@ -82,43 +66,33 @@ export function Conversation({ agent, agents, run, onChoose }: Props) {
           <Heading>{run?.agent ?? agent.name}</Heading>
         )}
         <span className="faint model">{agent.model}</span>
+        {messages.length > 0 && (
+          <button
+            type="button"
+            className="ghost to-end"
+            title="Search in this chat"
+            aria-expanded={isSearching}
+            onClick={() => setSearching(!isSearching)}
+          >
+            <Icon name="search" />
+            <span className="hidden">Search in this chat</span>
+          </button>
+        )}
       </Bar>
+      {isSearching && <Search onClose={() => setSearching(false)} />}
       {messages.length || run ? (
-        <Thread
-          chat={chat}
-          agent={run?.agent ?? agent.name}
-          owner={run?.owner}
-          unseen={isBusy ? unseen.map(({ text }) => text) : []}
-        />
+        <Thread chat={chat} agent={run?.agent ?? agent.name} owner={run?.owner} />
       ) : (
-        <Empty agent={agent} onPick={submit} />
+        <Empty agent={agent} onPick={send} />
       )}
       <div className="foot">
-        {chat.isReconnecting && (
-          <p className="trouble" role="status">
-            The connection is lost. The run goes on without it; reconnecting …
-          </p>
-        )}
-        {error && (
-          <div className="trouble" role="alert">
-            <p>{explain(error)}</p>
-            {status === "error" && (
-              <button
-                type="button"
-                onClick={
-                  isKnown && (error.status || error.code === "unreachable") ? chat.rejoin : chat.reload
-                }
-              >
-                {isKnown ? "Try again" : "Send again"}
-              </button>
-            )}
-          </div>
-        )}
+        <Trouble chat={chat} />
         <Composer
           draft={run?.id ?? "new"}
+          takes={agent.capabilities}
           isBusy={isBusy}
           isPaused={status === "paused"}
-          onSubmitText={submit}
+          onSend={send}
           onStop={() => void chat.abort()}
         />
         <p className="usage">

@@ -1,16 +1,16 @@
 /** The conversation's messages, and below them the state of the run. */
-import type {
-  AssistantMessage,
-  Message,
-  ToolResultMessage,
-  UseChatResult,
-  UserContent,
-} from "@agentkit/react"
-import { Fragment } from "react"
+import type { PendingItem, UseChatResult } from "@agentkit/react"
+import { Fragment, useState } from "react"
 import { Icon } from "../icons"
 import { textOf } from "../text"
+import { Branches } from "./Branches"
 import { ChatDecision } from "./ChatDecision"
-import { Answer, type Call, UserMessage } from "./Messages"
+import { Edited } from "./Edited"
+import { callOf, type Exchange, exchangesOf } from "./exchanges"
+import { Answer, UserMessage } from "./Messages"
+import { Progress } from "./Progress"
+import { Queued } from "./Queued"
+import type { Call } from "./ToolCall"
 import { useBottom } from "./useBottom"
 
 interface Props {
@@ -18,66 +18,89 @@ interface Props {
   agent: string
   /** For whom the run works. */
   owner: string | undefined
-  /** Messages that the agent has not seen yet. */
-  unseen: string[]
 }
 
-export function Thread({ chat, agent, owner, unseen }: Props) {
-  const { messages, status, isStreaming, pendingDecisions: pending, retry } = chat
+export function Thread({ chat, agent, owner }: Props) {
+  const { messages, runs, status, isStreaming, pendingDecisions: pending } = chat
   const { box, isAway, toBottom } = useBottom()
-  const exchanges = exchangesOf(messages)
-  const calls =
-    exchanges.at(-1)?.answer?.content.flatMap((block) => (block.type === "toolCall" ? [block.id] : [])) ?? []
+  const [edited, setEdited] = useState<number>()
+  const exchanges = exchangesOf(messages, runs)
+  const last = exchanges.at(-1)
+  const calls = last?.answer?.content.flatMap((block) => (block.type === "toolCall" ? [block.id] : [])) ?? []
   const elsewhere = pending.filter((item) => !calls.includes(item.toolCallId))
-  const decision = (item: (typeof pending)[number]) => (
+  const isBusy = isStreaming || status === "paused"
+  const decision = (item: PendingItem) => (
     <ChatDecision key={item.decisionId} item={item} runId={chat.runId ?? ""} agent={agent} owner={owner} />
   )
+  const branches = ({ at }: Exchange) => {
+    const runIds = chat.branches[at]
+    return runIds && <Branches runIds={runIds} shown={chat.runId} onOpen={(runId) => void chat.open(runId)} />
+  }
   return (
     <>
       <div className="thread" ref={box}>
         <div className="column" tabIndex={-1}>
-          {exchanges.map(({ key, user, answer, results }, at) => {
-            const isLast = at === exchanges.length - 1
+          {exchanges.map((exchange, index) => {
+            const { at, user, answer } = exchange
+            const isLast = exchange === last
             const call = (id: string): Call => ({
-              result: results.find((result) => result.toolCallId === id),
-              execution: isLast ? chat.tools[id] : undefined,
+              ...callOf(exchange, id),
               isPending: isLast && pending.some((item) => item.toolCallId === id),
-              isBusy: isLast && (isStreaming || status === "paused"),
+              isBusy: isLast && isBusy,
             })
             return (
-              <Fragment key={key}>
-                {user !== undefined && <UserMessage content={user} />}
+              <Fragment key={at}>
+                {user !== undefined &&
+                  (edited === at ? (
+                    <Edited
+                      content={user}
+                      onCancel={() => setEdited(undefined)}
+                      onSend={(content) => {
+                        setEdited(undefined)
+                        void chat.edit(at, content)
+                      }}
+                    />
+                  ) : (
+                    <UserMessage content={user}>
+                      <div className="message-actions">
+                        {branches(exchange)}
+                        {!isBusy && (
+                          <button type="button" className="ghost" title="Edit" onClick={() => setEdited(at)}>
+                            <Icon name="edit" />
+                            <span className="hidden">Edit this message</span>
+                          </button>
+                        )}
+                      </div>
+                    </UserMessage>
+                  ))}
                 {answer && (
                   <Answer
                     message={answer}
                     call={call}
                     isOpen={isLast && isStreaming && messages.at(-1) === answer}
+                    isEnd={exchanges[index + 1]?.answer === undefined && !(isLast && isBusy)}
+                    below={(id) => isLast && pending.filter((item) => item.toolCallId === id).map(decision)}
                   >
-                    {(id) => isLast && pending.filter((item) => item.toolCallId === id).map(decision)}
+                    {branches(exchange)}
+                    {isLast && !isBusy && (
+                      <button
+                        type="button"
+                        className="ghost"
+                        title="Answer again"
+                        onClick={() => void chat.regenerate()}
+                      >
+                        <Icon name="again" />
+                        <span className="hidden">Answer again</span>
+                      </button>
+                    )}
                   </Answer>
                 )}
               </Fragment>
             )
           })}
           {elsewhere.map(decision)}
-          {unseen.map((text, at) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: two messages may have the same text
-            <UserMessage key={at} content={text} note="It sees this at its next step" />
-          ))}
-          {isStreaming && (
-            <p className="going">
-              <span className="dots" aria-hidden="true">
-                <i />
-                <i />
-                <i />
-              </span>
-              {retry
-                ? `The model failed (${retry.error}). Asking again, attempt ${retry.attempt + 1} of ${retry.maxAttempts} …`
-                : status === "submitted"
-                  ? "Waiting for a worker …"
-                  : ""}
-            </p>
-          )}
+          <Queued chat={chat} />
+          <Progress chat={chat} />
         </div>
       </div>
       {isAway && (
@@ -100,24 +123,4 @@ function announcement({ status, messages, pendingDecisions: items }: UseChatResu
   if (status === "streaming" || status === "submitted") return "The agent is answering."
   const last = messages.at(-1)
   return last?.role === "assistant" ? `The agent said: ${textOf(last.content)}` : ""
-}
-
-interface Exchange {
-  key: string
-  /** A person's message … */
-  user?: UserContent
-  /** … or the agent's, with the results of its calls. */
-  answer?: AssistantMessage
-  results: ToolResultMessage[]
-}
-
-/** Call ids are unique only within a message, so that a result belongs to the answer before it. */
-function exchangesOf(messages: readonly Message[]): Exchange[] {
-  const exchanges: Exchange[] = []
-  messages.forEach((message, at) => {
-    if (message.role === "toolResult") exchanges.at(-1)?.results.push(message)
-    else if (message.role === "user") exchanges.push({ key: `${at}`, user: message.content, results: [] })
-    else exchanges.push({ key: `${at}`, answer: message, results: [] })
-  })
-  return exchanges
 }

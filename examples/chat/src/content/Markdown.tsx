@@ -1,33 +1,17 @@
 /**
- * A model's text as Markdown. It is untrusted: react-markdown builds elements and no HTML, links have no opener, and
- * pictures become links, so that no text makes the browser call another server. Parsing takes a bounded time: a long text
- * is parsed in pieces, and a piece that would nest deeply, is too long or comes when the time is used up is shown as it
+ * A model's text as Markdown. It is untrusted: react-markdown builds elements (elements.tsx) and no HTML. Parsing takes a
+ * bounded time: a long text is parsed in pieces, and a piece that would nest deeply, is too long or comes when the time is used up is shown as it
  * is, as is what cannot be parsed. Growing text is parsed for a bounded part of the time.
  */
-import { Component, memo, type ReactNode, useEffect, useLayoutEffect, useRef, useState } from "react"
-import ReactMarkdown, { type Components } from "react-markdown"
+import { Component, memo, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from "react"
+import ReactMarkdown from "react-markdown"
 import remarkGfm from "remark-gfm"
+import { ELEMENTS } from "./elements"
+import { headingLevels } from "./headings"
 import { isPlain, piecesOf } from "./pieces"
 
 const PLUGINS = [remarkGfm]
-
-const COMPONENTS: Components = {
-  a: ({ href, children }) => (
-    <a href={href} target="_blank" rel="noopener noreferrer nofollow">
-      {children}
-    </a>
-  ),
-  img: ({ src, alt }) => (
-    <a href={typeof src === "string" ? src : undefined} target="_blank" rel="noopener noreferrer nofollow">
-      {alt || "picture"}
-    </a>
-  ),
-  table: ({ children }) => (
-    <div className="wide">
-      <table>{children}</table>
-    </div>
-  ),
-}
+const HEADINGS = [headingLevels]
 
 interface Props {
   text: string
@@ -54,12 +38,27 @@ export const Markdown = memo(function Markdown({ text, grows }: Props) {
 const PARSE_MS = 500
 
 const Parsed = memo(function Parsed({ text, budget }: { text: string; budget: { left: number } }) {
-  if (budget.left <= 0 || isPlain(text)) return <pre className="plain">{text}</pre>
+  const id = useId()
+  if (budget.left <= 0 || isPlain(text)) return <Plain text={text} />
   const startedAt = performance.now()
-  const parsed = ReactMarkdown({ remarkPlugins: PLUGINS, components: COMPONENTS, children: text })
+  const parsed = ReactMarkdown({
+    remarkPlugins: PLUGINS,
+    rehypePlugins: HEADINGS,
+    remarkRehypeOptions: { clobberPrefix: `${id}-` }, // footnotes of several texts on one page
+    components: ELEMENTS,
+    children: text,
+  })
   budget.left -= performance.now() - startedAt
   return parsed
 })
+
+function Plain({ text }: { text: string }) {
+  return (
+    <pre className="plain" dir="auto">
+      {text}
+    </pre>
+  )
+}
 
 /** Shows the plain text where parsing fails, so that the page stays. */
 class ParserBoundary extends Component<{ text: string; children: ReactNode }, { hasFailed: boolean }> {
@@ -70,7 +69,7 @@ class ParserBoundary extends Component<{ text: string; children: ReactNode }, { 
   }
 
   override render(): ReactNode {
-    return this.state.hasFailed ? <pre className="plain">{this.props.text}</pre> : this.props.children
+    return this.state.hasFailed ? <Plain text={this.props.text} /> : this.props.children
   }
 }
 

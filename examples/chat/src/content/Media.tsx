@@ -12,7 +12,7 @@ export function Media({ block }: { block: MediaBlock }) {
     )
   }
   const source = `data:${block.mimeType};base64,${block.data}`
-  if (block.type === "image") return <img className="media" alt="" src={source} />
+  if (block.type === "image") return <img className="media" alt="Shown in the conversation" src={source} />
   // biome-ignore lint/a11y/useMediaCaption: there are none
   if (block.type === "audio") return <audio className="media" controls src={source} />
   const name = block.name || "Document"

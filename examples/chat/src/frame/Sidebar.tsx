@@ -60,7 +60,9 @@ export function Sidebar({ isOpen, principal, onClose }: Props) {
               aria-current={run.id === runId ? "page" : undefined}
             >
               <span className={`dot ${run.status}`} title={STATUS[run.status]} />
-              <span className="run-title">{titleOf(run)}</span>
+              <span className="run-title" dir="auto">
+                {titleOf(run)}
+              </span>
               <span className="run-note">
                 {run.status === "completed" ? run.agent : STATUS[run.status]} · {ago(run.updatedAt)}
               </span>

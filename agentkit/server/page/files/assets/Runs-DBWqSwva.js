@@ -1,1 +1,0 @@
-import{t as e}from"./Heading-D9GOKhSp.js";import{t}from"./RunList-CG0iZN-O.js";import{F as n}from"./index-BFKZzFn2.js";var r=n();function i(){return(0,r.jsxs)(`div`,{className:`view`,children:[(0,r.jsx)(e,{children:`Runs`}),(0,r.jsx)(t,{path:`/runs?limit=50`,none:`No runs yet.`})]})}export{i as default};

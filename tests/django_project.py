@@ -8,6 +8,7 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponseBase
 from django.test import Client
@@ -15,8 +16,9 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from agentkit import AgentKit
 from agentkit.django import urls
+from tests.asgi import AsgiServer
 
-__all__ = ["MIDDLEWARE", "client_of", "make_django", "project"]
+__all__ = ["MIDDLEWARE", "asgi_project", "client_of", "make_django", "make_django_asgi", "project"]
 
 _URLS = "tests.urls"
 urlpatterns: list[URLPattern] = []
@@ -26,7 +28,7 @@ def use_urls(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callabl
     """Have a request resolved by the URLs that it brings with it."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        request.urlconf = request.META[_URLS]  # type: ignore[assignment]  # patterns will do
+        request.urlconf = getattr(request, "scope", request.META)[_URLS]  # patterns will do
         return get_response(request)
 
     return middleware
@@ -77,9 +79,24 @@ def project(patterns: Sequence[URLPattern | URLResolver]) -> Application:
     return application
 
 
+def asgi_project(patterns: Sequence[URLPattern | URLResolver]) -> Application:
+    """Make a WSGI application that has such a project answer by ASGI."""
+    urls, handler = tuple(patterns), ASGIHandler()
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await handler({**scope, _URLS: urls}, receive, send)
+
+    return AsgiServer(application)
+
+
 def make_django(kit: AgentKit, prefix: str = "", **options: Any) -> Application:
     """Make the WSGI application of a project that has agentkit below `prefix`, say "agents/"."""
     return project([path(prefix, include(urls(kit, **options)))])
+
+
+def make_django_asgi(kit: AgentKit, prefix: str = "", **options: Any) -> Application:
+    """Make the same application of one that answers by ASGI."""
+    return asgi_project([path(prefix, include(urls(kit, **options)))])
 
 
 def client_of(*patterns: URLPattern | URLResolver) -> Client:

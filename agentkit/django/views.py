@@ -6,12 +6,15 @@ response, and when a thread's connections to the databases are given back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from io import BytesIO
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -24,10 +27,20 @@ from flask import request as flask_request
 from agentkit import web
 from agentkit.core.sse import Render
 from agentkit.kit import AgentKit
-from agentkit.runs import RunHandle
+from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.server.access import CALLER, HOST_REQUEST
+from agentkit.server.streams import HEADERS, EventStream, StreamSlot
 
 __all__ = ["sse_response", "urls"]
+
+_ASGI: Mapping[str, Any] = {
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "wsgi.version": (1, 0),
+    "wsgi.errors": sys.stderr,
+    "wsgi.input_terminated": True,
+    "wsgi.run_once": False,
+}
+"""What the environment of a request lacks that came by ASGI: all of the body is there before a view is called."""
 
 
 def urls(kit: AgentKit, *, page: bool = True, system: bool = True) -> tuple[list[URLPattern], str]:
@@ -62,19 +75,29 @@ def sse_response(
     *,
     render: Render | None = None,
     names: bool = False,
+    keepalive: float = KEEPALIVE_SECONDS,
 ) -> HttpResponseBase:
     """Make the response of a view of yours to `request`, which streams the run: `agentkit.web.sse_response` for Django.
+
+    After the seq `after`, or from where `handle` began; until the run ends or, with `until_pause`, pauses, the client
+    leaves, or the server stops. `render`, `names`: as there. `keepalive`: seconds without an event after which a
+    comment is sent.
 
     Give the view `transaction.non_atomic_requests` where ATOMIC_REQUESTS is on. Raises TooManyWatchersError where this
     process serves as many streams as it can.
     """
-    with _bare.request_context(_environ(request, "")):
-        response = web.sse_response(handle, after, until_pause, render=render, names=names)
-    chunks: Any = response.response
-    return _stream(request, response.status_code, "OK", dict(response.headers), chunks)
-
-
-_bare = Flask("agentkit", static_folder=None)
+    stream = EventStream(
+        handle,
+        StreamSlot(),
+        sock=request.META.get("gunicorn.socket"),
+        after=after,
+        until_pause=until_pause,
+        keepalive=keepalive,
+        opening=None,
+        render=render,
+        names=names,
+    )
+    return _stream(request, stream, headers={**HEADERS, "Content-Type": "text/event-stream"})
 
 
 def _answer(app: Flask, request: HttpRequest, path: str) -> HttpResponseBase:
@@ -89,8 +112,8 @@ def _answer(app: Flask, request: HttpRequest, path: str) -> HttpResponseBase:
     headers: dict[str, str] = {}
     for name, value in fields:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    if headers.get("Content-Type") == "text/event-stream" and request.method != "HEAD":
-        return _stream(request, int(status), reason, headers, body)
+    if isinstance(body, EventStream):
+        return _stream(request, body, status=int(status), reason=reason, headers=headers)
     try:
         response = HttpResponse(b"".join(body), status=int(status), reason=reason, headers=headers)
     finally:
@@ -104,20 +127,19 @@ def _answer(app: Flask, request: HttpRequest, path: str) -> HttpResponseBase:
 
 def _environ(request: HttpRequest, path: str) -> dict[str, Any]:
     """Make the WSGI environment of a request: below the path of the URLs, as Django knows its host and its path."""
-    if "wsgi.input" not in request.META:
-        raise ImproperlyConfigured(
-            "agentkit's URLs are served by WSGI alone: start this project with gunicorn -k gthread"
-        )
-    prefix = request.path.removesuffix(path).removesuffix("/")
+    whole = request.META.get("SCRIPT_NAME", "").rstrip("/") + request.path_info  # under ASGI `path` may lack the former
+    prefix = whole.removesuffix(path).removesuffix("/")
     environ = {
         **request.META,
         HOST_REQUEST: request,
         "SCRIPT_NAME": _in_latin_1(prefix),
-        "PATH_INFO": _in_latin_1(request.path.removeprefix(prefix)),
+        "PATH_INFO": _in_latin_1(whole.removeprefix(prefix)),
         "wsgi.url_scheme": request.scheme,
     }
     if settings.USE_X_FORWARDED_HOST:
         environ["HTTP_HOST"] = request.get_host()  # with which the Origin is compared
+    if isinstance(request, ASGIRequest):
+        return {**environ, **_ASGI, "asgi.scope": request.scope, "wsgi.input": request}
     body = getattr(request, "_body", None)
     if body is not None and environ.get("CONTENT_LENGTH"):  # a middleware has read it
         environ["wsgi.input"] = BytesIO(body)
@@ -129,31 +151,40 @@ def _in_latin_1(text: str) -> str:
     return text.encode().decode("latin-1")
 
 
-def _stream(
-    request: HttpRequest, status: int, reason: str, headers: dict[str, str], chunks: Iterator[bytes]
-) -> StreamingHttpResponse:
-    """Make the response of an event stream, which no middleware may hold back."""
+def _stream(request: HttpRequest, stream: EventStream, **options: Any) -> StreamingHttpResponse:
+    """Make the response of an event stream, which no middleware may hold back. `options`: of the response."""
     request.META.pop("HTTP_ACCEPT_ENCODING", None)  # GZipMiddleware collects 32 kB before it sends anything
-    return StreamingHttpResponse(_Chunks(chunks), status=status, reason=reason, headers=headers)
+    kind = _AsyncChunks if isinstance(request, ASGIRequest) else _Chunks
+    return StreamingHttpResponse(kind(stream), **options)
 
 
 class _Chunks:
     """The body of an event stream. It begins when the view and the middleware are done, and holds no connection."""
 
-    def __init__(self, chunks: Any) -> None:
-        self._chunks = chunks
-        self._has_begun = False
-        self.close = chunks.close
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+        self.close = stream.close
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
+        return self._send()
 
-    def __next__(self) -> bytes:
-        if not self._has_begun:
-            self._has_begun = True
-            _release_connections()
-        chunk: bytes = next(self._chunks)
-        return chunk
+    def _send(self) -> Iterator[bytes]:
+        _release_connections()
+        yield from self._stream
+
+
+class _AsyncChunks:
+    """The same in an event loop, where it holds no thread while it waits."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+        self.close = stream.close
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        await sync_to_async(_release_connections)()  # in the thread that has answered the request
+        async with aclosing(aiter(self._stream)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
 class _SocketResponse(StreamingHttpResponse):

@@ -305,6 +305,39 @@ def test_a_stop_of_the_web_server_ends_the_streams_of_the_desks_view_and_of_the_
         assert desk.web.stop() < 10
 
 
+@pytest.mark.timeout(120)
+def test_uvicorn_serves_the_same_project_and_ends_its_streams(desk: Desk, tmp_path: Path) -> None:
+    words = f"uvicorn desk.asgi:application --port {desk.port} --timeout-graceful-shutdown 30"
+    desk.web = Program("web", words, "Uvicorn running", desk.env, tmp_path)
+    desk.web.start()
+    desk.worker.start()
+    clerk, manager = desk.user("clerk"), desk.user("manager")
+    run_id = clerk.draft(1)[-1]["runId"]
+    assert clerk.http.post(f"{API}/{run_id}/resume", json={"decision": {"approved": True}}).status_code == 403
+
+    def open_streams() -> str:
+        [line] = re.findall(r"^agentkit_event_streams (\d+)$", clerk.http.get("/agents/metrics").text, re.MULTILINE)
+        return str(line)
+
+    with ExitStack() as streams:
+        opened = [streams.enter_context(clerk.http.stream("GET", f"{API}/{run_id}/events")) for _ in range(20)]
+        lines = [stream.iter_lines() for stream in opened]
+        assert all(next(each).startswith("retry: ") for each in lines)
+        assert open_streams() == "20"
+        for stream in opened[10:]:
+            stream.close()
+        wait_until(lambda: open_streams() == "10", timeout=20, what="the streams of clients that left to end")
+        resumed = manager.http.post(f"{API}/{run_id}/resume", json={"decision": {"approved": True}})
+        assert resumed.status_code == 202, resumed.text
+        for each in lines[:10]:
+            assert any('"type":"agent_end"' in line for line in each)
+    desk.worker.kill()
+    endless = clerk.http.post(API, json={"agent": "desk", "input": "Please reply to ticket 2."}).headers["location"]
+    with clerk.http.stream("GET", f"{endless}/events") as stream:
+        assert next(stream.iter_lines()).startswith("retry: ")
+        assert desk.web.stop() < 10
+
+
 def test_without_a_secret_key_the_desk_does_not_start(tmp_path: Path) -> None:
     env = {key: value for key, value in environment(PYTHONPATH=str(ROOT)).items() if key != "SECRET_KEY"}
     command = [sys.executable, "manage.py", "check"]

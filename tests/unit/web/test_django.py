@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from sqlite3 import ProgrammingError
 from typing import Any
 
 import pytest
@@ -25,13 +26,14 @@ from agentkit.django import sse_response, urls
 from agentkit.server.streams import open_streams
 from agentkit.store.memory import MemoryStore
 from tests import django_project
-from tests.django_project import client_of, make_django, project
+from tests.django_project import asgi_project, client_of, make_django, project
 from tests.sockets import HANDSHAKE, SocketClient
 from tests.unit.web.conftest import AGENTS, ThreadQueue, assert_problem
 from tests.unit.web.test_init_app import _assets
 from tests.waiting import wait_until
 
 MakeKit = Callable[..., AgentKit]
+Serve = Callable[[Sequence[Any]], Any]
 
 
 @pytest.fixture
@@ -62,6 +64,13 @@ def users() -> Iterator[None]:
     yield
     users.all().delete()
     connection.close()
+
+
+@pytest.fixture(params=[project, asgi_project], ids=["wsgi", "asgi"])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """What makes an application of a project's URLs."""
+    make: Serve = request.param
+    return make
 
 
 def username(request: HttpRequest) -> str | None:
@@ -123,10 +132,12 @@ def test_every_url_carries_the_prefix_and_that_of_a_proxy(make_kit: MakeKit, pre
         )
 
 
-def test_force_script_name_is_in_every_url(make_kit: MakeKit) -> None:
+def test_force_script_name_is_in_every_url(serve: Serve, make_kit: MakeKit) -> None:
     kit = make_kit()
     with override_settings(FORCE_SCRIPT_NAME="/outside"):
-        started = Client(make_django(kit, "agents/")).post("/agents/runs", json={"agent": "hello", "input": "hi"})
+        started = Client(serve([path("agents/", include(urls(kit)))])).post(
+            "/agents/runs", json={"agent": "hello", "input": "hi"}
+        )
     assert started.headers["Location"] == f"/outside/agents/runs/{started.json['id']}"
 
 
@@ -140,9 +151,9 @@ def test_a_prefix_without_a_slash_serves_the_path_without_one_too(make_kit: Make
     assert client.get("/agents/runs").json == {"runs": []}
 
 
-def test_a_variable_of_the_prefix_is_there_in_authenticate(make_kit: MakeKit) -> None:
+def test_a_variable_of_the_prefix_is_there_in_authenticate(serve: Serve, make_kit: MakeKit) -> None:
     kit = make_kit(authenticate=lambda request: request.resolver_match.kwargs["tenant"])
-    client = Client(project([path("<slug:tenant>/agents/", include(urls(kit)))]))
+    client = Client(serve([path("<slug:tenant>/agents/", include(urls(kit)))]))
     started = client.post("/acme/agents/runs", json={"agent": "hello", "input": "hi"})
     assert started.headers["Location"] == f"/acme/agents/runs/{started.json['id']}"
     assert kit.get(started.json["id"]).owner == "acme"
@@ -178,12 +189,12 @@ def test_page_and_system_can_be_left_out(make_kit: MakeKit) -> None:
 
 
 @pytest.mark.usefixtures("users")
-def test_djangos_users_start_runs_and_only_the_staff_approves(make_kit: MakeKit) -> None:
+def test_djangos_users_start_runs_and_only_the_staff_approves(serve: Serve, make_kit: MakeKit) -> None:
     kit = make_kit(
         authenticate=username,
         may=lambda who, action, run, item: is_staff(who) or (run.owner == who and action in ("start", "read")),
     )
-    app = project([*HOST, path("agents/", include(urls(kit)))])
+    app = serve([*HOST, path("agents/", include(urls(kit)))])
     nobody, clerk, manager = Client(app), Client(app), Client(app)
     assert_problem(nobody.get("/agents/runs"), 401, "unauthenticated")
     for client, name in ((clerk, "clerk"), (manager, "manager")):
@@ -200,14 +211,14 @@ def test_djangos_users_start_runs_and_only_the_staff_approves(make_kit: MakeKit)
     assert [decision.decided_by for decision in kit.decisions(run_id)] == ["manager"]
 
 
-def test_djangos_csrf_check_goes_on_to_guard_the_projects_own_views(make_kit: MakeKit) -> None:
-    client = Client(project([*HOST, path("agents/", include(urls(make_kit())))]))
+def test_djangos_csrf_check_goes_on_to_guard_the_projects_own_views(serve: Serve, make_kit: MakeKit) -> None:
+    client = Client(serve([*HOST, path("agents/", include(urls(make_kit())))]))
     assert client.post("/").status_code == 403
     assert client.post("/agents/runs", json={"agent": "hello", "input": "hi"}).status_code == 202
 
 
-def test_the_origin_is_compared_with_the_host_that_django_trusts(make_kit: MakeKit) -> None:
-    client = Client(make_django(make_kit(), "agents/"))
+def test_the_origin_is_compared_with_the_host_that_django_trusts(serve: Serve, make_kit: MakeKit) -> None:
+    client = Client(serve([path("agents/", include(urls(make_kit())))]))
     body, headers = {"agent": "hello", "input": "hi"}, {"Origin": "https://a.example", "X-Forwarded-Host": "a.example"}
     assert_problem(client.post("/agents/runs", json=body, headers=headers), 403, "forbidden")
     with override_settings(USE_X_FORWARDED_HOST=True):
@@ -227,8 +238,8 @@ def read_body(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callab
     return middleware
 
 
-def test_the_limit_of_a_body_is_ours_and_not_djangos(make_kit: MakeKit) -> None:
-    client = Client(make_django(make_kit(), "agents/"))
+def test_the_limit_of_a_body_is_ours_and_not_djangos(serve: Serve, make_kit: MakeKit) -> None:
+    client = Client(serve([path("agents/", include(urls(make_kit())))]))
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=1000):
         big = {"agent": "hello", "input": "x" * 20_000}
         assert client.post("/agents/runs", json=big).status_code == 202
@@ -237,9 +248,9 @@ def test_the_limit_of_a_body_is_ours_and_not_djangos(make_kit: MakeKit) -> None:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-def test_a_body_that_a_middleware_has_read_is_there(make_kit: MakeKit, is_chunked: bool) -> None:
+def test_a_body_that_a_middleware_has_read_is_there(serve: Serve, make_kit: MakeKit, is_chunked: bool) -> None:
     with override_settings(MIDDLEWARE=[*django_project.MIDDLEWARE, f"{__name__}.read_body"]):
-        client = Client(make_django(make_kit(), "agents/"))
+        client = Client(serve([path("agents/", include(urls(make_kit())))]))
         overrides: dict[str, Any] = {"wsgi.input_terminated": True, "CONTENT_LENGTH": ""} if is_chunked else {}
         response = client.post(
             "/agents/runs", json={"agent": "hello", "input": "x" * 3000}, environ_overrides=overrides
@@ -259,9 +270,9 @@ def test_djangos_own_cache_keeps_nothing_of_a_run(make_kit: MakeKit) -> None:
     assert not cache._cache  # type: ignore[attr-defined]  # that of this process
 
 
-def test_an_event_stream_is_compressed_by_no_middleware_and_comes_at_once(make_kit: MakeKit) -> None:
+def test_an_event_stream_is_compressed_by_no_middleware_and_comes_at_once(serve: Serve, make_kit: MakeKit) -> None:
     kit = make_kit()
-    client = Client(make_django(kit, "agents/"))
+    client = Client(serve([path("agents/", include(urls(kit)))]))
     run_id = begin(client, kit)
     before = open_streams()
     response = client.get(f"/agents/runs/{run_id}/events", headers={"Accept-Encoding": "gzip"})
@@ -277,9 +288,9 @@ def test_an_event_stream_is_compressed_by_no_middleware_and_comes_at_once(make_k
     assert listing.headers["Content-Encoding"] == "gzip"
 
 
-def test_a_stream_that_a_middleware_throws_away_frees_its_slot(make_kit: MakeKit) -> None:
+def test_a_stream_that_a_middleware_throws_away_frees_its_slot(serve: Serve, make_kit: MakeKit) -> None:
     kit = make_kit()
-    client = Client(make_django(kit, "agents/"))
+    client = Client(serve([path("agents/", include(urls(kit)))]))
     run_id = begin(client, kit)
     before = open_streams()
     client.get(f"/agents/runs/{run_id}/events").close()
@@ -287,14 +298,14 @@ def test_a_stream_that_a_middleware_throws_away_frees_its_slot(make_kit: MakeKit
 
 
 @pytest.mark.parametrize("names", [False, True])
-def test_a_view_of_the_projects_own_streams_a_run(make_kit: MakeKit, names: bool) -> None:
+def test_a_view_of_the_projects_own_streams_a_run(serve: Serve, make_kit: MakeKit, names: bool) -> None:
     kit = make_kit()
 
     def ask(request: HttpRequest) -> HttpResponseBase:
         handle = kit.start("shop", "hi")
         return sse_response(request, handle, names=names, render=lambda event: f"<p>{event['type']}</p>")
 
-    client = Client(project([path("ask/", csrf_exempt(ask))]))
+    client = Client(serve([path("ask/", csrf_exempt(ask))]))
     before = open_streams()
     response = client.post("/ask/", headers={"Accept-Encoding": "gzip"})
     assert (response.status_code, response.content_type) == (200, "text/event-stream")
@@ -313,39 +324,27 @@ def open_connection() -> bool:
     return connection.connection is not None
 
 
-def note_connection(
-    get_response: Callable[[HttpRequest], HttpResponseBase],
-) -> Callable[[HttpRequest], HttpResponseBase]:
-    """A middleware that says whether a connection was open when the view was done."""
-
-    def middleware(request: HttpRequest) -> HttpResponseBase:
-        response = get_response(request)
-        response["X-Connection"] = "open" if open_connection() else "closed"
-        return response
-
-    return middleware
-
-
 @pytest.mark.usefixtures("users")
-def test_no_transaction_is_around_our_urls_and_a_stream_holds_no_connection(make_kit: MakeKit) -> None:
-    seen: list[bool] = []
+def test_no_transaction_is_around_our_urls_and_a_stream_holds_no_connection(serve: Serve, make_kit: MakeKit) -> None:
+    opened: list[Any] = []
+    in_transaction: list[bool] = []
 
     def authenticate(request: HttpRequest) -> str | None:
         is_staff("manager")
-        seen.append(connection.in_atomic_block)
+        in_transaction.append(connection.in_atomic_block)
+        opened.append(connection.connection)
         return "manager"
 
     kit = make_kit(authenticate=authenticate)
-    with override_settings(MIDDLEWARE=[*django_project.MIDDLEWARE, f"{__name__}.note_connection"]):
-        client = Client(project([*HOST, path("agents/", include(urls(kit)))]))
+    client = Client(serve([*HOST, path("agents/", include(urls(kit)))]))
     assert client.get("/").text == "True"
     run_id = begin(client, kit)
     response = client.get(f"/agents/runs/{run_id}/events")
-    assert response.headers["X-Connection"] == "open"
     next(iter(response.response))
-    assert not open_connection()
+    with pytest.raises(ProgrammingError, match="closed database"):
+        opened[-1].execute("SELECT 1")
     response.close()
-    assert set(seen) == {False}
+    assert set(in_transaction) == {False}
 
 
 @pytest.mark.usefixtures("users")

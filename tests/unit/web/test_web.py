@@ -16,11 +16,18 @@ from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
 from tests.flaky_store import FlakyStore
-from tests.unit.web.conftest import AGENTS, ThreadQueue, Web, frames
+from tests.unit.web.conftest import AGENTS, SERVERS, ThreadQueue, Web, frames
 from tests.waiting import wait_until
 from tests.wire import fold
 
 SSE = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture(params=list(SERVERS))
+def server(request: pytest.FixtureRequest) -> str:
+    """Each kind of server, Django's by ASGI included: that one is in this file alone, as it takes the longest."""
+    kind: str = request.param
+    return kind
 
 
 def test_starting_a_run_answers_with_it_and_where_it_is(web: Web) -> None:

@@ -165,6 +165,8 @@ class Recovery:
                 checks.append(step.at)
             elif step.number not in state.live:
                 checks.append(now + self._enqueue_again(record, step))
+        if not checks and run.scheduled:
+            checks.append(now + self._lease_ms)  # by then what it was scheduled for is true, or scheduled again
         self._store.reschedule(run, min(checks, default=None))
 
     def _check_gone(self, run: DueRun) -> None:

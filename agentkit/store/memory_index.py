@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Sequence
 
@@ -41,16 +42,18 @@ class MemoryIndex:
 
     def schedule(self, run_id: str, at: int) -> None:
         with self.changed:
-            self._due[run_id] = float(int(min(self._due.get(run_id, at), at)))
+            self._due[run_id] = math.ceil(min(self._due.get(run_id, at), at)) - 0.25
 
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
         with self.changed:
             now = self.now()
             ready = sorted((at, run_id) for run_id, at in self._due.items() if at <= now)[:limit]
-            mark = now + hold_ms + 0.5
-            for _, run_id in ready:
-                self._due[run_id] = mark
-            return [DueRun(run_id, mark) for _, run_id in ready]
+            taken = []
+            for at, run_id in ready:
+                is_scheduled = at % 1 in (0.75, 0.25)  # as in scripts/take.lua
+                mark = self._due[run_id] = now + hold_ms + (0.25 if is_scheduled else 0.5)
+                taken.append(DueRun(run_id, mark, scheduled=is_scheduled))
+            return taken
 
     def reschedule(self, run: DueRun, at: int | None) -> None:
         with self.changed:

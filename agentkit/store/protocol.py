@@ -157,10 +157,15 @@ class StoredResolution:
 
 @dataclass(frozen=True, slots=True)
 class DueRun:
-    """A run that is due for a recovery check, held for the taker; `mark` proves it to `reschedule`."""
+    """A run that is due for a recovery check, held for the taker; `mark` proves it to `reschedule`.
+
+    `scheduled`: somebody scheduled it since it was last checked. The change for which that was may not be true yet,
+    though the run was due for another reason: it must not be forgotten.
+    """
 
     run_id: str
     mark: float
+    scheduled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

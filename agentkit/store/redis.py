@@ -352,9 +352,12 @@ class RedisStore(RedisInbox):
 
     @translated
     def due(self, limit: int, hold_ms: int) -> list[DueRun]:
-        mark, ids = self._scripts.take(self._due, limit, hold_ms)
-        self._clock.observe(int(float(mark)) - hold_ms)
-        return [DueRun(run_id.decode(), float(mark)) for run_id in ids]
+        till, ids, scheduled = self._scripts.take(self._due, limit, hold_ms)
+        self._clock.observe(int(till) - hold_ms)
+        return [
+            DueRun(run_id.decode(), int(till) + (0.25 if is_scheduled else 0.5), scheduled=bool(is_scheduled))
+            for run_id, is_scheduled in zip(ids, scheduled, strict=True)
+        ]
 
     @translated
     def reschedule(self, run: DueRun, at: int | None) -> None:

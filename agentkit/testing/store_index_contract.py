@@ -318,6 +318,20 @@ class IndexContract:
         store.reschedule(run, None)
         assert store.backlog() == (1, int(noted_in < 0))
 
+    def test_a_taker_learns_whether_somebody_scheduled_the_run_since_it_was_last_checked(self, store: Store) -> None:
+        store.schedule("r", now_ms() - 1)
+        (run,) = store.due(10, 0)
+        assert run.scheduled
+        run = wait_for(lambda: store.due(10, 60_000), what="the hold to end")[0]
+        assert run.scheduled, "its first taker may have died"
+        store.reschedule(run, now_ms() - 1)
+        (run,) = store.due(10, 60_000)
+        assert not run.scheduled
+        store.reschedule(run, now_ms() - 1)
+        store.schedule("r", now_ms() + 60_000)
+        (run,) = store.due(10, 60_000)
+        assert run.scheduled, "though it was due for another reason"
+
     def test_settling_what_was_unlisted_does_nothing(self, store: Store) -> None:
         store.schedule("r", now_ms() - 1)
         (run,) = store.due(10, 60_000)

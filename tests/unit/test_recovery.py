@@ -56,6 +56,25 @@ def test_a_lost_message_of_a_later_step_is_found() -> None:
     assert app.work().check(run_id).status == "completed"
 
 
+def test_a_run_that_is_checked_for_another_reason_while_its_answer_is_committed_is_not_forgotten() -> None:
+    app = app_of([call("refund")], "done", tools=[refund_with()])
+    run_id = app.run()
+    commit = app.store.commit
+    app.store.schedule(run_id, 0)
+    [run] = app.store.due(1, 0)
+    app.store.reschedule(run, 0)  # a check that the run was due for before
+
+    def sweep_first(*args: Any, **named: Any) -> Any:
+        app.store.commit = commit
+        assert app.kit.recovery().sweep() == 1
+        return commit(*args, **named)
+
+    app.store.commit = sweep_first
+    app.kit.resume(run_id, YES)
+    assert swept(app) == [(run_id, 2)]
+    assert app.work().check(run_id).status == "completed"
+
+
 def test_a_lost_message_of_an_answer_is_found() -> None:
     app = app_of([call("refund")], "done", tools=[refund])
     run_id = app.run()

@@ -71,3 +71,9 @@ _MODEL = ScriptedModel(
     delay=DELTA_SECONDS,
 )
 kit = AgentKit([Agent("chaos", _MODEL, "You are the agent of a chaos test.", [look_up, charge, refund])])
+
+
+@kit.on("decision.pending", "run.paused", "run.completed", "run.failed", "run.aborted")
+def note(event: dict[str, Any]) -> None:
+    """Record a notification."""
+    Ledger(os.environ["CHAOS_NOTIFICATIONS"]).add(run=event["data"]["runId"], event=event)

@@ -9,6 +9,7 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
@@ -21,9 +22,17 @@ from chaos.report import Played
 from chaos.stage import Stage
 from tests.acceptance.stack import WebProcess, events_of
 from tests.event_rules import check_log
+from tests.waiting import wait_until
 
 __all__ = ["CHECKS", "check"]
 
+_NOTIFIED_SECONDS = 60
+_NOTIFICATIONS = {
+    "tool_decision_pending": "decision.pending",
+    "tool_in_doubt": "decision.pending",
+    "agent_pause": "run.paused",
+    "agent_end": "run.completed",
+}
 _KOMBU = re.compile(r"_kombu\.|unacked|agentkit(-\d+)?$|.*\.reply\.(agentkit-\d+:)?celery\.pidbox$")
 
 
@@ -127,6 +136,44 @@ def _decisions(stage: Stage, runs: list[Played]) -> Iterator[str]:
                 yield f"run {run.run_id}: refund was executed with {entry['decision']}, decided was {values}"
 
 
+def _notifications(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    """Each item, pause and end of a run was notified of: at least once, always as the same event, and of nothing else.
+
+    What waits is given a while: the last faults may have delayed it.
+    """
+    with suppress(AssertionError):
+        wait_until(
+            lambda: not any(_wrong_notifications(stage, runs)) and not _outboxes(stage),
+            timeout=_NOTIFIED_SECONDS,
+            every=0.2,
+        )
+    yield from _wrong_notifications(stage, runs)
+
+
+def _wrong_notifications(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    events: dict[str, dict[str, Any]] = {}
+    for entry in stage.notifications.entries():
+        event = entry["event"]
+        if events.setdefault(event["id"], event) != event:
+            yield f"a notification has changed: {events[event['id']]}, and then {event}"
+    for run in runs:
+        if not run.ended:
+            continue
+        seen = [(e["type"], e["data"].get("decisionId")) for e in events.values() if e["data"]["runId"] == run.run_id]
+        due = [
+            (_NOTIFICATIONS[event["type"]], event.get("decisionId"))
+            for event in run.events
+            if event["type"] in _NOTIFICATIONS
+        ]
+        if sorted(map(str, seen)) != sorted(map(str, due)):
+            yield f"run {run.run_id} was to notify of {due}, and did of {seen}"
+
+
+def _outboxes(stage: Stage) -> list[bytes]:
+    with redis.Redis.from_url(stage.store.url) as client:
+        return list(client.scan_iter("*}:o", count=1000))
+
+
 def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
     """No key without a time to live but those that common.lua declares as permanent, and the broker's own."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
@@ -150,6 +197,7 @@ CHECKS: dict[str, Callable[[Stage, list[Played]], Iterator[str]]] = {
     "every log keeps the rules, and is what was seen live": _logs,
     "no once tool was repeated without a verdict": _effects,
     "every decision was consumed once": _decisions,
+    "whoever is to be notified was, of all of it": _notifications,
     "no key is left without a time to live": _keys,
 }
 

@@ -45,6 +45,7 @@ class Stage:
     ) -> None:
         self.report = report
         self.ledger = Ledger(folder / "ledger.jsonl")
+        self.notifications = Ledger(folder / "notifications.jsonl")
         self.finishing = threading.Event()  # set: faults restore at once what they took away
         self.servers = {"store": ValkeyServer(folder / "store")}
         if separate_broker:
@@ -60,6 +61,7 @@ class Stage:
             AGENTKIT_MAX_ATTEMPTS="1000",  # a step may be killed any number of times, and its run must still complete
             AGENTKIT_KEEPALIVE_SECONDS="1",
             CHAOS_LEDGER=str(self.ledger.path),
+            CHAOS_NOTIFICATIONS=str(self.notifications.path),
             HOME=str(folder),  # gunicorn puts a control socket there
         )
         if separate_broker:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 import redis
 
+from chaos import checks
 from chaos.app import CALLS
 from chaos.checks import CHECKS
 from chaos.driver import Options, play
@@ -21,6 +22,7 @@ from tests.acceptance.ledger import Ledger
 SECONDS = 12.5
 ONCE = "no once tool was repeated without a verdict"
 DECISIONS = "every decision was consumed once"
+NOTIFIED = "whoever is to be notified was, of all of it"
 KEYS = "no key is left without a time to live"
 
 
@@ -131,6 +133,30 @@ def test_a_decision_that_was_consumed_twice_is_found(evidence: Evidence) -> None
 def test_a_tool_that_was_executed_with_another_decision_is_found(evidence: Evidence) -> None:
     evidence.executed(6, 650, tool="refund", decision={"approved": False})
     assert len(evidence.problems(DECISIONS)) == 1
+
+
+@pytest.mark.parametrize("spoilt", ["lost", "changed", "of nothing"])
+def test_a_notification_that_was_lost_or_changed_or_is_of_nothing_is_found(
+    spoilt: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_NOTIFIED_SECONDS", 0.1)
+    ledger = Ledger(tmp_path / "notifications.jsonl")
+    run = Played(1, "r", [{"type": "tool_decision_pending", "decisionId": "d"}, {"type": "agent_end"}], ended=True)
+    stage = cast(Stage, SimpleNamespace(notifications=ledger, store=SimpleNamespace(url=redis_url)))
+
+    def note(number: int, kind: str, **data: Any) -> None:
+        ledger.add(run="r", event={"type": kind, "id": str(number), "data": {"runId": "r", **data}})
+
+    for _ in range(2):
+        note(1, "decision.pending", decisionId="d")
+    assert len(list(CHECKS[NOTIFIED](stage, [run]))) == 1, "the end is missing"
+    note(2, "run.completed")
+    assert list(CHECKS[NOTIFIED](stage, [run])) == []
+    if spoilt == "lost":
+        run.events.append({"type": "agent_pause"})
+    else:
+        note(*((1, "decision.pending") if spoilt == "changed" else (3, "run.paused")))
+    assert len(list(CHECKS[NOTIFIED](stage, [run]))) == 1
 
 
 def test_a_key_without_a_time_to_live_is_found(redis_url: str) -> None:

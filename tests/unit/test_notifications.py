@@ -576,6 +576,25 @@ def test_a_run_in_this_thread_calls_its_handlers_there() -> None:
     assert [event["type"] for event in events] == ["run.paused", "run.completed"]
 
 
+def test_a_handler_may_answer_what_it_is_called_with() -> None:
+    for inline in (True, False):
+        kit = AgentKit([Agent("a", ScriptedModel([[call("refund", cents=5)], "done"]), tools=[refund])])
+        ends: list[str] = []
+
+        @kit.on("decision.pending")
+        def approve(event: Any, kit: AgentKit = kit) -> None:
+            kit.resume(event["data"]["runId"], YES, decision_id=event["data"]["decisionId"], decided_by="the rules")
+
+        kit.on("run.completed")(lambda event, ends=ends: ends.append(event["type"]))
+        if inline:
+            run_id = kit.run("a", "go").id
+            assert kit.get(run_id).status == "completed"
+        else:
+            with kit.testing():
+                assert kit.start("a", "go").run.status == "completed"
+        assert ends == ["run.completed"]
+
+
 # -- what is stored
 
 

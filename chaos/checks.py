@@ -177,7 +177,7 @@ def _outboxes(stage: Stage) -> list[bytes]:
 def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
     """No key without a time to live but those that common.lua declares as permanent, and the broker's own."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
-    names = re.findall(r"^--\s+P([\w:]+)\s.*permanent", text, re.MULTILINE)
+    names = re.findall(r"^--\s+P([\w:{}]+)\s.*permanent", text, re.MULTILINE)
     patterns = [re.escape(prefix + name).replace("NAME", ".*") for prefix in stage.prefixes for name in names]
     permanent = re.compile("|".join(patterns))
     client = redis.Redis.from_url(stage.store.url)

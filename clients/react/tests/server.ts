@@ -102,6 +102,8 @@ export class PlayedRun {
 export class FakeServer {
   readonly requests: Recorded[] = []
   readonly runs = new Map<string, PlayedRun>()
+  /** What a stream says of the wait before the next. */
+  retry = 10
   /** Asked before anything else. */
   reply: Reply = () => undefined
   /** What POST /runs begins, in turn; the last one again and again. */
@@ -197,7 +199,7 @@ export class FakeServer {
       return
     }
     response.writeHead(200, { "Content-Type": "text/event-stream" })
-    response.write("retry: 10\n\n")
+    response.write(`retry: ${this.retry}\n\n`)
     run.streams.add(response)
     response.on("close", () => run.streams.delete(response))
     if (after + 1 < run.kept) run.write(response, [{ type: "stream_reset", run: run.snapshot }])

@@ -399,7 +399,7 @@ export class Chat {
     this.#snapshot = snapshotOf(this.#session, this.#options, {
       callError: this.#callError,
       isOffline: isOffline(),
-      branches: this.#tabs?.branchesOf(this.#session.runs) ?? NO_BRANCHES,
+      branches: this.#tabs?.branchesOf(this.#session) ?? NO_BRANCHES,
     })
     for (const listener of [...this.#listeners]) listener()
   }

@@ -68,7 +68,7 @@ export function textOf(error: unknown): string {
 
 /** No answer came, or not all of it. */
 export function unreachable(cause: unknown): AgentKitError {
-  return new AgentKitError("unreachable", "no server answers", { cause })
+  return new AgentKitError("unreachable", "no answer", { cause })
 }
 
 /** The answer does not follow the protocol. */

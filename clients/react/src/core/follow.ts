@@ -56,7 +56,11 @@ export class Position {
 }
 
 /** Resolves after the run's last event, or when aborted. Rejects with the AgentKitError of a server that refuses. */
-export async function follow(client: Client, runId: string, following: Following): Promise<void> {
+export async function follow(
+  client: Pick<Client, "events" | "retry">,
+  runId: string,
+  following: Following,
+): Promise<void> {
   const { signal, onEvents, onConnection, silence = SILENCE } = following
   const backoff = new Backoff(client.retry)
   const position = new Position(following.after)

@@ -136,8 +136,8 @@ export interface Tabs {
   forget(runId: string): void
   /** Returns the newest run to which a conversation has gone on from this one, if it has. */
   newerThan(runId: string): string | undefined
-  /** Returns the branches beside the last of a conversation's runs: the same object while nothing has changed. */
-  branchesOf(runs: readonly ConversationRun[]): Branches
+  /** Returns the branches beside a run, where `runs` are its conversation's; the same object while nothing has changed. */
+  branchesOf(shown: { runId: string | undefined; runs: readonly ConversationRun[] }): Branches
   /** Does what `follow` does. */
   readonly follow: typeof follow
 }

@@ -8,6 +8,7 @@ import type { Branches, Tabs } from "../core/options"
 import type { Beginning } from "../core/session"
 import type { ConversationRun } from "../core/types"
 import { type KnownRun, Lineage } from "./lineage"
+import { followTogether } from "./stream"
 
 const NAME = "agentkit.runs"
 /** How many runs are kept, the newest. */
@@ -27,13 +28,13 @@ class BrowserTabs implements Tabs {
   #channel: BroadcastChannel | undefined
   #branches: Branches = {}
   /** What `#branches` was made of. */
-  #runs: readonly ConversationRun[] | undefined
+  #shown = ""
 
   readonly follow: typeof follow
 
   constructor(isShared: boolean) {
     this.#isShared = isShared && !!globalThis.document
-    this.follow = follow
+    this.follow = this.#isShared ? followTogether : follow
   }
 
   join(onRun: () => void): () => void {
@@ -57,7 +58,7 @@ class BrowserTabs implements Tabs {
 
   forget(runId: string): void {
     this.#own.delete(runId)
-    this.#runs = undefined
+    this.#shown = ""
     this.#store(this.#stored().filter((run) => run.id !== runId))
   }
 
@@ -66,32 +67,26 @@ class BrowserTabs implements Tabs {
     return tip === runId ? undefined : tip
   }
 
-  branchesOf(runs: readonly ConversationRun[]): Branches {
-    const before = this.#runs
-    const isSame =
-      runs.length === before?.length &&
-      runs.every(({ runId, at }, index) => runId === before[index]?.runId && at === before[index].at)
-    if (!isSame) {
-      this.#runs = runs
-      this.#branches = this.#find(runs)
-    }
+  branchesOf({ runId, runs }: Parameters<Tabs["branchesOf"]>[0]): Branches {
+    const shown = JSON.stringify([runId, runs.map((run) => [run.runId, run.at])])
+    if (shown !== this.#shown) this.#branches = this.#find(runId, runs)
+    this.#shown = shown
     return this.#branches
   }
 
-  #find(runs: readonly ConversationRun[]): Branches {
-    const last = runs.at(-1)
-    if (!last) return {}
+  #find(shown: string | undefined, runs: readonly ConversationRun[]): Branches {
+    if (!shown) return {}
     const known = this.#known()
     for (const { runId, from, at } of runs) {
       // Whether a run goes on at the end of the one before is known where it was started; otherwise it is assumed.
       known.set(runId, { from: from?.runId, ...known.get(runId), id: runId, at })
     }
-    return new Lineage(known.values()).branchesOf(last.runId)
+    return new Lineage(known.values()).branchesOf(shown)
   }
 
   #remember(run: KnownRun): void {
     this.#own.set(run.id, run)
-    this.#runs = undefined
+    this.#shown = ""
   }
 
   #known(): Map<string, KnownRun> {
@@ -100,9 +95,10 @@ class BrowserTabs implements Tabs {
 
   #stored(): KnownRun[] {
     try {
-      return this.#isShared ? JSON.parse(localStorage.getItem(NAME) ?? "[]") : []
+      const stored: unknown = this.#isShared && JSON.parse(localStorage.getItem(NAME) ?? "[]")
+      return Array.isArray(stored) ? stored.filter((run) => typeof run?.id === "string") : []
     } catch {
-      return [] // no storage
+      return [] // no storage, or not ours
     }
   }
 

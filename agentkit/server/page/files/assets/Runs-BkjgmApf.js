@@ -1,1 +1,0 @@
-import{t as e}from"./Heading-DtgblsIy.js";import{t}from"./RunList-B31mTQF2.js";import{F as n}from"./index-EAR135ec.js";var r=n();function i(){return(0,r.jsxs)(`div`,{className:`view`,children:[(0,r.jsx)(e,{children:`Runs`}),(0,r.jsx)(t,{path:`/runs?limit=50`,none:`No runs yet.`})]})}export{i as default};

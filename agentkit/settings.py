@@ -292,7 +292,7 @@ class Settings:
         None,
         _COUNT,
         "Event streams and WebSockets that one web process serves at once; more are refused with 503. Unset, it is "
-        "seven eighths of gunicorn's `--threads` or `--worker-connections`.",
+        "seven eighths of gunicorn's `--threads` or `--worker-connections`, or of uvicorn's `--limit-concurrency`.",
     )
     max_watchers_per_principal: int | None = _setting(
         None,

@@ -1,11 +1,11 @@
-"""What a watcher costs: agentkit's web process beside two relays that subscribe once per client.
+"""What a watcher costs: agentkit under gunicorn and uvicorn, beside two relays that subscribe once per client.
 
     make bench-streams     or     python -m bench.streams [--watchers 1000 5000] [--rounds 1] [--only NAME]
 
-Needs `pip install -e '.[bench]'`. All three are started one after the other in each round, on the same Valkey
+Needs `pip install -e '.[bench]'`. All four are started one after the other in each round, on the same Valkey
 server, and serve the same events, which are appended through agentkit's store under a lease. The relays are in
 bench/relays.py: an asyncio one (Starlette, uvicorn with uvloop and httptools) and Flask under gunicorn's gevent,
-as agentkit itself is run here. The clients are a process of their own (bench/watchers.py).
+as agentkit itself is run here first. The clients are a process of their own (bench/watchers.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import psutil
 from agentkit import AgentKit
 from agentkit.core.record import Lease
 from agentkit.settings import Settings
-from agentkit.store.protocol import Store
+from agentkit.store.protocol import Append, Store
 from agentkit.store.redis import RedisStore
 from agentkit.testing.store_changes import claimed, event, new_run
 from bench.watchers import raise_file_limit
@@ -48,10 +48,11 @@ GEVENT = (
 )
 SERVERS = {
     "agentkit": (*GEVENT, "agentkit.web:create_app()"),
+    "uvicorn": ("uvicorn", "--factory", "agentkit.asgi:create_app", "--port", "{port}", "--log-level=error"),
     "asyncio": ("uvicorn", "--factory", "bench.relays:asgi", "--port", "{port}", "--log-level=error"),
     "flask": (*GEVENT, "bench.relays:wsgi()"),
 }
-TITLES = {"agentkit": "agentkit", "asyncio": "(a) asyncio", "flask": "(b) Flask"}
+TITLES = {"agentkit": "agentkit", "uvicorn": "by uvicorn", "asyncio": "(a) asyncio", "flask": "(b) Flask"}
 
 FIRST = 4
 """The last seq of a run that `new_run` made and `claimed` took."""
@@ -59,6 +60,7 @@ WARM = 20
 LEASE_MS = 3_600_000
 DELTA = "0123456789" * 2
 ROWS = {
+    "threads": "threads, with the most idle watchers",
     "opened_per_s": "watchers opened per second",
     "subscriptions": "Redis subscriptions, 1,000 watchers",
     "connections": "Redis connections, 1,000 watchers",
@@ -75,7 +77,7 @@ ROWS = {
 
 
 class Server:
-    """One of the three servers, in processes of its own."""
+    """One of the servers, in processes of its own."""
 
     def __init__(self, name: str, url: str) -> None:
         self.port = free_port()
@@ -171,7 +173,7 @@ class Run:
         now = time.monotonic_ns()
         self.flushes += 1
         events = [event("message_update", at=now, assistantMessageEvent=update)] * deltas
-        self.store.append(self.lease, events, self.flushes)
+        self.store.append([Append(self.lease, events, self.flushes)])
 
 
 class Measurement:
@@ -211,6 +213,7 @@ class Measurement:
         cpu, began = self._server.cpu_seconds(), time.monotonic()
         time.sleep(settle)
         self.figures[f"cpu_{watchers}"] = (self._server.cpu_seconds() - cpu) / (time.monotonic() - began) * 100
+        self.figures["threads"] = sum(process.num_threads() for process in self._server.processes)
         self.figures[f"kb_{watchers}"] = (self._server.memory() - before) / watchers / 1000
         self._tally()
         self.restart()

@@ -180,7 +180,7 @@ def test_what_a_model_says_is_text_and_never_code(tab: Tab) -> None:
     tab.expect_answer("<b>bold?</b> <img src=x onerror=\"document.title='owned'\"> a link seen")
     assert tab.answer.locator("img, b, script").count() == 0
     assert tab.answer.locator("[href^=javascript]").count() == 0
-    assert tab.page.title() == "agentkit"
+    assert tab.page.title().endswith("agentkit")
 
 
 def test_images_documents_and_audio_are_shown_and_no_url_is_fetched(stack: Stack, open_tab: Callable[..., Tab]) -> None:

@@ -98,7 +98,7 @@ export function Decision({ item: listed, runId, tool, agent, owner, onAnswered }
   }
 
   return (
-    <section className="decision" aria-labelledby={`${id}-title`} tabIndex={-1} ref={attach}>
+    <article className="decision" aria-labelledby={`${id}-title`} tabIndex={-1} ref={attach}>
       <header>
         <Icon name="hand" />
         <h2 id={`${id}-title`}>{TEXTS[kind].title}</h2>
@@ -186,6 +186,6 @@ export function Decision({ item: listed, runId, tool, agent, owner, onAnswered }
           )}
         </form>
       </Suspense>
-    </section>
+    </article>
   )
 }

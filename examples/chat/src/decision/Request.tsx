@@ -40,7 +40,7 @@ export function Arguments({ input }: { input: JsonObject }) {
   const entries = Object.entries(input)
   if (!entries.length) return <p className="faint">It is executed without arguments.</p>
   return (
-    <section aria-label="What will be executed">
+    <figure aria-label="What will be executed">
       <dl className="values">
         {entries.map(([name, value]) => (
           <div key={name}>
@@ -53,6 +53,6 @@ export function Arguments({ input }: { input: JsonObject }) {
           </div>
         ))}
       </dl>
-    </section>
+    </figure>
   )
 }

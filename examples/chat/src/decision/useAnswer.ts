@@ -1,6 +1,7 @@
 /** Sends the answer to a pending item: to whichever run lists it, without a chat around it. */
 import { AgentKitError, type Answer, type PendingItem } from "@agentkit/react"
 import { useRef, useState } from "react"
+import { noteAnswer } from "../frame/answers"
 import { client, post } from "../server"
 
 export interface Answering {
@@ -35,6 +36,7 @@ export function useAnswer(runId: string, given: PendingItem, onAnswered?: () => 
       const run = await client.answer(runId, { ...answer, decisionId, toolCallId })
       // Where several must decide, the item still waits for the others.
       setState(update(run.pending) ? "open" : "sent")
+      noteAnswer()
       onAnswered?.()
       return undefined
     } catch (caught) {

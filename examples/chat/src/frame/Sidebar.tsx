@@ -3,7 +3,7 @@ import { useEffect, useRef } from "react"
 import { Icon } from "../icons"
 import { API, type ListedRun, type Readiness, useServer } from "../server"
 import { ago, STATUS, titleOf } from "../text"
-import { MENU } from "../views"
+import { Menu } from "./Menu"
 import { Link, useNavigation } from "./navigation"
 
 interface Props {
@@ -44,13 +44,7 @@ export function Sidebar({ isOpen, principal, onClose }: Props) {
         <button type="button" className="new" onClick={() => go({ view: "chat" })}>
           <Icon name="plus" /> New chat
         </button>
-        <nav className="menu" aria-label="Views">
-          {MENU.map(({ view, name }) => (
-            <Link key={view} to={{ view }} aria-current={place.view === view ? "page" : undefined}>
-              {name}
-            </Link>
-          ))}
-        </nav>
+        <Menu />
         <nav className="runs" aria-label="Recent runs">
           {runs.map((run) => (
             <Link

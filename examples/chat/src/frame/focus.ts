@@ -6,7 +6,7 @@ export const HAS_KEYBOARD = "(hover: hover)"
 
 /**
  * A `ref` for an element that is removed once it was used: the focus in it moves on to the next decision, or to the composer,
- * and on a phone to the conversation.
+ * on a phone to the conversation, and in a view without them to its heading.
  */
 export const passesFocusOn: RefCallback<HTMLElement> = (element) => () => {
   if (element?.contains(document.activeElement)) queueMicrotask(moveOn)
@@ -28,6 +28,8 @@ export function toFirstMistake(form: HTMLElement | null): void {
 function moveOn(): void {
   const fallback = matchMedia(HAS_KEYBOARD).matches ? ".composer textarea" : ".column"
   const next =
-    document.querySelector<HTMLElement>(".decision") ?? document.querySelector<HTMLElement>(fallback)
+    document.querySelector<HTMLElement>(".decision") ??
+    document.querySelector<HTMLElement>(fallback) ??
+    document.querySelector<HTMLElement>("main h1")
   next?.focus()
 }

@@ -1,1 +1,0 @@
-import{I as e,R as t,f as n}from"./index-gD2GqNDG.js";var r=t(),i=e();function a({children:e}){let{place:t}=n(),a=(0,r.useRef)(null),o=(0,r.useRef)(t.visit>0);return(0,r.useEffect)(()=>{o.current&&a.current?.focus({preventScroll:!0})},[]),(0,i.jsx)(`h1`,{tabIndex:-1,ref:a,children:e})}export{a as t};

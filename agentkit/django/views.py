@@ -14,6 +14,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -53,7 +54,7 @@ def urls(kit: AgentKit, *, page: bool = True, system: bool = True) -> tuple[list
 
     `authenticate` gets Django's HttpRequest, with its `user` and `session`. Django's CSRF check and ATOMIC_REQUESTS
     leave these URLs out: the Origin of every request that changes something is checked, and a stream lasts longer than
-    any transaction should.
+    any transaction should. So does LoginRequiredMiddleware where the kit has an `authenticate`.
     """
     app = web.make_app(kit, page=page, system=system)
     app.teardown_request(_release_after_message)
@@ -64,6 +65,8 @@ def urls(kit: AgentKit, *, page: bool = True, system: bool = True) -> tuple[list
 
     for alias in connections:
         transaction.non_atomic_requests(using=alias)(view)
+    if kit.authenticate is not None:
+        login_not_required(view)  # who is not logged in gets a 401 and no page of LoginRequiredMiddleware's
     return [re_path(r"^(?P<path>[\s\S]*)$", view, name="path")], "agentkit"
 
 

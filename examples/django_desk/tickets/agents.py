@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.db import close_old_connections
 from django.http import HttpRequest
 
-from agentkit import Agent, AgentKit, Run, ScriptedModel, StepInfo, ToolContext, ToolError, tool
+from agentkit import Agent, AgentKit, Run, ScriptedModel, Settings, StepInfo, ToolContext, ToolError, tool
 from tickets import script
 from tickets.models import Reply, Ticket
 from tickets.tasks import send_reply
@@ -90,4 +90,5 @@ kit = AgentKit(
     authenticate=authenticate,
     may=may,
     around_step=around_step,
+    settings=Settings.from_env({"AGENTKIT_LOGIN_URL": "/login/", **os.environ}),  # where the chat page sends strangers
 )

@@ -211,6 +211,22 @@ def test_djangos_users_start_runs_and_only_the_staff_approves(serve: Serve, make
     assert [decision.decided_by for decision in kit.decisions(run_id)] == ["manager"]
 
 
+@pytest.mark.parametrize("authenticates", [False, True])
+def test_where_django_wants_a_login_for_every_view_the_kit_asks_instead_if_it_can(
+    serve: Serve, make_kit: MakeKit, authenticates: bool
+) -> None:
+    kit = make_kit(authenticate=username) if authenticates else make_kit()
+    names = [*django_project.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
+    with override_settings(MIDDLEWARE=names):
+        client = Client(serve([path("agents/", include(urls(kit)))]))
+        answer = client.get("/agents/runs")
+        if authenticates:
+            assert_problem(answer, 401, "unauthenticated")
+            assert client.get("/agents/healthz").json == {"status": "ok"}
+        else:
+            assert answer.status_code == 302
+
+
 def test_djangos_csrf_check_goes_on_to_guard_the_projects_own_views(serve: Serve, make_kit: MakeKit) -> None:
     client = Client(serve([*HOST, path("agents/", include(urls(make_kit())))]))
     assert client.post("/").status_code == 403

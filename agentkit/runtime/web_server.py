@@ -33,7 +33,7 @@ def gunicorn_worker() -> Any:
 def uvicorn_server() -> Any:
     """Return the uvicorn server object of this process, or None outside uvicorn."""
     global _server
-    if _server is None:
+    if _server is None and "uvicorn.server" in sys.modules:
         owner = _signal_handler("uvicorn")
         if hasattr(owner, "should_exit") and hasattr(owner, "server_state"):  # the supervisor of several serves nothing
             _server = owner

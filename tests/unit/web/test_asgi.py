@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,6 +19,8 @@ from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -371,12 +373,19 @@ def test_a_websocket_of_the_hosts_own_is_not_touched(kit: AgentKit) -> None:
 # -- streams
 
 
-def watch(app: Any, path: str, count: int, then: Callable[[list[Client]], Any]) -> None:
+def watch(
+    app: Any,
+    path: str,
+    count: int,
+    then: Callable[[list[Client]], Any],
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
     """Open so many streams, wait until each has sent something, call `then`, and hang up."""
+    its_scope = scope(path, headers=[(b"host", b"x"), *headers])
 
     async def run() -> None:
         clients = [Client({"type": "http.request"}) for _ in range(count)]
-        tasks = [asyncio.create_task(app(scope(path), client.receive, client.send)) for client in clients]
+        tasks = [asyncio.create_task(app(dict(its_scope), client.receive, client.send)) for client in clients]
         async with asyncio.timeout(30):
             await asyncio.to_thread(wait_until, lambda: all(b"id: 1\n" in client.body for client in clients), 30)
             await asyncio.to_thread(then, clients)
@@ -396,6 +405,26 @@ def test_watchers_hold_no_thread_each_and_leave_nothing_behind(kit: AgentKit) ->
         assert len({client.body for client in clients}) == 1
 
     watch(create_app(kit), f"/runs/{run_id}/events", 5 * MAX_THREADS, check)
+    assert open_streams() == before
+
+
+def test_the_hosts_middlewares_hold_no_event_back(kit: AgentKit) -> None:
+    async def mark(request: Request, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers["X-Marked"] = "yes"
+        return response
+
+    app = Starlette(
+        routes=[Mount("/agents", create_app(kit))],
+        middleware=[Middleware(BaseHTTPMiddleware, dispatch=mark), Middleware(GZipMiddleware, minimum_size=1)],
+    )
+    run_id, before = begin(kit), open_streams()
+
+    def check(clients: list[Client]) -> None:
+        wait_until(lambda: all(b"agent_pause" in client.body for client in clients), what="the pause")
+        assert (b"x-marked", b"yes") in clients[0].got[0]["headers"]
+
+    watch(app, f"/agents/runs/{run_id}/events", 5, check, [(b"accept-encoding", b"gzip")])
     assert open_streams() == before
 
 

@@ -97,6 +97,7 @@ class SocketBody:
     def __iter__(self) -> Iterator[bytes]:
         mode = self.run_socket.serve()
         if mode == "gunicorn":
+            self._start_response("101 Switching Protocols", [])  # for its access log
             raise StopIteration  # which has it close the connection and write nothing
         if mode == "werkzeug":
             self._start_response("200 OK", [])  # it writes a head, to a connection that is closed

@@ -4,8 +4,8 @@ Rules that this module alone knows:
 
 1. A turn is whole where its answer was not cut off and all of its tool calls have results. Only the last turn of an
    ended run may be another, so that what ends with a whole turn has no tool call without a result.
-2. The history ends with the turn that is named. The user's messages after it belong to the turn that came next: they
-   are taken too where none is named, and where no input takes their place.
+2. The history ends with the turn. The user's messages after it belong to the turn that came next: they are taken too
+   where no input takes their place, so that there is something to answer.
 3. The messages are read piece by piece. An ended run never changes, so the pieces belong together; and no more is kept
    than may be taken, however long the run is.
 """
@@ -62,7 +62,7 @@ def read_history(store: Store, source: RunState, turn: int | None, *, has_input:
     if not (0 < number <= last or number == last):
         raise refusal("from.turn", f"is {number}, and run {run_id} has {_counted(last)}")
     end = ends[number - 1] if number else begin
-    if turn is None or not has_input:
+    if not has_input:
         while end < len(kinds) and kinds[end].role is UserMessage:
             end += 1
     if end > len(kept):

@@ -252,7 +252,7 @@ def test_a_turn_after_which_a_limit_ended_the_run_is_counted(store: Store) -> No
     assert (run.origin["turn"], run.status, run.turn) == (2, "completed", 1)
 
 
-def test_messages_that_the_failed_turn_was_to_answer_are_taken_unless_a_turn_and_an_input_are_named(
+def test_messages_that_the_failed_turn_was_to_answer_are_taken_unless_an_input_is_given(
     store: Store,
 ) -> None:
     script = Script("one", "two", f1=1)
@@ -271,7 +271,7 @@ def test_messages_that_the_failed_turn_was_to_answer_are_taken_unless_a_turn_and
 
     assert taken() == ["go", "next"]
     assert taken(turn=1) == ["go", "next"]
-    assert taken(input="more") == ["go", "next", "more"]
+    assert taken(input="more") == ["go", "more"]
     assert taken(input="instead", turn=1) == ["go", "instead"]
 
 

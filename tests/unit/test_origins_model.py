@@ -92,9 +92,13 @@ def test_each_turn_of_a_random_run_can_be_forked_as_its_log_has_it(seed: int) ->
                     app.kit.start(**fork)
         app.queue.enqueued.clear()
         last = turns[-1] if turns else beginning(log)
-        before = source.messages
+        due = last + [message for message in source.messages[len(last) :] if message["role"] == "user"]
+        if due[-1]["role"] == "assistant":
+            with pytest.raises(InvalidRequestError):
+                app.kit.start(from_run=source.id)
+        else:
+            assert app.log(app.kit.start(from_run=source.id).id)[0]["messages"] == due
+            app.queue.enqueued.clear()
         source = random_run(dice, app, input="more", from_run=source.id)
-        taken = app.log(source.id)[0]["messages"]
         assert source.origin["turn"] == len(turns)
-        assert taken[: len(last)] == last
-        assert taken[len(last) :] == [message for message in before[len(last) :] if message["role"] == "user"]
+        assert app.log(source.id)[0]["messages"] == last

@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import Any
 
-from agentkit import Agent, AgentKit, RetryPolicy, Run, ToolContext, tool
+from agentkit import Agent, AgentKit, RetryPolicy, Run, ToolContext, register_model, tool
 from agentkit.core.messages import Message
 from tests.acceptance import forms
 from tests.acceptance.ledger import Ledger
@@ -171,6 +171,7 @@ def _fatal_context(messages: list[Message], run: Run) -> list[Message]:
     return messages
 
 
+register_model("openai:seeing-model", images=True, documents=True)
 support = Agent("support", model="openai:test-model", instructions="Be brief.", tools=[refund, look_up])
 kit = AgentKit(
     [
@@ -180,6 +181,7 @@ kit = AgentKit(
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
         Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal, hold]),
+        Agent("seer", model="openai:seeing-model"),
         Agent("clerk", model="openai:test-model", tools=forms.TOOLS),
         Agent("haunted", model="openai:test-model", transform_context=_fatal_context),
     ]

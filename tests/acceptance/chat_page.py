@@ -68,6 +68,11 @@ class Tab:
         return self.page.locator(".decision")
 
     @property
+    def receipt(self) -> Locator:
+        """What the thread says of a decision that was given, or was not."""
+        return self.page.locator(".receipt")
+
+    @property
     def announcement(self) -> Locator:
         """What a screen reader announces."""
         return self.page.locator("p.hidden[role=status]")

@@ -55,8 +55,8 @@ export interface Readiness {
 export type { Run }
 
 /**
- * A response of the server. `failure`: the HTTP status of an error, or 0 where there was no response; of a 401, `loginUrl`
- * is where a person logs in, if there is such a place.
+ * The latest response of the server, and what has failed since. `failure`: the HTTP status of an error, or 0 where there was
+ * no response; of a 401, `loginUrl` is where a person logs in, if there is such a place.
  */
 export interface Loaded<T> {
   data?: T
@@ -75,17 +75,26 @@ export function useServer<T>(path: string | undefined, every?: number, fresh?: u
     if (path === undefined) return
     const life = new AbortController()
     let timer: ReturnType<typeof setTimeout> | undefined
+    let asked = 0
     const ask = async () => {
+      clearTimeout(timer)
+      asked += 1
+      const turn = asked
       // A hidden page does not poll; a single request is made in a hidden page too.
       const next = every && document.hidden ? {} : await get<T>(path, life.signal)
-      if (life.signal.aborted) return
-      setLoaded((before) => ({ ...before, ...("data" in next ? { failure: 0, ...next } : next) }))
+      if (life.signal.aborted || turn !== asked) return
+      setLoaded((before) => ("data" in next ? next : { ...before, ...next }))
       const isTemporary =
         next.failure !== undefined && (next.failure === 0 || next.failure === 429 || next.failure >= 500)
       const wait = isTemporary ? 2000 : every
       if (wait) timer = setTimeout(ask, wait)
     }
     void ask()
+    if (every) {
+      addEventListener("offline", ask, life)
+      addEventListener("online", ask, life)
+      document.addEventListener("visibilitychange", ask, life)
+    }
     return () => {
       life.abort()
       clearTimeout(timer)

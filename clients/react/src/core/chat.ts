@@ -298,8 +298,9 @@ export class Chat {
 
   #onJoined(session: Session): void {
     this.#answers.dispatch(session)
-    // A run without tools has nothing beside its messages.
-    if (session.view.messages.some(({ role }) => role === "toolResult")) void loadRest(this.#host, session)
+    // A run without tools has nothing beside its messages, but for the place in them at which branches part.
+    const hasTools = session.view.messages.some(({ role }) => role === "toolResult")
+    if (hasTools || this.#tabs) void loadRest(this.#host, session)
     void this.#goOn()
   }
 

@@ -6,12 +6,12 @@
 import { Component, memo, type ReactNode, useEffect, useId, useLayoutEffect, useRef, useState } from "react"
 import ReactMarkdown from "react-markdown"
 import remarkGfm from "remark-gfm"
+import { directions, headingLevels } from "./blocks"
 import { ELEMENTS } from "./elements"
-import { headingLevels } from "./headings"
 import { isPlain, piecesOf } from "./pieces"
 
 const PLUGINS = [remarkGfm]
-const HEADINGS = [headingLevels]
+const BLOCKS = [headingLevels, directions]
 
 interface Props {
   text: string
@@ -43,7 +43,7 @@ const Parsed = memo(function Parsed({ text, budget }: { text: string; budget: { 
   const startedAt = performance.now()
   const parsed = ReactMarkdown({
     remarkPlugins: PLUGINS,
-    rehypePlugins: HEADINGS,
+    rehypePlugins: BLOCKS,
     remarkRehypeOptions: { clobberPrefix: `${id}-` }, // footnotes of several texts on one page
     components: ELEMENTS,
     children: text,

@@ -1,6 +1,6 @@
 /**
- * The elements that Markdown becomes. Each block has the direction of its text; what may be scrolled can have the focus;
- * pictures become links, so that no text makes the browser call another server.
+ * The elements that Markdown becomes. What may be scrolled can have the focus; pictures become links, so that no text makes
+ * the browser call another server.
  */
 import {
   type ComponentProps,
@@ -36,7 +36,7 @@ export const ELEMENTS: Components = {
         href={href}
         onClick={(event) => {
           event.preventDefault() // the fragment of the page's URL names its view
-          const target = document.getElementById(decodeURIComponent(href.slice(1)))
+          const target = targetOf(href)
           target?.scrollIntoView({ block: "center" })
           target?.focus()
         }}
@@ -55,26 +55,25 @@ export const ELEMENTS: Components = {
   ),
   table: ({ children }) => (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: a box that scrolls must be reachable by keyboard
-    <section className="wide" aria-label="Table" tabIndex={0}>
+    <div className="wide" tabIndex={0}>
       <table>{children}</table>
-    </section>
+    </div>
   ),
-  td: ({ node: _, ...rest }) => <td dir="auto" {...rest} className={breaking(rest.children)} />,
-  th: ({ node: _, ...rest }) => <th dir="auto" {...rest} />,
-  p: ({ children }) => <p dir="auto">{children}</p>,
-  li: ({ node: _, ...rest }) => <li dir="auto" tabIndex={rest.id ? -1 : undefined} {...rest} />,
-  ul: ({ node: _, ...rest }) => <ul dir="auto" {...rest} />,
-  ol: ({ node: _, ...rest }) => <ol dir="auto" {...rest} />,
-  blockquote: ({ children }) => <blockquote dir="auto">{children}</blockquote>,
-  h2: ({ node: _, ...rest }) => <h2 dir="auto" {...rest} />,
-  h3: ({ node: _, ...rest }) => <h3 dir="auto" {...rest} />,
-  h4: ({ node: _, ...rest }) => <h4 dir="auto" {...rest} />,
-  h5: ({ node: _, ...rest }) => <h5 dir="auto" {...rest} />,
-  h6: ({ node: _, ...rest }) => <h6 dir="auto" {...rest} />,
+  td: ({ node: _, ...rest }) => <td {...rest} className={breaking(rest.children)} />,
+  li: ({ node: _, ...rest }) => <li tabIndex={rest.id ? -1 : undefined} {...rest} />,
   input: ({ checked }) => (
     <input type="checkbox" checked={checked} disabled aria-label={checked ? "done" : "not done"} />
   ),
   pre: ({ children }) => <CodeBlock>{children}</CodeBlock>,
+}
+
+/** The element that a fragment names; none where it is no fragment of a URL. */
+function targetOf(fragment: string): HTMLElement | null {
+  try {
+    return document.getElementById(decodeURIComponent(fragment.slice(1)))
+  } catch {
+    return null
+  }
 }
 
 /** The class of a table's cell, by what is in it. */

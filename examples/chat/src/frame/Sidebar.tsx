@@ -72,9 +72,9 @@ export function Sidebar({ isOpen, principal, onClose }: Props) {
           )}
           <span className="health">
             <span
-              className={`dot ${failure === 0 && !ready ? "failed" : lacks(ready) ? "paused" : "completed"}`}
+              className={`dot ${failure !== undefined ? "failed" : lacks(ready) ? "paused" : "completed"}`}
             />
-            {ready ? lacks(ready) || "Ready" : "…"}
+            {healthOf(ready, failure)}
           </span>
           {["agents", "runs", "openapi.json", "readyz", "metrics"].map((path) => (
             <a key={path} href={`${API}/${path}`}>
@@ -96,6 +96,11 @@ function latest(runs: ListedRun[]): ListedRun[] {
     seen.add(chat)
     return true
   })
+}
+
+function healthOf(ready: Readiness | undefined, failure: number | undefined): string {
+  if (failure !== undefined) return "No connection"
+  return ready ? lacks(ready) || "Ready" : "…"
 }
 
 function lacks(ready: Readiness | undefined): string {

@@ -448,13 +448,16 @@ class AgentKit:
         cursor: str | None = None,
         where: Callable[[Run], bool] = lambda run: True,
         owner: str | None = None,
+        since: int | None = None,
+        text: str | None = None,
     ) -> tuple[list[Run], str | None]:
         """Read up to `limit` runs older than `cursor`, newest first, and the cursor of the next page if there is more.
 
-        `owner`: of this principal alone. A page reads 1,000 runs at the most: where few of many are wanted, it may
-        be short, or empty, and there is more all the same.
+        `owner`: of this principal alone. `since`: created then (ms since the Unix epoch) or later. `text`: part of the
+        id or of `metadata.title`. A page reads 1,000 runs at the most: where few of many are wanted, it may be short,
+        or empty, and there is more all the same.
         """
-        return listing.page(self._engine.store, listing.Filter(owner, agent, status, where), limit, cursor)
+        return listing.page(self._engine.store, listing.Filter(owner, agent, status, since, text, where), limit, cursor)
 
     def pending(
         self,

@@ -1,5 +1,7 @@
 """Pages of runs, newest first, by owner, agent and status: a page costs what it shows, not how many runs there are.
 
+A text is sought in the runs that these leave: so many are read, `MAX_READ` at the most.
+
 The store's lists may hold runs that do not belong there (store/lists.py): each is read and compared before it is shown.
 A run that has left the status of a list a while ago is taken out here, by whoever comes across it.
 """
@@ -22,15 +24,22 @@ _MAX_REMOVED = 100
 """How many runs a page takes out of a list at the most."""
 _SETTLED_MS = 60_000
 """How long a run has had its status before it is taken out of another's list: no change that it may be under way to."""
+_SKEW_MS = 60_000
+"""By how much the order of the ids may differ from that of the times at which the runs were created."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which runs are wanted; None: any. `where` is asked last, of the runs that have all the rest."""
+    """Which runs are wanted; None: any. `where` is asked last, of the runs that have all the rest.
+
+    `since`: created then (ms) or later. `text`: part of the id or of `metadata.title`, whatever the case.
+    """
 
     owner: str | None = None
     agent: str | None = None
     status: str | None = None
+    since: int | None = None
+    text: str | None = None
     where: Callable[[Run], bool] = lambda run: True
 
     @property
@@ -43,10 +52,19 @@ class Filter:
         record = state.record
         if self.status not in (None, str(record.status)) or self.agent not in (None, record.agent):
             return None
-        if self.owner not in (None, record.owner):
+        if self.owner not in (None, record.owner) or record.created_at < (self.since or 0):
+            return None
+        if (
+            self.text is not None
+            and self.text.casefold() not in f"{record.id}\n{record.metadata.get('title')}".casefold()
+        ):
             return None
         run = Run.of(state, None)
         return run if self.where(run) else None
+
+    def is_before(self, state: RunState) -> bool:
+        """Whether all runs that are listed after this one are too old."""
+        return self.since is not None and state.record.created_at < self.since - _SKEW_MS
 
 
 def page(store: Store, wanted: Filter, limit: int, cursor: str | None) -> tuple[list[Run], str | None]:
@@ -68,6 +86,8 @@ def page(store: Store, wanted: Filter, limit: int, cursor: str | None) -> tuple[
         for state in store.loads(ids):
             if not isinstance(state, RunState):
                 continue  # gone, or about to be made; or a newer worker's, which lists it there
+            if wanted.is_before(state):
+                return found, None
             if status is not None and removed < _MAX_REMOVED:
                 removed += _remove_stale(store, state, status)
             run = wanted.admits(state)

@@ -45,7 +45,8 @@ def _runs() -> Json:
     key = _key("The same key and body again answer with the same run, another body with 409.")
     listing = [
         _parameter("status", "query", ref("Status")),
-        _parameter("agent", "query", {"type": "string"}),
+        *(_parameter(name, "query", {"type": "string"}) for name in ("agent", "owner", "text")),
+        _parameter("since", "query", {"type": "integer", "minimum": 0}),
         *_PAGING,
     ]
     return {
@@ -65,7 +66,9 @@ def _runs() -> Json:
             "get": _operation(
                 "runs",
                 "listRuns",
-                f"Runs, newest first, without messages. `status` is one of {', '.join(Status)}.",
+                f"Runs, newest first, without messages. `status` is one of {', '.join(Status)}. `since`: when "
+                "the oldest was created, in ms since the Unix epoch. `text`: part of the id or of `metadata.title`. "
+                "A page may be short and carry `nextCursor`.",
                 {"200": _json("A page of runs.", "RunPage")},
                 ("invalid_request",),
                 parameters=listing,

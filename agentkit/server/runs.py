@@ -27,7 +27,7 @@ blueprint = Blueprint("runs", __name__)
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 
-_SEQ = re.compile(r"0|[1-9][0-9]{0,14}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """The ids of runs and items."""
 
@@ -58,20 +58,28 @@ def start_run() -> Response:
 
 @blueprint.get("/runs")
 def list_runs() -> Response:
-    known_parameters(("status", "agent", "limit", "cursor"))
+    known_parameters(("status", "agent", "owner", "since", "text", "limit", "cursor"))
     status = request.args.get("status")
     if status is not None and status not in list(Status):
         raise InvalidRequestError(f"status must be one of {', '.join(Status)}")
     cursor = request.args.get("cursor")
     if cursor is not None and not ID.fullmatch(cursor):
         raise InvalidRequestError("cursor must be the nextCursor of another page")
+    since = request.args.get("since")
+    if since is not None and not _NUMBER.fullmatch(since):
+        raise InvalidRequestError("since must be a time in milliseconds since the Unix epoch")
+    owner, only = request.args.get("owner"), state().kit.only_owner(access.principal())
+    if only is not None and owner not in (None, only):
+        return json_response(RunPage([], None))
     page, following = state().kit.page(
         status=status,
         agent=request.args.get("agent"),
+        since=None if since is None else int(since),
+        text=request.args.get("text"),
         limit=limit(),
         cursor=cursor,
         where=lambda run: access.allows("read", run),
-        owner=state().kit.only_owner(access.principal()),
+        owner=only or owner,
     )
     return json_response(RunPage(list(page), following))
 
@@ -170,7 +178,7 @@ def open_log(run_id: str) -> Opening:
     """
     header = request.headers.get("Last-Event-ID")
     text = request.args.get("after", "0") if header is None else header
-    is_seq = _SEQ.fullmatch(text) is not None
+    is_seq = _NUMBER.fullmatch(text) is not None
     opening = state().kit.handle(run_id).open(int(text) if is_seq else 0)
     last = opening.page.last_seq
     if is_seq and opening.after <= last:

@@ -32,12 +32,12 @@ class Counting(MemoryStore):
         return super().loads(run_ids)
 
 
-def add(store: Any, owner: str | None = None, agent: str = "a", status: Status = Status.QUEUED) -> str:
+def add(store: Any, owner: str | None = None, agent: str = "a", status: Status = Status.QUEUED, **fields: Any) -> str:
     """A run that is in its lists, and has had its status for years."""
     run_id = new_id()
     store.index(run_id, owner, agent=agent, status=status_list(status))
     change = first_change(run_id, owner=owner)
-    store.create(replace(change, record=replace(change.record, agent=agent, status=status)))
+    store.create(replace(change, record=replace(change.record, agent=agent, status=status, **fields)))
     return run_id
 
 
@@ -62,6 +62,40 @@ def page(store: Counting, who: str, query: str = "", **hooks: Any) -> tuple[Any,
 def test_a_principal_with_no_runs_reads_none_beside_however_many_of_others(query: str) -> None:
     for count in (20, 3000):
         assert page(store_of(count, "ann"), "bob", query) == ({"runs": []}, 0)
+
+
+@pytest.mark.parametrize("hooks", [{}, {"may": lambda *_: True}])
+def test_a_page_may_be_of_one_owner_alone(hooks: Any) -> None:
+    store = store_of(2000, "ann")
+    bobs = [add(store, "bob") for _ in range(3)]
+    body, read = page(store, "bob", "?owner=bob", **hooks)
+    assert ([run["id"] for run in body["runs"]], read) == (bobs[::-1], 3)
+    body, _ = page(store, "bob", "?owner=ann&limit=2", **hooks)
+    assert len(body["runs"]) == (2 if hooks else 0)  # without `may`, those of others are not there
+
+
+def test_a_page_may_be_of_the_runs_since_a_time_and_older_ones_are_not_read() -> None:
+    store = Counting()
+    for _ in range(500):
+        add(store, "ann", created_at=1_000_000)
+    young = [add(store, "ann", created_at=3_000_000) for _ in range(3)]
+    body, read = page(store, "ann", "?since=2000000&limit=200")
+    assert ([run["id"] for run in body["runs"]], body.get("nextCursor")) == (young[::-1], None)
+    assert read <= 100
+
+
+def test_a_page_may_be_of_the_runs_with_a_text_in_their_title_or_id() -> None:
+    store = Counting()
+    ids = [add(store, "ann", metadata=metadata) for metadata in ({"title": "Größe ändern"}, {"title": 7}, {})]
+    for text, found in (("GRÖSSE", ids[:1]), (ids[1][-8:].upper(), ids[1:2]), ("nothing", []), ("", ids[::-1])):
+        body, _ = page(store, "ann", f"?text={text}")
+        assert [run["id"] for run in body["runs"]] == found
+
+
+@pytest.mark.parametrize("since", ["", "-1", "soon", "1.5"])
+def test_a_time_that_is_none_is_refused(since: str) -> None:
+    kit = AgentKit([Agent("a", ScriptedModel(["x"]))], settings=Settings(), store=MemoryStore(), queue=FakeQueue())
+    assert create_app(kit).test_client().get(f"/runs?since={since}").json["code"] == "invalid_request"  # type: ignore[index]
 
 
 def test_a_principal_sees_its_own_among_many() -> None:

@@ -1,1 +1,0 @@
-import{B as e,R as t,m as n}from"./index-Bk40mZo6.js";var r=e(),i=t();function a({children:e}){let{place:t}=n(),a=(0,r.useRef)(null),o=(0,r.useRef)(t.visit>0);return(0,r.useEffect)(()=>{o.current&&a.current?.focus({preventScroll:!0})},[]),(0,i.jsx)(`h1`,{tabIndex:-1,ref:a,children:e})}export{a as t};

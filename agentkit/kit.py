@@ -37,6 +37,7 @@ from agentkit.errors import (
     RunNotFoundError,
 )
 from agentkit.loop import Answer, client_result
+from agentkit.providers.prices import require_prices
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
 from agentkit.runtime import commands, inbox, listing, tool_loop
@@ -147,6 +148,9 @@ class AgentKit:
         for choice in agent.models:
             agent.bind_choice(choice)  # one that a start may name is known to exist
         models = [agent.bind_choice(choice) for choice in agent.choices]
+        if agent.max_cost is not None:
+            for model in models:
+                require_prices(model.provider.name, model.name)
         return BoundAgent(agent, models, self._retry, self.settings.bounds, self.texts.redact)
 
     @property

@@ -1,11 +1,12 @@
 """What a model call costs, in US dollars: from a price list that others maintain, or as the application says.
 
-The list is genai-prices, read from the copy inside the package: no network. A model that it does not know costs
-nothing, and that is no error. The list is loaded with the first call of a vendor in it.
+The list is genai-prices, of the extra `[prices]`, read from the copy inside the package: no network. A model that it
+does not know costs nothing, and that is no error. The list is loaded with the first call of a vendor in it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from dataclasses import astuple, dataclass
 
@@ -15,7 +16,7 @@ from agentkit.core.messages import Cost, Usage
 from agentkit.errors import ConfigurationError
 from agentkit.providers.names import vendor_of
 
-__all__ = ["context_window", "priced", "set_price"]
+__all__ = ["context_window", "priced", "require_prices", "set_price"]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,16 @@ def priced(
     return usage
 
 
+def require_prices(provider: str, model: str) -> None:
+    """Raise ConfigurationError where nothing can say what a model costs, so that no limit of dollars would hold."""
+    names = {f"{provider}:{model}", f"{vendor_of(provider)}:{model}"}
+    if provider in _UNLISTED or names & _registered.keys() or importlib.util.find_spec("genai_prices") is not None:
+        return
+    raise ConfigurationError(
+        f"max_cost needs to know what {provider}:{model} costs: pip install 'agentkit-celery[prices]' or call set_price"
+    )
+
+
 def context_window(provider: str, model: str) -> int | None:
     """Return the tokens that a request to the model may have, where the list says so."""
     if provider in _UNLISTED:
@@ -139,9 +150,11 @@ def _price(
 
 
 def _find(provider: str, model: str) -> tuple[object, object] | None:
-    """Find the list's entry."""
-    from genai_prices.data_snapshot import get_snapshot
-
+    """Find the list's entry; None where the extra is not installed, too."""
+    try:
+        from genai_prices.data_snapshot import get_snapshot
+    except ImportError:
+        return None
     try:
         return get_snapshot().find_provider_model(model, None, provider, None)
     except LookupError:

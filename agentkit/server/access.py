@@ -12,13 +12,13 @@ from typing import Any, cast
 
 import msgspec
 from flask import Blueprint, Flask, g, request
-from flask_cors import CORS
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from agentkit.core.messages import Json
 from agentkit.core.requests import TokenScope
 from agentkit.core.run import Run
 from agentkit.errors import (
+    ConfigurationError,
     ForbiddenError,
     InvalidRequestError,
     RunNotFoundError,
@@ -77,8 +77,16 @@ _TOKEN_ENDPOINTS = frozenset({"runs.run_events", "ws.run_socket"})
 
 
 def allow_origins(scaffold: Flask | Blueprint, origins: Sequence[str]) -> None:
-    """Answer CORS for the allowed origins, in all of an application or in a blueprint alone."""
+    """Answer CORS for the allowed origins, in all of an application or in a blueprint alone.
+
+    Raises ConfigurationError where there are some and flask-cors is missing.
+    """
     if origins:
+        try:
+            from flask_cors import CORS  # of an extra
+        except ImportError as error:
+            text = "AGENTKIT_CORS_ORIGINS needs the package flask-cors: pip install 'agentkit-celery[web]'"
+            raise ConfigurationError(text) from error
         CORS(
             scaffold,
             origins=[_literal(origin) for origin in origins],

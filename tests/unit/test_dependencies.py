@@ -33,7 +33,8 @@ FAULTY = {
 
 def requirements() -> dict[str, Requirement]:
     texts = [*PROJECT["dependencies"], *(each for extra in PROJECT["optional-dependencies"].values() for each in extra)]
-    return {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, texts)}
+    found = {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, texts)}
+    return {name: requirement for name, requirement in found.items() if name != "agentkit-celery"}  # of its own extras
 
 
 @pytest.mark.parametrize("name", FAULTY)

@@ -1,8 +1,8 @@
 /** What a chat takes and what it shows: the types that applications see. */
-import type { ConnectionOptions, StartBody } from "./client"
+import type { Client, ConnectionOptions, StartBody } from "./client"
 import type { AgentKitError } from "./errors"
 import type { RunState } from "./fold"
-import type { follow } from "./follow"
+import type { Following } from "./follow"
 import type { Beginning } from "./session"
 import type {
   AgentEvent,
@@ -139,7 +139,7 @@ export interface Tabs {
   /** Returns the branches beside a run, where `runs` are its conversation's; the same object while nothing has changed. */
   branchesOf(shown: { runId: string | undefined; runs: readonly ConversationRun[] }): Branches
   /** Does what `follow` does. */
-  readonly follow: typeof follow
+  readonly follow: (client: Client, runId: string, following: Following) => Promise<void>
 }
 
 /** Which item is answered, and arguments that replace the tool's. */

@@ -1,8 +1,7 @@
 /** Reads a session's run while somebody reads the chat: its snapshot, its log, and what came before it. */
 import type { Client } from "./client"
 import { logOf, runsBefore } from "./earlier"
-import type { follow } from "./follow"
-import type { ChatOptions } from "./options"
+import type { ChatOptions, Tabs } from "./options"
 import type { Session } from "./session"
 import type { AgentEvent } from "./types"
 
@@ -13,7 +12,7 @@ export interface ReadingHost {
   /** Somebody subscribes to the chat. */
   hasReaders(): boolean
   emit(): void
-  readonly follow: typeof follow
+  readonly follow: Tabs["follow"]
   /** The run is loaded. */
   onJoined(session: Session): void
   /** The session has taken these events, and the page has not seen them yet. */

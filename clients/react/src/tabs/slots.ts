@@ -1,23 +1,25 @@
 /**
- * How many streams a browser has open to read runs from: three of the six connections that it makes to a server over
+ * How many streams a browser has open to read runs from: four of the six connections that it makes to a server over
  * HTTP/1.1, whatever the number of tabs and runs, so that pages still load and answers are still sent. Each stream holds
- * one of three Web Locks. Where all are held, streams take turns: a hidden one gives way, and to a visible one also one
- * that has nothing to read.
+ * one of four Web Locks. Where all are held, a tab asks now and then whether its run has got on, and only then for a place:
+ * a stream without events gives way, and a hidden one to a visible one in any case.
  */
 import type { Client } from "../core/client"
 import { AgentKitError, unreachable } from "../core/errors"
+import { isTerminal } from "../core/fold"
 import { sleep } from "../core/wait"
 
-const SLOTS = ["agentkit.stream.0", "agentkit.stream.1", "agentkit.stream.2"]
+const SLOTS = [0, 1, 2, 3].map((number) => `agentkit.stream.${number}`)
 const CHANNEL = "agentkit.streams"
-/** A stream without events for so long has nothing to read, in milliseconds. */
+/** A stream without events for so long gives way, in milliseconds. */
 const IDLE = 500
-/** How often a tab that waits says so. */
+/** How often a tab that waits for a place says so. */
 const ASK = 1_000
-/** A visible tab takes the place of a stream that has not given way for so long: its tab stands still. */
+/** A visible tab takes the place of a stream that has not given way for so long: its tab stands still, or has a lot to read. */
 const STEAL_AFTER = 5_000
-/** A hidden tab that gave way waits for so long before it wants to read again. */
-const PAUSE = 5_000
+/** How often a tab without a place asks for its run: a visible one, and a hidden one. */
+const POLL = 1_000
+const POLL_HIDDEN = 10_000
 /** ":", with which a comment begins: what is sent to keep the connection alive. */
 const COLON = 58
 
@@ -38,12 +40,12 @@ interface Slot {
 }
 
 export class SlottedClient implements EventClient {
-  readonly #client: EventClient
+  readonly #client: EventClient & Pick<Client, "get">
   readonly #locks: LockManager
-  /** The last stream ended because it gave way to another. */
-  hasYielded = false
+  /** There is no stream now because others have the places: the server is there all the same. */
+  isWaiting = false
 
-  constructor(client: EventClient, locks: LockManager) {
+  constructor(client: EventClient & Pick<Client, "get">, locks: LockManager) {
     this.#client = client
     this.#locks = locks
   }
@@ -53,11 +55,10 @@ export class SlottedClient implements EventClient {
   }
 
   async events(runId: string, after: number, signal: AbortSignal): ReturnType<Client["events"]> {
-    if (this.hasYielded && document.hidden) await sleep(PAUSE, signal, true)
-    this.hasYielded = false
     let slot: Slot | undefined
     try {
-      slot = await takeSlot(this.#locks, signal)
+      slot = (await freeSlot(this.#locks)) ?? (await this.#wait(runId, after, signal))
+      this.isWaiting = false
       const end = new AbortController()
       const body = await this.#client.events(runId, after, AbortSignal.any([signal, end.signal, slot.lost]))
       if (body) return this.#held(body, slot, end)
@@ -66,6 +67,21 @@ export class SlottedClient implements EventClient {
     } catch (error) {
       slot?.release()
       throw error instanceof AgentKitError ? error : unreachable(error) // the wait for the slot was aborted
+    }
+  }
+
+  /** Waits until the run has got on, and then for a slot. */
+  async #wait(runId: string, after: number, signal: AbortSignal): Promise<Slot> {
+    this.isWaiting = true
+    for (;;) {
+      const { lastSeq, status } = await this.#client.get(runId, signal, () => {
+        this.isWaiting = false
+      })
+      this.isWaiting = true
+      if (lastSeq > after || isTerminal(status)) return takeSlot(this.#locks, signal)
+      await sleep(document.hidden ? POLL_HIDDEN : POLL, signal, true)
+      const slot = await freeSlot(this.#locks)
+      if (slot) return slot
     }
   }
 
@@ -80,9 +96,10 @@ export class SlottedClient implements EventClient {
       slot.release()
     }
     channel.onmessage = ({ data }: { data: Ask }) => {
-      const givesWay = document.hidden || (data.isVisible && Date.now() - readAt > IDLE)
+      const isIdle = Date.now() - readAt > IDLE
+      const givesWay = document.hidden ? isIdle || data.isVisible : isIdle && data.isVisible
       if (data.slot !== slot.name || !givesWay) return
-      this.hasYielded = true
+      this.isWaiting = true
       close()
     }
     return new ReadableStream({
@@ -101,12 +118,16 @@ export class SlottedClient implements EventClient {
   }
 }
 
-/** Waits for a free slot. Throws where the signal aborts. */
-async function takeSlot(locks: LockManager, signal: AbortSignal): Promise<Slot> {
+async function freeSlot(locks: LockManager): Promise<Slot | undefined> {
   for (const name of SLOTS) {
     const slot = await hold(locks, name, { ifAvailable: true })
     if (slot) return slot
   }
+  return undefined
+}
+
+/** Asks for a slot until there is one. Throws where the signal aborts. */
+async function takeSlot(locks: LockManager, signal: AbortSignal): Promise<Slot> {
   const name = SLOTS[Math.floor(Math.random() * SLOTS.length)] as string
   const channel = new BroadcastChannel(CHANNEL)
   const ask = () => channel.postMessage({ slot: name, isVisible: !document.hidden } satisfies Ask)

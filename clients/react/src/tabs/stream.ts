@@ -8,10 +8,11 @@
  * 2. Every tab has its own position: what it has seen is dropped, and what it lacks it reads itself, up to what was relayed.
  * 3. A hidden tab may stand still. A visible one that gets no sign of life from the reader takes the lock from it.
  */
+import type { Client } from "../core/client"
 import { AgentKitError } from "../core/errors"
 import { type Following, follow, Position } from "../core/follow"
 import type { AgentEvent } from "../core/types"
-import { type EventClient, SlottedClient } from "./slots"
+import { SlottedClient } from "./slots"
 
 /** How often a visible tab makes sure that the reader lives, and how long that has to answer: milliseconds. */
 const CHECK = 2_000
@@ -27,7 +28,7 @@ interface Relayed {
 }
 
 /** Does what `follow` does. Where the browser has no Web Locks (a page without TLS), each tab has a stream of its own. */
-export function followTogether(client: EventClient, runId: string, following: Following): Promise<void> {
+export function followTogether(client: Client, runId: string, following: Following): Promise<void> {
   const locks = globalThis.navigator?.locks
   if (!locks || typeof BroadcastChannel === "undefined") return follow(client, runId, following)
   return new SharedStream(client, runId, following, locks).follow()
@@ -56,7 +57,7 @@ class SharedStream {
   #askedAt = 0
   #heardAt = 0
 
-  constructor(client: EventClient, runId: string, following: Following, locks: LockManager) {
+  constructor(client: Client, runId: string, following: Following, locks: LockManager) {
     this.#client = new SlottedClient(client, locks)
     this.#runId = runId
     this.#following = following
@@ -114,7 +115,7 @@ class SharedStream {
           this.#deliver(events)
         },
         onConnection: (isConnected) => {
-          if (!isConnected && this.#client.hasYielded) return
+          if (!isConnected && this.#client.isWaiting) return
           this.#isConnected = isConnected
           this.#post({ isConnected, at: this.#position.last })
           this.#following.onConnection?.(isConnected)

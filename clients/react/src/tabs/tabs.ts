@@ -30,7 +30,7 @@ class BrowserTabs implements Tabs {
   /** What `#branches` was made of. */
   #shown = ""
 
-  readonly follow: typeof follow
+  readonly follow: Tabs["follow"]
 
   constructor(isShared: boolean) {
     this.#isShared = isShared && !!globalThis.document

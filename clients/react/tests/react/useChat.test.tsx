@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it, vi } from "vitest"
 import { Chat, type UseChatOptions, type UseChatResult, useChat, useChatStore } from "../../src/index"
 import { callbacks } from "../chats"
 import { golden } from "../golden"
-import { FakeServer, QUICK, RUN } from "../server"
+import { FakeServer, json, problem, QUICK, RUN } from "../server"
 import { settle } from "../waiting"
 
 configure({ asyncUtilTimeout: 10_000 })
@@ -180,6 +180,40 @@ it("a chunk of many events is one render", async () => {
   server.run.show("agent_pause")
   await waitFor(() => expect(status()).toBe("paused"))
   expect(renders - before).toBeLessThanOrEqual(2)
+})
+
+describe("the definition of an item's tool", () => {
+  async function asked(name: string) {
+    const server = await FakeServer.open()
+    const run = server.put(name, "agent_pause")
+    const cashier = { name: "cashier", tools: [{ name: "refund", label: "The cashier's" }] }
+    const own = { name: "a", tools: [{ name: "refund", label: "The agent's own" }] }
+    server.reply = (request, response) => {
+      if (request.path === "/agents") json(response, 200, { agents: [own, cashier] })
+      else if (request.path.endsWith("2")) json(response, 200, { ...run.snapshot, agent: "cashier" })
+      else return undefined
+      return true
+    }
+    render(<Page api={server.url} runId={RUN} />)
+    await waitFor(() => expect(status()).toBe("paused"))
+    return { server, item: chat.pendingDecision as NonNullable<typeof chat.pendingDecision> }
+  }
+
+  it("is that of the run's agent", async () => {
+    const { item } = await asked("decision_approve")
+    expect(await chat.definitionOf(item)).toMatchObject({ label: "The agent's own" })
+  })
+
+  it("is that of the sub-agent whose run has the item, where the names are the same", async () => {
+    const { item } = await asked("sub_agent")
+    expect(await chat.definitionOf(item)).toMatchObject({ label: "The cashier's" })
+  })
+
+  it("is undefined where the server does not say it", async () => {
+    const { server, item } = await asked("decision_approve")
+    server.reply = (_, response) => problem(response, 403, "forbidden") ?? true
+    expect(await chat.definitionOf(item)).toBeUndefined()
+  })
 })
 
 it("two components show one chat over one stream", async () => {

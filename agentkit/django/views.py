@@ -27,6 +27,7 @@ from flask import request as flask_request
 
 from agentkit import web
 from agentkit.core.sse import Render
+from agentkit.django.connections import release_connections
 from agentkit.kit import AgentKit
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.server.access import CALLER, HOST_REQUEST
@@ -172,7 +173,7 @@ class _Chunks:
         return self._send()
 
     def _send(self) -> Iterator[bytes]:
-        _release_connections()
+        release_connections()
         yield from self._stream
 
 
@@ -184,7 +185,7 @@ class _AsyncChunks:
         self.close = stream.close
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        await sync_to_async(_release_connections)()  # in the thread that has answered the request
+        await sync_to_async(release_connections)()  # in the thread that has answered the request
         async with aclosing(aiter(self._stream)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -199,7 +200,7 @@ class _SocketResponse(StreamingHttpResponse):
         self._body = body
 
     def __iter__(self) -> Iterator[bytes]:
-        _release_connections()
+        release_connections()
         return iter(self._body)  # never of the super class, which would catch what tells gunicorn to write nothing
 
     def close(self) -> None:
@@ -210,11 +211,4 @@ class _SocketResponse(StreamingHttpResponse):
 def _release_after_message(_error: BaseException | None) -> None:
     """Give back what a message of a WebSocket, which goes on for hours, has taken from the databases."""
     if CALLER in flask_request.environ:
-        _release_connections()
-
-
-def _release_connections() -> None:
-    """Close this thread's connections to the databases; Django opens one again where it is needed."""
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:  # as that of a test
-            connection.close()
+        release_connections()

@@ -1,4 +1,4 @@
-"""What docs/in-your-app.md shows to put around a step, executed as it stands there over a real database each."""
+"""What docs/in-your-app.md shows to put around a step, over a real database each; its recipes as they stand there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.core.management import call_command
-from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import create_engine, text
@@ -19,6 +19,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
+from agentkit.django import around_step
 from agentkit.store.memory import MemoryStore
 from tests import django_project  # noqa: F401  # which sets Django up
 from tests.apps import FakeQueue
@@ -27,7 +28,7 @@ from tests.turns import call
 PAGE = (Path(__file__).parents[2] / "docs" / "in-your-app.md").read_text()
 RECIPES = re.findall(r"^```python\n(def around_step.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 POOL_OF_ONE: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0, "pool_timeout": 2}
-FLASK, SQLALCHEMY, DJANGO = range(3)
+FLASK, SQLALCHEMY = range(2)
 
 
 def around_of(recipe: int, **names: Any) -> Any:
@@ -51,7 +52,7 @@ def execute(around_step: Any, query: Any, times: int = 3) -> list[str]:
 
 
 def test_each_recipe_has_at_most_five_lines() -> None:
-    assert len(RECIPES) == 3
+    assert len(RECIPES) == 2
     assert all(len(recipe.splitlines()) <= 5 for recipe in RECIPES)
 
 
@@ -101,7 +102,6 @@ def test_djangos_connections_are_closed_after_each_step_of_a_def_tool(is_async: 
         """Count."""
         return str(await content_types.acount() > 0)
 
-    around_step = around_of(DJANGO, close_old_connections=close_old_connections, ExitStack=ExitStack)
     answers = execute(around_step, count_async if is_async else count)
     assert answers == (["True"] if is_async else ["True in tool-count"]) * 3
     for connection in opened:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import close_old_connections
 from django.http import HttpRequest
 
-from agentkit import Agent, AgentKit, Run, ScriptedModel, Settings, StepInfo, ToolContext, ToolError, tool
+from agentkit import Agent, AgentKit, Run, ScriptedModel, Settings, ToolContext, ToolError, tool
+from agentkit.django import around_step
 from tickets import script
 from tickets.models import Reply, Ticket
 from tickets.tasks import send_reply
@@ -65,14 +64,6 @@ def may(principal: str, action: str, run: Run, item: dict[str, Any] | None) -> b
     return run.owner == principal and action in ("start", "read", "message", "abort")
 
 
-def around_step(step: StepInfo) -> AbstractContextManager[Any]:
-    """Close what Django holds of the database: a worker's threads have no request that would end."""
-    close_old_connections()
-    around = ExitStack()
-    around.callback(close_old_connections)
-    return around
-
-
 def _model(turns: Any) -> Any:
     return "openai:gpt-5.4-mini" if os.environ.get("OPENAI_API_KEY") else ScriptedModel(turns, chunk_size=8)
 
@@ -89,6 +80,6 @@ kit = AgentKit(
     ],
     authenticate=authenticate,
     may=may,
-    around_step=around_step,
+    around_step=around_step,  # closes what Django opened: a worker's threads have no request that would end
     settings=Settings.from_env({"AGENTKIT_LOGIN_URL": "/login/", **os.environ}),  # where the chat page sends strangers
 )

@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.test import Client as DjangoClient
 from django.test import override_settings
@@ -21,8 +21,8 @@ from django.urls import include, path, re_path, reverse
 from django.views.decorators.csrf import csrf_exempt
 from werkzeug.test import Client
 
-from agentkit import AgentKit, Settings
-from agentkit.django import sse_response, urls
+from agentkit import Agent, AgentKit, Settings, tool
+from agentkit.django import around_step, sse_response, urls
 from agentkit.server.streams import open_streams
 from agentkit.store.memory import MemoryStore
 from tests import django_project
@@ -428,6 +428,26 @@ def test_a_kit_under_test_answers_djangos_test_client(make_kit: MakeKit) -> None
         assert run["status"] == "completed"
         events = client.get(f"/agents/runs/{run['id']}/events")
         assert b"Hello from a test." in events.getvalue()
+
+
+@pytest.mark.usefixtures("users")
+def test_within_a_tests_transaction_a_tool_sees_what_the_test_has_written(make_kit: MakeKit) -> None:
+    @tool
+    def count_users() -> str:
+        """Count."""
+        return f"{get_user_model().objects.count()} users"
+
+    agent = Agent("counter", "openai:gpt-4o", tools=[count_users])
+    kit = make_kit(agents=[agent], around_step=around_step)
+    asked = [[{"type": "toolCall", "name": "count_users", "arguments": {}}], "Done."]
+    with transaction.atomic(), kit.testing(model=asked) as testing:
+        get_user_model().objects.create_user("third")
+        client = client_of(path("agents/", include(urls(kit))))
+        started = client.post("/agents/runs", {"agent": "counter", "input": "hi"}, content_type="application/json")
+        assert b"agent_end" in b"".join(client.get(f"{started.headers['Location']}/events"))
+        assert [call.text for call in testing.tool_calls(started.json()["id"])] == ["3 users"]
+        transaction.set_rollback(True)
+    assert get_user_model().objects.count() == 2
 
 
 def test_without_django_the_error_says_what_to_install() -> None:

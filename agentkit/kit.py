@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from agentkit.agents import Agent, BoundAgent, RetryPolicy
 from agentkit.codec import Codec, FernetCodec
 from agentkit.core import event_loop, strictjson
+from agentkit.core.audit import AnsweredItem
 from agentkit.core.calls import ClientResult
 from agentkit.core.events import ItemKind
 from agentkit.core.forks import ForkSafeLock
@@ -41,6 +42,7 @@ from agentkit.providers.prices import require_prices
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
 from agentkit.runtime import commands, inbox, listing, tool_loop
+from agentkit.runtime.answers import answers_page
 from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
@@ -483,6 +485,36 @@ class AgentKit:
             if cursor is None:
                 return
 
+    def answers(
+        self,
+        *,
+        kind: ItemKind | None = None,
+        agent: str | None = None,
+        tool: str | None = None,
+        owner: str | None = None,
+    ) -> Iterator[AnsweredItem]:
+        """All answers of the record, newest first, also of runs that are gone: who decided what, and when.
+
+        `kind`, `agent`, `tool` and the run's `owner` select some. Answers are kept for `AGENTKIT_AUDIT_SECONDS`, and
+        their `input`, `schema` and `title` as long as the run.
+        """
+        wanted = InboxFilter(ItemFilter(agent, tool, kind, owner))
+        cursor: str | None = None
+        while True:
+            found, cursor = self.answers_page(wanted, limit=100, cursor=cursor)
+            yield from found
+            if cursor is None:
+                return
+
+    def answers_page(
+        self, wanted: InboxFilter, *, limit: int = 50, cursor: str | None = None
+    ) -> tuple[list[AnsweredItem], str | None]:
+        """Read up to `limit` answers before `cursor`, newest first, and the next page's cursor if there is more.
+
+        A page reads 1,000 answers at the most, as `page` does runs.
+        """
+        return answers_page(self._engine.store, wanted, limit, cursor)
+
     def pending_page(
         self, wanted: InboxFilter, *, limit: int = 50, cursor: str | None = None
     ) -> tuple[list[InboxItem], str | None]:
@@ -502,7 +534,7 @@ class AgentKit:
             return InboxFilter(wanted)
         only = self._rights.only_owner(principal)
         if only is None:
-            return InboxFilter(wanted, lambda run: self.permits(principal, "read", run))
+            return InboxFilter(wanted, lambda run: self.permits(principal, "read", run), principal)
         return InboxFilter(dataclasses.replace(wanted, owner=only), nothing=wanted.owner not in (None, only))
 
     def only_owner(self, principal: str | None) -> str | None:

@@ -145,6 +145,7 @@ _WEBHOOK_SECRETS = Kind(
     _webhook_secrets,
 )
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
+_COUNT_OR_NONE = _number("whole number", "a whole number, 0 or more", int, lambda value: value >= 0)
 _SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
 _SECONDS_OR_NONE = _number("seconds", "a number of seconds, 0 or more", float, lambda value: value >= 0)
 _KEEPALIVE = _number("seconds", "a number of seconds above 0 and below 15", float, lambda value: 0 < value < 15)
@@ -201,6 +202,12 @@ class Settings:
     )
     retention_seconds: int = _setting(
         604_800, _COUNT, "How long an ended run and its events are kept. The default is a week."
+    )
+    audit_seconds: int = _setting(
+        31_536_000,
+        _COUNT_OR_NONE,
+        "How long the record of answers keeps an entry, which outlives its run ([decisions.md]"
+        "(decisions.md#the-record-of-answers)). The default is a year; 0 keeps none.",
     )
     max_events: int = _setting(
         100_000,

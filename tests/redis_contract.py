@@ -18,6 +18,7 @@ from agentkit.core.record import AbortRequest, Change, Step
 from agentkit.errors import InvalidRequestError, LeaseLostError, RunNotTerminalError
 from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store
 from agentkit.store.redis import RedisStore
+from agentkit.testing.store_audit_contract import answer, check_chain
 from agentkit.testing.store_changes import (
     LEASE_MS,
     MakeStore,
@@ -238,6 +239,8 @@ class RedisStoreContract(StoreContract):
         store.remove_entries(run_id, [FIRST.id])
         _, claims = calls_of(store, 2)
         store.commit_call(claims[0].lease, 0, result_of(0))
+        store.record_answer(answer(owner="ann"))
+        store.trim_answers(store.now() + 1000, 10)
         slots = [{key_slot(key.encode()) for key in keys} for _, keys in client.called]
         assert all(len(of_one_call) == 1 for of_one_call in slots)
         assert len(set.union(*slots)) > 1, "the due index has a slot of its own"
@@ -253,6 +256,27 @@ class RedisStoreContract(StoreContract):
         assert keys[-2:] == ("one", "two")
         assert len({key_slot(key.encode()) for key in keys[:-2]}) == 1
 
+    def test_the_record_of_answers_is_in_one_slot_and_leaves_no_list_behind(self, store: Store, client: Any) -> None:
+        store.record_answer(answer(owner="ann"))
+        keys = list(ttls_of(client, f"{PREFIX}*"))
+        assert len(keys) == 8
+        assert len({key_slot(key.encode()) for key in keys}) == 1
+        store.trim_answers(store.now() + 60_000, 10)
+        assert set(ttls_of(client, f"{PREFIX}*")) == {f"{PREFIX}{{audit}}"}
+
+    def test_an_answer_whose_reply_was_lost_is_recorded_once(self, store: Store, client: Any) -> None:
+        client.lossy = True
+        for _ in range(3):
+            store.record_answer(answer())
+        client.lossy = False
+        assert check_chain(store) == 3
+
+    def test_processes_that_know_an_earlier_end_of_the_chain_append_after_the_last(self, make_store: MakeStore) -> None:
+        one, two = make_store(), make_store()
+        for store in (one, two, two, one, one, two):
+            store.record_answer(answer())
+        assert check_chain(one) == check_chain(two) == 6
+
     def test_all_lists_of_pending_items_are_in_one_slot_of_a_cluster(self, store: Store, client: Any) -> None:
         store.list_items([ITEM])
         keys = list(ttls_of(client, f"{PREFIX}*"))
@@ -267,6 +291,7 @@ class RedisStoreContract(StoreContract):
         store.index(run_id)
         store.heartbeat("w", 1000)
         store.list_items([ITEM])
+        store.record_answer(answer())
         assert all(key.startswith(PREFIX) for key in ttls_of(client, "*"))
 
     @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def runs(server: Server, status: str | None = None, agent: str | None = None) ->
 def decisions(
     server: Server,
     *,
-    state: Literal["pending"] = "pending",
+    state: Literal["pending", "resolved"] = "pending",
     kind: str | None = None,
     agent: str | None = None,
     tool: str | None = None,
@@ -106,8 +106,9 @@ def decisions(
 ) -> Plan[None]:
     """Iterate over the pending items of all runs that the caller may read, oldest first.
 
-    Each is answered by `resume` of its `runId`. `kind` ("decision", "client_execute" or "in_doubt"), `agent`, `tool`
-    and the run's `owner` select some. They are read page by page, 100 at a time.
+    Each is answered by `resume` of its `runId`. With `state="resolved"` it is answers, newest first: items with their
+    `outcome`, `decision`, `decidedBy` and `decidedAt`. `kind` ("decision", "client_execute" or "in_doubt"), `agent`,
+    `tool` and the run's `owner` select some. They are read page by page, 100 at a time.
     """
     params = _without_none(state=state, kind=kind, agent=agent, tool=tool, owner=owner, limit="100")
     yield from _pages(server, "/decisions", params, "decisions")

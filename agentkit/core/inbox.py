@@ -13,7 +13,7 @@ from agentkit.core.events import ItemKind, PendingItem
 from agentkit.core.record import RunRecord
 from agentkit.core.struct import Wire
 
-__all__ = ["InboxItem", "ItemFilter", "ListedItem", "PendingCount", "listed_items", "own_items"]
+__all__ = ["InboxItem", "ItemFilter", "ListedItem", "PendingCount", "listed_items", "own_items", "title_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,8 @@ class InboxItem(PendingItem, kw_only=True):
     def of(cls, record: RunRecord, item: PendingItem) -> InboxItem:
         """Show an item of the run of `record`."""
         fields = {name: getattr(item, name) for name in PendingItem.__struct_fields__}
-        title = record.metadata.get("title")
         shown = {"run_id": record.id, "agent": record.agent, "owner": record.owner}
-        return cls(**{**fields, **shown}, title=title if isinstance(title, str) else None)
+        return cls(**{**fields, **shown}, title=title_of(record))
 
 
 class PendingCount(Wire):
@@ -74,6 +73,12 @@ class PendingCount(Wire):
     pending: int
     oldest_created_at: int | None
     more: bool | None = None
+
+
+def title_of(record: RunRecord) -> str | None:
+    """Return the title in a run's metadata, where that is a text."""
+    title = record.metadata.get("title")
+    return title if isinstance(title, str) else None
 
 
 def own_items(record: RunRecord) -> dict[str, PendingItem]:

@@ -502,7 +502,7 @@ class Resolution:
     `answer`: as it was accepted. `event`: the index of its tool_decision_resolved among the change's events.
     `decided_at` is in milliseconds; `decided_by` is None where nobody was named. `extensions`: the last times that the
     item's expiry was moved. `votes`: those that were given, where several had to decide. `remembered`: nobody was
-    asked, and the answer is an earlier one's.
+    asked, and the answer is an earlier one's. `item`: as it was shown, None in what versions before it have written.
     """
 
     decision_id: str
@@ -515,6 +515,7 @@ class Resolution:
     extensions: tuple[Extension, ...] = ()
     votes: tuple[Vote, ...] = ()
     remembered: bool = False
+    item: PendingItem | None = None
 
 
 @dataclass(frozen=True, slots=True)

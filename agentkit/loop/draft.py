@@ -286,6 +286,7 @@ class Draft:
                 extensions=self.calls[index].extensions,
                 votes=votes,
                 remembered=remembered,
+                item=item,
             )
         )
         self.emit(

@@ -10,6 +10,7 @@ from typing import Any
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.record import TERMINAL, Status
 from agentkit.queue.protocol import InlineQueue, StepQueue
+from agentkit.runtime.answers import RecordOfAnswers
 from agentkit.runtime.around import AroundStep, nothing_around
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Agents, Committer
@@ -78,6 +79,7 @@ class Engine:
             inline=inline,
         )
         self.committer.outbox.add(self.notifications)
+        self.committer.outbox.add(RecordOfAnswers(store, settings.audit_seconds))
         self.committer.remind_ms = lambda: self.notifications.remind_ms
         self._list_queues = queues
         self.served = ServedQueues(store, settings.ready_seconds)
@@ -127,6 +129,7 @@ class Engine:
             self._children,
             lease_seconds=self._settings.lease_seconds,
             retention_seconds=self._settings.retention_seconds,
+            audit_seconds=self._settings.audit_seconds,
         )
 
     def delete(self, run_id: str, *, force: bool, by: str | None) -> str | None:

@@ -28,14 +28,24 @@ _SETTLED_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class InboxFilter:
-    """Which items are wanted. `may_read`: asked last, of the run of each; None where all that are selected may be read.
+    """Which items, or answers, are wanted.
 
-    `nothing`: no item is, whatever there is.
+    `may_read`: asked last, of the run of each; None where all that are selected may be read. Of a run that is gone it
+    cannot be asked: then only its owner is the `reader` of its answers. `nothing`: none is wanted, whatever there is.
     """
 
     items: ItemFilter = field(default_factory=ItemFilter)
     may_read: Callable[[Run], bool] | None = None
+    reader: str | None = None
     nothing: bool = False
+
+    def admits(self, state: RunState | UnreadableRunError | None, owner: str | None) -> bool:
+        """Whether the items of a run may be read. `state`: None where it is gone, `owner`: whose it is, or was."""
+        if self.may_read is None:
+            return True
+        if state is None:
+            return owner is not None and owner == self.reader
+        return isinstance(state, RunState) and self.may_read(Run.of(state, None))
 
 
 def page(store: Store, wanted: InboxFilter, limit: int, cursor: str | None) -> tuple[list[InboxItem], str | None]:
@@ -45,7 +55,7 @@ def page(store: Store, wanted: InboxFilter, limit: int, cursor: str | None) -> t
     while read < MAX_READ and not wanted.nothing:
         batch = min(_BATCH, MAX_READ - read) if read else min(_BATCH, limit + 1)  # the first is often all of the page
         listed = store.items(cursor, batch, wanted.items)
-        for item in _readable(store, listed, wanted.may_read):
+        for item in _readable(store, listed, wanted):
             if len(found) == limit:
                 return found, found[-1].decision_id
             found.append(item)
@@ -71,14 +81,11 @@ def count(store: Store, wanted: InboxFilter) -> PendingCount:
     return PendingCount(store.count_items(wanted.items) if items else 0, oldest)
 
 
-def _readable(store: Store, listed: Sequence[ListedItem], may_read: Callable[[Run], bool] | None) -> list[InboxItem]:
+def _readable(store: Store, listed: Sequence[ListedItem], wanted: InboxFilter) -> list[InboxItem]:
     """Return those of the items that are pending and may be read, in their order."""
     ids = list(dict.fromkeys(item.run_id for item in listed))
     states = dict(zip(ids, store.loads(ids), strict=True))
-    allowed = {
-        run_id: isinstance(state, RunState) and (may_read is None or may_read(Run.of(state, None)))
-        for run_id, state in states.items()
-    }
+    allowed = {run_id: state is not None and wanted.admits(state, None) for run_id, state in states.items()}
     found: list[InboxItem] = []
     stale: list[ListedItem] = []
     for entry in listed:

@@ -20,6 +20,7 @@ from agentkit.agents import BoundAgent
 from agentkit.core.record import STATUS_LISTS, Change, RunRecord, RunState, Step
 from agentkit.errors import AgentKitError, AgentNotFoundError, RunNotFoundError, StoreUnavailableError
 from agentkit.loop import expire, fail, remind
+from agentkit.runtime.answers import AnswerTrim
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
@@ -49,7 +50,13 @@ class Recovery:
     """One worker's timer. `start` and `stop` it with the worker, or call `sweep` yourself."""
 
     def __init__(
-        self, committer: Committer, children: Children, *, lease_seconds: float, retention_seconds: int
+        self,
+        committer: Committer,
+        children: Children,
+        *,
+        lease_seconds: float,
+        retention_seconds: int,
+        audit_seconds: int,
     ) -> None:
         self._store = committer.store
         self._committer = committer
@@ -59,6 +66,7 @@ class Recovery:
         self._lease_ms = round(lease_seconds * 1000)
         self._hold_ms = min(_MAX_HOLD_MS, self._lease_ms)  # a taker may die as well
         self._retention_ms = retention_seconds * 1000
+        self._trim = AnswerTrim(committer.store, audit_seconds)
         self._period = min(1.0, lease_seconds / 4)
         self._capacity: dict[str, int] = {}
         self._put_off = 0
@@ -96,6 +104,7 @@ class Recovery:
                     upgraded = True
                 while self.sweep() == _BATCH and not self._stop.is_set():
                     pass
+                self._trim.run()
             except StoreUnavailableError as error:
                 away = True
                 log.warning("recovery waits for the store, and tries again: %s", error)

@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from agentkit.codec import Codec
+from agentkit.core.audit import AnswerEntry, Chain, ChainedAnswer
 from agentkit.core.backoff import Backoff
 from agentkit.core.calls import Call
-from agentkit.core.events import Event
+from agentkit.core.events import Event, PendingItem
 from agentkit.core.ids import random_id
 from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.messages import Json, ToolResultMessage
@@ -144,6 +145,9 @@ class RetryingStore:
     def resolutions(self, run_id: str) -> list[StoredResolution]:
         return self._retry.call(lambda: self._store.resolutions(run_id))
 
+    def shown_items(self, answers: Sequence[tuple[str, str]]) -> list[PendingItem | None]:
+        return self._retry.call(lambda: self._store.shown_items(answers))
+
     def receipt(self, run_id: str, name: str) -> Receipt | None:
         return self._retry.call(lambda: self._store.receipt(run_id, name))
 
@@ -251,6 +255,21 @@ class RetryingStore:
 
     def set_has_items(self) -> None:
         self._retry.call(self._store.set_has_items)
+
+    def record_answer(self, entry: AnswerEntry) -> None:
+        self._retry.call(lambda: self._store.record_answer(entry))
+
+    def answers(self, before: int | None, limit: int, wanted: ItemFilter) -> list[ChainedAnswer]:
+        return self._retry.call(lambda: self._store.answers(before, limit, wanted))
+
+    def chain(self) -> Chain:
+        return self._retry.call(self._store.chain)
+
+    def chain_lines(self, after: int, limit: int) -> list[str]:
+        return self._retry.call(lambda: self._store.chain_lines(after, limit))
+
+    def trim_answers(self, before: int, limit: int) -> int:
+        return self._retry.call(lambda: self._store.trim_answers(before, limit))
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
         return self._retry.call(lambda: self._store.loads(run_ids))

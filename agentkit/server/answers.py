@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from agentkit.agents import AgentDefinition
+from agentkit.core.audit import AnsweredItem
 from agentkit.core.inbox import InboxItem
 from agentkit.core.run import Run
 from agentkit.core.struct import Wire
@@ -12,6 +13,7 @@ from agentkit.errors import SchemaProblem
 
 __all__ = [
     "AgentList",
+    "AnswerPage",
     "Checks",
     "DecisionPage",
     "Health",
@@ -58,6 +60,13 @@ class DecisionPage(Wire):
     """A page of pending items, oldest first. `next_cursor` is there where more follow."""
 
     decisions: list[InboxItem]
+    next_cursor: str | None = None
+
+
+class AnswerPage(Wire):
+    """A page of items that were settled, newest first. `next_cursor` is there where more follow."""
+
+    decisions: list[AnsweredItem]
     next_cursor: str | None = None
 
 

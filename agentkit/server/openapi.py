@@ -87,12 +87,13 @@ def _decisions() -> Json:
             "get": _operation(
                 "decisions",
                 "listDecisions",
-                "Pending items of all runs that the caller may read, oldest first. Each is answered on its `runId`. A "
-                "page may be short and carry `nextCursor`.",
-                {"200": _json("A page of items.", "DecisionPage")},
+                "Pending items of all runs that the caller may read, oldest first, each to be answered on its `runId`. "
+                "With `state=resolved` answers, newest first, also those of runs that are gone. A page may be short "
+                "and carry `nextCursor`.",
+                {"200": _either("A page of items, or of answers.", "DecisionPage", "AnswerPage")},
                 ("invalid_request",),
                 parameters=[
-                    _parameter("state", "query", {"type": "string", "enum": ["pending"]}),
+                    _parameter("state", "query", {"enum": ["pending", "resolved"], "default": "pending"}),
                     *selecting,
                     *_PAGING,
                 ],
@@ -324,6 +325,11 @@ def _header(name: str, schema: Any) -> Json:
 
 def _json(description: str, schema: str) -> Json:
     return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
+
+
+def _either(description: str, *schemas: str) -> Json:
+    content = {"application/json": {"schema": {"anyOf": [ref(schema) for schema in schemas]}}}
+    return {"description": description, "content": content}
 
 
 def _run(description: str) -> Json:

@@ -44,6 +44,7 @@ from agentkit.core.run import Run, StreamReset
 from agentkit.providers.models import Capabilities
 from agentkit.server.answers import (
     AgentList,
+    AnswerPage,
     DecisionPage,
     Health,
     Problem,
@@ -76,7 +77,7 @@ _CLOSED = {cls.__name__ for cls in (*_REQUESTS, FromRun, Limits, Rejection)}
 _RUN_ALONE = ("messages", "queued")
 _WITH_DEFAULTS = {Capabilities.__name__}
 """Structures that are sent with the fields that have their defaults."""
-_ANSWERS = (RunPage, DecisionPage, PendingCount, StreamToken, AgentList, Health, Readiness, Problem)
+_ANSWERS = (RunPage, DecisionPage, AnswerPage, PendingCount, StreamToken, AgentList, Health, Readiness, Problem)
 _ALL = (*_UNIONS.values(), Status, Run, Origin, *_REQUESTS, Limits, *_ANSWERS)
 
 _UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
-from agentkit.core.events import Event, Outcome, Vote
+from agentkit.core.events import Event, Outcome, PendingItem, Vote
 from agentkit.core.messages import Json, Message, QueuedMessage
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
@@ -288,6 +288,7 @@ def _encode_resolution(resolution: Resolution, bodies: Bodies) -> tuple[str, str
         resolution.extensions,
         resolution.votes,
         resolution.remembered,
+        resolution.item,
     )
     return resolution.decision_id, resolution.tool_call_id, resolution.event, encode_body(stored, bodies)
 
@@ -301,6 +302,7 @@ class _StoredResolution(msgspec.Struct, array_like=True):
     extensions: tuple[Extension, ...] = ()
     votes: tuple[Vote, ...] = ()
     remembered: bool = False
+    item: PendingItem | None = None
 
 
 def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
@@ -318,6 +320,7 @@ def decode_resolution(decision_id: str, stored: bytes) -> StoredResolution:
         read.extensions,
         read.votes,
         read.remembered,
+        read.item,
     )
 
 

@@ -19,7 +19,7 @@ from agentkit.core.record import SCHEMA_VERSION, Lease
 from agentkit.store.encoding import SMALL_QUEUE_BYTES, EncodedChange
 from agentkit.store.protocol import Push
 
-__all__ = ["RunKeys", "Scripts"]
+__all__ = ["AuditKeys", "RunKeys", "Scripts"]
 
 _NAMES = (
     "append",
@@ -32,6 +32,7 @@ _NAMES = (
     "load",
     "messages",
     "postpone_entry",
+    "record_answer",
     "release",
     "remove_entries",
     "renew",
@@ -40,6 +41,7 @@ _NAMES = (
     "schedule",
     "take",
     "take_entry",
+    "trim_answers",
 )
 
 
@@ -60,6 +62,20 @@ class RunKeys:
         """Name the keys of a run."""
         run = f"{prefix}{{{run_id}}}"
         return cls(run, f"{run}:m", f"{run}:e", f"{run}:r", f"{run}:x", f"{run}:q", f"{run}:o")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKeys:
+    """The keys of the record of answers, which share a cluster slot by their hash tag. The lists begin with `chain`."""
+
+    chain: str
+    entries: str
+    decisions: str
+
+    @classmethod
+    def of(cls, prefix: str) -> AuditKeys:
+        chain = f"{prefix}{{audit}}"
+        return cls(chain, f"{chain}:e", f"{chain}:d")
 
 
 class Scripts:
@@ -221,6 +237,25 @@ class Scripts:
 
     def reschedule(self, due: str, run_id: str, mark: float, at: int | None) -> Any:
         return self._call("reschedule", [due], run_id, repr(mark), "" if at is None else at)
+
+    # -- the record of answers
+
+    def record_answer(
+        self,
+        keys: AuditKeys,
+        number: int,
+        head: bytes,
+        decision_id: str,
+        own_hash: bytes,
+        line: bytes,
+        lists: Sequence[str],
+    ) -> Any:
+        """Append the answer that was computed after the entry `number`, whose stored hash is `head`."""
+        names = [keys.chain, keys.entries, keys.decisions]
+        return self._call("record_answer", names, number, head, decision_id, own_hash, line, *lists)
+
+    def trim_answers(self, keys: AuditKeys, before: int, limit: int) -> Any:
+        return self._call("trim_answers", [keys.chain, keys.entries, keys.decisions], before, limit)
 
     def _call(self, name: str, keys: Sequence[str], *args: Any) -> Any:
         # Not `register_script`: its layers cost as much again as the round trip itself.

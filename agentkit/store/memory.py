@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from agentkit.core.calls import Call
-from agentkit.core.events import Event
+from agentkit.core.events import Event, PendingItem
 from agentkit.core.ids import now_ms
 from agentkit.core.messages import Json, Message, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunRecord, RunState, check_version
@@ -36,7 +36,7 @@ from agentkit.store.encoding import (
     expand,
     result_events,
 )
-from agentkit.store.memory_outbox import MemoryOutbox
+from agentkit.store.memory_audit import MemoryAudit
 from agentkit.store.protocol import (
     Append,
     Appended,
@@ -148,7 +148,7 @@ class MemorySubscription:
             self._callback()
 
 
-class MemoryStore(MemoryOutbox):
+class MemoryStore(MemoryAudit):
     """See `agentkit.store.protocol.Store` for what each method promises.
 
     `clock`: gives its time, in ms since the Unix epoch.
@@ -419,6 +419,16 @@ class MemoryStore(MemoryOutbox):
                 return []
             found = [decode_resolution(key, self._decrypt(run, stored)) for key, stored in run.resolutions.items()]
             return sorted(found, key=lambda each: each.seq)
+
+    def shown_items(self, answers: Sequence[tuple[str, str]]) -> list[PendingItem | None]:
+        found: list[PendingItem | None] = []
+        with self.changed:
+            for run_id, decision_id in answers:
+                run = self._find(run_id)
+                stored = None if run is None else run.resolutions.get(decision_id)
+                known = stored and decode_resolution(decision_id, self._bodies.decrypt(stored, run_id))
+                found.append(known.item if known else None)
+        return found
 
     def receipt(self, run_id: str, name: str) -> Receipt | None:
         with self.changed:

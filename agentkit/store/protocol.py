@@ -16,8 +16,9 @@ from enum import Enum
 from typing import Protocol
 
 from agentkit.codec import Codec
+from agentkit.core.audit import AnswerEntry, Chain, ChainedAnswer
 from agentkit.core.calls import Call, Extension, ItemAnswer
-from agentkit.core.events import Event, Outcome, Vote
+from agentkit.core.events import Event, Outcome, PendingItem, Vote
 from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
@@ -140,7 +141,8 @@ class StoredResolution:
     `outcome`: "decided", "rejected" or "expired". `answer`: what was given, None for an expired item.
     `decided_at` (ms) is None in what versions before it have written, `decided_by` where nobody was named.
     `extensions`: the last times that its expiry was moved, and by whom. `votes`: those that were given, where several
-    had to decide. `remembered`: nobody was asked, and the answer is an earlier one's.
+    had to decide. `remembered`: nobody was asked, and the answer is an earlier one's. `item`: as it was shown,
+    None in what versions before it have written.
     """
 
     decision_id: str
@@ -153,6 +155,7 @@ class StoredResolution:
     extensions: tuple[Extension, ...] = ()
     votes: tuple[Vote, ...] = ()
     remembered: bool = False
+    item: PendingItem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +316,13 @@ class Store(Protocol):
 
     def resolutions(self, run_id: str) -> list[StoredResolution]:
         """List how the run's items were answered, in the order of their answers; empty for a run that is not there."""
+        ...
+
+    def shown_items(self, answers: Sequence[tuple[str, str]]) -> list[PendingItem | None]:
+        """Read several items that were answered, as they were shown: by the ids of their runs and their own.
+
+        None for one of a run that is gone, or that was answered in an earlier version.
+        """
         ...
 
     def receipt(self, run_id: str, name: str) -> Receipt | None:
@@ -491,6 +501,38 @@ class Store(Protocol):
 
     def set_has_items(self) -> None:
         """Say that every pending item is in the inbox."""
+        ...
+
+    # -- the record of answers, which outlives the runs
+
+    def record_answer(self, entry: AnswerEntry) -> None:
+        """Append an entry to the chain, if there is none of the same item; in one act, whoever else does so.
+
+        Encrypted by the codec, if there is one; the hashes are those of the plain text, and as secret.
+        """
+        ...
+
+    def answers(self, before: int | None, limit: int, wanted: ItemFilter) -> list[ChainedAnswer]:
+        """List answers, newest first, those whose number is below `before`.
+
+        Others than the wanted may be among them where a kind is, or an agent beside a tool. What it costs depends on
+        how many are listed, not on how many there are.
+        """
+        ...
+
+    def chain(self) -> Chain:
+        """Say what is kept of the chain."""
+        ...
+
+    def chain_lines(self, after: int, limit: int) -> list[str]:
+        """Read entries as they were written, oldest first, those whose number is over `after`."""
+        ...
+
+    def trim_answers(self, before: int, limit: int) -> int:
+        """Remove the oldest entries, those that were recorded before a time (ms), `limit` at the most; how many.
+
+        The chain then begins after them, and its anchor is the hash of the last of them.
+        """
         ...
 
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:

@@ -15,7 +15,7 @@ import redis.exceptions
 
 from agentkit.codec import Codec
 from agentkit.core.calls import Call
-from agentkit.core.events import Event
+from agentkit.core.events import Event, PendingItem
 from agentkit.core.ids import random_id
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
@@ -60,6 +60,7 @@ from agentkit.store.protocol import (
     Subscription,
 )
 from agentkit.store.pubsub import Hub
+from agentkit.store.redis_audit import RedisAudit
 from agentkit.store.redis_inbox import RedisInbox
 
 __all__ = ["RedisStore"]
@@ -68,7 +69,7 @@ _READABLE = 1000
 """Of how many runs a process remembers that it can decrypt them."""
 
 
-class RedisStore(RedisInbox):
+class RedisStore(RedisInbox, RedisAudit):
     """See `agentkit.store.protocol.Store` for what each method promises."""
 
     def __init__(
@@ -80,7 +81,8 @@ class RedisStore(RedisInbox):
         max_events: int = 100_000,
         client: redis.Redis | None = None,
     ) -> None:
-        super().__init__(client or connect(url), prefix)
+        RedisInbox.__init__(self, client or connect(url), prefix)
+        RedisAudit.__init__(self, prefix)
         self.url = url
         self._prefix = prefix
         self._retention_ms = retention_seconds * 1000
@@ -242,6 +244,16 @@ class RedisStore(RedisInbox):
             if key.startswith(b"d:")
         ]
         return sorted(found, key=lambda each: each.seq)
+
+    @translated
+    def shown_items(self, answers: Sequence[tuple[str, str]]) -> list[PendingItem | None]:
+        pipe = self._client.pipeline(transaction=False)
+        for run_id, decision_id in answers:
+            pipe.hget(self._keys(run_id).resolutions, f"d:{decision_id}")
+        return [
+            None if stored is None else decode_resolution(decision_id, self._bodies.decrypt(stored, run_id)).item
+            for stored, (run_id, decision_id) in zip(pipe.execute(), answers, strict=True)
+        ]
 
     @translated
     def receipt(self, run_id: str, name: str) -> Receipt | None:

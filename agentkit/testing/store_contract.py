@@ -36,6 +36,7 @@ from agentkit.errors import (
 )
 from agentkit.store.encoding import SMALL_QUEUE_BYTES
 from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Store
+from agentkit.testing.store_audit_contract import AuditContract
 from agentkit.testing.store_changes import (
     LEASE_MS,
     TIMESTAMP,
@@ -74,7 +75,7 @@ def queue(store: Store, run_id: str, message: QueuedMessage) -> Commit:
     return committed(store, Change(record, state.record), state.version)
 
 
-class StoreContract(IndexContract, LeaseContract, OutboxContract, PartContract):
+class StoreContract(AuditContract, IndexContract, LeaseContract, OutboxContract, PartContract):
     """Override `make_store` and `ttls`."""
 
     @pytest.fixture

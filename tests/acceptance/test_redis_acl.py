@@ -86,6 +86,7 @@ class Installation:
             AGENTKIT_KEY_PREFIX=prefix,
             AGENTKIT_LEASE_SECONDS="2",
             AGENTKIT_READY_SECONDS="4",
+            AGENTKIT_AUDIT_SECONDS="10",
             OPENAI_BASE_URL=f"http://127.0.0.1:{self.model.port}/v1",
             OPENAI_API_KEY="none",
             ACCEPTANCE_LEDGER=str(ledger.path),
@@ -175,6 +176,10 @@ def play(installation: Installation) -> None:
 
     for query in ({}, {"status": "completed"}, {"agent": "desk"}):
         assert web.http.get("/runs", params=query).status_code == 200
+    assert web.http.get("/decisions").json() == {"decisions": []}
+    assert web.http.get("/decisions/count").json()["pending"] == 0
+    answers = {"state": "resolved", "tool": "refund"}
+    assert len(web.http.get("/decisions", params=answers).json()["decisions"]) > 0
     start = {"agent": "support", "input": script("Hello.")}
     assert {web.http.post("/runs", json=start, headers={"Idempotency-Key": "k"}).status_code for _ in range(2)} == {202}
     fork = {"from": {"runId": run_id}, "input": script("Once more.")}
@@ -183,6 +188,13 @@ def play(installation: Installation) -> None:
     installation.wait_for(forks[0].json()["id"], "completed")
     assert [web.http.delete(f"/runs/{each}").status_code for each in (run_id, waiting)] == [204, 204]
     wait_until(lambda: web.http.get("/readyz").status_code == 200, timeout=20, what="readiness")
+    recorded = {"state": "resolved"}
+    wait_until(
+        lambda: not web.http.get("/decisions", params=recorded).json()["decisions"],
+        timeout=30,
+        what="the answers to be trimmed",
+        every=0.5,
+    )
     assert web.http.get("/metrics").status_code == 200
 
 

@@ -744,6 +744,55 @@ export interface InboxItem {
   title?: string
 }
 
+/** A page of items that were settled, newest first. `nextCursor` is there where more follow. */
+export interface AnswerPage {
+  decisions: AnsweredItem[]
+  nextCursor?: string
+}
+
+/**
+ * An item that was settled: the item as it was shown, where it belongs, and what came of it.
+ *
+ * `input`, `schema`, `title` are known as long as the run is kept. `reason`: why it was rejected.
+ * `decidedBy` is null where nobody was named, or nobody answered in time.
+ */
+export interface AnsweredItem {
+  decisionId: string
+  toolCallId: string
+  toolName: string
+  kind: "client_execute" | "decision" | "in_doubt"
+  input?: Record<string, unknown>
+  schema?: Record<string, unknown>
+  /** Milliseconds since the Unix epoch. */
+  createdAt: number
+  /** Milliseconds since the Unix epoch. */
+  expiresAt?: number
+  runId: string
+  agent: string
+  owner: string | null
+  title?: string
+  outcome: "decided" | "expired" | "rejected"
+  decision?: unknown
+  reason?: string
+  editedInput?: Record<string, unknown>
+  decidedBy: string | null
+  /** Milliseconds since the Unix epoch. */
+  decidedAt: number
+  votes?: Vote[]
+  remembered?: boolean
+  extensions?: Extension[]
+}
+
+/**
+ * More time that somebody gave a pending item: `seconds`, at `at` (ms). `by` is null where nobody was
+ * named.
+ */
+export interface Extension {
+  seconds: number
+  at: number
+  by?: string
+}
+
 /**
  * How many items are pending, and when the oldest of them was created (ms); null where none is.
  *

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from agentkit.cli import runs as run_commands
-from agentkit.cli.decisions import Answer
+from agentkit.cli.approvals import audit, decisions
+from agentkit.cli.options import answer_options, print_status, read_answer, server_options
 from agentkit.cli.terminal import Terminal
 from agentkit.cli.text import inline, json_text
 from agentkit.client import Client, ServerUnreachableError
-from agentkit.core import strictjson
-from agentkit.errors import AgentKitError, ConfigurationError
-from agentkit.settings import Settings, parse_setting
+from agentkit.errors import AgentKitError
 
 __all__ = ["cli", "main"]
 
@@ -58,32 +56,9 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _server_options(command: F) -> F:
-    """Add `--url` and `--token`, and pass the command the client that they make, as its first argument."""
-
-    @functools.wraps(command)
-    def call(*args: Any, url: str | None, token: str | None, **kwargs: Any) -> Any:
-        with _client(url, token) as client:
-            return command(client, *args, **kwargs)
-
-    url = click.option("--url", metavar="URL", help="The server.  [default: AGENTKIT_URL, else http://127.0.0.1:8000]")
-    text = "Sent as a bearer token. Other users of this machine can read it here.  [default: AGENTKIT_TOKEN]"
-    return cast(F, url(click.option("--token", metavar="TOKEN", help=text)(call)))
-
-
 def _watch_option(command: F) -> F:
     text = "Print its events and ask for its decisions, as `agentkit run` does."
     return click.option("--watch", is_flag=True, help=text)(command)
-
-
-def _client(url: str | None, token: str | None) -> Client:
-    settings = Settings.from_env()
-    try:
-        url = settings.url if url is None else parse_setting("url", url, "--url")
-        token = settings.token if token is None else parse_setting("token", token, "--token")
-    except ConfigurationError as error:
-        raise click.UsageError(error.message) from error
-    return Client(url, retry_seconds=0, headers={"Authorization": f"Bearer {token}"} if token else None)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -95,6 +70,7 @@ def cli() -> None:
     agentkit dev                                       the whole stack on this machine, with an example
     agentkit run support "Please refund order A-1001"  a run in the terminal
     agentkit runs ls                                   the runs of the server
+    agentkit decisions ls                              what waits for people
     """
 
 
@@ -130,7 +106,7 @@ def demo() -> int:
 @click.argument("agent")
 @click.argument("input")
 @click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
-@_server_options
+@server_options
 def run(client: Client, agent: str, input: str, model: str | None) -> int:
     """Run AGENT on INPUT, print its events, and ask for its decisions.
 
@@ -152,7 +128,7 @@ def runs() -> None:
 @click.option("--status", type=click.Choice(["queued", "running", "paused", "completed", "failed", "aborted"]))
 @click.option("--agent", metavar="NAME")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
-@_server_options
+@server_options
 def ls(client: Client, status: str | None, agent: str | None, limit: int) -> None:
     """List runs, newest first."""
     run_commands.list_runs(client, Terminal(), status, agent, limit)
@@ -161,7 +137,7 @@ def ls(client: Client, status: str | None, agent: str | None, limit: int) -> Non
 @runs.command("show")
 @click.argument("run_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as the server returns it.")
-@_server_options
+@server_options
 def show(client: Client, run_id: str, as_json: bool) -> None:
     """Show one run and its conversation."""
     found = client.get(run_id)
@@ -175,7 +151,7 @@ def show(client: Client, run_id: str, as_json: bool) -> None:
 @click.argument("run_id", metavar="ID")
 @click.option("--after", default=0, type=click.IntRange(0), metavar="N", help="Only events with a higher seq.")
 @click.option("--follow/--no-follow", default=True, help="Wait for further events.  [default: follow]")
-@_server_options
+@server_options
 def events(client: Client, run_id: str, after: int, follow: bool) -> None:
     """Print a run's events, one line of JSON each, until it ends."""
     last = client.get(run_id)["lastSeq"]
@@ -191,17 +167,17 @@ def events(client: Client, run_id: str, after: int, follow: bool) -> None:
 @runs.command("abort")
 @click.argument("run_id", metavar="ID")
 @click.option("--reason", metavar="TEXT")
-@_server_options
+@server_options
 def abort(client: Client, run_id: str, reason: str | None) -> None:
     """Abort a run. Does nothing to a run that has ended."""
-    _print_status(client.abort(run_id, reason))
+    print_status(client.abort(run_id, reason))
 
 
 @runs.command("retry")
 @click.argument("run_id", metavar="ID")
 @click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
 @_watch_option
-@_server_options
+@server_options
 def retry(client: Client, run_id: str, model: str | None, watch: bool) -> int | None:
     """Try a failed or aborted run once more, as a new run.
 
@@ -219,7 +195,7 @@ def retry(client: Client, run_id: str, model: str | None, watch: bool) -> int | 
 @click.option("--agent", metavar="NAME", help="Agent to use in place of the run's.")
 @click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
 @_watch_option
-@_server_options
+@server_options
 def fork(
     client: Client,
     run_id: str,
@@ -242,7 +218,7 @@ def fork(
 @runs.command("rm")
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Abort what has not ended first.")
-@_server_options
+@server_options
 def remove(client: Client, run_ids: Sequence[str], force: bool) -> None:
     """Delete runs that have ended, each with the runs of its sub-agents."""
     for run_id in run_ids:
@@ -254,26 +230,22 @@ def remove(client: Client, run_ids: Sequence[str], force: bool) -> None:
 @click.argument("run_id", metavar="ID")
 @click.option("--decision-id", metavar="ID", help="The item; may be left out where only one expires.")
 @click.option("--by", required=True, type=float, metavar="SECONDS", help="Seconds to add to the item's expiry.")
-@_server_options
+@server_options
 def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> None:
     """Move the expiry of a pending item.
 
     \b
     agentkit runs extend ID --by 3600
     """
-    _print_status(run_commands.extend(client, run_id, decision_id, by))
+    print_status(run_commands.extend(client, run_id, decision_id, by))
 
 
 @runs.command("resume")
 @click.argument("run_id", metavar="ID")
-@click.argument("decision", metavar="[JSON]", required=False)
-@click.option("--reject", metavar="REASON", help="Reject the item, for this reason.")
-@click.option("--result", metavar="JSON", help="The result of a tool that runs at the client.")
-@click.option("--input", metavar="JSON", help="Arguments in place of the model's.")
-@click.option("--remember", is_flag=True, help="Answer later calls of the tool in the run alike, where it allows that.")
+@answer_options
 @click.option("--tool-call-id", metavar="ID", help="The item, where several are pending.")
 @click.option("--decision-id", metavar="ID", help="The item, where several are pending.")
-@_server_options
+@server_options
 def resume(
     client: Client,
     run_id: str,
@@ -291,31 +263,15 @@ def resume(
     agentkit runs resume ID '{"approved": true}'
     agentkit runs resume ID --reject "too much"
     """
-    answers = [value for value in (decision, reject, result) if value is not None]
-    if len(answers) != 1:
-        raise click.UsageError("give exactly one of a decision in JSON, --reject REASON and --result JSON")
-    edited = None if input is None else _json(input, "--input")
-    answer = Answer("reject", reject, edited, remember)
-    if decision is not None:
-        answer = Answer("decision", _json(decision, "the decision"), edited, remember)
-    elif result is not None:
-        answer = Answer("result", _json(result, "--result"), edited, remember)
-    _print_status(run_commands.resume(client, run_id, answer, Terminal(), tool_call_id, decision_id))
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return strictjson.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"{what} is not valid JSON ({error}): {text}") from error
+    answer = read_answer(decision, reject, result, input, remember)
+    print_status(run_commands.resume(client, run_id, answer, Terminal(), tool_call_id, decision_id))
 
 
 def _started(client: Client, run: dict[str, Any], watch: bool) -> int | None:
     """Print the run that was started, and watch it where that is wanted; the exit status of that."""
-    _print_status(run)
+    print_status(run)
     return run_commands.watch(client, run, Terminal()) if watch else None
 
 
-def _print_status(run: dict[str, Any]) -> None:
-    terminal = Terminal()
-    terminal.line(f"{inline(run['id'])}  {terminal.status(run['status'])}")
+cli.add_command(decisions)
+cli.add_command(audit)

@@ -8,7 +8,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,7 +20,18 @@ from agentkit.cli.text import inline, one_line, plain
 from agentkit.client import ApiError, Client
 from agentkit.core.messages import Json, text_of_json
 
-__all__ = ["extend", "fork", "list_runs", "resume", "retry", "show_how_to_answer", "show_run", "watch"]
+__all__ = [
+    "answer_decision",
+    "extend",
+    "fork",
+    "list_decisions",
+    "list_runs",
+    "resume",
+    "retry",
+    "show_how_to_answer",
+    "show_run",
+    "watch",
+]
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_WAITING = 0, 1, 3
 _ANSWERED_ELSEWHERE = ("run_not_paused", "decision_not_found", "decision_conflict", "decision_expired")
@@ -256,13 +267,59 @@ def list_runs(client: Client, terminal: Terminal, status: str | None, agent: str
     if len(rows) == 1:
         terminal.line("No runs.")
         return
+    _print_table(terminal, rows, status_column=2)
+
+
+def _print_table(terminal: Terminal, rows: Sequence[Sequence[str]], status_column: int | None = None) -> None:
+    """Print rows of cells below their titles, the first row."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, row in enumerate(rows):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        if number:
-            cells[2] = terminal.status(row[2]) + " " * (widths[2] - len(row[2]))
+        if number and status_column is not None:
+            status = row[status_column]
+            cells[status_column] = terminal.status(status) + " " * (widths[status_column] - len(status))
         line = "  ".join(cells).rstrip()
         terminal.line(line if number else terminal.dim(line))
+
+
+def list_decisions(
+    client: Client, terminal: Terminal, state: str, filters: Mapping[str, str | None], limit: int
+) -> None:
+    """Print a table of pending items, oldest first, or of answers, newest first; `limit` at most."""
+    answered = state == "resolved"
+    rows = [("ID", "AGENT", "TOOL", "KIND", "OWNER", *(("ANSWER", "BY", "WHEN") if answered else ("SINCE", "TITLE")))]
+    found: Any = client.decisions(state="resolved" if answered else "pending", **filters)
+    for item in islice(found, limit):
+        about = [inline(item[name] or "-") for name in ("decisionId", "agent", "toolName", "kind", "owner")]
+        if answered:
+            about += [inline(item["outcome"]), inline(item["decidedBy"] or "-"), _ago(item["decidedAt"])]
+        else:
+            about += [_ago(item["createdAt"]), one_line(item.get("title", ""), 40)]
+        rows.append(tuple(about))
+    if len(rows) == 1:
+        terminal.line("No answers." if answered else "Nothing waits.")
+        return
+    _print_table(terminal, rows)
+
+
+def answer_decision(client: Client, decision_id: str, answer: Answer | None, terminal: Terminal) -> Json:
+    """Show a pending item of whichever run, answer it, and return the run. Without an `answer` it is asked for.
+
+    Raises click.ClickException where there is no such item, and where no answer was entered.
+    """
+    item = next((each for each in client.decisions() if each["decisionId"] == decision_id), None)
+    if item is None:
+        raise click.ClickException(f"no item {decision_id} waits in a run that you may read: see agentkit decisions ls")
+    run_id = item["runId"]
+    if answer is not None:
+        _show_item(item, RunView(terminal), terminal)
+        arguments = _arguments(_for_item(item, answer))
+        return client.resume(run_id, **arguments, decision_id=decision_id)
+    try:
+        _answer(client, run_id, item, RunView(terminal), terminal)
+    except EOFError:
+        raise click.ClickException(f"the item {decision_id} was not answered") from None
+    return client.get(run_id)
 
 
 def show_run(run: Json, terminal: Terminal) -> None:

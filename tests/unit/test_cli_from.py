@@ -66,7 +66,7 @@ def cli(shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     def client(*_: Any) -> Client:
         return Client("http://server.test", retry_seconds=0, transport=transport)
 
-    monkeypatch.setattr(import_module("agentkit.cli.main"), "_client", client)
+    monkeypatch.setattr(import_module("agentkit.cli.options"), "_client", client)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as exit_:

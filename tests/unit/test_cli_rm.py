@@ -28,7 +28,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def client(*_: Any) -> Client:
         return Client("http://server.test", retry_seconds=0, transport=httpx.MockTransport(answer))
 
-    monkeypatch.setattr(import_module("agentkit.cli.main"), "_client", client)
+    monkeypatch.setattr(import_module("agentkit.cli.options"), "_client", client)
     return requests
 
 

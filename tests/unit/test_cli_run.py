@@ -278,7 +278,7 @@ def test_votes_and_remembered_answers_are_lines_of_a_run() -> None:
 
 def test_arguments_and_memory_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient(pending())
-    monkeypatch.setattr(sys.modules["agentkit.cli.main"], "Client", lambda *args, **options: nullcontext(client))
+    monkeypatch.setattr(sys.modules["agentkit.cli.options"], "Client", lambda *args, **options: nullcontext(client))
     words = ["runs", "resume", "r1", '{"approved": true}', "--input", '{"cents": 3}', "--remember"]
     with pytest.raises(SystemExit) as ended:
         main(words)

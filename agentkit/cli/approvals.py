@@ -116,8 +116,9 @@ def verify(file: Path) -> None:
     except BrokenChainError as error:
         _fail(error)
     count = chain.last - chain.first + 1
-    entries = f"{count} entries, {chain.first} to {chain.last}" if count else "no entry"
-    Terminal().line(f"the chain holds: {entries}; the hash of the last is {chain.head}")
+    Terminal().line(
+        f"the chain holds: {count} entries, {chain.first} to {chain.last}; the hash of the last is {chain.head}"
+    )
     if chain.first > 1:
         Terminal().line(f"it begins after entry {chain.first - 1}, whose hash was {chain.anchor}")
 

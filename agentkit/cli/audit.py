@@ -12,7 +12,7 @@ from typing import BinaryIO, TextIO
 import msgspec
 
 from agentkit.codec import FernetCodec
-from agentkit.core.audit import BrokenChainError, Chain, Verifier, header, part
+from agentkit.core.audit import BrokenChainError, Chain, Verifier, opening, part, split_opening
 from agentkit.errors import ConfigurationError
 from agentkit.kit import load_app
 from agentkit.runtime.engine import redis_store
@@ -57,12 +57,12 @@ def read_time(text: str) -> int:
 def export(store: Store, since: int | None, out: TextIO, progress: Callable[[str], None]) -> None:
     """Write what the store has of the chain, from the first entry on that was settled at `since` (ms) or later.
 
-    It ends with the entry that is the last when it begins, and writes entries as they are: `verify` checks them. Raises
-    BrokenChainError where the store lacks entries, or they were trimmed while it was writing.
+    It ends with the entry that is the last when it begins, and writes entries as they are: `verify` checks them. Where
+    there is none, nothing is written. Raises BrokenChainError where the store lacks entries, or they were trimmed while
+    it was writing.
     """
     whole = store.chain()
     chain = whole if since is None else _since(store, whole, since)
-    out.write(f"{header(chain)}\n")
     number, written = chain.first - 1, 0
     while number < chain.last:
         lines = store.chain_lines(number, min(_BATCH, chain.last - number))
@@ -71,7 +71,7 @@ def export(store: Store, since: int | None, out: TextIO, progress: Callable[[str
         if store.chain().first > number + 1:
             raise BrokenChainError("entries were trimmed meanwhile: export again")
         for line in lines:
-            out.write(f"{line}\n")
+            out.write(f"{line if number >= chain.first else opening(chain, line)}\n")
             number = max(number + 1, _read(line).number)
         written += len(lines)
         if written % _PROGRESS < len(lines):
@@ -90,10 +90,10 @@ def _since(store: Store, chain: Chain, since: int) -> Chain:
             low = middle + 1
         else:
             high = middle
-    while lines := store.chain_lines(low - 1, min(_BATCH, chain.last - low + 1)):
+    while low <= chain.last and (lines := store.chain_lines(low - 1, min(_BATCH, chain.last - low + 1))):
         early = sum(1 for _ in itertools.takewhile(lambda line: _read(line).at < since, lines))
         low += early
-        if early < len(lines) or low > chain.last:
+        if early < len(lines):
             break
     return part(chain, low, chain.anchor if low == chain.first else _entry(store, low - 1).hash)
 
@@ -136,15 +136,15 @@ def _verify(file: BinaryIO, progress: Callable[[str], None]) -> Chain:
         try:
             line = _text(raw)
             if verifier is None:
-                verifier = Verifier(line)
-            else:
-                verifier.add(line)
+                header, line = split_opening(line)
+                verifier = Verifier(header)
+            verifier.add(line)
         except BrokenChainError as error:
             raise BrokenChainError(f"line {number}: {error}") from error
         if number % _PROGRESS == 0:
             progress(f"{number:,} lines")
     if verifier is None:
-        raise BrokenChainError("line 1: the file is empty")
+        raise BrokenChainError("line 1: the file is empty, as is an export of a record without entries")
     try:
         verifier.end()
     except BrokenChainError as error:

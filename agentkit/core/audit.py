@@ -6,7 +6,8 @@ Rules that this module alone knows:
    of that text without the `hash` itself, and the entry after it has that as `previous`.
 2. Entries are numbered from 1, and the first of all has `GENESIS` for its `previous`. What is kept may begin later:
    then the hash of the last entry that was removed is the chain's `anchor`.
-3. An export begins with a line that says where the chain begins and ends. What follows is as many entries.
+3. An export has a line for each entry. In the first one stands beside the entry, as `chain`, where the chain begins and
+   ends: as many entries must follow each other.
 
 Nothing here does I/O.
 """
@@ -37,7 +38,9 @@ __all__ = [
     "answers_of",
     "header",
     "link",
+    "opening",
     "part",
+    "split_opening",
 ]
 
 _FORMAT = "agentkit audit 1"
@@ -219,11 +222,14 @@ class BrokenChainError(Exception):
 
 
 class Verifier:
-    """Checks an export line by line, in bounded memory. Each method raises BrokenChainError."""
+    """Checks the entries of an export one by one, in bounded memory. Each method raises BrokenChainError.
 
-    def __init__(self, first_line: str) -> None:
-        self.chain = _header(_object(first_line))
-        if header(self.chain) != first_line:
+    `head_line`: what `header` writes.
+    """
+
+    def __init__(self, head_line: str) -> None:
+        self.chain = _header(_object(head_line))
+        if header(self.chain) != head_line:
             raise BrokenChainError("it is not written as agentkit writes it: it was changed")
         self._head = self.chain.anchor
         self._number = self.chain.first - 1
@@ -255,8 +261,25 @@ class Verifier:
 
 
 def header(chain: Chain) -> str:
-    """Write the first line of an export of a chain, or of a part of one."""
+    """Write what an export of a chain, or of a part of one, says of it."""
     return canonical({"format": _FORMAT, **to_json(chain)})
+
+
+def opening(chain: Chain, line: str) -> str:
+    """Write the first line of an export: its first entry, and the header."""
+    return canonical({**_object(line), "chain": _object(header(chain))})
+
+
+def split_opening(line: str) -> tuple[str, str]:
+    """Split the first line of an export into the header and the line of the entry. Raises BrokenChainError."""
+    read = _object(line)
+    chain = read.get("chain")
+    if not isinstance(chain, dict):
+        raise BrokenChainError("an export of `agentkit audit export` does not begin so: its first line is missing")
+    if canonical(read) != line:
+        raise BrokenChainError("it is not written as agentkit writes it: it was changed")
+    del read["chain"]
+    return canonical(chain), canonical(read)
 
 
 def _header(read: Json) -> Chain:

@@ -42,7 +42,9 @@ def list_decisions() -> Response:
 
 @blueprint.get("/decisions/count")
 def count_decisions() -> Response:
-    known_parameters(_SELECTING)
+    known_parameters(("state", *_SELECTING))
+    if request.args.get("state", "pending") != "pending":
+        raise InvalidRequestError("only what is pending is counted")
     return json_response(state().kit.count_pending(_wanted()))
 
 

@@ -106,7 +106,7 @@ def _decisions() -> Json:
                 "How many items are pending of all runs that the caller may read, and when the oldest was created.",
                 {"200": _json("The count.", "PendingCount")},
                 ("invalid_request",),
-                parameters=selecting,
+                parameters=[_parameter("state", "query", {"enum": ["pending"], "default": "pending"}), *selecting],
             ),
         },
     }

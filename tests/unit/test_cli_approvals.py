@@ -148,7 +148,7 @@ def test_an_export_goes_to_the_standard_output_and_is_found_to_be_whole(
     store = recorded(3)
     monkeypatch.setattr(audit, "open_store", lambda settings: store)
     status, out, err = run("audit", "export")
-    assert (status, err, len(out.splitlines())) == (0, "", 4)
+    assert (status, err, len(out.splitlines())) == (0, "", 3)
     file = tmp_path / "x"
     file.write_text(out)
     status, out, err = run("audit", "verify", str(file))
@@ -160,16 +160,21 @@ def test_an_export_goes_to_the_standard_output_and_is_found_to_be_whole(
     ("change", "line", "says"),
     [
         (lambda lines: [*lines[:3], *lines[4:]], 4, "one is missing"),
-        (lambda lines: [lines[0], *lines[2:]], 2, "entry 1 should stand here"),
-        (lambda lines: lines[:-1], 6, "missing at the end"),
+        (lambda lines: [lines[0], *lines[2:]], 2, "entry 2 should stand here"),
+        (lambda lines: lines[:-1], 5, "missing at the end"),
         (lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]], 3, "stands elsewhere"),
-        (lambda lines: [*lines[:2], lines[2].replace("ann 1", "eve"), *lines[3:]], 3, "entry 2 was changed"),
-        (lambda lines: [*lines, lines[-1]], 7, "after the last"),
-        (lambda lines: lines[1:], 1, "no export"),
+        (lambda lines: [lines[1], lines[0], *lines[2:]], 1, "first line is missing"),
+        (lambda lines: [*lines[:2], lines[2].replace("ann 2", "eve"), *lines[3:]], 3, "entry 3 was changed"),
+        (lambda lines: [lines[0].replace("ann 0", "eve"), *lines[1:]], 1, "entry 1 was changed"),
+        (lambda lines: [lines[0].replace('"last": 5', '"last": 4'), *lines[1:-1]], 5, "not the one that the first"),
+        (lambda lines: [lines[0].replace('"chain": {', '"chain":  {'), *lines[1:]], 1, "was changed"),
+        (lambda lines: [*lines, lines[-1]], 6, "after the last"),
+        (lambda lines: lines[1:], 1, "first line is missing"),
+        (lambda lines: ['{"chain": {"format": "x"}}\n', *lines[1:]], 1, "no export"),
         (lambda lines: [], 1, "empty"),
         (lambda lines: [*lines[:2], "{\n", *lines[3:]], 3, "no JSON"),
         (lambda lines: [*lines[:2], "é\n", *lines[3:]], 3, "was changed"),
-        (lambda lines: [*lines[:-1], lines[-1].rstrip()], 6, "cut off"),
+        (lambda lines: [*lines[:-1], lines[-1].rstrip()], 5, "cut off"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_line(
@@ -193,11 +198,16 @@ def test_an_export_since_a_time_begins_with_the_first_entry_then(tmp_path: Path)
         file.write_text(written(store, since * hour))
         chain = audit.verify(file, lambda text: None)
         assert (chain.first, chain.last) == (first, 7)
-    file.write_text(written(store, 9 * hour))
-    assert audit.verify(file, lambda text: None).first == 8
-    empty = MemoryStore()
-    file.write_text(written(empty, 5))
-    assert audit.verify(file, lambda text: None).last == 0
+    assert written(store, 9 * hour) == ""
+    assert written(MemoryStore(), 5) == written(MemoryStore()) == ""
+
+
+def test_each_line_of_an_export_is_an_entry() -> None:
+    store = recorded(3)
+    lines = [json.loads(line) for line in written(store).splitlines()]
+    assert [line["owner"] for line in lines] == ["ann 0", "ann 1", "ann 2"]
+    assert lines[0].pop("chain")["head"] == store.chain().head
+    assert lines == [json.loads(line) for line in store.chain_lines(0, 3)]
 
 
 def _at(at: int) -> Any:
@@ -212,7 +222,7 @@ def test_an_export_of_a_store_that_lacks_entries_says_so() -> None:
         written(store)
     store = recorded(3)
     del store._lines[0]
-    assert len(written(store).splitlines()) == 3, "verify finds it"
+    assert len(written(store).splitlines()) == 2, "verify finds it"
 
 
 @pytest.mark.parametrize(

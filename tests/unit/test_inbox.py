@@ -408,7 +408,9 @@ def test_an_item_on_the_wire_is_that_of_its_run_with_where_it_belongs() -> None:
     [item] = client.get("/decisions?state=pending&kind=decision&agent=a&tool=refund").json["decisions"]
     [known] = client.get(f"/runs/{run_id}").json["pending"]
     assert item == {**known, "runId": run_id, "agent": "a", "owner": None, "title": "Order 7"}
-    assert client.get("/decisions/count").json == {"pending": 1, "oldestCreatedAt": known["createdAt"]}
+    for query in ("", "?state=pending"):
+        assert client.get(f"/decisions/count{query}").json == {"pending": 1, "oldestCreatedAt": known["createdAt"]}
+    assert client.get("/decisions/count?state=resolved").json["code"] == "invalid_request"
     assert json.loads(client.get("/decisions?owner=ann").data) == {"decisions": []}
 
 

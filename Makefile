@@ -10,6 +10,7 @@ DEV_ARGS ?=
 BENCH_ARGS ?=
 MINUTES ?= 5
 CHAOS_ARGS ?=
+RELEASE_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -21,7 +22,7 @@ PAGE := agentkit/server/page/files
 EXTRAS := crypto,dev,fast,flower,gevent,test
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev test check bench bench-streams bench-tokens chaos types page lock clean
+.PHONY: help setup dev test check bench bench-streams bench-tokens chaos types page lock release-check clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +76,9 @@ lock: ## Write constraints.txt anew from the newest versions that pyproject.toml
 	{ echo '# Every version that the tests ran with. Written by `make lock`; do not edit.'; \
 	  grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' "$$tmp/freeze" | LC_ALL=C sort -f; } > "$$tmp/lock"; \
 	cp "$$tmp/lock" constraints.txt
+
+release-check: $(STAMP) ## Build what would be published and try it: PyPI's files on each Python, npm's in fresh applications.
+	@$(BIN)/python -m release.check $(RELEASE_ARGS)
 
 clean: ## Remove the virtual environment and what tools left behind.
 	rm -rf $(REACT)/node_modules $(REACT)/dist $(CHAT)/node_modules

@@ -57,11 +57,14 @@ class MemoryIndex:
 
     def reschedule(self, run: DueRun, at: int | None) -> None:
         with self.changed:
-            if self._due.get(run.run_id) == run.mark:
+            score = self._due.get(run.run_id)
+            if score == run.mark:
                 if at is None:
                     del self._due[run.run_id]
                 else:
                     self._due[run.run_id] = at
+            elif score is not None and at is not None and at < score:
+                self._due[run.run_id] = at - 0.25  # as in scripts/reschedule.lua
 
     def refuse(self, recipient: str) -> None:
         with self.changed:

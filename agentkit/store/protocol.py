@@ -399,7 +399,11 @@ class Store(Protocol):
         ...
 
     def reschedule(self, run: DueRun, at: int | None) -> None:
-        """Check a taken run again at `at`, or never (None); nothing if somebody scheduled it since it was taken."""
+        """Check a taken run again at `at` (ms), or never (None).
+
+        If somebody scheduled or took it since it was taken, it is still checked when that says, or at `at` if that is
+        before.
+        """
         ...
 
     def refuse(self, recipient: str) -> None:

@@ -318,6 +318,17 @@ class IndexContract:
         store.reschedule(run, None)
         assert store.backlog() == (1, int(noted_in < 0))
 
+    def test_a_run_noted_while_it_is_held_is_due_at_the_earlier_of_both_times(self, store: Store) -> None:
+        for noted_in, at in ((120_000, -1), (-1, 120_000)):
+            store.schedule("r", now_ms() - 1)
+            (run,) = store.due(10, 60_000)
+            store.schedule("r", store.now() + noted_in)
+            store.reschedule(run, store.now() + at)
+            (run,) = store.due(10, 60_000)
+            assert run.scheduled
+        store.reschedule(run, None)
+        assert store.backlog() == (0, 0)
+
     def test_a_taker_learns_whether_somebody_scheduled_the_run_since_it_was_last_checked(self, store: Store) -> None:
         store.schedule("r", now_ms() - 1)
         (run,) = store.due(10, 0)

@@ -54,11 +54,13 @@ __all__ = [
     "status_list",
 ]
 
-SCHEMA_VERSION = 4
-"""4: a tool step says by itself which call it is for, and one call can be read and written without the others.
+SCHEMA_VERSION = 5
+"""5: where a run began, the answers that it remembers, votes and reminders of its items, and an outbox beside it.
+4: a tool step says by itself which call it is for, and one call can be read and written without the others.
 3: queued messages have a key of their own. 2: so have the calls of the open turn, and events refer to messages.
 
-All are read, and written as 4 when they change.
+All are read, and written as 5 when they change. A field that an older version does not know needs a new number, even
+where its absence has a meaning: that version would fail on it, and does not touch what has a number above its own.
 """
 
 

@@ -1,4 +1,4 @@
-"""Makes the frozen corpus of stored records: tests/golden/records/v4/*.json.
+"""Makes the frozen corpus of stored records: tests/golden/records/v5/*.json.
 
     python -m tests.golden.make_records [FOLDER]
     python -m tests.golden.make_records --keys [FOLDER]
@@ -7,7 +7,7 @@ Each file is what a store keeps of one run: `fixed`, `state` and `status` as the
 open turn and, by the index of their calls, the `results` of those that have ended ("" where the result is among the
 messages), the open `toolSteps` with the indexes of their calls, what is `queued`, the `abort` that was asked for, and
 the messages. Ids and times are made steady, so that two runs of this script differ in nothing. With `--keys`, it is the
-run's keys as they lie in a Valkey server, byte for byte: v4/keys/*.json. (v1 had the calls and the abort in `state`, v1
+run's keys as they lie in a Valkey server, byte for byte: v5/keys/*.json. (v1 had the calls and the abort in `state`, v1
 and v2 what is queued, and all three the tool steps.)
 
 The files are never made again for a schemaVersion that was released: they stand for records that lie in

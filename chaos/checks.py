@@ -6,8 +6,9 @@ Each check yields its violations, a sentence each, and goes on with the next run
 from __future__ import annotations
 
 import itertools
+import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import resources
@@ -16,7 +17,10 @@ from typing import Any
 import httpx
 import redis
 
+from agentkit.core.audit import BrokenChainError
 from agentkit.core.messages import text_of_json
+from agentkit.store.redis import RedisStore
+from agentkit.testing.store_audit_contract import check_chain
 from chaos.app import ANSWER, CALLS
 from chaos.report import Played
 from chaos.stage import Stage
@@ -174,6 +178,23 @@ def _outboxes(stage: Stage) -> list[bytes]:
         return list(client.scan_iter("*}:o", count=1000))
 
 
+def _record(stage: Stage, runs: list[Played]) -> Iterator[str]:
+    """Each item that was settled has one entry, after what the last faults have delayed, and nothing else has."""
+    expected = Counter(event["decisionId"] for run in runs for event in _resolved(run))
+    recorded: Counter[str] = Counter()
+    for prefix in stage.prefixes:
+        store = RedisStore(stage.store.url, prefix=prefix)
+        try:
+            check_chain(store)
+            recorded.update(json.loads(line)["decisionId"] for line in store.chain_lines(0, 1_000_000))
+        except BrokenChainError as error:
+            yield f"the chain of {prefix} does not hold: {error}"
+        finally:
+            store.close()
+    if recorded != expected:
+        yield f"answers without an entry: {expected - recorded}; entries without an answer: {recorded - expected}"
+
+
 def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
     """No key without a time to live but those that common.lua declares as permanent, and the broker's own."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
@@ -198,6 +219,7 @@ CHECKS: dict[str, Callable[[Stage, list[Played]], Iterator[str]]] = {
     "no once tool was repeated without a verdict": _effects,
     "every decision was consumed once": _decisions,
     "whoever is to be notified was, of all of it": _notifications,
+    "every answer is recorded once, in a chain that holds": _record,
     "no key is left without a time to live": _keys,
 }
 

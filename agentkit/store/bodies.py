@@ -1,9 +1,9 @@
 """Encrypts the bodies that a store keeps, and decrypts them: what a person or a model wrote, or a tool returned.
 
-What the scripts and indexes need stays plain: ids, numbers, times, statuses, names of agents and owners. An encrypted
-piece stands between two bytes 2, as base64 of what the codec returned. No JSON text holds the byte 2, so that plain and
-encrypted pieces are never taken for one another, and both may stand in one value: a store that gets a codec later still
-reads what it has, and an event's reference to a message (encoding.py) stays what the scripts can find.
+What the scripts and indexes need stays plain: ids, numbers, times, statuses, names of agents, tools and owners. An
+encrypted piece stands between two bytes 2, as base64 of what the codec returned. No JSON text holds the byte 2, so that
+plain and encrypted pieces are never taken for one another, and both may stand in one value: a store that gets a codec
+later still reads what it has, and an event's reference to a message (encoding.py) stays what the scripts can find.
 """
 
 from __future__ import annotations

@@ -552,7 +552,7 @@ class Store(Protocol):
         """Encrypt by `codec`, from the next call on, all that a person or a model wrote or a tool returned.
 
         What is stored already stays as it is and is read all the same. Ids, numbers, times, statuses, and names of
-        agents and owners stay plain. What `codec` cannot decrypt is a DecryptionError, and is left untouched.
+        agents, tools and owners stay plain. What `codec` cannot decrypt is a DecryptionError, and is left untouched.
         """
         ...
 

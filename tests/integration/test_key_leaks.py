@@ -61,7 +61,9 @@ def permanent() -> set[str]:
     """The keys that common.lua declares as permanent."""
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
     found = {PREFIX + name for name in re.findall(r"^--\s+P([\w{}]+)\s.*permanent", text, re.MULTILINE)}
-    assert found == {f"{PREFIX}{name}" for name in ("due", "listed", "refused", "runs", "{inbox}", "{audit}")}
+    assert found == {
+        f"{PREFIX}{name}" for name in ("due", "listed", "refused", "runs", "{inbox}", "{audit}", "{audit}NAME")
+    }
     return found
 
 

@@ -29,6 +29,7 @@ from agentkit import (
 from agentkit.core.messages import Json
 from agentkit.errors import DecisionNotFoundError
 from agentkit.testing import Testing
+from agentkit.testing.store_audit_contract import check_chain
 from agentkit.tools import ToolContext
 from tests.event_rules import check_log
 from tests.tools import APPROVAL
@@ -193,6 +194,9 @@ def check_end(run_id: str, items: list[Item], testing: Testing) -> None:
     expected = Counter((item.decision_id, item.outcome) for item in items if item.outcome != "gone")
     assert resolved == expected
     assert Counter((known.decision_id, known.outcome) for known in KIT.decisions(run_id)) == expected
+    assert check_chain(KIT.store) == expected.total()
+    assert Counter((known.decision_id, known.outcome) for known in KIT.answers()) == expected
+    assert list(KIT.pending()) == []
     if run.status != "aborted":
         was_executed = {"transfer": items[0].outcome == "decided", "refund": items[1].outcome in ("decided", "expired")}
         assert executed == Counter(name for name, is_executed in was_executed.items() if is_executed)

@@ -52,10 +52,11 @@
 --                       run (agentkit/store/inbox.py); gone when none is pending
 --   P{audit}   hash     number and hash of the last answer of the record, number of the first that is kept; permanent. And
 --                       the hash of the one before that. A chain from which all was trimmed goes on
+--   P{audit}NAME        what belongs to it; permanent, but trimmed by age:
 --   P{audit}:e  stream  its entries; id NUMBER-0, fields i: decision id, t: when it was recorded (ms), h: its hash, l: the
---                       names of its lists, one a line, d: its line (agentkit/core/audit.py); trimmed by age
---   P{audit}:d  hash    decision id -> number of its entry; trimmed with it
---   P{audit}NAME stream ids NUMBER-0 of the entries of an agent, a tool, an owner (agentkit/store/audit.py); trimmed too
+--                       names of its lists, one a line, d: its line (agentkit/core/audit.py)
+--   P{audit}:d  hash    decision id -> number of its entry
+--   P{audit}["…  stream  ids NUMBER-0 of the entries of an agent, a tool, an owner (agentkit/store/audit.py)
 --   Pidem:KEY  string   "digest run-id", expires
 --   Pprobe     string   written to see whether the server takes writes; expires
 --   Pserved:Q   string   something of queue Q was executed lately; expires

@@ -22,8 +22,13 @@ export function Request({ item, tool, agent, owner }: Props) {
         {tool?.description && <span className="about">{tool.description}</span>}
       </p>
       <p className="faint">
-        Asked by {agent ? `the agent ${agent}` : "an agent"}
-        {owner && ` for ${owner}`}
+        Asked by <ExactText text={agent ? `the agent ${agent}` : "an agent"} />
+        {owner && (
+          <>
+            {" for "}
+            <ExactText text={owner} />
+          </>
+        )}
         {item.reason && (
           <>
             {": "}

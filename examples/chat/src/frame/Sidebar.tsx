@@ -1,5 +1,6 @@
 /** The menu; recent runs, newest first, one line per conversation; the server's health, and links. */
 import { useEffect, useRef } from "react"
+import { ExactText } from "../content/Exact"
 import { Icon } from "../icons"
 import { API, type ListedRun, type Readiness, useServer } from "../server"
 import { ago, STATUS, titleOf } from "../text"
@@ -55,7 +56,7 @@ export function Sidebar({ isOpen, principal, onClose }: Props) {
             >
               <span className={`dot ${run.status}`} title={STATUS[run.status]} />
               <span className="run-title" dir="auto">
-                {titleOf(run)}
+                <ExactText text={titleOf(run)} />
               </span>
               <span className="run-note">
                 {run.status === "completed" ? run.agent : STATUS[run.status]} · {ago(run.updatedAt)}

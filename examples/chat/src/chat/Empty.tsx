@@ -13,7 +13,7 @@ const PROMPTS = [
 export function Empty({ agent, onPick }: { agent: Agent; onPick: (text: string) => void }) {
   const isDesk = DESK.every((name) => agent.tools.some((tool) => tool.name === name))
   return (
-    <div className="empty">
+    <div className="opening">
       <h1>{isDesk ? "How can the support desk help?" : `Talk to ${agent.name}`}</h1>
       {isDesk ? (
         <ul className="prompts">

@@ -54,9 +54,10 @@ const Parsed = memo(function Parsed({ text, budget }: { text: string; budget: { 
 
 function Plain({ text }: { text: string }) {
   return (
-    <pre className="plain" dir="auto">
-      {text}
-    </pre>
+    <div dir="auto">
+      {/* not of its own direction: a browser would then look for that of each line, which takes long */}
+      <pre className="plain">{text}</pre>
+    </div>
   )
 }
 

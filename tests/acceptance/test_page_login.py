@@ -70,3 +70,24 @@ def test_a_login_that_lets_nobody_in_is_no_endless_way(page: Page) -> None:
     page.get_by_role("main").get_by_role("link", name="Log in").click()
     log_in(page, "ann")
     expect(page.get_by_text("Logged in as ann")).to_be_visible()
+
+
+def test_the_other_views_are_below_the_prefix_too_and_show_what_is_the_callers(page: Page) -> None:
+    page.goto("/ai/#/runs")
+    log_in(page, "ann")
+    expect(page.get_by_text("No runs yet.")).to_be_visible()
+    body = {"agent": "greeter", "input": "Hello", "metadata": {"title": "A greeting"}}
+    assert page.request.post("/ai/runs", data=body).status == 202
+    row = page.locator(".rows > li")
+    expect(row).to_contain_text("Owner: ann", timeout=15_000)
+    page.get_by_label("Owner").fill("bob")
+    expect(page.get_by_text("No runs that these filters select.")).to_be_visible()
+    page.get_by_role("button", name="Clear filters").click()
+    row.get_by_role("link", name="A greeting").click()
+    expect(page.get_by_role("heading", level=1, name="A greeting")).to_be_visible()
+    expect(page.locator(".facts")).to_contain_text("waiting for a worker")
+    page.get_by_role("link", name="Waiting", exact=True).click()
+    expect(page.get_by_text("Nothing waits for an answer.")).to_be_visible()
+    page.get_by_role("link", name="System", exact=True).click()
+    expect(page.get_by_text("Not ready: runs are accepted, but wait.")).to_be_visible()
+    assert "/ai/#/system" in page.url

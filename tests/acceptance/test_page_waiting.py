@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -154,4 +155,49 @@ def test_everybody_can_use_it_whatever_texts_it_shows(stack: Stack, open_tab: Ca
     expect(tab.decision).to_have_count(2)
     expect(tab.page.locator(".item-of a").first).to_have_text(r"<img src=x onerror=alert(1)>\u202egnp.\u200b\x1b")
     expect(tab.decision.first).to_contain_text(r"\u202egnp.\u200b\x1b")
+    expect_accessible(tab.page)
+
+
+def answer(stack: Stack, run_id: str, **body: object) -> None:
+    (item,) = stack.web_b.get(run_id)["pending"]
+    response = stack.web_b.resume(run_id, decisionId=item["decisionId"], **body)
+    assert response.status_code == 202, response.text
+    stack.wait_for(run_id, "completed")
+
+
+def test_how_items_were_answered_is_on_record_newest_first(stack: Stack, open_tab: Callable[..., Tab]) -> None:
+    answer(stack, ask(stack, title="An edited one"), decision={"approved": True}, input={"order_id": "B-2", "cents": 7})
+    answer(stack, ask(stack, title="A refused one"), reject={"reason": "too much"})
+    answer(stack, ask(stack, title="A declined one"), decision={"approved": False})
+    tab = open_tab("/#/waiting")
+    tab.page.get_by_role("link", name="Answered").press("Enter")
+    rows = tab.page.locator(".rows > li")
+    expect(tab.page.get_by_role("heading", level=1)).to_be_focused()
+    for row, title, outcome in zip(
+        range(3),
+        ("A declined one", "A refused one", "An edited one"),
+        ("declined", "rejected", "approved"),
+        strict=True,
+    ):
+        expect(rows.nth(row)).to_contain_text(title, timeout=15_000)
+        expect(rows.nth(row).locator(".verdict")).to_have_text(outcome)
+    expect(rows.nth(1)).to_contain_text("too much")
+    expect(rows.nth(2)).to_contain_text("by somebody who was not named")
+    rows.nth(2).get_by_text("Details").press("Enter")
+    expect(rows.nth(2)).to_contain_text("Executed with changed arguments")
+    expect(rows.nth(2)).to_contain_text("B-2")
+    tab.page.get_by_label("Tool").select_option("approve")
+    expect(rows.filter(has_text="An edited one")).to_have_count(0)
+    expect(tab.page).to_have_url(re.compile("tool=approve"))
+
+
+@pytest.mark.parametrize("screen", list(SCREENS))
+def test_everybody_can_read_the_record_whatever_texts_it_shows(
+    stack: Stack, open_tab: Callable[..., Tab], screen: str
+) -> None:
+    answer(stack, ask(stack, title=HOSTILE), reject={"reason": HOSTILE + "long" * 100})
+    tab = open_tab("/#/waiting?show=answered", **SCREENS[screen])
+    row = tab.page.locator(".rows > li").first
+    expect(row).to_contain_text(r"<img src=x onerror=alert(1)>\u202egnp.\u200b\x1blong")
+    row.get_by_text("Details").click()
     expect_accessible(tab.page)

@@ -12,6 +12,8 @@ import type {
 } from "./wire"
 
 export type {
+  AnsweredItem,
+  AnswerPage,
   AssistantBlock,
   AssistantMessage,
   AssistantMessageEvent,

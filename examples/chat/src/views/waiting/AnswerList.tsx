@@ -1,5 +1,5 @@
 /** How items were answered, newest first, from the record of answers, which outlives the runs. */
-import type { JsonObject, PendingItem } from "@agentkit/react"
+import type { AnsweredItem, AnswerPage } from "@agentkit/react"
 import { Exact, ExactText } from "../../content/Exact"
 import { Arguments } from "../../decision/Request"
 import { verdictOf } from "../../decision/yesNo"
@@ -10,23 +10,6 @@ import { useFilters } from "../parts/filters"
 import { Paging } from "../parts/Paging"
 import { Trouble } from "../parts/Trouble"
 import { ITEM_FILTERS, ItemFilters, KINDS } from "./ItemFilters"
-
-/** `input` and `title` are known as long as the run is kept. `decidedBy`: null where nobody was named. */
-interface Answered extends Pick<PendingItem, "decisionId" | "toolName" | "kind"> {
-  input?: JsonObject
-  runId: string
-  agent: string
-  owner: string | null
-  title?: string
-  outcome: "decided" | "rejected" | "expired"
-  decision?: unknown
-  reason?: string
-  editedInput?: JsonObject
-  decidedBy: string | null
-  decidedAt: number
-  votes?: PendingItem["votes"]
-  remembered?: boolean
-}
 
 const SIZE = 50
 
@@ -44,9 +27,7 @@ export function AnswerList() {
 }
 
 function Page({ search, onClear }: { search: string; onClear: (() => void) | undefined }) {
-  const { data, failure } = useServer<{ decisions: Answered[]; nextCursor?: string }>(
-    `/decisions?state=resolved&limit=${SIZE}&${search}`,
-  )
+  const { data, failure } = useServer<AnswerPage>(`/decisions?state=resolved&limit=${SIZE}&${search}`)
   if (!data)
     return failure === undefined ? (
       <p className="faint">One moment …</p>
@@ -72,7 +53,7 @@ function Page({ search, onClear }: { search: string; onClear: (() => void) | und
   )
 }
 
-function Row({ answer }: { answer: Answered }) {
+function Row({ answer }: { answer: AnsweredItem }) {
   const { toolName, kind, runId, agent, owner, title, decidedAt, reason, input, editedInput } = answer
   return (
     <li className="row answered">
@@ -107,8 +88,10 @@ function Row({ answer }: { answer: Answered }) {
             Decision: <Exact value={answer.decision ?? null} />
           </p>
         )}
-        {(answer.votes?.length ?? 0) > 0 && (
-          <p>Given by {answer.votes?.map((vote) => vote.decidedBy).join(", ")}</p>
+        {answer.votes && (
+          <p>
+            Given by <ExactText text={answer.votes.map((vote) => vote.decidedBy).join(", ")} />
+          </p>
         )}
         {input ? (
           <Arguments input={input} />
@@ -128,12 +111,12 @@ function Row({ answer }: { answer: Answered }) {
   )
 }
 
-function outcomeOf({ outcome, decision, kind }: Answered): string {
+function outcomeOf({ outcome, decision, kind }: AnsweredItem): string {
   if (outcome !== "decided") return outcome
   return kind === "decision" ? verdictOf(decision) : "answered"
 }
 
-function whoOf({ outcome, decidedBy, remembered }: Answered): React.ReactNode {
+function whoOf({ outcome, decidedBy, remembered }: AnsweredItem): React.ReactNode {
   if (outcome === "expired") return "Nobody answered in time"
   const who = decidedBy ? <ExactText text={decidedBy} /> : "somebody who was not named"
   return (

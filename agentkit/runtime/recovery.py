@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import threading
+import time
 
 from agentkit.agents import BoundAgent
 from agentkit.core.record import STATUS_LISTS, Change, RunRecord, RunState, Step
@@ -26,7 +27,7 @@ from agentkit.runtime.commit import Committer
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
 from agentkit.runtime.inbox import repair_items
 from agentkit.runtime.shutdown import StopFlag
-from agentkit.runtime.upgrade import index_items, index_runs
+from agentkit.runtime.upgrade import index_items, index_items_of_older, index_runs
 from agentkit.store.protocol import DueRun
 
 __all__ = ["Recovery"]
@@ -38,6 +39,8 @@ _BATCH = 100
 _SLACK_MS = 50
 _HOLDERS_FIRST_SECONDS = 2.0
 """After an outage of the store, in which leases ran out: their holders are there, and write or renew at once."""
+_OLDER_WORKERS_SECONDS = 600.0
+"""After the start of a worker: by then a deploy has stopped those of the version before."""
 _CROWDED = 200
 """Messages waiting in the queue from which on recovery adds hardly any."""
 _TRICKLE = 10
@@ -92,7 +95,8 @@ class Recovery:
             self._stop.wait(self._period)
 
     def _run(self) -> None:
-        away = upgraded = False
+        away = upgraded = upgraded_late = False
+        late = time.monotonic() + _OLDER_WORKERS_SECONDS
         while not self._stop.is_set():
             try:
                 if away:
@@ -102,6 +106,9 @@ class Recovery:
                     index_runs(self._store)
                     index_items(self._store)
                     upgraded = True
+                if not upgraded_late and time.monotonic() >= late:
+                    index_items_of_older(self._store)
+                    upgraded_late = True
                 while self.sweep() == _BATCH and not self._stop.is_set():
                     pass
                 self._trim.run()

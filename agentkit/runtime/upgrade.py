@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator
 
 from agentkit.core.inbox import listed_items, own_items
-from agentkit.core.record import RunRecord, RunState, StatusList
+from agentkit.core.record import SCHEMA_VERSION, RunRecord, RunState, StatusList
 from agentkit.store.protocol import Store
 
-__all__ = ["index_items", "index_runs"]
+__all__ = ["index_items", "index_items_of_older", "index_runs"]
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,30 @@ def index_items(store: Store) -> None:
     """
     if store.has_items():
         return
+    count = _list_items(store, SCHEMA_VERSION)
+    store.set_has_items()
+    log.info("the pending items of an older version's runs, %d, are in the inbox now", count)
+
+
+def index_items_of_older(store: Store) -> None:
+    """Put the pending items of runs whose record an older version has written into the inbox, whatever is there.
+
+    For runs that an older worker made wait after `index_items`: where its recovery checks them, it lets go of them, and
+    no newer one does. Harmless as `index_items`.
+    """
+    _list_items(store, SCHEMA_VERSION - 1)
+
+
+def _list_items(store: Store, newest: int) -> int:
+    """List the pending items of runs whose schemaVersion is `newest` or older; how many there are."""
     count = 0
     for status in _WITH_ITEMS:
         for record in _records(store, status):
-            items = listed_items(record, own_items(record).values())
-            store.list_items(items)
-            count += len(items)
-    store.set_has_items()
-    log.info("the pending items of an older version's runs, %d, are in the inbox now", count)
+            if record.schema_version <= newest:
+                items = listed_items(record, own_items(record).values())
+                store.list_items(items)
+                count += len(items)
+    return count
 
 
 def _records(store: Store, status: StatusList | None) -> Iterator[RunRecord]:

@@ -16,12 +16,14 @@ import redis
 from agentkit import AgentKit, Settings
 from agentkit.core.record import SCHEMA_VERSION
 from agentkit.queue.protocol import InlineQueue
+from agentkit.runtime import recovery
 from agentkit.runtime.upgrade import index_items, index_runs
 from agentkit.store.redis import RedisStore
 from agentkit.web import create_app
 from tests.event_rules import check_log
 from tests.golden.make_store import DONE, FOLDER, WIDE, agents, notified, notify_people, restore
 from tests.tools import YES
+from tests.waiting import wait_until
 
 FILES = sorted(FOLDER.glob("v*.json"))
 
@@ -95,6 +97,22 @@ def test_all_that_waits_in_an_old_store_is_in_the_inbox_once_a_worker_has_starte
     assert len(pending) >= 3 + WIDE - DONE
     assert {(item["runId"], item["decisionId"]) for item in installation.inbox()} == pending
     assert installation.web.get("/decisions/count").json["pending"] == len(pending)
+
+
+def test_what_an_older_worker_made_wait_beside_a_newer_one_is_in_the_inbox_some_time_after_the_start(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.store.set_has_items()  # the newer worker has put in what there was, and then these came
+    installation.lay(FOLDER / "v4.json")
+    installation.client.delete("agentkit:due")  # the older one's recovery has let go of them
+    assert installation.inbox() == []
+    monkeypatch.setattr(recovery, "_OLDER_WORKERS_SECONDS", 0.1)
+    worker = installation.kit.recovery()
+    worker.start()
+    waiting = 3 + WIDE - DONE
+    wait_until(lambda: len(installation.inbox()) == waiting, what="what waits to be in the inbox")
+    worker.stop()
+    assert installation.web.get("/decisions/count").json["pending"] == waiting
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

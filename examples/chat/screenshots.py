@@ -77,6 +77,10 @@ def take(folder: Path) -> None:
         expect(page.get_by_role("navigation").get_by_text("waiting for an answer")).to_be_visible()
         picture(page, "page-desktop")
 
+        waiting = visit(browser, f"{url}/#/waiting", DESKTOP, "light")
+        expect(waiting.get_by_role("button", name="Approve")).to_be_visible()
+        picture(waiting, "page-waiting")
+
         phone = visit(browser, page.url, PHONE, "light")
         expect(phone.get_by_role("button", name="Approve")).to_be_visible()
         picture(phone, "page-phone")
@@ -88,6 +92,13 @@ def take(folder: Path) -> None:
         page.locator("[data-tool=refund] summary").click()
         expect(page.get_by_role("navigation").get_by_text("waiting for an answer")).to_be_hidden()
         picture(page, "page-desktop-dark")
+
+        runs = visit(browser, f"{url}/#/runs", DESKTOP, "light")
+        expect(runs.get_by_role("main").get_by_role("listitem")).to_have_count(3)
+        picture(runs, "page-runs")
+        runs.get_by_role("main").get_by_role("link", name="Please refund order A-1001").click()
+        expect(runs.get_by_role("heading", name="Turn 2")).to_be_visible()
+        picture(runs, "page-run")
 
         phone = visit(browser, url, PHONE, "dark")
         expect(phone.get_by_role("button", name="Please refund order A-1001")).to_be_visible()

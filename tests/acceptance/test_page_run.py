@@ -54,7 +54,7 @@ def test_a_run_that_goes_on_is_followed_and_answered_there(stack: Stack, open_ta
     expect(steps(tab).nth(1)).to_contain_text("waits")
     tab.press("Approve")
     expect(steps(tab)).to_have_count(3, timeout=15_000)
-    expect(steps(tab).nth(1)).to_contain_text("for a decision: decided")
+    expect(steps(tab).nth(1)).to_contain_text("for a decision: approved")
     expect(tab.decision).to_have_count(0)
     expect(tab.page.locator(".facts")).to_contain_text("done")
 

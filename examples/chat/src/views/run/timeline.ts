@@ -1,5 +1,6 @@
 /** A run's events as turns and their steps: what took how long, what was tried again, who was waited for, what it cost. */
 import type { AgentEvent, JsonObject, Message, ToolResultMessage, Usage } from "@agentkit/react"
+import { verdictOf } from "../../decision/yesNo"
 import { textOf } from "../../text"
 
 /** A wait for a person, or for a client. */
@@ -121,7 +122,8 @@ export class Timeline {
         if (!wait) break
         wait.until = timestamp
         const who = event.decidedBy ? ` by ${event.decidedBy}` : ""
-        wait.outcome = `${event.outcome}${who}${event.reason ? `: ${event.reason}` : ""}`
+        const outcome = event.outcome === "decided" ? verdictOf(event.decision) : event.outcome
+        wait.outcome = `${outcome}${who}${event.reason ? `: ${event.reason}` : ""}`
         break
       }
     }

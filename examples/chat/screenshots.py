@@ -75,6 +75,7 @@ def take(folder: Path) -> None:
         say(page, "Please refund order A-1001, it arrived broken.")
         page.get_by_label("note").fill("Photos of the damage received")
         expect(page.get_by_role("navigation").get_by_text("waiting for an answer")).to_be_visible()
+        page.get_by_role("button", name="Approve").scroll_into_view_if_needed()
         picture(page, "page-desktop")
 
         waiting = visit(browser, f"{url}/#/waiting", DESKTOP, "light")
@@ -83,6 +84,7 @@ def take(folder: Path) -> None:
 
         phone = visit(browser, page.url, PHONE, "light")
         expect(phone.get_by_role("button", name="Approve")).to_be_visible()
+        phone.get_by_role("button", name="Approve").scroll_into_view_if_needed()
         picture(phone, "page-phone")
 
         page.get_by_role("button", name="Approve").click()

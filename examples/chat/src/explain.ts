@@ -16,7 +16,6 @@ const TEXTS: Record<string, string> = {
   input_invalid: "The changed input does not fit the tool.",
   store_unavailable: "The server cannot reach its store at the moment.",
   unauthenticated: "You are not logged in (any more).",
-  forbidden: "You may not do this.",
   expired: "Nobody answered in time, so the run has ended.",
   limit_turns: "The run reached its limit of turns.",
   limit_tokens: "The run reached its limit of tokens.",

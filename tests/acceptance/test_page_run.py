@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +125,19 @@ def test_raw_events_come_on_demand_a_hundred_at_a_time(stack: Stack, open_tab: C
     if last > 100:
         tab.page.locator(".raw").get_by_role("button", name="Show more").click()
         expect(rows).to_have_count(min(200, last))
+
+
+def test_of_a_run_whose_events_are_gone_the_messages_are_shown(stack: Stack, open_tab: Callable[..., Tab]) -> None:
+    run_id = begin(stack, script([LOOK_UP], "It was delivered."), "completed")
+    reset = {"type": "stream_reset", "run": stack.web_a.get(run_id)}
+    tab = open_tab("/#/system")
+    body = f"data: {json.dumps(reset)}\n\n"
+    tab.page.route("**/events", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    tab.page.goto(f"{tab.page.url.partition('#')[0]}#/runs/{run_id}")
+    expect(tab.page.get_by_text("The first events are not kept any more")).to_be_visible()
+    expect(steps(tab)).to_have_count(3)
+    expect(steps(tab).nth(1)).to_contain_text("look_up")
+    expect(steps(tab).nth(1)).to_contain_text("done")
 
 
 def test_a_run_that_is_not_there_leads_back_to_the_others(open_tab: Callable[..., Tab]) -> None:

@@ -8,6 +8,7 @@ import {
   useCallback,
   useEffect,
   useMemo,
+  useRef,
   useState,
 } from "react"
 import { type Target, targetOf, urlOf } from "./place"
@@ -36,11 +37,13 @@ export function useNavigation(): Navigation {
 
 export function NavigationProvider({ children }: { children: ReactNode }) {
   const [place, setPlace] = useState<Place>(() => ({ query: {}, ...targetOf(location), visit: 0 }))
+  const first = useRef(urlOf(place))
   const visit = useCallback(
     () => setPlace((before) => ({ query: {}, ...targetOf(location), visit: before.visit + 1 })),
     [],
   )
   useEffect(() => {
+    if (urlOf(targetOf(location)) !== first.current) visit() // it has changed while the page was loading
     addEventListener("popstate", visit) // also when a fragment changes
     return () => removeEventListener("popstate", visit)
   }, [visit])

@@ -97,7 +97,9 @@ function StepView({ step, isOpen }: { step: Step; isOpen: boolean }) {
       )}
       {kind === "tool" && input && (
         <details>
-          <summary>Arguments and result of {name}</summary>
+          <summary>
+            Arguments and result of <ExactText text={name} />
+          </summary>
           <Arguments input={input} />
           {result !== undefined && (
             <p className="result">

@@ -83,9 +83,10 @@ def test_code_is_coloured_and_copied(open_tab: Callable[..., Tab]) -> None:
 def test_hostile_code_does_not_freeze_the_page(tab: Tab) -> None:
     code = "```javascript\n" + "`${" * 1500 + "\n```\n\n```css\n" + "a:not(" * 800 + "\n```\n\n"
     tab.begin("support", script(code + "Done."))
-    expect(tab.answer.locator("p")).to_have_text("Done.", timeout=20_000)
-    tab.page.reload()
-    expect(tab.answer.locator("p")).to_have_text("Done.", timeout=20_000)
+    for _ in range(2):
+        expect(tab.answer).to_contain_text("Done.", timeout=20_000)
+        expect(tab.answer).to_contain_text("`${" * 1500)
+        tab.page.reload()
 
 
 def test_a_text_is_found_also_where_it_is_folded_away(tab: Tab) -> None:

@@ -1,5 +1,6 @@
 /** Code in colours, by highlight.js. Its parts become elements and no HTML. This file is loaded with the first code. */
 
+import type { Root, RootContent } from "hast"
 import { toJsxRuntime } from "hast-util-to-jsx-runtime"
 import bash from "highlight.js/lib/languages/bash"
 import css from "highlight.js/lib/languages/css"
@@ -39,7 +40,20 @@ interface Props {
   language: string
 }
 
+/** Elements within elements up to which code is coloured: each level costs whoever walks over it. */
+const MOST_LEVELS = 30
+
+function isShallow(tree: Root): boolean {
+  let level: readonly RootContent[] = tree.children
+  for (let depth = 0; level.length; depth += 1) {
+    if (depth > MOST_LEVELS) return false
+    level = level.flatMap((node) => (node.type === "element" ? node.children : []))
+  }
+  return true
+}
+
 export default memo(function Highlighted({ code, language }: Props): ReactNode {
   if (!lowlight.registered(language)) return code
-  return toJsxRuntime(lowlight.highlight(language, code), { Fragment, jsx, jsxs })
+  const tree = lowlight.highlight(language, code)
+  return isShallow(tree) ? toJsxRuntime(tree, { Fragment, jsx, jsxs }) : code
 })

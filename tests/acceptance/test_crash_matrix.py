@@ -144,7 +144,8 @@ class CrashStack(Stack):
         with redis.Redis.from_url(self.store.url) as client:
             ttls = ttls_of(client, "agentkit:*")
         assert all(ttls[key] is not None for key in ttls if run_id in key)
-        live = {key for key, ttl in ttls.items() if ttl is None and not key.startswith("agentkit:runs:")}
+        permanent = ("agentkit:runs:", "agentkit:{audit}", "agentkit:{inbox}")
+        live = {key for key, ttl in ttls.items() if ttl is None and not key.startswith(permanent)}
         live -= {"agentkit:due", "agentkit:listed", "agentkit:runs"}
         assert not live, "keys without a time to live"
         return events

@@ -68,7 +68,8 @@ def keys_of(stack: Stack) -> set[str]:
     """The keys of runs, and the runs that lists and the due index hold; not marks that expire."""
     with redis.Redis.from_url(stack.store.url, decode_responses=True) as client:
         client_: Any = client
-        keys = {key for key in client_.scan_iter("agentkit:{*") if not key.endswith(":x")}
+        ours = {key for key in client_.scan_iter("agentkit:{*") if not key.endswith(":x")}
+        keys = {key for key in ours if not key.startswith(("agentkit:{audit}", "agentkit:{inbox}"))}
         for name in client_.scan_iter("agentkit:runs*"):
             keys |= set(client_.zrange(name, 0, -1))
         return keys | set(client_.zrange("agentkit:due", 0, -1)) | (set(client_.hkeys("agentkit:listed")) - {""})

@@ -238,7 +238,7 @@ def test_what_is_hardly_http_is_refused_and_the_server_serves_on(
     for name, request in BAD.items():
         status, body = raw(server, request)
         if name == "no path":
-            assert status in (200, 400), (name, status)
+            assert status in (200, 400, 404), (name, status)  # 404: uvicorn without httptools takes it all for a path
             continue
         assert status is None or 400 <= status < 500 or status == 501, (name, status)
         assert b"Traceback" not in body, name

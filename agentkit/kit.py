@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentKit", "Authenticate", "May", "load_app", "load_kit"]
 
+T = TypeVar("T")
 F = TypeVar("F", bound=HandlerFunction)
 
 
@@ -438,12 +439,7 @@ class AgentKit:
 
     def runs(self, status: str | None = None, agent: str | None = None) -> Iterator[Run]:
         """All runs, newest first, without their messages."""
-        cursor: str | None = None
-        while True:
-            page, cursor = self.page(status=status, agent=agent, limit=100, cursor=cursor)
-            yield from page
-            if cursor is None:
-                return
+        return _all_pages(lambda cursor: self.page(status=status, agent=agent, limit=100, cursor=cursor))
 
     def page(
         self,
@@ -478,12 +474,7 @@ class AgentKit:
         `kind`, `agent`, `tool` and the run's `owner` select some.
         """
         wanted = InboxFilter(ItemFilter(agent, tool, kind, owner))
-        cursor: str | None = None
-        while True:
-            items, cursor = self.pending_page(wanted, limit=100, cursor=cursor)
-            yield from items
-            if cursor is None:
-                return
+        return _all_pages(lambda cursor: self.pending_page(wanted, limit=100, cursor=cursor))
 
     def answers(
         self,
@@ -499,12 +490,7 @@ class AgentKit:
         their `input`, `schema` and `title` as long as the run.
         """
         wanted = InboxFilter(ItemFilter(agent, tool, kind, owner))
-        cursor: str | None = None
-        while True:
-            found, cursor = self.answers_page(wanted, limit=100, cursor=cursor)
-            yield from found
-            if cursor is None:
-                return
+        return _all_pages(lambda cursor: self.answers_page(wanted, limit=100, cursor=cursor))
 
     def answers_page(
         self, wanted: InboxFilter, *, limit: int = 50, cursor: str | None = None
@@ -817,6 +803,16 @@ def load_kit(name: str | None) -> AgentKit:
     if not isinstance(kit, AgentKit):
         raise ConfigurationError(f"AGENTKIT_APP={name}: {module_name!r} has no AgentKit named {attribute!r}")
     return kit
+
+
+def _all_pages(page: Callable[[str | None], tuple[list[T], str | None]]) -> Iterator[T]:
+    """Yield what is on all pages; `page` reads the one at a cursor, and the next one's cursor."""
+    cursor: str | None = None
+    while True:
+        found, cursor = page(cursor)
+        yield from found
+        if cursor is None:
+            return
 
 
 def load_app(name: str | None) -> AgentKit:

@@ -148,7 +148,8 @@ class Transfer(Generic[T]):
 
         A connection that was kept for the next use may have been closed by the server meanwhile. That shows at once, as
         its end without an answer, and is no failure: the request is sent again on another. Later than that, or after
-        bytes of any kind, the server may have received the request, and a second one would be paid as well.
+        the head of an answer, the server may have worked on it, and a second request would be paid as well. A head that
+        breaks off half-way cannot be told from none, by either transport.
         """
         client = client_for(self._request.url, self._request.vendor)
         clock = asyncio.get_running_loop().time

@@ -32,11 +32,11 @@ def tell(event: Any) -> None:
 
 
 @kit.on("run.completed")
-async def tell_later(event: Any) -> None:
+async def notify_later(event: Any) -> None:
     """Raise the first time, and write the event down."""
     await asyncio.sleep(0.01)
-    first = not ledger.entries(handler="tell_later", id=event["id"])
-    ledger.add(handler="tell_later", id=event["id"], run=event["data"]["runId"])
+    first = not ledger.entries(handler="notify_later", id=event["id"])
+    ledger.add(handler="notify_later", id=event["id"], run=event["data"]["runId"])
     if first:
         raise ConnectionError("the mail server is away")
 

@@ -138,7 +138,7 @@ def check_main_job(place: Place) -> None:
     place.wait_until_told(run_id, "decision.pending", "run.paused")
     assert place.web.resume(run_id, decision=YES).status_code == 202
     place.wait_until_told(run_id, "decision.pending", "run.paused", "run.completed", revive=True)
-    for handler in ("fatal", "tell_later"):
+    for handler in ("fatal", "notify_later"):
         wait_until(
             lambda handler=handler: (place.revive(), len(place.ledger.entries(handler=handler, run=run_id)) >= 2)[1],  # type: ignore[misc]
             timeout=25,

@@ -143,7 +143,7 @@ class CrashStack(Stack):
         assert len(paid) <= 1, "a once tool is not repeated"
         with redis.Redis.from_url(self.store.url) as client:
             ttls = ttls_of(client, "agentkit:*")
-        assert all(ttls[key] is not None for key in ttls if run_id in key)
+        assert [key for key, ttl in ttls.items() if run_id in key and ttl is None] == []
         permanent = ("agentkit:runs:", "agentkit:{audit}", "agentkit:{inbox}")
         live = {key for key, ttl in ttls.items() if ttl is None and not key.startswith(permanent)}
         live -= {"agentkit:due", "agentkit:listed", "agentkit:runs"}

@@ -201,7 +201,8 @@ def test_a_stop_sends_clients_elsewhere(stack: Stack, web: WebProcess) -> None:
             frames = read(client, "agent_pause")
             took = web.stop()
             assert read(client) == []
-        assert close_code(client) == (1012 if web.is_uvicorn else 1001), "uvicorn closes them itself"
+        # uvicorn closes them itself, or we do before it.
+        assert close_code(client) in ({1001, 1012} if web.is_uvicorn else {1001})
         assert took < 6, web.log()
     finally:
         web.kill()

@@ -25,7 +25,7 @@ from agentkit.core.events import ItemKind, Outcome, PendingItem, ToolDecisionRes
 from agentkit.core.inbox import ItemFilter
 from agentkit.core.messages import Json
 from agentkit.core.record import Change, Resolution
-from agentkit.core.struct import Wire, canonical, digest, to_json
+from agentkit.core.struct import Wire, canonical, convert, digest, to_json
 
 __all__ = [
     "GENESIS",
@@ -286,7 +286,7 @@ def _header(read: Json) -> Chain:
     if read.get("format") != _FORMAT:
         raise BrokenChainError(f"it is no export of `agentkit audit export`: {_FORMAT!r} is not its format")
     try:
-        chain = msgspec.convert(read, Chain)
+        chain = convert(read, Chain)
     except msgspec.ValidationError as error:
         raise BrokenChainError(f"the first line is damaged: {error}") from error
     if chain.first == 1 and chain.anchor != GENESIS:

@@ -1,6 +1,6 @@
 """The bounds of what models, their vendors and tools may cost a process: plain numbers, which the settings give.
 
-docs/guarantees.md lists them with what happens at each.
+docs/explanation/guarantees.md lists them with what happens at each.
 """
 
 from __future__ import annotations

@@ -11,7 +11,17 @@ from agentkit.core.events import PendingItem, Vote
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.struct import Value
 
-__all__ = ["Call", "CallState", "ClientResult", "Extension", "ItemAnswer", "OtherCalls", "Rejection", "Verdict"]
+__all__ = [
+    "Call",
+    "CallState",
+    "ClientResult",
+    "Extension",
+    "Inquiry",
+    "ItemAnswer",
+    "OtherCalls",
+    "Rejection",
+    "Verdict",
+]
 
 CallState = Literal["ready", "pending", "answered", "waiting", "done"]
 
@@ -50,6 +60,18 @@ class ItemAnswer(Value, frozen=True):
     input: Json | None = None
 
 
+class Inquiry(Value, frozen=True):
+    """What a tool asked in the middle of its execution.
+
+    `memo`: what it needs to go on, known to the tool alone. `rounds`: how often it has asked. `before`: the answer that
+    let it execute at first, where it needed one.
+    """
+
+    memo: Json
+    rounds: int = 1
+    before: ItemAnswer | None = None
+
+
 class Extension(Value, frozen=True):
     """More time that somebody gave a pending item: `seconds`, at `at` (ms). `by` is None where nobody was named."""
 
@@ -85,6 +107,8 @@ class Call(Value, frozen=True):
     """The expiry (ms) of its item that people were reminded of."""
     started: bool = False
     """Its tool_execution_start is in the log from an earlier step of this call."""
+    inquiry: Inquiry | None = None
+    """What its tool asked while it was executed. `item` and `answer` are then of that."""
     child: str | None = None
     """The id of the run in which a sub-agent answers this call."""
     child_limits: Json | None = None
@@ -114,10 +138,12 @@ class Call(Value, frozen=True):
 class OtherCalls:
     """What is known of the calls of the open turn that were not read with a record.
 
-    `steps`: how many of their steps are open. `waiting`: how many of them wait for somebody's answer. `working`: on
-    how many a sub-agent's run works.
+    `count`: how many there are; after a commit of an older version it may be another number, which `Store.commit_call`
+    finds out. `steps`: how many of their steps are open. `waiting`: how many of them wait for somebody's answer.
+    `working`: on how many a sub-agent's run works.
     """
 
+    count: int
     steps: int
     waiting: int
     working: int

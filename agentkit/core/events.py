@@ -28,6 +28,7 @@ from agentkit.core.messages import (
 from agentkit.core.struct import Value, Wire, decode
 
 __all__ = [
+    "RUN_ERROR_CODES",
     "AgentEnd",
     "AgentPause",
     "AgentResume",
@@ -40,6 +41,7 @@ __all__ = [
     "MessageStart",
     "MessageUpdate",
     "ModelRetry",
+    "ModelWait",
     "PendingItem",
     "Proposal",
     "RunError",
@@ -63,6 +65,20 @@ __all__ = [
 
 ItemKind = Literal["decision", "client_execute", "in_doubt"]
 Outcome = Literal["decided", "rejected", "expired"]
+
+
+RUN_ERROR_CODES = frozenset(
+    {
+        "aborted",
+        "expired",
+        "limit_cost",
+        "limit_time",
+        "limit_tokens",
+        "limit_turns",
+        "provider_error",
+        "step_failed",
+    }
+)
 
 
 class RunError(Wire):
@@ -231,6 +247,16 @@ class ModelRetry(_Event, tag="model_retry"):
     error: str
 
 
+class ModelWait(_Event, tag="model_wait"):
+    """A model call waits for others: what all workers may ask of the model is used up. It holds no worker.
+
+    It asks again in `delay_ms` milliseconds at the latest, and as soon as its turn has come.
+    """
+
+    reason: str
+    delay_ms: int
+
+
 class ToolExecutionStart(_Event, tag="tool_execution_start"):
     tool_call_id: str
     tool_name: str
@@ -339,6 +365,7 @@ Event = (
     | MessageEnd
     | MessageDiscard
     | ModelRetry
+    | ModelWait
     | ToolExecutionStart
     | ToolExecutionUpdate
     | ToolExecutionEnd

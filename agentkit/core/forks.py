@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from contextlib import suppress
 from types import TracebackType
 
 __all__ = ["ForkSafeLock"]
@@ -37,8 +36,10 @@ class ForkSafeLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with suppress(RuntimeError):  # in a child that this very thread has forked meanwhile, it is free already
+        try:  # `suppress` costs more than the lock, and a step takes ten
             self._lock.release()
+        except RuntimeError:
+            pass  # in a child that this very thread has forked meanwhile, it is free already
 
 
 _locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()

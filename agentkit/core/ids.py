@@ -11,7 +11,7 @@ import uuid
 
 from agentkit.core.forks import ForkSafeLock
 
-__all__ = ["new_id", "now_ms", "random_id"]
+__all__ = ["after_ids_of", "new_id", "now_ms", "random_id"]
 
 _lock = ForkSafeLock()
 _last = 0
@@ -37,6 +37,12 @@ def new_id(at: int | None = None) -> str:
     return str(uuid.UUID(int=(millis << 80) | (0x7 << 76) | (counter << 64) | (0b10 << 62) | tail))
 
 
+def after_ids_of(at: int) -> str:
+    """Make a text that sorts after all ids that stand for times up to `at` (ms), and before those of later ones."""
+    digits = f"{max(0, at) + 1:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
 def random_id() -> str:
     """Make an id that is unique and has no order."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

@@ -21,11 +21,12 @@ from agentkit.core.messages import Json
 from agentkit.core.record import Change, RunRecord
 from agentkit.core.struct import to_json
 
-__all__ = ["NOTIFICATION_TYPES", "NotificationType", "notifications_of"]
+__all__ = ["NOTIFICATION_TYPES", "RUN_ENDS", "NotificationType", "notifications_of"]
 
 NotificationType = Literal[
     "decision.pending", "decision.expiring", "run.paused", "run.completed", "run.failed", "run.aborted"
 ]
+RUN_ENDS: tuple[NotificationType, ...] = ("run.completed", "run.failed", "run.aborted")
 NOTIFICATION_TYPES: tuple[NotificationType, ...] = get_args(NotificationType)
 
 
@@ -45,8 +46,10 @@ def notifications_of(change: Change, types: Collection[str]) -> Iterator[Json]:
             case AgentPause() if "run.paused" in types:
                 yield _event("run.paused", record, {"pending": to_json(event.pending)})
             case AgentEnd() if f"run.{event.status}" in types:
-                error = {} if event.error is None else {"error": to_json(event.error)}
-                yield _event(f"run.{event.status}", record, error)
+                end = {"usage": to_json(event.usage), "turn": record.turn}
+                if event.error is not None:
+                    end["error"] = to_json(event.error)
+                yield _event(f"run.{event.status}", record, end)
     if "decision.expiring" in types:
         for item in _reminded(change):
             yield _event("decision.expiring", record, to_json(item))

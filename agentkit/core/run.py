@@ -69,7 +69,7 @@ class Run(Value, frozen=True, kw_only=True):
             usage=to_json(record.usage),
             discarded=to_json(record.discarded),
             error=to_json(record.error),
-            metadata=record.metadata,
+            metadata=to_json(record.metadata),
             created_at=record.created_at,
             updated_at=record.updated_at,
             ended_at=record.ended_at,

@@ -6,20 +6,47 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, Protocol
 
-__all__ = ["KEEPALIVE", "Encoder", "Render", "chunks", "event_type", "frame", "retry"]
+__all__ = ["KEEPALIVE", "Encoder", "Render", "StreamEncoder", "chunks", "event_type", "frame", "retry"]
 
 KEEPALIVE = b": keepalive\n\n"
+RETRY_MS = 1000
 
 Render = Callable[[dict[str, Any]], str | None]
 """Makes an event into what a stream sends for it, say HTML; None leaves the event out."""
 
+_CHUNK_BYTES = 65_536
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
+class StreamEncoder(Protocol):
+    """Makes the events of one run's log into the bytes of one stream."""
+
+    def begin(self) -> bytes:
+        """What comes before the first event."""
+        ...
+
+    def reads(self, events: Sequence[tuple[int, bytes]]) -> bool:
+        """Whether `encode` reads the store for these events: an event loop has it done in a thread then."""
+        ...
+
+    def encode(self, events: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
+        """Encode events, as (seq, data), or none of them: then it is time for a keepalive."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after the last event, where the stream is over and not cut. May read the store."""
+        ...
+
+    def cut(self) -> bytes:
+        """What comes last where the stream is cut, for this process stops."""
+        ...
+
+
 class Encoder:
-    """Encodes the events of one stream, batch by batch.
+    """Encodes the events of one stream as they are, batch by batch.
 
     `keepalive`: seconds without a byte after which a comment is sent. `render`: sends what it returns in place of the
     JSON. `names`: whether each frame has an `event:` field, the event's type.
@@ -31,12 +58,22 @@ class Encoder:
         self._names = names
         self._sent_at = time.monotonic()
 
+    def begin(self) -> bytes:
+        return retry(RETRY_MS)
+
+    def reads(self, events: Sequence[tuple[int, bytes]]) -> bool:
+        return False
+
+    def end(self) -> bytes:
+        return b""
+
+    def cut(self) -> bytes:
+        return b""  # whoever follows a log knows that it has no end yet, and reconnects
+
     def encode(self, events: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
-        """Encode events, as (seq, data), or none of them: then it is time for a keepalive."""
         plain = self._render is None and not self._names
-        frames = (frame(seq, data) if plain else self._frame(seq, data) for seq, data in events)
         sent = False
-        for chunk in chunks(frames):
+        for chunk in _joined(events) if plain else chunks(self._frame(*event) for event in events):
             sent = True
             yield chunk
         if not events or (not sent and time.monotonic() - self._sent_at >= self._keepalive):
@@ -64,7 +101,15 @@ def frame(seq: int, data: bytes) -> bytes:
     return b"id: %d\ndata: %b\n\n" % (seq, data)
 
 
-def chunks(frames: Iterable[bytes], size: int = 65_536) -> Iterator[bytes]:
+def _joined(events: Sequence[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Frame events as they are, so many in a chunk as it holds on average: without a look at each one's size."""
+    length = sum(map(len, map(itemgetter(1), events)))
+    count = max(1, len(events) * _CHUNK_BYTES // max(1, length))
+    for start in range(0, len(events), count):
+        yield b"".join([b"id: %d\ndata: %b\n\n" % event for event in events[start : start + count]])
+
+
+def chunks(frames: Iterable[bytes], size: int = _CHUNK_BYTES) -> Iterator[bytes]:
     """Join frames into pieces of about `size` bytes: one write for many small ones."""
     joined: list[bytes] = []
     length = 0

@@ -18,9 +18,22 @@ import msgspec
 from msgspec import StructMeta
 from msgspec.structs import FieldInfo, fields
 
+from agentkit.core.forks import ForkSafeLock
 from agentkit.errors import InvalidRequestError
 
-__all__ = ["Json", "Value", "Wire", "check", "decode", "dumps", "encode", "half_surrogate", "refusal", "to_json"]
+__all__ = [
+    "Json",
+    "Value",
+    "Wire",
+    "check",
+    "convert",
+    "decode",
+    "dumps",
+    "encode",
+    "half_surrogate",
+    "refusal",
+    "to_json",
+]
 
 T = TypeVar("T")
 
@@ -59,11 +72,38 @@ def decode(data: bytes | str, type: Any) -> Any: ...
 def decode(data: bytes | str, type: Any) -> Any:
     """Read stored JSON as a value of `type`. Raises msgspec.ValidationError where it has another shape."""
     try:
-        return msgspec.json.decode(data, type=type)
+        return _decoder(type).decode(data)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:  # records of 0.1 may hold half of a surrogate pair as an escape, which msgspec refuses
-        return msgspec.convert(json.loads(data), type)
+        return convert(json.loads(data), type)
+
+
+@overload
+def convert(value: Any, type: type[T]) -> T: ...
+@overload
+def convert(value: Any, type: Any) -> Any: ...
+def convert(value: Any, type: Any) -> Any:
+    """Read Python values as a value of `type`. Raises msgspec.ValidationError where they have another shape."""
+    _decoder(type)
+    return msgspec.convert(value, type)
+
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_making = ForkSafeLock(reentrant=True)
+
+
+def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    """Return the decoder of a type, made by one thread at a time.
+
+    What msgspec knows of a structure it finds out when that is first read, and shows it to other threads before it is
+    complete: one that reads the same structure meanwhile ends the process by a segmentation fault.
+    """
+    decoder = _decoders.get(type)
+    if decoder is None:
+        with _making:
+            decoder = _decoders[type] = msgspec.json.Decoder(type)
+    return decoder
 
 
 def to_json(value: Any) -> Any:
@@ -94,7 +134,7 @@ def check(value: Any, type: Any, where: str = "") -> Any:
     `where` names it in errors, say "messages". Raises InvalidRequestError that names the place, also as a JSON Pointer.
     """
     try:
-        return msgspec.convert(value, type)
+        return convert(value, type)
     except UnicodeEncodeError as error:
         raise half_surrogate(where or "what was sent") from error
     except msgspec.ValidationError as error:

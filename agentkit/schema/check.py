@@ -1,6 +1,7 @@
 """JSON Schema, draft 2020-12: checks schemas when they are declared and values when they arrive.
 
-With `agentkit.schema.keywords`, which bounds what a check may cost, the one place that knows the `jsonschema` library.
+With `agentkit.schema.keywords`, which bounds what a check may cost, the one place that knows the `jsonschema` library;
+the commonest values are accepted without it (`agentkit.schema.simple`).
 It knows neither tools nor runs, and it never touches the network or a file: a `$ref` resolves inside its own schema or
 not at all. As the draft has it, an integer is a number without a fraction (`1.0` is one, `true` is not), and `format`
 only annotates.
@@ -22,6 +23,7 @@ from referencing.jsonschema import DRAFT202012
 from agentkit.core.messages import Json
 from agentkit.errors import ConfigurationError, SchemaProblem
 from agentkit.schema.keywords import FORMATS, BoundedValidator, TooMuchWorkError, bounded, matches
+from agentkit.schema.simple import Accepts, compile_simple
 
 __all__ = ["MAX_PROBLEMS", "Schema", "compile_schema", "pointer", "problem"]
 
@@ -34,15 +36,18 @@ MAX_CHOICES = 12
 class Schema:
     """A checked schema, ready for any number of values and threads. Made by `compile_schema`."""
 
-    __slots__ = ("_validator",)
+    __slots__ = ("_accepts", "_validator")
 
-    def __init__(self, validator: Any) -> None:
+    def __init__(self, validator: Any, accepts: Accepts | None = None) -> None:
         self._validator = validator
+        self._accepts = accepts
 
     def problems(self, value: Any) -> list[SchemaProblem]:
         """List what is wrong with `value`, at most 20 entries; empty if it satisfies the schema. Never raises."""
         problems: list[SchemaProblem] = []
         try:
+            if self._accepts is not None and self._accepts(value):
+                return problems
             with bounded():
                 for found in _problems(self._validator.iter_errors(value)):
                     if found not in problems:
@@ -95,7 +100,7 @@ def _compile(canonical: str) -> Schema:
     _check_refs(resource, registry.resolver_with_root(resource), keywords, set())
     if {"patternProperties", "unevaluatedProperties"} <= keywords:
         raise _BadSchemaError("patternProperties and unevaluatedProperties cannot be used together")
-    return Schema(BoundedValidator(schema, registry=registry))
+    return Schema(BoundedValidator(schema, registry=registry), compile_simple(schema))
 
 
 def _check_form(schema: Any) -> None:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from agentkit.core.calls import Call, Extension, ItemAnswer, OtherCalls
 from agentkit.core.events import Event, Outcome, PendingItem, Vote
-from agentkit.core.messages import Json, Message, QueuedMessage
+from agentkit.core.message_list import MessageList
+from agentkit.core.messages import Json, QueuedMessage
 from agentkit.core.outbox import OutboxEntry
-from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState
+from agentkit.core.record import SCHEMA_VERSION, Change, Receipt, Resolution, RunRecord, RunState, Status
 from agentkit.core.struct import decode, encode
 from agentkit.store.bodies import Bodies
-from agentkit.store.protocol import StoredResolution
+from agentkit.store.protocol import NextClaim, StoredResolution
 
 __all__ = [
     "SMALL_QUEUE_BYTES",
@@ -34,8 +35,10 @@ __all__ = [
     "encode_change",
     "encode_events",
     "expand",
+    "known_messages",
     "lines",
     "result_events",
+    "state_after",
 ]
 
 
@@ -66,6 +69,7 @@ class EncodedChange:
     `abort`: the request that a record of schemaVersion 1 has in its state, to be written beside it; else empty.
     `part`: the index of the one call that was read, where the record was read with that alone; else None. `waiting` and
     `working`: how many calls wait for an answer, and on how many a sub-agent's run works; of a part, how many more.
+    `call_count`: how many calls the open turn has, where it is no part.
     `tool_steps`: (number, index of its call) of the open ones, where they are not marked with that yet.
     """
 
@@ -99,6 +103,7 @@ class EncodedChange:
     part: int | None
     waiting: int
     working: int
+    call_count: int
     items: list[tuple[str, int | None]]
     """(decision id, index of its call) of the items that are new, (decision id, None) of those that are gone."""
     tool_steps: list[tuple[int, int]]
@@ -128,6 +133,8 @@ def encode_change(change: Change, bodies: Bodies = _PLAIN) -> EncodedChange:
     current = stored == SCHEMA_VERSION
     known, after = dict(before.indexed_calls) if before and stored > 1 else {}, dict(record.indexed_calls)
     dropped, calls, results = _changed_calls(known, after, bodies)
+    if before is not None and before.others is not None and record.others is None:
+        dropped = 1 + before.others.count
     unqueued, queued = _changed_queue(before.queued if before and stored > 2 else (), record.queued, bodies)
     counted = known.values() if record.others is not None else ()
     return EncodedChange(
@@ -163,6 +170,7 @@ def encode_change(change: Change, bodies: Bodies = _PLAIN) -> EncodedChange:
         part=record.first_call if record.others is not None else None,
         waiting=sum(call.waits for call in record.calls) - sum(call.waits for call in counted),
         working=sum(call.works for call in record.calls) - sum(call.works for call in counted),
+        call_count=len(record.calls),
         items=_changed_items(known if stored > 3 else {}, after),
         tool_steps=[] if current else [(step.number, step.call) for step in record.steps if step.call is not None],
         outbox=[(entry.id, encode_body((entry.kind, entry.data), bodies)) for entry in change.outbox],
@@ -211,21 +219,20 @@ def _indexed_items(calls: Iterable[tuple[int, Call]]) -> dict[str, int]:
     return {item.decision_id: index for index, call in calls for item in call.items}
 
 
-def count_others(call: Call, own_steps: int, *, steps: int, waiting: int, working: int) -> OtherCalls:
+def count_others(call: Call, own_steps: int, *, calls: int, steps: int, waiting: int, working: int) -> OtherCalls:
     """Count the calls beside the one that was read, from how many there are in the turn."""
-    return OtherCalls(steps - own_steps, waiting - call.waits, working - call.works)
+    return OtherCalls(calls - 1, steps - own_steps, waiting - call.waits, working - call.works)
 
 
-def decode_state(
-    now: int, fields: Mapping[bytes, bytes], messages: Iterable[bytes] = (), queued: Sequence[bytes] | None = None
-) -> RunState:
-    """Read a run's state from the fields of its hash (store/scripts/common.lua) and the lists read with it.
+def decode_state(now: int, fields: Mapping[bytes, bytes], queued: Sequence[bytes] | None) -> RunState:
+    """Read a run's state, but for its messages, from its hash (store/scripts/common.lua) and what is queued.
 
-    Without `v` they are those that show one call of the turn.
+    Without `v` the fields are those that show one call of the turn.
     """
     whole = b"v" in fields
     claimed: set[int] = set()
     live: dict[int, int] = {}
+    waits: dict[int, int] = {}
     opened: dict[int, int | None] = {}
     calls: dict[int, bytes] = {}
     results: dict[int, bytes] = {}
@@ -235,12 +242,14 @@ def decode_state(
         match key[:1]:
             case b"s":
                 number = int(key[2:])
-                token, until, attempt, _, _, _, *call = value.split(b" ")
+                token, until, attempt, _, _, claim, *call = value.split(b" ")
                 opened[number] = int(call[0]) if call and call[0] else None
                 if int(attempt):
                     claimed.add(number)
                 if int(until) > now and token != b"0":
                     live[number] = int(until)
+                if token == b"0" and claim == b"=":
+                    waits[number] = int(until)
             case b"k":
                 calls[int(key[2:])] = value
             case b"r":
@@ -260,18 +269,48 @@ def decode_state(
     )
     if not whole:
         steps, waiting, working = (int(fields[name]) for name in (b"open", b"wait", b"work"))
+        count = int(fields.get(b"calls", 1))
         [only] = record.calls
-        others = count_others(only, len(opened), steps=steps, waiting=waiting, working=working)
-        record = replace(record, others=others)
+        others = count_others(only, len(opened), calls=count, steps=steps, waiting=waiting, working=working)
+        record = msgspec.structs.replace(record, others=others)
     return RunState(
         record=record,
         version=int(fields[b"v" if whole else b"w"]),
         last_seq=int(fields[b"seq"]),
-        messages=tuple(decode(message, Message) for message in messages),
         claimed=frozenset(claimed),
         live=live,
+        waits=waits,
         outbox=b"ob" in fields,
     )
+
+
+def state_after(
+    change: Change, claim: NextClaim, *, version: int, last_seq: int, until: int, messages: MessageList
+) -> RunState:
+    """Make the state that `decode_state` would read after a change of a whole record, whose step `claim` was lent.
+
+    `until`: the end of its lease (ms). `messages`: all of the run's for a model step, else none.
+    """
+    record, before, number = change.record, claim.state, claim.step.number
+    if record.status is Status.QUEUED:
+        record = msgspec.structs.replace(record, status=Status.RUNNING)
+    if record.schema_version != record.written_version:
+        record = msgspec.structs.replace(record, schema_version=record.written_version)
+    return RunState(
+        record=record,
+        version=version,
+        last_seq=last_seq,
+        messages=messages,
+        claimed=before.claimed.difference(change.closed) | {number},
+        live={**{step: till for step, till in before.live.items() if step not in change.closed}, number: until},
+        outbox=before.outbox or bool(change.outbox),
+    )
+
+
+def known_messages(change: Change, claim: NextClaim) -> MessageList:
+    """List the run's first messages after a change, as far as its committer has them."""
+    has_all = len(claim.messages) == change.record.messages - len(change.messages)
+    return claim.messages.extended(change.messages) if has_all else claim.messages
 
 
 def _int(value: bytes | None) -> int | None:

@@ -7,13 +7,16 @@ stored value by holding on to it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+
+from msgspec import structs
 
 from agentkit.core.calls import Call
 from agentkit.core.events import Event, PendingItem
 from agentkit.core.ids import now_ms
+from agentkit.core.message_list import MessageList
 from agentkit.core.messages import Json, Message, ToolResultMessage
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunRecord, RunState, check_version
 from agentkit.core.struct import decode
@@ -24,6 +27,7 @@ from agentkit.errors import (
     StoreError,
     UnreadableRunError,
 )
+from agentkit.store.conversations import Conversations
 from agentkit.store.encoding import (
     SMALL_QUEUE_BYTES,
     EncodedChange,
@@ -34,9 +38,11 @@ from agentkit.store.encoding import (
     encode_change,
     encode_events,
     expand,
+    known_messages,
     result_events,
+    state_after,
 )
-from agentkit.store.memory_audit import MemoryAudit
+from agentkit.store.memory_shares import MemoryShares
 from agentkit.store.protocol import (
     Append,
     Appended,
@@ -45,8 +51,11 @@ from agentkit.store.protocol import (
     Conflict,
     EventPage,
     Health,
+    LastCall,
     LeaseStatus,
+    NextClaim,
     Push,
+    StepLease,
     StoredEvent,
     StoredResolution,
     Subscription,
@@ -69,6 +78,11 @@ class _Step:
     attempt: int = 0
     flush: int = 0
     claim: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was given back until a time, and may be claimed before."""
+        return not self.token and self.claim == _UNTOUCHED
 
 
 @dataclass
@@ -148,7 +162,7 @@ class MemorySubscription:
             self._callback()
 
 
-class MemoryStore(MemoryAudit):
+class MemoryStore(MemoryShares):
     """See `agentkit.store.protocol.Store` for what each method promises.
 
     `clock`: gives its time, in ms since the Unix epoch.
@@ -165,6 +179,7 @@ class MemoryStore(MemoryAudit):
         self._max_events = max_events
         self._runs: dict[str, _Run] = {}
         self._deleted: dict[str, int] = {}
+        self._conversations = Conversations()
         self.changes = 0
         self.followed: Counter[str] = Counter()
         self.listeners: set[Callable[[], None]] = set()
@@ -190,17 +205,52 @@ class MemoryStore(MemoryAudit):
         lease: Lease | None = None,
         pushes: Sequence[Push] = (),
         *,
+        next_claim: NextClaim | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
         with self.changed:
             run = self._get(change.record.id)
+            known = MessageList() if next_claim is None else known_messages(change, next_claim)
             if (done := _answered(run, request_id)) is not None:
-                return done
+                return self._claimed_again(run, done, next_claim, request_id, known)
             if lease is not None:
                 self._held(lease)
             encoded = encode_change(change, self._bodies)
             newer = self._newer_state(run, encoded, version, lease)
-            return self._write(run, encoded, request_id) if newer is None else Conflict(newer)
+            if newer is not None:
+                return Conflict(newer)
+            commit = self._write(run, encoded, request_id)
+            if next_claim is None:
+                return commit
+            return replace(commit, claim=self._next_claim(run, change, next_claim, request_id, known))
+
+    def _claimed_again(
+        self, run: _Run, done: Commit, next_claim: NextClaim | None, request_id: str, known: MessageList
+    ) -> Commit:
+        """Answer an act that is sent again, with the step that was lent with it, if it still is."""
+        found = None if next_claim is None else run.steps.get(next_claim.step.number)
+        if found is None or next_claim is None or found.claim != request_id:
+            return done
+        lease = Lease(run.id, next_claim.step.number, found.token, found.attempt)
+        return replace(done, claim=self._claim(run, lease, found, known))
+
+    def _next_claim(self, run: _Run, change: Change, asked: NextClaim, request_id: str, known: MessageList) -> Claim:
+        """Lend the step that the commit of `change` has opened."""
+        step, number = run.steps[asked.step.number], asked.step.number
+        lease = self._lend(run, number, step, asked.lease_ms, request_id)
+        if step.call is not None and len(run.steps) > 1:
+            return self._claim(run, lease, step, known)
+        if step.call is None:
+            known = self._conversation(run)
+        state = state_after(
+            change,
+            asked,
+            version=run.version,
+            last_seq=run.seq,
+            until=step.until,
+            messages=known if step.call is None else MessageList(),
+        )
+        return Claim(lease, state, None if step.call is None else state.record.call(step.call), messages=known)
 
     def _newer_state(self, run: _Run, change: EncodedChange, version: int, lease: Lease | None) -> RunState | None:
         """Return the state that a change must be computed from instead; None where it can be made true."""
@@ -214,8 +264,9 @@ class MemoryStore(MemoryAudit):
         goes_on = steps + run.working + change.working > 0
         return None if goes_on or change.status == "paused" else self._state(run, queued=_little(run))
 
-    def _write(self, run: _Run, encoded: EncodedChange, request_id: str) -> Commit:
-        before = run.seq
+    def _write(self, run: _Run, encoded: EncodedChange, request_id: str, *, before: int | None = None) -> Commit:
+        """Make a change true. `before`: the seq before the first event of the same act, where there were some."""
+        own = run.seq
         run.fixed = encoded.fixed or run.fixed
         run.abort = encoded.abort or run.abort
         run.messages += encoded.messages
@@ -231,10 +282,10 @@ class MemoryStore(MemoryAudit):
         for number in encoded.closed:
             run.steps.pop(number, None)
         for decision_id, tool_call_id, event, text in encoded.resolutions:
-            run.resolutions[decision_id] = b"%d %b" % (before + event + 1, text)
+            run.resolutions[decision_id] = b"%d %b" % (own + event + 1, text)
             run.by_call[tool_call_id] = decision_id
         for name, since, text in encoded.receipts:
-            run.receipts[name] = b"%d %b" % (before if since is None else since, text)
+            run.receipts[name] = b"%d %b" % (own if since is None else since, text)
         taken = set(encoded.unqueued)
         run.queued = [each for place, each in enumerate(run.queued) if place not in taken] + encoded.queued
         for decision_id, call_index in encoded.items:
@@ -255,12 +306,13 @@ class MemoryStore(MemoryAudit):
             run.on_claim = b""
             run.abort = None
             run.expires = self.now() + self._retention_ms
-        return self._committed(run, before, request_id)
+            self._conversations.forget(run.id)
+        return self._committed(run, own if before is None else before, request_id, was_last=before is not None)
 
-    def _committed(self, run: _Run, before: int, request_id: str) -> Commit:
+    def _committed(self, run: _Run, before: int, request_id: str, *, was_last: bool = False) -> Commit:
         run.version += 1
         self._notify()
-        commit = Commit(run.version, before + 1, run.seq)
+        commit = Commit(run.version, before + 1, run.seq, was_last=was_last)
         run.commits.append((request_id, commit))
         return commit
 
@@ -271,14 +323,20 @@ class MemoryStore(MemoryAudit):
         outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
+        last: LastCall | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
+        next_claim = None if last is None else last.next_claim
         with self.changed:
             run = self._get(lease.run_id)
+            known = MessageList()
+            if last is not None and next_claim is not None:
+                known = known_messages(last.change, next_claim)
             if (done := _answered(run, request_id)) is not None:
-                return done
+                return self._claimed_again(run, done, next_claim, request_id, known)
             self._held(lease)
-            if run.abort is not None or len(run.steps) == 1:
+            is_last = len(run.steps) == 1
+            if run.abort is not None or (is_last and not (last and _ends_turn(run, call, last))):
                 return Conflict(self._state(run, queued=_little(run)))
             before = run.seq
             del run.steps[lease.step]
@@ -290,8 +348,13 @@ class MemoryStore(MemoryAudit):
                 run.results[call] = encode_body(outcome, self._bodies)
                 bodies += _flush_results(run)
             self._append(run, bodies)
-            run.updated_at = self.now()
-            return self._committed(run, before, request_id)
+            if last is None or not is_last:
+                run.updated_at = self.now()
+                return self._committed(run, before, request_id)
+            done = self._write(run, encode_change(last.change, self._bodies), request_id, before=before)
+            if next_claim is None:
+                return done
+            return replace(done, claim=self._next_claim(run, last.change, next_claim, request_id, known))
 
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
         with self.changed:
@@ -338,29 +401,34 @@ class MemoryStore(MemoryAudit):
             now = self.now()
             if found is not None and request_id and found.claim == request_id:
                 return self._claim(run, Lease(run_id, step, found.token, found.attempt), found)
-            if found is None or found.until > now:
+            if found is None or (found.until > now and not found.waits):
                 return None
             check_version(self._decrypt(run, run.fixed))  # a record that cannot be read stays untouched
-            run.tokens += 1
-            found.attempt += found.claim != _UNTOUCHED
-            found.token, found.until, found.flush, found.claim = run.tokens, now + lease_ms, 0, request_id
-            self._append(
-                run, [line for text in (run.on_claim, found.first_claim) if text for line in text.split(b"\n")]
-            )
-            run.on_claim = found.first_claim = b""
-            if run.status == "queued":
-                run.status = "running"
-                run.shared += 1
-            run.version += 1
-            self._notify()
-            return self._claim(run, Lease(run_id, step, found.token, found.attempt), found)
+            before = run.seq
+            claim = self._claim(run, self._lend(run, step, found, lease_ms, request_id), found)
+            return replace(claim, appended=run.seq - before)
 
-    def _claim(self, run: _Run, lease: Lease, step: _Step) -> Claim:
+    def _lend(self, run: _Run, number: int, step: _Step, lease_ms: int, request_id: str) -> Lease:
+        run.tokens += 1
+        step.attempt += step.claim != _UNTOUCHED
+        step.token, step.until, step.flush, step.claim = run.tokens, self.now() + lease_ms, 0, request_id
+        self._append(run, [line for text in (run.on_claim, step.first_claim) if text for line in text.split(b"\n")])
+        run.on_claim = step.first_claim = b""
+        if run.status == "queued":
+            run.status = "running"
+            run.shared += 1
+        run.version += 1
+        self._notify()
+        return Lease(run.id, number, step.token, step.attempt)
+
+    def _claim(self, run: _Run, lease: Lease, step: _Step, known: MessageList | None = None) -> Claim:
+        """Read a step that was lent; `known`: the first messages of the run, for a tool step."""
         if step.call is None:
-            return Claim(lease, self._state(run, run.messages, queued=_little(run)))
+            messages = self._conversation(run)
+            return Claim(lease, replace(self._state(run, queued=_little(run)), messages=messages), messages=messages)
         complete = len(run.steps) == 1
         state = self._state(run, queued=_little(run)) if complete else self._part(run, step.call, lease.step)
-        return Claim(lease, state, state.record.call(step.call), complete=complete)
+        return Claim(lease, state, state.record.call(step.call), complete=complete, messages=known or MessageList())
 
     def append(self, appends: Sequence[Append]) -> list[Appended | StoreError]:
         with self.changed:
@@ -391,7 +459,20 @@ class MemoryStore(MemoryAudit):
                 statuses.append(_status(run) if step.until else LeaseStatus.LOST)
         return statuses
 
-    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
+    def step_leases(self, run_id: str, steps: Sequence[int]) -> list[StepLease]:
+        with self.changed:
+            run, now, found = self._runs.get(run_id), self.now(), []
+            for number in steps:
+                step = None if run is None else run.steps.get(number)
+                if step is None:
+                    continue
+                is_held = bool(step.token) and step.until > now
+                token, worker = self._holders.get((run_id, number), (0, None))
+                name = worker if is_held and token == step.token else None
+                found.append(StepLease(number, step.attempt, step.until if is_held else None, name))
+            return found
+
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False, until: int | None = None) -> None:
         with self.changed:
             try:
                 run, step = self._held(lease)
@@ -401,6 +482,8 @@ class MemoryStore(MemoryAudit):
                 step.until = 0
                 if untouched:
                     step.claim = _UNTOUCHED
+                    if until is not None:
+                        step.until, step.token = until, 0
                 elif not failed:
                     step.attempt = max(1, step.attempt - 1)
                 run.version += 1
@@ -531,7 +614,6 @@ class MemoryStore(MemoryAudit):
     def _state(
         self,
         run: _Run,
-        messages: Iterable[bytes] = (),
         *,
         call: int | None = None,
         queued: Sequence[bytes] | None = None,
@@ -557,11 +639,18 @@ class MemoryStore(MemoryAudit):
             record=record,
             version=run.version,
             last_seq=run.seq,
-            messages=tuple(decode(self._decrypt(run, message), Message) for message in messages),
             claimed=frozenset(number for number, step in steps.items() if step.attempt),
             live={number: step.until for number, step in steps.items() if step.until > now and step.token},
+            waits={number: step.until for number, step in steps.items() if step.waits},
             outbox=run.id in self._outboxes,
         )
+
+    def _conversation(self, run: _Run) -> MessageList:
+        known = self._conversations.get(run.id)
+        new = run.messages[len(known.messages) :]
+        known = known.extended(new, [decode(self._decrypt(run, message), Message) for message in new])
+        self._conversations.keep(run.id, known)
+        return known.messages
 
     def _decrypt(self, run: _Run, stored: bytes) -> bytes:
         return self._bodies.decrypt(stored, run.id)
@@ -571,9 +660,14 @@ class MemoryStore(MemoryAudit):
         steps = {number: run.steps[number] for number in (step,) if number in run.steps}
         state = self._state(run, call=call, steps=steps)
         others = count_others(
-            state.record.call(call), len(steps), steps=len(run.steps), waiting=run.waiting, working=run.working
+            state.record.call(call),
+            len(steps),
+            calls=len(run.calls),
+            steps=len(run.steps),
+            waiting=run.waiting,
+            working=run.working,
         )
-        return replace(state, record=replace(state.record, others=others), version=run.shared)
+        return replace(state, record=structs.replace(state.record, others=others), version=run.shared)
 
     def _notify(self) -> None:
         self.changes += 1
@@ -590,6 +684,13 @@ def _answered(run: _Run, request_id: str) -> Commit | None:
 def _little(run: _Run) -> list[bytes] | None:
     """What is queued, where it is little."""
     return run.queued if sum(map(len, run.queued)) <= SMALL_QUEUE_BYTES else None
+
+
+def _ends_turn(run: _Run, call: int, last: LastCall) -> bool:
+    """Whether all calls of the turn have results once this one has, as what is to follow was computed."""
+    has_all = all(index == call or index in run.results for index in range(len(run.calls)))
+    messages = len(run.messages) + len(run.calls) - run.flushed
+    return run.shared == last.version and has_all and messages == last.change.record.turn_from
 
 
 def _flush_results(run: _Run) -> list[bytes]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from agentkit.codec import Codec
 from agentkit.core.inbox import ItemFilter, ListedItem
-from agentkit.core.record import StatusList
+from agentkit.core.record import ENDED_LISTS, Lease, StatusList
+from agentkit.core.workers import Worker
 from agentkit.store.bodies import Bodies
 from agentkit.store.lists import list_name, lists_of
-from agentkit.store.protocol import DueRun
+from agentkit.store.protocol import DueRun, StoredThread, ThreadMessage
 
 __all__ = ["MemoryIndex"]
 
@@ -26,7 +28,10 @@ class MemoryIndex:
         self._items: dict[str, ListedItem] = {}
         self._due: dict[str, float] = {}
         self._keys: dict[str, tuple[bytes, str, int]] = {}
+        self._threads: dict[str, tuple[StoredThread, int]] = {}
         self._workers: dict[str, int] = {}
+        self._about: dict[str, Worker] = {}
+        self._holders: dict[tuple[str, int], tuple[int, str]] = {}
         self._served: dict[str, int] = {}
         self._probes: dict[str, int] = {}
         self._refused: set[str] = set()
@@ -90,6 +95,34 @@ class MemoryIndex:
                 return None
             return self._bodies.decrypt(bound[0], bound[1]).decode(), bound[1]
 
+    def thread(self, name: str, messages: Sequence[str] = ()) -> StoredThread | None:
+        with self.changed:
+            thread, until = self._threads.get(name, (None, 0))
+            if thread is None or until <= self.now():
+                return None
+            self._threads[name] = thread, self.now() + self._retention_ms
+            found = {each: thread.messages[each] for each in messages if each in thread.messages}
+            return replace(thread, messages={each: self._decrypted(found[each]) for each in found})
+
+    def extend_thread(self, name: str, run_id: str, after: str | None, messages: Mapping[str, str]) -> bool:
+        with self.changed:
+            thread, until = self._threads.get(name, (None, 0))
+            if until <= self.now():
+                thread = None
+            known = {} if thread is None else thread.messages
+            if after != (thread and thread.run_id) or not known.keys().isdisjoint(messages):
+                return False
+            before = thread.before if thread is not None and run_id == after else after
+            added = {each: self._encrypted(ThreadMessage(run_id, digest)) for each, digest in messages.items()}
+            self._threads[name] = StoredThread(run_id, before, {**known, **added}), self.now() + self._retention_ms
+            return True
+
+    def _encrypted(self, message: ThreadMessage) -> ThreadMessage:
+        return replace(message, digest=self._bodies.encrypt(message.digest.encode()).decode())
+
+    def _decrypted(self, message: ThreadMessage) -> ThreadMessage:
+        return replace(message, digest=self._bodies.decrypt(message.digest.encode(), message.run_id).decode())
+
     def index(
         self,
         run_id: str,
@@ -148,9 +181,9 @@ class MemoryIndex:
             found = [item for item in self._selected(wanted) if after is None or item.decision_id > after]
             return sorted(found, key=lambda item: item.decision_id)[:limit]
 
-    def count_items(self, wanted: ItemFilter) -> int:
+    def count_items(self, *wanted: ItemFilter) -> list[int]:
         with self.changed:
-            return len(self._selected(wanted))
+            return [len(self._selected(each)) for each in wanted]
 
     def _selected(self, wanted: ItemFilter) -> list[ListedItem]:
         return [item for item in self._items.values() if wanted.selects(item)]
@@ -165,9 +198,28 @@ class MemoryIndex:
     def set_has_items(self) -> None:
         """They are kept from the first run on."""
 
-    def heartbeat(self, worker: str, ttl_ms: int) -> None:
+    def heartbeat(self, worker: str, ttl_ms: int, about: Worker | None = None) -> None:
         with self.changed:
             self._workers[worker] = self.now() + ttl_ms
+            if about is not None:
+                self._about[worker] = about
+
+    def about_workers(self) -> list[Worker]:
+        with self.changed:
+            return [self._about.get(name) or Worker(name) for name in self.workers()]
+
+    def note_holders(self, leases: Sequence[Lease], worker: str, ttl_ms: int) -> None:
+        with self.changed:
+            self._holders.update({(lease.run_id, lease.step): (lease.token, worker) for lease in leases})
+
+    def next_check(self, run_id: str | None = None) -> int | None:
+        with self.changed:
+            at = self.next_due() if run_id is None else self._due.get(run_id)
+            return None if at is None else math.floor(at)
+
+    def unscheduled(self, run_ids: Sequence[str]) -> list[str]:
+        with self.changed:
+            return [run_id for run_id in run_ids if run_id not in self._due]
 
     def workers(self) -> list[str]:
         with self.changed:
@@ -197,3 +249,7 @@ class MemoryIndex:
     def backlog(self) -> tuple[int, int]:
         with self.changed:
             return len(self._due), sum(at <= self.now() for at in self._due.values())
+
+    def count_ended(self) -> int:
+        with self.changed:
+            return sum(len(self._lists.get(list_name(None, None, status), ())) for status in ENDED_LISTS)

@@ -10,20 +10,23 @@ asked (nothing has changed, or the same call again has the effect of one), the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agentkit.codec import Codec
 from agentkit.core.audit import AnswerEntry, Chain, ChainedAnswer
 from agentkit.core.calls import Call, Extension, ItemAnswer
 from agentkit.core.events import Event, Outcome, PendingItem, Vote
 from agentkit.core.inbox import ItemFilter, ListedItem
+from agentkit.core.message_list import MessageList
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
-from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
+from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList, Step
+from agentkit.core.workers import Worker
 from agentkit.errors import StoreError, UnreadableRunError
+from agentkit.store.shares import Shares
 
 __all__ = [
     "Append",
@@ -34,12 +37,18 @@ __all__ = [
     "DueRun",
     "EventPage",
     "Health",
+    "LastCall",
     "LeaseStatus",
+    "NextClaim",
     "Push",
+    "StepLease",
     "Store",
     "StoredEvent",
     "StoredResolution",
+    "StoredThread",
     "Subscription",
+    "ThreadMessage",
+    "Totals",
 ]
 
 
@@ -59,14 +68,30 @@ class Claim:
 
     `call` is the tool call that a tool step executes. While other steps of its turn are open, `complete` is False: then
     `state` shows of the turn's calls and steps these alone, so that claiming one of many calls does not read them all.
-    `Store.commit_call` gives the whole state to the one that ends last. What is queued is in a complete state where it
-    is little.
+    `Store.commit_call` says what becomes of the one that ends last. What is queued is in a complete state where it
+    is little. `messages`: the run's first messages, as far as the claimer has them; all that a model step reads.
+    `appended`: how many events `claim` appended, the log's last ones then; 0 where that is not known.
     """
 
     lease: Lease
     state: RunState
     call: Call | None = None
     complete: bool = True
+    messages: MessageList = field(default_factory=MessageList)
+    appended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NextClaim:
+    """A step that a change opens, to be lent to its committer for `lease_ms` in the act that makes the change true.
+
+    `state`: what the change was computed from. `messages`: the run's first messages, as far as the committer has them.
+    """
+
+    step: Step
+    lease_ms: int
+    state: RunState
+    messages: MessageList = field(default_factory=MessageList)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +120,32 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
+class LastCall:
+    """What follows from the end of a call if it is the last of its turn to end.
+
+    `change`: of the state that the call was read alone with, as it is once all calls have their results; it does not
+    hold their messages. `version`: of that state. `pushes` and `next_claim` as in `Store.commit`.
+    """
+
+    change: Change
+    version: int
+    pushes: Sequence[Push] = ()
+    next_claim: NextClaim | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
-    """A change that is true. `first_seq` is the seq of its first event, `last_seq` that of the log's last."""
+    """A change that is true. `first_seq` is the seq of its first event, `last_seq` that of its last.
+
+    `claim`: of the step that was to be lent with it. `was_last`: the call that ended was the last one of its turn, and
+    its `LastCall` is true with it.
+    """
 
     version: int
     first_seq: int
     last_seq: int
+    claim: Claim | None = None
+    was_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +158,7 @@ class Conflict:
     state: RunState
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
+class StoredEvent(NamedTuple):
     """One entry of the log. `data` is the event's JSON, with its seq and timestamp."""
 
     seq: int
@@ -159,6 +203,27 @@ class StoredResolution:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadMessage:
+    """A message that a thread has: the run that took it, and the digest of what it said."""
+
+    run_id: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredThread:
+    """A conversation of several runs, each of which begins where the one before has ended.
+
+    `run_id`: its last run. `before`: the run that was its last when that one was added, None where it is the first.
+    `messages`: those that the thread has of the ones that were asked for, by their names.
+    """
+
+    run_id: str
+    before: str | None
+    messages: Mapping[str, ThreadMessage]
+
+
+@dataclass(frozen=True, slots=True)
 class DueRun:
     """A run that is due for a recovery check, held for the taker; `mark` proves it to `reschedule`.
 
@@ -173,9 +238,42 @@ class DueRun:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the store says of itself; `warnings` are sentences for the operator."""
+    """What the store says of itself; `warnings` are sentences for the operator.
+
+    `version`: the server's name and version, "" where it is not told. `used_bytes` of the `max_bytes` that it may use
+    are taken; None where there is no bound, or it is not told. `tls`: whether it is reached by TLS; None without a
+    server.
+    """
 
     warnings: tuple[str, ...] = ()
+    version: str = ""
+    used_bytes: int | None = None
+    max_bytes: int | None = None
+    tls: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepLease:
+    """An open step's `attempt`, 0 where it was never begun, and its lease `until` (ms), None where nobody holds it.
+
+    `worker`: the name of the one that holds it, where that is noted: of a step that takes longer than a heartbeat.
+    """
+
+    step: int
+    attempt: int
+    until: int | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What all processes have reported. `counts`: since the store is there; no amount of it ever falls.
+
+    `levels`: the sums over those processes whose last report still counts.
+    """
+
+    counts: Mapping[str, float]
+    levels: Mapping[str, float]
 
 
 class Subscription(Protocol):
@@ -200,7 +298,7 @@ class Subscription(Protocol):
     def close(self) -> None: ...
 
 
-class Store(Protocol):
+class Store(Shares, Protocol):
     """Every method may raise StoreUnavailableError, after which the call may be made again, and StoreError.
 
     A call that failed may have been done all the same: its reply was lost. `request_id` names a call for that case:
@@ -260,6 +358,7 @@ class Store(Protocol):
         lease: Lease | None = None,
         pushes: Sequence[Push] = (),
         *,
+        next_claim: NextClaim | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
         """Make `change` true if the run still has `version` and the lease, where given, still holds.
@@ -269,7 +368,8 @@ class Store(Protocol):
         that was read alone is not refused because another has ended; its result becomes a message as in `commit_call`.
         Where nothing else goes on, and the run is not paused, it changes nothing and the whole state comes back. The
         keys of an ended run get a time to live, but not its outbox. `pushes` go into their queues in the same act; only
-        a store that shares its server with them gets any.
+        a store that shares its server with them gets any. `next_claim`: one of the steps that the change opens, due at
+        once, is claimed in the same act, as by `claim`; the state of its claim is made from the change and not read.
         """
         ...
 
@@ -280,6 +380,7 @@ class Store(Protocol):
         outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
+        last: LastCall | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
         """Give call number `call` of the open turn its outcome, and close the step that `lease` holds.
@@ -287,8 +388,11 @@ class Store(Protocol):
         `outcome`: its result, or the call as one that waits for its sub-agent's run.
         It depends on no version, so that calls which end side by side never refuse one another. `events` are appended;
         the result becomes a message of the run, with its message_start and message_end, as soon as all calls before it
-        have theirs. Where this is the last open step, or somebody wants the run to end, nothing changes and the whole
-        state comes back: what then follows is a transition's to say, by `commit`. Raises LeaseLostError.
+        have theirs. Where all calls of the turn have results with this one, `last` becomes true in the same act, its
+        events after all others: if what the calls share still is of its version, and the turn that it begins comes
+        right after their messages. Where this is the last open step otherwise, or somebody wants the run to end,
+        nothing changes and the whole state comes back: what then follows is a transition's to say, by `commit`.
+        Raises LeaseLostError.
         """
         ...
 
@@ -303,10 +407,11 @@ class Store(Protocol):
         """Extend leases, in one round trip."""
         ...
 
-    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False, until: int | None = None) -> None:
         """Give a step back unfinished: the next claim is not counted as another attempt. Harmless if lost.
 
-        `untouched`: nothing was done in it, so that the next claim is this same attempt. `failed`: the attempt counts.
+        `untouched`: nothing was done in it, so that the next claim is this same attempt. `until`: and it is due then
+        (ms), though it may be claimed before. `failed`: the attempt counts.
         """
         ...
 
@@ -422,6 +527,18 @@ class Store(Protocol):
         """Find what an idempotency key is bound to; None where it is not."""
         ...
 
+    def thread(self, name: str, messages: Sequence[str] = ()) -> StoredThread | None:
+        """Read a thread, and which of these messages it has. It is kept as long as an ended run from now on."""
+        ...
+
+    def extend_thread(self, name: str, run_id: str, after: str | None, messages: Mapping[str, str]) -> bool:
+        """Make a run a thread's last one, and note the messages that it takes, by their names, with their digests.
+
+        In one act, if its last run is `after` (None: there is no thread) and it has none of the messages; False, and
+        nothing changed, otherwise. `run_id` may be `after` itself. Called before the run is made.
+        """
+        ...
+
     def index(
         self,
         run_id: str,
@@ -491,8 +608,8 @@ class Store(Protocol):
         """
         ...
 
-    def count_items(self, wanted: ItemFilter) -> int:
-        """Count the items that `wanted` selects, at a cost that does not depend on how many there are."""
+    def count_items(self, *wanted: ItemFilter) -> list[int]:
+        """Count the items that each filter selects, at a cost that does not depend on how many there are."""
         ...
 
     def items_of(self, run_id: str) -> list[ListedItem]:
@@ -556,11 +673,31 @@ class Store(Protocol):
         """
         ...
 
-    def heartbeat(self, worker: str, ttl_ms: int) -> None:
-        """Say that a worker is there, for `ttl_ms`."""
+    def heartbeat(self, worker: str, ttl_ms: int, about: Worker | None = None) -> None:
+        """Say that a worker is there, for `ttl_ms`, and what it says of itself."""
         ...
 
     def workers(self) -> list[str]: ...
+
+    def about_workers(self) -> list[Worker]:
+        """List the workers that are there, each as it says of itself; of one that says nothing, its name."""
+        ...
+
+    def note_holders(self, leases: Sequence[Lease], worker: str, ttl_ms: int) -> None:
+        """Note for `ttl_ms` which worker holds these leases: for people, and nothing depends on it."""
+        ...
+
+    def step_leases(self, run_id: str, steps: Sequence[int]) -> list[StepLease]:
+        """Say who holds these steps of a run, and until when; nothing of a step that is not open."""
+        ...
+
+    def next_check(self, run_id: str | None = None) -> int | None:
+        """Return when a run is due for a recovery check, or the first of all runs (ms); None where none is due."""
+        ...
+
+    def unscheduled(self, run_ids: Sequence[str]) -> list[str]:
+        """List those of the runs that the due index does not have."""
+        ...
 
     def mark_served(self, queue: str, ttl_ms: int) -> None:
         """Note that a worker has just executed something of `queue`, which counts for `ttl_ms`."""
@@ -576,6 +713,28 @@ class Store(Protocol):
 
     def backlog(self) -> tuple[int, int]:
         """Count the runs that the due index holds, and those of them that are overdue."""
+        ...
+
+    def count_ended(self) -> int:
+        """Count the ended runs that are listed, at a cost that does not depend on how many there are.
+
+        The due index holds them too, until they have expired or are deleted.
+        """
+        ...
+
+    def report(
+        self, process: str, number: int, counts: Mapping[str, float], levels: Mapping[str, float], ttl_ms: int
+    ) -> None:
+        """Add what a process has counted since its last report, and note its levels, which count for `ttl_ms`.
+
+        `counts`: amounts above 0, by names of the caller's. `levels`: in place of those that it reported before.
+        `number`: of the process's reports, from 1. Where it is not above that of its last one, the call was made
+        already, and nothing changes.
+        """
+        ...
+
+    def totals(self) -> Totals:
+        """Add up what all processes have reported."""
         ...
 
     def check(self) -> Health:

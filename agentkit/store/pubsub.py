@@ -1,9 +1,12 @@
-"""One Redis subscription per process, shared by all who follow runs in it.
+"""One Redis subscription per process, shared by all who follow runs in it; of a cluster one for each of its masters.
 
 A channel is subscribed to when its first follower comes and let go after the last. What a follower cannot
 take in time is dropped and it is asked to read the log: nobody makes the process buffer without bound,
 and nobody slows the others. After a reconnection everybody is asked to read the log, since what was
 published meanwhile is lost.
+
+In a cluster the channels are sharded: what is published is known to the nodes of its slot alone, and each channel is
+subscribed to where its slot is. A slot that moves takes its followers along to another connection.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ import redis
 import redis.exceptions
 
 from agentkit.core.backoff import Backoff
+from agentkit.core.forks import ForkSafeLock
 from agentkit.errors import DecryptionError
 from agentkit.store.bodies import Bodies
+from agentkit.store.cluster import is_cluster
 from agentkit.store.connection import own_connection
 from agentkit.store.protocol import StoredEvent
 
-__all__ = ["Hub"]
+__all__ = ["ClusterHub", "Hub", "HubSubscription", "Server", "hub_of"]
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +49,25 @@ class HubSubscription:
     and its waiters cost, in memory and in time.
     """
 
-    __slots__ = ("_callback", "_guard", "_hub", "_look", "_news", "_size", "_waiting", "channel", "confirmed", "late")
+    __slots__ = (
+        "_callback",
+        "_guard",
+        "_look",
+        "_news",
+        "_size",
+        "_waiting",
+        "channel",
+        "closed",
+        "confirmed",
+        "hub",
+        "late",
+    )
 
     def __init__(self, hub: Hub, channel: str) -> None:
-        self._hub = hub
+        self.hub = hub
+        """Where it follows now."""
         self._guard = hub.guard
+        self.closed = False
         self.channel = channel
         self._waiting: list[StoredEvent] = []
         self._size = 0
@@ -120,7 +139,36 @@ class HubSubscription:
 
     def close(self) -> None:
         self._callback = None
-        self._hub.leave(self)
+        self.closed = True
+        while True:  # until it was not taken to another hub meanwhile
+            hub = self.hub
+            hub.leave(self)
+            if hub is self.hub:
+                return
+
+
+class Server:
+    """What a hub reads: the one server of a store that is no cluster."""
+
+    subscribe, unsubscribe = "SUBSCRIBE", "UNSUBSCRIBE"
+    at_once = 1000
+    """How many channels one command may name."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def connect(self) -> Any:
+        """Make a connection that is the caller's own."""
+        connection: Any = own_connection(self._client)
+        connection.connect()
+        return connection
+
+    def has_changed(self) -> bool:
+        """Whether channels may have moved since this was asked last."""
+        return False
+
+    def settle(self, hub: Hub, *, refresh: bool) -> None:
+        """Take the channels from a hub that have moved. `refresh`: it has just met such a one, or lost its server."""
 
 
 class Hub:
@@ -130,8 +178,8 @@ class Hub:
     two threads that restore one connection would each make a socket, and lose one.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self.bodies = Bodies()
         """Decrypt what is published, once for all followers."""
         self._lock = threading.RLock()
@@ -147,31 +195,63 @@ class Hub:
         self._sending = False
         self._reading = False
         self._closed = False
+        self._dropped: list[str] = []
+        """Channels that the server has unsubscribed from by itself."""
 
     def subscribe(self, channel: str) -> HubSubscription:
         """A subscription that holds: what is published from now on reaches it, or it is asked to read the log."""
         follower = HubSubscription(self, channel)
+        self._add(follower)
+        follower.wait_until_confirmed()
+        return follower
+
+    def adopt(self, follower: HubSubscription) -> None:
+        """Take over a follower of another hub, who is asked to read the log once it is subscribed here."""
+        follower.late = True
+        follower.hub = self
+        if not follower.closed:
+            self._add(follower)
+
+    def _add(self, follower: HubSubscription) -> None:
         holds = False
         with self._lock:
-            followers = self._followers.setdefault(channel, [])
+            if follower.closed:
+                return
+            followers = self._followers.setdefault(follower.channel, [])
             followers.append(follower)
             if len(followers) == 1:
-                self._send("SUBSCRIBE", channel)
+                self._send(self._server.subscribe, follower.channel)
             else:
                 holds = followers[0].confirmed
             self._closed = False
-            if not self._reading:
-                self._reading = True
-                try:
-                    threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
-                except RuntimeError:  # no thread is to be had now; whoever comes next tries again
-                    self._reading = False
-                    self.leave(follower)
-                    raise
+            must_start, self._reading = not self._reading, True
+        if must_start:
+            self._start_reading(follower)
         if holds:
             follower.confirm()
-        follower.wait_until_confirmed()
-        return follower
+
+    def _start_reading(self, follower: HubSubscription) -> None:
+        """Start the thread, without `_lock`: before it runs, garbage may be collected in it, and a follower leave."""
+        try:
+            threading.Thread(target=self._read, name="agentkit-hub", daemon=True).start()
+        except RuntimeError:  # no thread is to be had now; whoever comes next tries again
+            with self._lock:
+                self._reading = False
+                self.leave(follower)
+            raise
+
+    def channels(self) -> list[str]:
+        """List what is followed."""
+        with self._lock:
+            return list(self._followers)
+
+    def release(self, channel: str) -> list[HubSubscription]:
+        """Let go of all who follow a channel, for another hub to adopt them."""
+        with self._lock:
+            followers = self._followers.pop(channel, [])
+            if followers:
+                self._send(self._server.unsubscribe, channel)
+        return followers
 
     def leave(self, follower: HubSubscription) -> None:
         with self._lock:
@@ -179,14 +259,14 @@ class Hub:
             if follower in followers:
                 followers.remove(follower)
             if not followers and self._followers.pop(follower.channel, None) is not None:
-                self._send("UNSUBSCRIBE", follower.channel)
+                self._send(self._server.unsubscribe, follower.channel)
 
     def close(self) -> None:
         """Let go of all followers and of the connection; the thread ends."""
         with self._lock:
             self._followers.clear()
             self._closed = True
-            self._send("UNSUBSCRIBE")  # the answer wakes the thread
+            self._send(self._server.unsubscribe)  # the answer wakes the thread
 
     def _send(self, *command: str) -> None:
         """With `_lock` in hand. The connection that comes after one that failed is subscribed to everything."""
@@ -212,10 +292,16 @@ class Hub:
         while True:
             with self._lock:
                 used = time.monotonic() if self._followers else used
-                if not self._followers and (self._closed or time.monotonic() - used > _LINGER_SECONDS):
+                over = self._closed or failures > 0 or time.monotonic() - used > _LINGER_SECONDS
+                if not self._followers and over:
                     self._reading, self._connection = False, None
                     break
+                dropped, self._dropped = self._dropped, []
             try:
+                is_lost = failures > 0 or bool(dropped)
+                if is_lost or self._server.has_changed():
+                    self._server.settle(self, refresh=is_lost)
+                    self._subscribe_again(dropped)
                 if connection is None or connection is not self._connection:
                     connection = self._renew(connection)
                 self._dispatch(connection)
@@ -234,21 +320,26 @@ class Hub:
         """A connection of its own, subscribed to every channel that is followed."""
         if old is not None:
             old.disconnect()
-        connection: Any = own_connection(self._client)
-        connection.connect()
+        connection = self._server.connect()
         with self._lock:
             self._connection = connection
-            if self._followers:
-                self._send("SUBSCRIBE", *self._followers)
+            channels = list(self._followers)
+            for first in range(0, len(channels), self._server.at_once):
+                self._send(self._server.subscribe, *channels[first : first + self._server.at_once])
         return connection
+
+    def _subscribe_again(self, channels: Sequence[str]) -> None:
+        """Subscribe to what is followed here all the same: an answer, or an error, says whether it still can be."""
+        with self._lock:
+            for channel in channels:
+                if channel in self._followers:
+                    self._send(self._server.subscribe, channel)
 
     def _pause(self, failures: int) -> None:
         """Wait for a server that is away: neither spin nor give up."""
         if failures == 2:
             log.warning("the store's channels cannot be subscribed to at the moment; readers poll the log instead")
-        with self._lock:
-            channels = list(self._followers)
-        for channel in channels:
+        for channel in self.channels():
             self._deliver(channel, [])
         threading.Event().wait(_BACKOFF.delay(failures))
 
@@ -276,12 +367,16 @@ class Hub:
 
     def _take(self, kind: bytes, about: bytes, data: Any = None, *, published: dict[str, list[StoredEvent]]) -> None:
         channel = about.decode()
-        if kind == b"subscribe":
+        if kind in (b"subscribe", b"ssubscribe"):
             with self._lock:
                 followers = list(self._followers.get(channel, ()))
             for follower in followers:
                 follower.confirm()
-        elif kind == b"message":
+        elif kind == b"sunsubscribe":
+            with self._lock:
+                if channel in self._followers:  # the server says so since the slot has gone to another
+                    self._dropped.append(channel)
+        elif kind in (b"message", b"smessage"):
             if events := self._parse(data, channel):
                 published.setdefault(channel, []).extend(events)
             else:
@@ -307,3 +402,94 @@ class Hub:
         size = sum(len(event.data) for event in events)
         for follower in followers:
             follower.put(events, size)
+
+
+class _Node(Server):
+    """What a hub of a cluster reads: the master `name`, by host and port."""
+
+    subscribe, unsubscribe = "SSUBSCRIBE", "SUNSUBSCRIBE"
+    at_once = 1  # several must be of one slot
+
+    def __init__(self, client: Any, name: str, hubs: ClusterHub) -> None:
+        super().__init__(client)
+        self._name = name
+        self._hubs = hubs
+        self._known: Any = None
+        """Which node has which slot, when it was last looked at."""
+
+    def connect(self) -> Any:
+        client: Any = self._client
+        node = client.get_node(node_name=self._name)
+        if node is None:
+            raise redis.exceptions.ConnectionError(f"{self._name} is no node of the cluster any more")
+        connection: Any = own_connection(client.get_redis_connection(node))
+        connection.connect()
+        return connection
+
+    def has_changed(self) -> bool:
+        client: Any = self._client
+        known, self._known = (
+            self._known,
+            client.nodes_manager.slots_cache,
+        )  # which is made anew by whoever meets a change
+        return known is not self._known
+
+    def settle(self, hub: Hub, *, refresh: bool) -> None:
+        client: Any = self._client
+        if refresh:
+            client.nodes_manager.initialize()
+        for channel in hub.channels():
+            name = self._hubs.where(channel)
+            if name != self._name:
+                for follower in hub.release(channel):
+                    self._hubs.hub_of(name).adopt(follower)
+
+
+class ClusterHub:
+    """A hub for each master of a cluster that has the channel of somebody."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._bodies = Bodies()
+        self._lock = ForkSafeLock()
+        self._hubs: dict[str, Hub] = {}
+
+    @property
+    def bodies(self) -> Bodies:
+        return self._bodies
+
+    @bodies.setter
+    def bodies(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        for hub in list(self._hubs.values()):
+            hub.bodies = bodies
+
+    def subscribe(self, channel: str) -> HubSubscription:
+        return self.hub_of(self.where(channel)).subscribe(channel)
+
+    def close(self) -> None:
+        for hub in list(self._hubs.values()):
+            hub.close()
+
+    def where(self, channel: str) -> str:
+        """Name the master that has the slot of a channel, as this process knows; "" where none has it now.
+
+        Of that one there is a hub as well, which cannot connect: its followers read the log until there is a master.
+        """
+        try:
+            return str(self._client.get_node_from_key(channel).name)
+        except (redis.exceptions.RedisError, redis.exceptions.RedisClusterException):
+            return ""
+
+    def hub_of(self, name: str) -> Hub:
+        """Return the hub of a master."""
+        with self._lock:
+            if name not in self._hubs:
+                self._hubs[name] = Hub(_Node(self._client, name, self))
+                self._hubs[name].bodies = self._bodies
+            return self._hubs[name]
+
+
+def hub_of(client: Any) -> Hub | ClusterHub:
+    """Make the hub of a process for a client, as `connect` makes it."""
+    return ClusterHub(client) if is_cluster(client) else Hub(Server(client))

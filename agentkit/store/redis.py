@@ -1,13 +1,14 @@
 """The store on Redis or Valkey: one Lua script per act, so that an act happens whole or not at all.
 
 The scripts and the schema of every key are in `scripts/`, their arguments in `lua.py`. What spans runs (the due index,
-the list of runs) is never in one script with a run's keys, so the store can be a cluster.
+the list of runs) is never in one script with a run's keys: the store can be a cluster (docs/how-to/redis-cluster.md).
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import redis
@@ -17,9 +18,10 @@ from agentkit.codec import Codec
 from agentkit.core.calls import Call
 from agentkit.core.events import Event, PendingItem
 from agentkit.core.ids import random_id
-from agentkit.core.messages import Json, ToolResultMessage
+from agentkit.core.message_list import MessageList
+from agentkit.core.messages import Json, Message, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
-from agentkit.core.record import STATUS_LISTS, AbortRequest, Change, Lease, Receipt, RunState, StatusList
+from agentkit.core.record import ENDED_LISTS, STATUS_LISTS, AbortRequest, Change, Lease, Receipt, RunState, StatusList
 from agentkit.core.struct import decode, encode
 from agentkit.errors import (
     DecryptionError,
@@ -32,7 +34,9 @@ from agentkit.errors import (
 )
 from agentkit.store.bodies import Bodies, no_codec
 from agentkit.store.clock import StoreClock
+from agentkit.store.cluster import with_raw_streams
 from agentkit.store.connection import connect, passes, refusal, translated
+from agentkit.store.conversations import Conversation, Conversations
 from agentkit.store.encoding import (
     decode_entry,
     decode_receipt,
@@ -41,27 +45,36 @@ from agentkit.store.encoding import (
     encode_body,
     encode_change,
     encode_events,
+    known_messages,
+    state_after,
 )
 from agentkit.store.lists import list_name, lists_of
-from agentkit.store.lua import RunKeys, Scripts
+from agentkit.store.lua import ChangeCall, RunKeys, Scripts
 from agentkit.store.protocol import (
     Append,
     Appended,
     Claim,
     Commit,
     Conflict,
-    DueRun,
     EventPage,
-    Health,
+    LastCall,
     LeaseStatus,
+    NextClaim,
     Push,
-    StoredEvent,
     StoredResolution,
     Subscription,
 )
-from agentkit.store.pubsub import Hub
+from agentkit.store.pubsub import hub_of
 from agentkit.store.redis_audit import RedisAudit
+from agentkit.store.redis_backup import RedisBackup
+from agentkit.store.redis_due import RedisDue
+from agentkit.store.redis_health import RedisHealth
 from agentkit.store.redis_inbox import RedisInbox
+from agentkit.store.redis_log import decrypted, read_page
+from agentkit.store.redis_metrics import RedisMetrics
+from agentkit.store.redis_shares import RedisShares
+from agentkit.store.redis_threads import RedisThreads
+from agentkit.store.redis_workers import RedisWorkers
 
 __all__ = ["RedisStore"]
 
@@ -69,7 +82,17 @@ _READABLE = 1000
 """Of how many runs a process remembers that it can decrypt them."""
 
 
-class RedisStore(RedisInbox, RedisAudit):
+class RedisStore(
+    RedisInbox,
+    RedisAudit,
+    RedisDue,
+    RedisHealth,
+    RedisMetrics,
+    RedisShares,
+    RedisWorkers,
+    RedisThreads,
+    RedisBackup,
+):
     """See `agentkit.store.protocol.Store` for what each method promises."""
 
     def __init__(
@@ -81,21 +104,25 @@ class RedisStore(RedisInbox, RedisAudit):
         max_events: int = 100_000,
         client: redis.Redis | None = None,
     ) -> None:
-        RedisInbox.__init__(self, client or connect(url), prefix)
+        RedisInbox.__init__(self, with_raw_streams(client or connect(url)), prefix)
         RedisAudit.__init__(self, prefix)
+        RedisDue.__init__(self, prefix)
+        RedisMetrics.__init__(self, prefix)
+        RedisShares.__init__(self, prefix)
+        RedisWorkers.__init__(self, self._client, prefix, self.now)
+        RedisBackup.__init__(self, prefix, self.now)
         self.url = url
         self._prefix = prefix
         self._retention_ms = retention_seconds * 1000
         self._max_events = max_events
         self._bodies = Bodies()
         self._scripts = Scripts(self._client)
-        self._hub = Hub(self._client)
+        self._hub = hub_of(self._client)
         self._check_readable: Callable[[str], None] = lambda run_id: None
+        self._conversations = Conversations()
         self._clock = StoreClock(self._server_ms)
-        self._due = f"{prefix}due"
         self._runs = f"{prefix}runs"
         self._listed = f"{prefix}listed"
-        self._workers = f"{prefix}workers"
         self._refused = f"{prefix}refused"
 
     def use_codec(self, codec: Codec) -> None:
@@ -111,7 +138,9 @@ class RedisStore(RedisInbox, RedisAudit):
 
     @translated
     def create(self, change: Change, pushes: Sequence[Push] = (), *, request_id: str = "") -> bool:
-        return bool(self._commit(change, None, None, pushes, request_id) != b"exists")
+        call = self._change_call(change, None, None, pushes)
+        reply = self._scripts.commit(self._keys(change.record.id), request_id or random_id(), call)
+        return bool(reply != b"exists")
 
     @translated
     def commit(
@@ -121,23 +150,31 @@ class RedisStore(RedisInbox, RedisAudit):
         lease: Lease | None = None,
         pushes: Sequence[Push] = (),
         *,
+        next_claim: NextClaim | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
-        return self._outcome(self._commit(change, version, lease, pushes, request_id), change.record.id)
+        known = MessageList() if next_claim is None else known_messages(change, next_claim)
+        call = self._change_call(change, version, lease, pushes, next_claim, len(known))
+        reply = self._scripts.commit(self._keys(change.record.id), request_id or random_id(), call)
+        outcome = self._outcome(reply, change.record.id)
+        if change.record.terminal:
+            self._conversations.forget(change.record.id)
+        if next_claim is None or isinstance(outcome, Conflict) or len(reply) == 3:
+            return outcome
+        return replace(outcome, claim=self._next_claim(change, next_claim, reply[3], known))
 
-    def _commit(
-        self, change: Change, version: int | None, lease: Lease | None, pushes: Sequence[Push], request_id: str
-    ) -> Any:
-        return self._scripts.commit(
-            self._keys(change.record.id),
-            request_id or random_id(),
-            encode_change(change, self._bodies),
-            version=version,
-            lease=lease,
-            pushes=pushes,
-            retention_ms=self._retention_ms,
-            max_events=self._max_events,
-        )
+    def _change_call(
+        self,
+        change: Change,
+        version: int | None,
+        lease: Lease | None,
+        pushes: Sequence[Push],
+        next_claim: NextClaim | None = None,
+        known: int = 0,
+    ) -> ChangeCall:
+        next_step = None if next_claim is None else (next_claim.step.number, next_claim.lease_ms, known)
+        encoded = encode_change(change, self._bodies)
+        return ChangeCall(encoded, version, lease, pushes, next_step, self._retention_ms, self._max_events)
 
     @translated
     def commit_call(
@@ -147,15 +184,33 @@ class RedisStore(RedisInbox, RedisAudit):
         outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
+        last: LastCall | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
         text = encode_body(outcome, self._bodies)
         result, waiting = (text, b"") if isinstance(outcome, ToolResultMessage) else (b"", text)
-        bodies = encode_events(events, self._bodies)
+        follows: ChangeCall | None = None
+        known = MessageList()
+        if last is not None:
+            known = MessageList() if last.next_claim is None else known_messages(last.change, last.next_claim)
+            follows = self._change_call(last.change, last.version, None, last.pushes, last.next_claim, len(known))
         reply = self._scripts.commit_call(
-            self._keys(lease.run_id), request_id or random_id(), lease, call, result, waiting, bodies, self._max_events
+            self._keys(lease.run_id),
+            request_id or random_id(),
+            lease,
+            call,
+            result,
+            waiting,
+            encode_events(events, self._bodies),
+            self._max_events,
+            follows,
         )
-        return self._outcome(reply, lease.run_id)
+        done = self._outcome(reply, lease.run_id)
+        if last is None or isinstance(done, Conflict) or len(reply) == 3:
+            return done
+        if last.next_claim is None or not reply[3]:
+            return replace(done, was_last=True)
+        return replace(done, was_last=True, claim=self._next_claim(last.change, last.next_claim, reply[3], known))
 
     @translated
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
@@ -169,9 +224,9 @@ class RedisStore(RedisInbox, RedisAudit):
 
     @translated
     def messages(self, run_id: str) -> tuple[RunState, list[Json]]:
-        now, fields, messages, queued = _found(self._scripts.load(self._keys(run_id), messages=True), run_id)
-        state = self._state((now, fields, (), queued), run_id)
-        return state, [decode(self._bodies.decrypt(message, run_id), Json) for message in messages]
+        reply = _found(self._scripts.load(self._keys(run_id), messages=True), run_id)
+        _, _, messages, _ = reply
+        return self._state(reply, run_id), [decode(self._bodies.decrypt(message, run_id), Json) for message in messages]
 
     @translated
     def messages_from(self, run_id: str, first: int, size: int) -> list[bytes]:
@@ -180,21 +235,68 @@ class RedisStore(RedisInbox, RedisAudit):
 
     @translated
     def claim(self, run_id: str, step: int, lease_ms: int, *, request_id: str = "") -> Claim | None:
-        keys = self._keys(run_id)
+        keys, request_id = self._keys(run_id), request_id or random_id()
         self._check_readable(run_id)
-        reply = _found(self._scripts.claim(keys, request_id or random_id(), step, lease_ms, self._max_events), run_id)
-        if reply == b"no":
+        known, appended = self._conversations.get(run_id), 0
+        while True:
+            reply = self._scripts.claim(keys, request_id, step, lease_ms, self._max_events, known.first_wanted)
+            if _found(reply, run_id) == b"no":
+                return None
+            *reply, new = reply
+            appended += int(new)
+            try:
+                claim = self._lent(reply, run_id, step, known)
+            except DecryptionError:
+                lease = Lease(run_id, step, int(reply[0]), int(reply[1]))
+                self._scripts.release(keys, lease, untouched=True, failed=False)
+                raise
+            if claim is not None:
+                return replace(claim, appended=appended)
+            known = Conversation()  # it is not what is stored: the same claim again, with all messages
+
+    def _lent(self, reply: Any, run_id: str, step: int, known: Conversation) -> Claim | None:
+        """Read a step that was lent, with the messages that this process knows; None where they are not the run's."""
+        claim = self._claim(reply, run_id, step)
+        if claim.call is not None:
+            return claim
+        stored = _messages_of(reply)
+        if not known.is_before(stored):
             return None
+        new = stored[1:] if known.messages else stored
+        conversation = known.extended(new, self._read_messages(new, run_id))
+        self._conversations.keep(run_id, conversation)
+        return _with_messages(claim, conversation.messages)
+
+    def _claim(self, reply: Any, run_id: str, step: int) -> Claim:
+        """Read a step that was lent, but for the messages that came along."""
         token, attempt, complete, stored = reply
-        lease = Lease(run_id, step, int(token), int(attempt))
-        try:
-            state = self._state(stored, run_id)
-        except DecryptionError:
-            self._scripts.release(keys, lease, untouched=True, failed=False)
-            raise
+        state = self._state(stored, run_id)
         opened = state.record.step(step)
         call = None if opened is None or opened.call is None else state.record.call(opened.call)
-        return Claim(lease, state, call, complete=bool(complete))
+        return Claim(Lease(run_id, step, int(token), int(attempt)), state, call, complete=bool(complete))
+
+    def _next_claim(self, change: Change, asked: NextClaim, reply: Any, known: MessageList) -> Claim:
+        """Make the claim of a step that was lent with the commit of `change`."""
+        run_id, step = change.record.id, asked.step
+        if len(reply) == 4:  # others are open beside it, or it was sent again and others may have written since
+            new = self._read_messages(_messages_of(reply), run_id)
+            return _with_messages(self._claim(reply, run_id, step.number), known.extended(new))
+        token, version, last_seq, until, rest = reply
+        if step.call is None:
+            known = known.extended(self._read_messages(rest, run_id))
+        state = state_after(
+            change,
+            asked,
+            version=int(version),
+            last_seq=int(last_seq),
+            until=int(until),
+            messages=known if step.call is None else MessageList(),
+        )
+        call = None if step.call is None else state.record.call(step.call)
+        return Claim(Lease(run_id, step.number, int(token), 1), state, call, messages=known)
+
+    def _read_messages(self, stored: Sequence[bytes], run_id: str) -> list[Message]:
+        return [decode(self._bodies.decrypt(message, run_id), Message) for message in stored]
 
     def _read_once(self, run_id: str) -> None:
         """Read a run before anything is done with it here, so that one which no key decrypts stays untouched."""
@@ -208,7 +310,7 @@ class RedisStore(RedisInbox, RedisAudit):
         ]
         replies = self._scripts.append(calls, self._max_events)
         for reply in replies:
-            if isinstance(reply, redis.exceptions.RedisError) and passes(reply):
+            if isinstance(reply, Exception) and passes(reply):
                 raise reply
         return [
             refusal(reply) if isinstance(reply, Exception) else Appended(LeaseStatus(reply[0].decode()), reply[1])
@@ -221,8 +323,8 @@ class RedisStore(RedisInbox, RedisAudit):
         return [LeaseStatus(reply.decode()) for reply in replies]
 
     @translated
-    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
-        self._scripts.release(self._keys(lease.run_id), lease, untouched=untouched, failed=failed)
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False, until: int | None = None) -> None:
+        self._scripts.release(self._keys(lease.run_id), lease, untouched=untouched, failed=failed, until=until)
 
     @translated
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
@@ -262,12 +364,13 @@ class RedisStore(RedisInbox, RedisAudit):
 
     @translated
     def events(self, run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
-        status, last, first, entries = _found(self._scripts.events(self._keys(run_id), after, limit, size), run_id)
-        if not entries:
+        head, seq, events = read_page(self._scripts, self._keys(run_id), after, limit, size)
+        status, last, first = _found(head, run_id)
+        if not events:
             self._check_readable(run_id)
         return EventPage(
-            events=[StoredEvent(_seq(entry[0]), self._bodies.decrypt(entry[1][1], run_id)) for entry in entries],
-            first_seq=_seq(first[0][0]) if first else int(last) + 1,
+            events=decrypted(seq, events, self._bodies, run_id),
+            first_seq=int(first[0][0].partition(b"-")[0]) if first else int(last) + 1,
             last_seq=int(last),
             status=status.decode(),
         )
@@ -325,15 +428,15 @@ class RedisStore(RedisInbox, RedisAudit):
             raise LeaseLostError
         if reply[0] == b"state":
             return Conflict(self._state(reply[1], run_id))
-        version, before, last = (int(value) for value in reply)
+        version, before, last = (int(value) for value in reply[:3])
         return Commit(version, before + 1, last)
 
     def _state(self, reply: Any, run_id: str) -> RunState:
-        now, fields, messages, queued = reply
+        """Read a run's state, but for its messages."""
+        now, fields, _, queued = reply
         return decode_state(
             self._clock.observe(int(now)),
             self._pairs(fields, run_id),
-            [self._bodies.decrypt(message, run_id) for message in messages],
             None if queued is None else [self._bodies.decrypt(message, run_id) for message in queued],
         )
 
@@ -352,28 +455,11 @@ class RedisStore(RedisInbox, RedisAudit):
 
     @translated
     def _server_ms(self) -> int:
-        seconds, microseconds = self._client.time()
+        seconds, microseconds = self._client.time()  # of a cluster, one of its nodes
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def now(self) -> int:
         return self._clock.now()
-
-    @translated
-    def schedule(self, run_id: str, at: int) -> None:
-        self._scripts.schedule(self._due, run_id, at)
-
-    @translated
-    def due(self, limit: int, hold_ms: int) -> list[DueRun]:
-        till, ids, scheduled = self._scripts.take(self._due, limit, hold_ms)
-        self._clock.observe(int(till) - hold_ms)
-        return [
-            DueRun(run_id.decode(), int(till) + (0.25 if is_scheduled else 0.5), scheduled=bool(is_scheduled))
-            for run_id, is_scheduled in zip(ids, scheduled, strict=True)
-        ]
-
-    @translated
-    def reschedule(self, run: DueRun, at: int | None) -> None:
-        self._scripts.reschedule(self._due, run.run_id, run.mark, at)
 
     @translated
     def refuse(self, recipient: str) -> None:
@@ -440,7 +526,7 @@ class RedisStore(RedisInbox, RedisAudit):
             pipe.zrem(f"{self._runs}{name}", run_id)
         pipe.hdel(self._listed, run_id)
         if not has_entries:
-            pipe.zrem(self._due, run_id)
+            pipe.zrem(self._due_part(run_id), run_id)
         pipe.execute()
         self.unlist_items(self.items_of(run_id))
 
@@ -478,20 +564,6 @@ class RedisStore(RedisInbox, RedisAudit):
     # -- the store itself
 
     @translated
-    def heartbeat(self, worker: str, ttl_ms: int) -> None:
-        now = self.now()
-        pipe = self._client.pipeline(transaction=False)
-        pipe.zremrangebyscore(self._workers, "-inf", now)
-        pipe.zadd(self._workers, {worker: now + ttl_ms})
-        pipe.pexpire(self._workers, ttl_ms, nx=True)
-        pipe.pexpire(self._workers, ttl_ms, gt=True)  # never earlier than another worker said
-        pipe.execute()
-
-    @translated
-    def workers(self) -> list[str]:
-        return [w.decode() for w in cast(list[bytes], self._client.zrangebyscore(self._workers, self.now(), "+inf"))]
-
-    @translated
     def mark_served(self, queue: str, ttl_ms: int) -> None:
         self._client.set(f"{self._prefix}served:{queue}", "", px=ttl_ms)
 
@@ -504,30 +576,28 @@ class RedisStore(RedisInbox, RedisAudit):
         return bool(self._client.set(f"{self._prefix}probing:{queue}", "", nx=True, px=ttl_ms))
 
     @translated
-    def backlog(self) -> tuple[int, int]:
-        overdue = self._client.zcount(self._due, "-inf", self.now())
-        return self._client.zcard(self._due), overdue
-
-    @translated
-    def check(self) -> Health:
-        # Asked by a write: a replica, a full server and one without its replicas answer a PING.
-        self._client.set(f"{self._prefix}probe", "", px=1000)
-        try:
-            memory = self._client.info("memory")
-            persistence = self._client.info("persistence")
-        except redis.exceptions.NoPermissionError:
-            return Health(("INFO is not permitted: whether the server evicts or forgets runs cannot be told",))
-        warnings = []
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction" and memory.get("maxmemory"):
-            warnings.append(f"maxmemory-policy is {policy}: Redis may evict runs; set it to noeviction")
-        if not persistence.get("aof_enabled", 1):
-            warnings.append("appendonly is off: a restart of Redis loses runs; set appendonly yes")
-        return Health(tuple(warnings))
+    def count_ended(self) -> int:
+        pipe = self._client.pipeline(transaction=False)
+        for status in ENDED_LISTS:
+            pipe.zcard(f"{self._runs}{list_name(None, None, status)}")
+        return sum(pipe.execute())
 
     def close(self) -> None:
         self._hub.close()
         self._client.close()
+
+
+def _messages_of(reply: Any) -> list[bytes]:
+    """Return the messages that came along with a step that was lent."""
+    messages: list[bytes] = reply[3][2]
+    return messages
+
+
+def _with_messages(claim: Claim, messages: MessageList) -> Claim:
+    """Add the run's first messages, all that there are where a model step was claimed."""
+    if claim.call is not None:
+        return replace(claim, messages=messages)
+    return replace(claim, messages=messages, state=replace(claim.state, messages=messages))
 
 
 def _found(reply: Any, run_id: str) -> Any:
@@ -539,7 +609,3 @@ def _found(reply: Any, run_id: str) -> Any:
     if reply == b"encrypted":
         raise no_codec(run_id)
     return reply
-
-
-def _seq(entry_id: bytes) -> int:
-    return int(entry_id.partition(b"-")[0])

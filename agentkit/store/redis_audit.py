@@ -7,7 +7,6 @@ cluster slot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import redis
@@ -18,6 +17,7 @@ from agentkit.core.inbox import ItemFilter
 from agentkit.core.struct import decode
 from agentkit.store.audit import answer_list, answer_lists
 from agentkit.store.bodies import Bodies
+from agentkit.store.cluster import stream_fields
 from agentkit.store.connection import translated
 from agentkit.store.lua import AuditKeys, Scripts
 
@@ -95,7 +95,7 @@ class RedisAudit:
         return self._bodies.decrypt(stored, "of the record of answers").decode() if stored else GENESIS
 
     def _lines(self, entries: Any) -> list[str]:
-        found = cast(Sequence[tuple[bytes, dict[bytes, bytes]]], entries)
         return [
-            self._bodies.decrypt(fields[b"d"], f"of the answer {fields[b'i'].decode()}").decode() for _, fields in found
+            self._bodies.decrypt(fields[b"d"], f"of the answer {fields[b'i'].decode()}").decode()
+            for fields in map(stream_fields, entries)
         ]

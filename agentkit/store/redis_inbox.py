@@ -35,7 +35,7 @@ class RedisInbox:
     def list_items(self, items: Sequence[ListedItem]) -> None:
         if not items:
             return
-        pipe = self._client.pipeline()
+        pipe = self._client.pipeline(transaction=True)
         pipe.hset(self._inbox, mapping={item.decision_id: _encode_facts(item) for item in items})
         for name, ids in _members(items).items():
             pipe.zadd(f"{self._inbox}{name}", dict.fromkeys(ids, 0))
@@ -45,7 +45,7 @@ class RedisInbox:
     def unlist_items(self, items: Sequence[ListedItem]) -> None:
         if not items:
             return
-        pipe = self._client.pipeline()
+        pipe = self._client.pipeline(transaction=True)
         pipe.hdel(self._inbox, *(item.decision_id for item in items))
         for name, ids in _members(items).items():
             pipe.zrem(f"{self._inbox}{name}", *ids)
@@ -58,8 +58,11 @@ class RedisInbox:
         return self._read_items(cast(list[bytes], self._client.zrangebylex(name, oldest, "+", 0, limit)))
 
     @translated
-    def count_items(self, wanted: ItemFilter) -> int:
-        return int(self._client.zcard(f"{self._inbox}{item_list(wanted)}"))
+    def count_items(self, *wanted: ItemFilter) -> list[int]:
+        pipe = self._client.pipeline(transaction=False)
+        for each in wanted:
+            pipe.zcard(f"{self._inbox}{item_list(each)}")
+        return cast(list[int], pipe.execute())
 
     @translated
     def items_of(self, run_id: str) -> list[ListedItem]:

@@ -1,4 +1,7 @@
-"""What applications test their agents with: `kit.testing(…)`, without Redis, Celery and providers (docs/testing.md)."""
+"""What applications test their agents with: `kit.testing(…)`, without Redis, Celery and providers.
+
+docs/how-to/test-an-agent.md shows it.
+"""
 
 from __future__ import annotations
 

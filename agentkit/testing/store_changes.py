@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
+
+from msgspec import structs
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import Event
@@ -14,7 +15,7 @@ from agentkit.core.ids import new_id, now_ms
 from agentkit.core.messages import TextBlock, ToolResultMessage, UserMessage
 from agentkit.core.record import SCHEMA_VERSION, Change, Lease, Resolution, RunRecord, Status, Step
 from agentkit.errors import LeaseLostError, StoreError
-from agentkit.store.protocol import Append, Claim, Commit, LeaseStatus, Store
+from agentkit.store.protocol import Append, Claim, Commit, LastCall, LeaseStatus, NextClaim, Store
 
 __all__ = [
     "append",
@@ -29,6 +30,7 @@ __all__ = [
     "first_change",
     "log_of",
     "new_run",
+    "next_turn",
     "result_of",
     "snapshot",
     "step_done",
@@ -106,7 +108,7 @@ def step_done(claim: Claim, *, opens: tuple[Step, ...] = (), **more: Any) -> Cha
     left = tuple(step for step in record.steps if step.number != claim.lease.step)
     return Change(
         before=record,
-        record=replace(
+        record=structs.replace(
             record,
             status=more.pop("status", record.status),
             messages=record.messages + 1,
@@ -137,6 +139,25 @@ def calls_of(store: Store, count: int, lease_ms: int = LEASE_MS) -> tuple[str, l
     opens = tuple(Step(2 + n, "tool", n) for n in range(count))
     committed(store, step_done(claim, opens=opens), claim.state.version, claim.lease)
     return run_id, [claimed(store, run_id, step.number, lease_ms) for step in opens]
+
+
+def next_turn(claim: Claim, *, lends: bool = False, **fields: Any) -> LastCall:
+    """What follows from the end of a call, which was claimed alone, if it is the last one."""
+    state, before = claim.state, claim.state.record
+    assert before.others is not None
+    step, messages = Step(before.next_step, "model"), before.turn_from + 2 + before.others.count
+    values = {"messages": messages, "turn_from": messages, "flushed": 0, "steps": (step,), "calls": (), "others": None}
+    values |= {"first_call": 0, "turn": 2, "next_step": step.number + 1} | fields
+    change = Change(
+        structs.replace(before, **values),
+        before,
+        events=(event("turn_end"),),
+        opened=(step,),
+        closed=(claim.lease.step,),
+        on_first_claim={step.number: (event("turn_start", turn=2),)},
+    )
+    next_claim = NextClaim(step, LEASE_MS, state) if lends else None
+    return LastCall(change, state.version, next_claim=next_claim)
 
 
 def result_of(n: int) -> ToolResultMessage:

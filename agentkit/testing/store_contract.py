@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agentkit.core.calls import Extension, ItemAnswer, OtherCalls, Rejection
 from agentkit.core.events import MessageEnd, TurnEnd, Vote, stored_at
@@ -35,7 +36,7 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
 )
 from agentkit.store.encoding import SMALL_QUEUE_BYTES
-from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Store
+from agentkit.store.protocol import Append, Appended, Commit, Conflict, LeaseStatus, Store
 from agentkit.testing.store_audit_contract import AuditContract
 from agentkit.testing.store_changes import (
     LEASE_MS,
@@ -58,8 +59,10 @@ from agentkit.testing.store_changes import (
 )
 from agentkit.testing.store_index_contract import IndexContract
 from agentkit.testing.store_lease_contract import LeaseContract
+from agentkit.testing.store_metrics_contract import MetricsContract
 from agentkit.testing.store_outbox_contract import OutboxContract
 from agentkit.testing.store_part_contract import PartContract
+from agentkit.testing.store_shares_contract import SharesContract
 
 __all__ = ["MakeStore", "StoreContract"]
 
@@ -75,7 +78,9 @@ def queue(store: Store, run_id: str, message: QueuedMessage) -> Commit:
     return committed(store, Change(record, state.record), state.version)
 
 
-class StoreContract(AuditContract, IndexContract, LeaseContract, OutboxContract, PartContract):
+class StoreContract(
+    AuditContract, IndexContract, LeaseContract, MetricsContract, OutboxContract, PartContract, SharesContract
+):
     """Override `make_store` and `ttls`."""
 
     @pytest.fixture
@@ -198,6 +203,20 @@ class StoreContract(AuditContract, IndexContract, LeaseContract, OutboxContract,
         assert [e["seq"] for e in log] == list(range(1, 8))
         assert [e["n"] for e in log[4:]] == [1, 2, 3]
 
+    def test_appends_to_many_runs_come_to_each_what_they_are(self, store: Store) -> None:
+        runs = [new_run(store) for _ in range(70)]
+        claims = [claimed(store, run_id, lease_ms=0 if run_id == runs[3] else LEASE_MS) for run_id in runs]
+        claimed(store, runs[3])
+        before = snapshot(store, runs[3])
+        events = [[event("x", n=n, run=place) for n in range(place % 3 + 1)] for place in range(len(runs))]
+        outcomes = store.append([Append(c.lease, e, 1) for c, e in zip(claims, events, strict=True)])
+        lost = [place for place, outcome in enumerate(outcomes) if outcome != Appended(LeaseStatus.HELD)]
+        assert (lost, outcomes[3]) == ([3], Appended(LeaseStatus.LOST))
+        assert snapshot(store, runs[3]) == before
+        for place in (0, 1, 2, 4, 63, 64, 69):
+            log = [(e["run"], e["n"]) for e in log_of(store, runs[place]) if e["type"] == "x"]
+            assert log == [(place, n) for n in range(place % 3 + 1)]
+
     def test_a_repeated_flush_number_changes_nothing(self, store: Store) -> None:
         run_id = new_run(store)
         lease = claimed(store, run_id).lease
@@ -278,7 +297,7 @@ class StoreContract(AuditContract, IndexContract, LeaseContract, OutboxContract,
     def test_a_change_of_the_record_without_events_answers_where_they_would_be(self, store: Store) -> None:
         run_id = new_run(store)
         state = store.load(run_id)
-        commit = committed(store, Change(replace(state.record, turn=7), state.record), state.version)
+        commit = committed(store, Change(structs.replace(state.record, turn=7), state.record), state.version)
         assert (commit.first_seq, commit.last_seq) == (3, 2)
         assert store.load(run_id).record.turn == 7
 
@@ -375,7 +394,7 @@ class StoreContract(AuditContract, IndexContract, LeaseContract, OutboxContract,
             )
             assert ([step.number for step in record.steps], record.others) == (
                 [claim.lease.step],
-                OtherCalls(steps=2, waiting=0, working=0),
+                OtherCalls(count=2, steps=2, waiting=0, working=0),
             )
 
     def test_a_call_that_is_alone_is_claimed_with_the_whole_state(self, store: Store) -> None:
@@ -616,8 +635,8 @@ class StoreContract(AuditContract, IndexContract, LeaseContract, OutboxContract,
         """As those up to schemaVersion 2 are read."""
         run_id = new_run(store)
         state = store.load(run_id)
-        old = replace(state.record.with_queued([HURRY, LATER]), schema_version=2)
-        committed(store, Change(replace(old, turn=2), old), state.version)
+        old = structs.replace(state.record.with_queued([HURRY, LATER]), schema_version=2)
+        committed(store, Change(structs.replace(old, turn=2), old), state.version)
         record = store.load(run_id).record
         assert (record.schema_version, record.turn, record.queued) == (SCHEMA_VERSION, 2, (HURRY, LATER))
 

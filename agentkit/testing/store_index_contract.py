@@ -13,8 +13,9 @@ import pytest
 from agentkit.core.events import ItemKind
 from agentkit.core.ids import new_id, now_ms
 from agentkit.core.inbox import ItemFilter, ListedItem
+from agentkit.core.workers import Worker
 from agentkit.errors import UnreadableRunError
-from agentkit.store.protocol import Commit, DueRun, Store, StoredEvent
+from agentkit.store.protocol import Commit, DueRun, StepLease, Store, StoredEvent, StoredThread, ThreadMessage
 from agentkit.testing.store_changes import (
     MakeStore,
     append,
@@ -115,13 +116,13 @@ class IndexContract:
         assert store.items(None, 3, anything) == items[:3]
         assert store.items(items[2].decision_id, 3, anything) == items[3:]
         assert store.items(items[4].decision_id, 3, anything) == []
-        assert store.count_items(anything) == 5
+        assert store.count_items(anything) == [5]
         store.unlist_items([items[1], items[4], _item()])
         assert store.items(None, 10, anything) == [items[0], items[2], items[3]]
-        assert store.count_items(anything) == 3
+        assert store.count_items(anything) == [3]
         store.list_items([])
         store.unlist_items([])
-        assert store.count_items(anything) == 3
+        assert store.count_items(anything) == [3]
 
     def test_every_combination_of_filters_selects_what_satisfies_all_of_them(self, store: Store) -> None:
         kinds: list[ItemKind] = ["decision", "in_doubt"]
@@ -137,9 +138,9 @@ class IndexContract:
             wanted = ItemFilter(agent=agent, tool=tool, kind=kind, owner=owner)
             selected = [item for item in items if wanted.selects(item)]
             assert store.items(None, 100, wanted) == selected
-            assert store.count_items(wanted) == len(selected)
+            assert store.count_items(wanted) == [len(selected)]
         assert store.items(None, 10, ItemFilter(agent="c")) == []
-        assert store.count_items(ItemFilter(owner="bob", agent="a")) == 0
+        assert store.count_items(ItemFilter(owner="bob", agent="a")) == [0]
 
     def test_the_items_of_a_run_are_known_and_gone_when_it_is(self, store: Store) -> None:
         run_id, other = new_id(), _item(owner="ann")
@@ -151,7 +152,7 @@ class IndexContract:
         assert store.items_of(run_id) == []
         for wanted in (ItemFilter(), ItemFilter(owner="ann"), ItemFilter(agent="a", tool="t", kind="decision")):
             assert store.items(None, 10, wanted) == [other]
-            assert store.count_items(wanted) == 1
+            assert store.count_items(wanted) == [1]
 
     def test_a_store_that_has_begun_with_this_version_has_all_items_listed(self, store: Store) -> None:
         store.index(new_id())
@@ -343,6 +344,12 @@ class IndexContract:
         (run,) = store.due(10, 60_000)
         assert run.scheduled, "though it was due for another reason"
 
+    def test_it_says_which_runs_the_due_index_does_not_have(self, store: Store) -> None:
+        store.schedule("a", 1)
+        store.schedule("c", now_ms() + 60_000)
+        assert store.unscheduled(["a", "b", "c", "d"]) == ["b", "d"]
+        assert store.unscheduled([]) == []
+
     def test_settling_what_was_unlisted_does_nothing(self, store: Store) -> None:
         store.schedule("r", now_ms() - 1)
         (run,) = store.due(10, 60_000)
@@ -360,6 +367,24 @@ class IndexContract:
         assert store.remember("k", "other", "run-2") == ("digest", "run-1")
         assert store.remember("k2", "other", "run-2") == ("other", "run-2")
 
+    def test_a_thread_has_the_last_of_its_runs_and_the_messages_that_they_took(self, store: Store) -> None:
+        assert store.thread("t", ["a"]) is None
+        assert not store.extend_thread("t", "run-2", "run-1", {})
+        assert store.extend_thread("t", "run-1", None, {"a": "digest"})
+        assert store.thread("t", ["a", "b"]) == StoredThread("run-1", None, {"a": ThreadMessage("run-1", "digest")})
+        assert store.extend_thread("t", "run-1", "run-1", {"b": "another"})
+        assert store.extend_thread("t", "run-2", "run-1", {"c": "third"})
+        assert store.thread("t", ["b", "c"]) == StoredThread(
+            "run-2", "run-1", {"b": ThreadMessage("run-1", "another"), "c": ThreadMessage("run-2", "third")}
+        )
+        assert store.thread("another thread") is None
+
+    def test_of_two_that_extend_a_thread_at_once_one_does(self, store: Store) -> None:
+        assert store.extend_thread("t", "run-1", None, {"a": "digest"})
+        assert not store.extend_thread("t", "run-2", None, {"b": "digest"})
+        assert not store.extend_thread("t", "run-2", "run-1", {"a": "digest"}), "it has that message"
+        assert store.thread("t", ["a", "b"]) == StoredThread("run-1", None, {"a": ThreadMessage("run-1", "digest")})
+
     def test_runs_are_listed_newest_first(self, store: Store) -> None:
         ids = [new_id() for _ in range(5)]
         for run_id in (ids[2], ids[0], ids[4], ids[1], ids[3], ids[3]):
@@ -376,6 +401,38 @@ class IndexContract:
         assert [state and state.record for state in states] == [store.load(two).record, None, store.load(one).record]
         assert all(state is None or state.messages == () for state in states)
         assert store.loads([]) == []
+
+    def test_a_worker_says_of_itself_what_others_read(self, store: Store) -> None:
+        about = Worker("a", node="celery@a", pid=7, version="1.0", queues=("q",), started_at=5, clock_ms=-3)
+        store.heartbeat("a", 60_000, about)
+        store.heartbeat("b", 60_000)  # of a version that says nothing
+        assert sorted(store.about_workers(), key=lambda worker: worker.name) == [about, Worker("b")]
+
+    def test_a_steps_lease_shows_its_end_its_attempt_and_who_holds_it_as_long_as_that_one_does(
+        self, store: Store
+    ) -> None:
+        run_id = new_run(store)
+        assert store.step_leases(run_id, [1, 2]) == [StepLease(1, 0)]
+        lease = claimed(store, run_id).lease
+        [held] = store.step_leases(run_id, [1])
+        assert (held.attempt, held.worker) == (1, None)
+        assert held.until is not None
+        assert held.until > store.now()
+        store.note_holders([lease], "host:1", 60_000)
+        assert store.step_leases(run_id, [1]) == [StepLease(1, 1, held.until, "host:1")]
+        store.release(lease, failed=True)
+        assert [each.until for each in store.step_leases(run_id, [1])] == [None]
+        other = claimed(store, run_id).lease
+        assert store.step_leases(run_id, [1])[0].worker is None
+        assert other.token != lease.token
+        assert store.step_leases(new_id(), [1]) == []
+
+    def test_the_next_check_of_a_run_and_of_all_can_be_read(self, store: Store) -> None:
+        assert (store.next_check(), store.next_check("r1")) == (None, None)
+        store.schedule("r1", 2_000_000_000_000)
+        store.schedule("r2", 1_000_000_000_000)
+        assert abs((store.next_check("r1") or 0) - 2_000_000_000_000) <= 1
+        assert abs((store.next_check() or 0) - 1_000_000_000_000) <= 1
 
     def test_a_worker_counts_as_there_for_the_time_it_said(self, store: Store) -> None:
         assert store.workers() == []

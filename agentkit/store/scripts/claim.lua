@@ -1,54 +1,28 @@
 -- Lend a step. KEYS: run, messages, events, queued messages. ARGV: step, lease ms, events kept, schema version, claim id,
--- bytes of what is queued up to which a state brings it along.
+-- bytes of what is queued up to which a state brings it along, number of the first message that a model step reads.
 -- Returns 'missing', 'no', 'newer' or 'encrypted' (a record that this worker cannot read: it stays untouched) or
--- {token, attempt, '1' if the state is whole, state...}.
+-- {token, attempt, '1' if the state is whole, state, how many events it appended}.
 local run, step = KEYS[1], ARGV[1]
-local s = step_get(run, step)
+local hash = hash_of(run, {'s:' .. step, 'sv', 'seq', 'tok', 'c', 'c:' .. step, 'status', 'v'})
+local s = step_get(hash, step)
 if not s then
   return redis.call('EXISTS', run) == 1 and 'no' or 'missing'
 end
-local why = unreadable(redis.call('HGET', run, 'sv'), ARGV[4])
+local why = unreadable(get(hash, 'sv'), ARGV[4])
 if why then
   return why
 end
 
--- What the step reads. One of many tool calls that are open together reads itself alone.
-local function lent()
-  if s.from == '0' then
-    return {s.token, int(s.attempt), '1', state_of(run, little_of(run, KEYS[4], ARGV[6]), all_of(KEYS[2]))}
+local before = get(hash, 'seq')
+if s.claim ~= ARGV[5] then  -- else it is sent again because its reply was lost
+  if s.till > now_ms() and not (s.token == '0' and s.claim == '=') then
+    return 'no'
   end
-  local known = redis.call('HMGET', run, 'open', 'sv')
-  if s.call == '' or known[1] == '1' or known[2] ~= ARGV[4] then
-    return {s.token, int(s.attempt), '1', state_of(run, little_of(run, KEYS[4], ARGV[6]))}
-  end
-  return {s.token, int(s.attempt), '', part_of(run, s.call, step)}
+  local log = log_of(KEYS[2], KEYS[3], ARGV[3])
+  lend(hash, log, step, s, ARGV[2], ARGV[5])
+  write_log(hash, log)
+  save(hash)
 end
-
-local now = now_ms()
-if s.claim == ARGV[5] then  -- sent again because its reply was lost
-  return lent()
-end
-if s.till > now then
-  return 'no'
-end
-s.token = int(redis.call('HINCRBY', run, 'tok', 1))
-s.till = now + tonumber(ARGV[2])
-if s.claim ~= '=' then
-  s.attempt = s.attempt + 1
-end
-s.flush = 0
-s.claim = ARGV[5]
-step_set(run, step, s)
-local bodies = {}
-add_lines(bodies, redis.call('HGET', run, 'c'))
-add_lines(bodies, redis.call('HGET', run, 'c:' .. step))
-if #bodies > 0 then
-  redis.call('HDEL', run, 'c', 'c:' .. step)
-  append_events(run, KEYS[2], KEYS[3], bodies, ARGV[3])
-end
-if redis.call('HGET', run, 'status') == 'queued' then
-  redis.call('HSET', run, 'status', 'running')
-  redis.call('HINCRBY', run, 'w', 1)
-end
-redis.call('HINCRBY', run, 'v', 1)
-return lent()
+local reply = lent(run, KEYS[2], KEYS[4], step, s, ARGV[4], ARGV[6], ARGV[7])
+reply[5] = get(hash, 'seq') - before
+return reply

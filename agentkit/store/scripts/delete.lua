@@ -16,6 +16,6 @@ if status ~= 'completed' and status ~= 'failed' and status ~= 'aborted' then
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[6])
 redis.call('SET', KEYS[5], '', 'PX', ARGV[2])
-redis.call('PUBLISH', KEYS[3], '')
-redis.call('PUBLISH', KEYS[1], '')
+redis.call(PUBLISH, KEYS[3], '')
+redis.call(PUBLISH, KEYS[1], '')
 return 'ok'

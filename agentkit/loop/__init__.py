@@ -12,7 +12,7 @@ messages by their number.
 
 from agentkit.loop.admission import Admission, admissions, counts_for, has_cut_call, remembered_for
 from agentkit.loop.answers import Answer, client_result, expire, extend, find_pending, not_pending, resolve
-from agentkit.loop.calls import RememberedAnswer, bounded, call_end, result_message, which_item
+from agentkit.loop.calls import RememberedAnswer, bounded, call_end, check_inquiry, result_message, which_item
 from agentkit.loop.children import MAX_DEPTH, delegate, delegated, fail_lost_child, find_child, update_from_child
 from agentkit.loop.ends import abort, fail
 from agentkit.loop.limits import over_limits, with_discarded
@@ -20,10 +20,12 @@ from agentkit.loop.reminders import next_reminder, remind
 from agentkit.loop.turns import (
     add_message,
     ask_client,
+    ask_input,
     begin_run,
     doubt,
     finish_model,
     finish_tool,
+    next_turn,
     park,
     postpone,
 )
@@ -37,9 +39,11 @@ __all__ = [
     "add_message",
     "admissions",
     "ask_client",
+    "ask_input",
     "begin_run",
     "bounded",
     "call_end",
+    "check_inquiry",
     "client_result",
     "counts_for",
     "delegate",
@@ -55,6 +59,7 @@ __all__ = [
     "finish_tool",
     "has_cut_call",
     "next_reminder",
+    "next_turn",
     "not_pending",
     "over_limits",
     "park",

@@ -99,7 +99,7 @@ def _too_many(most: int) -> CheckedResult:
 def _refusal(agent: BoundAgent, tool: Tool | None, block: ToolCallBlock) -> CheckedResult | None:
     """Return the error for the model where its call cannot be carried out; None where it can."""
     if tool is None:
-        known = ", ".join(sorted(t.name for t in agent.agent.tools)) or "none"
+        known = ", ".join(sorted(t.name for t in agent.known_tools())) or "none"
         return error_result(f"there is no tool named {block.name!r}; the tools are: {known}")
     if block.raw_arguments is not None:
         return error_result("the arguments are not a JSON object; send them again as one")

@@ -120,7 +120,7 @@ def resolve(state: RunState, index: int, answer: Answer, tool: Tool | None, para
             f"the application has no tool {call.name!r} any more; the run stays paused: deploy the tool, then resume"
         )
     voter = check_voter(item, answer.decided_by, state.record.owner, tool)
-    _check(item, answer, tool)
+    _check(item, answer, tool, is_inquiry=call.inquiry is not None)
     stored, remember = answer.stored(), answer.remember
     draft = Draft(state, now)
     if voter is not None and answer.kind == "decision":
@@ -200,8 +200,8 @@ def _check_in_time(item: PendingItem, now: int) -> None:
         raise DecisionExpiredError(f"the time to decide on {name!r} is over; what happens then is under way")
 
 
-def _check(item: PendingItem, answer: Answer, tool: Tool) -> None:
-    if answer.remember and (item.kind != "decision" or not tool.remember):
+def _check(item: PendingItem, answer: Answer, tool: Tool, *, is_inquiry: bool) -> None:
+    if answer.remember and (item.kind != "decision" or not tool.remember or is_inquiry):
         raise refusal("remember", f"is for decisions on tools that are declared with it, not on {item.tool_name!r}")
     if answer.kind == "reject":
         return
@@ -210,7 +210,7 @@ def _check(item: PendingItem, answer: Answer, tool: Tool) -> None:
         raise InvalidRequestError(
             f"a pending {item.kind} is answered by {wanted!r} or 'reject', not by {answer.kind!r}"
         )
-    if answer.input is not None and item.kind != "decision":
+    if answer.input is not None and (item.kind != "decision" or is_inquiry):
         raise InvalidRequestError("input can replace the arguments only before the tool executes")
     if answer.input is not None and (problems := tool.input_problems(answer.input)):
         raise InputValidationError(problems)

@@ -24,7 +24,8 @@ from agentkit.core.events import (
 from agentkit.core.ids import new_id
 from agentkit.core.messages import Json, TextBlock, ToolResultMessage
 from agentkit.core.struct import encode
-from agentkit.results import CheckedResult, error_result
+from agentkit.results import CheckedResult, InputRequired, error_result
+from agentkit.schema.check import compile_schema
 from agentkit.tools import Tool
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RememberedAnswer",
     "bounded",
     "call_end",
+    "check_inquiry",
     "error_message",
     "execution_end",
     "item_of",
@@ -92,6 +94,27 @@ class RememberedAnswer:
     decided_by: str | None
     decided_at: int | None
     votes: tuple[Vote, ...] = ()
+
+
+MAX_INQUIRIES = 10
+"""How often a tool may ask in one call."""
+MAX_MEMO_BYTES = 65_536
+MAX_QUESTION_BYTES = 16_384
+
+
+def check_inquiry(call: Call, required: InputRequired) -> str | None:
+    """Say what is wrong with what a tool asks in the middle of a call; None if nothing is.
+
+    Raises ConfigurationError for a schema that is none.
+    """
+    if call.inquiry is not None and call.inquiry.rounds >= MAX_INQUIRIES:
+        return f"it has asked {MAX_INQUIRIES} times already"
+    if len(encode(required.memo)) > MAX_MEMO_BYTES:
+        return f"its memo has more than {MAX_MEMO_BYTES} bytes"
+    if len(encode([required.message, required.schema])) > MAX_QUESTION_BYTES:
+        return f"its question has more than {MAX_QUESTION_BYTES} bytes"
+    compile_schema(required.schema, "the schema of its answer")
+    return None
 
 
 def new_item(call: Call, question: Question, now: int) -> PendingItem:

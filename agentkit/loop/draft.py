@@ -12,11 +12,10 @@ Rules that this module alone knows:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from msgspec import UNSET
-from msgspec.structs import replace as replace_struct
+from msgspec.structs import replace
 
 from agentkit.core.calls import Call, ItemAnswer
 from agentkit.core.events import (
@@ -62,7 +61,7 @@ class Draft:
     def __init__(self, state: RunState, now: int, *, is_new: bool = False) -> None:
         self.state = state
         self.now = now
-        self.record: RunRecord = replace(state.record, calls=(), steps=())  # nobody else has it: `set` changes it
+        self.record: RunRecord = replace(state.record, calls=(), steps=())
         self.calls: dict[int, Call] = dict(state.record.indexed_calls)
         self.others = state.record.others
         self.steps: dict[int, Step] = {step.number: step for step in state.record.steps}
@@ -126,8 +125,7 @@ class Draft:
 
     def set(self, **values: Any) -> None:
         """Set fields of the record; not its calls, its steps or its number of messages."""
-        for name, value in values.items():
-            object.__setattr__(self.record, name, value)  # a copy for each would cost more than the rest of the move
+        self.record = replace(self.record, **values)
 
     def set_status(self, status: Status) -> None:
         """Go to a status. Raises AssertionError where TRANSITIONS does not allow it."""
@@ -195,7 +193,7 @@ class Draft:
 
     def set_call(self, index: int, **values: Any) -> None:
         """Set fields of a call."""
-        self.calls[index] = replace_struct(self.calls[index], **values)
+        self.calls[index] = replace(self.calls[index], **values)
 
     def finish_call(self, index: int, result: ToolResultMessage) -> None:
         """Give a call its result; nothing else of it is needed any more."""

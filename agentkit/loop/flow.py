@@ -35,7 +35,16 @@ from agentkit.loop.calls import error_message, execution_end, settles
 from agentkit.loop.draft import Draft
 from agentkit.loop.limits import over_limits, over_turns
 
-__all__ = ["advance", "continue_paused", "continue_without_step", "end", "open_turn", "settle", "unpause"]
+__all__ = [
+    "advance",
+    "continue_paused",
+    "continue_without_step",
+    "end",
+    "finish_turn",
+    "open_turn",
+    "settle",
+    "unpause",
+]
 
 
 def open_turn(draft: Draft, agent: BoundAgent, messages: Sequence[QueuedMessage] = ()) -> None:
@@ -66,7 +75,7 @@ def settle(draft: Draft, agent: BoundAgent, failure: RunError | None = None) -> 
     if draft.record.status is Status.PAUSED:
         return
     if draft.record.flushed == len(draft.calls):
-        _finish_turn(draft, agent, failure)
+        finish_turn(draft, agent, failure)
     elif (error := over_limits(draft.record, agent, draft.now)) is not None and not _executing(draft):
         end(draft, Status.FAILED, error)
     else:
@@ -160,7 +169,8 @@ def _flush_results(draft: Draft, *, skip_unfinished: bool = False) -> None:
     draft.set(flushed=index)
 
 
-def _finish_turn(draft: Draft, agent: BoundAgent, failure: RunError | None) -> None:
+def finish_turn(draft: Draft, agent: BoundAgent, failure: RunError | None = None) -> None:
+    """End the open turn, all of whose calls have their messages; then comes the next turn, or the end (rule 2)."""
     takes_steers = bool(draft.calls or draft.record.queued_steers)
     _end_turn(draft)
     error = failure or over_limits(draft.record, agent, draft.now)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from agentkit.agents import BoundAgent
 from agentkit.core.events import RunError
 from agentkit.core.messages import Json, Usage, add_usage
@@ -18,7 +20,7 @@ def with_discarded(state: RunState, usage: Usage | None) -> RunState:
         return state
     before = state.record.discarded
     discarded = usage if before is None else add_usage(before, usage)
-    return replace(state, record=replace(state.record, discarded=discarded))
+    return replace(state, record=structs.replace(state.record, discarded=discarded))
 
 
 def over_limits(record: RunRecord, agent: BoundAgent, now: int) -> RunError | None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from agentkit.agents import BoundAgent
 from agentkit.core.bounds import Bounds
-from agentkit.core.calls import Call, ItemAnswer
+from agentkit.core.calls import Call, Inquiry, ItemAnswer
 from agentkit.core.events import AgentStart, MessageDiscard, MessageStart, RunError, stored_at
 from agentkit.core.ids import new_id
 from agentkit.core.messages import (
@@ -30,22 +30,25 @@ from agentkit.core.messages import (
     content_bytes,
     tool_calls_of,
 )
-from agentkit.core.record import Change, Origin, ParentCall, RunRecord, RunState, Status, Step
+from agentkit.core.record import Change, Origin, ParentCall, RunRecord, RunState, Status, Step, WholeRecordNeededError
 from agentkit.errors import PayloadTooLargeError, RunNotPausedError
 from agentkit.loop.admission import Admission, admit, has_cut_call
 from agentkit.loop.calls import IN_DOUBT_SCHEMA, Question, error_message, item_of, result_message
 from agentkit.loop.draft import Draft
-from agentkit.loop.flow import advance, open_turn, settle
+from agentkit.loop.flow import advance, finish_turn, open_turn, settle
 from agentkit.loop.limits import child_limits
+from agentkit.results import InputRequired
 from agentkit.tools import Tool
 
 __all__ = [
     "add_message",
     "ask_client",
+    "ask_input",
     "begin_run",
     "doubt",
     "finish_model",
     "finish_tool",
+    "next_turn",
     "park",
     "postpone",
 ]
@@ -173,6 +176,28 @@ def finish_tool(
     return draft.change()
 
 
+def next_turn(state: RunState, agent: BoundAgent, step: int, now: int) -> Change | None:
+    """End the turn, whose calls all have results by then, and begin the next.
+
+    `state`: it was read with one call alone. `step`: that of this call. The store has the results, and makes messages
+    of them before the change. Returns None where something else follows than a turn, or it takes the whole record to
+    say what does.
+    """
+    record, others = state.record, state.record.others
+    assert others is not None
+    if others.count < others.steps or others.waiting or others.working:
+        return None
+    ended = replace(record, messages=record.turn_from + 2 + others.count)
+    draft = Draft(RunState(ended, state.version, state.last_seq), now)
+    draft.close_step(step)
+    try:
+        finish_turn(draft, agent)
+    except WholeRecordNeededError:
+        return None
+    draft.set(others=None, first_call=0)
+    return draft.change()
+
+
 def postpone(state: RunState, agent: BoundAgent, step: int, retry: Step, at: int, reason: str, now: int) -> Change:
     """End a model step whose call failed, and open one that calls the model again at `at` (ms).
 
@@ -196,6 +221,29 @@ def doubt(state: RunState, agent: BoundAgent, step: int, now: int) -> Change:
     index = draft.close_tool_step(step)
     draft.set_call(index, started=True)
     draft.pend(index, Question("in_doubt", IN_DOUBT_SCHEMA))
+    settle(draft, agent)
+    return draft.change()
+
+
+def ask_input(
+    state: RunState, agent: BoundAgent, step: int, required: InputRequired, timeout: float | None, now: int
+) -> Change:
+    """End a tool step whose tool asks somebody before it goes on: the call waits for the answer.
+
+    `timeout`: seconds that are left for it, None for no end; then the call is rejected. Raises LeaseLostError where the
+    step is not open.
+    """
+    draft = Draft(state, now)
+    index = draft.close_tool_step(step)
+    call = draft.calls[index]
+    asked = call.inquiry
+    inquiry = (
+        Inquiry(required.memo, 1, call.answer)
+        if asked is None
+        else Inquiry(required.memo, asked.rounds + 1, asked.before)
+    )
+    draft.set_call(index, started=True, inquiry=inquiry, answer=None)
+    draft.pend(index, Question("decision", required.schema, timeout, "reject", required.message))
     settle(draft, agent)
     return draft.change()
 

@@ -27,6 +27,7 @@ __all__ = [
     "START",
     "TASKS",
     "TIMEOUT",
+    "argsrepr",
     "celery_app",
     "configured_by",
     "differing_brokers",
@@ -104,11 +105,19 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     if is_redis(url):
         configuration |= _REDIS
         if sentinel:
-            options = {**_REDIS["broker_transport_options"], "master_name": sentinel.service}
-            configuration["broker_transport_options"] = options
+            asking = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, **sentinel.sentinel_options()}
+            options = {"master_name": sentinel.service, "sentinel_kwargs": asking}
+            configuration["broker_transport_options"] = {**_REDIS["broker_transport_options"], **options}
+            if sentinel.tls is not None:
+                configuration["broker_use_ssl"] = {"ssl_cert_reqs": "required", **sentinel.tls}
     elif _is_amqp(url):
         configuration |= _AMQP
     return configuration
+
+
+def argsrepr(run_id: str, step: int) -> str:
+    """Write a step's arguments as Flower shows them."""
+    return f"('{run_id}', {step})"
 
 
 def differing_brokers(app: Celery, settings: Settings) -> tuple[str, str] | None:
@@ -200,7 +209,7 @@ _AMQP: dict[str, Any] = {
 
 def is_redis(url: str) -> bool:
     """Whether a broker's URL names a Redis."""
-    return url.startswith(("redis://", "rediss://", "unix://", "redis+sentinel://"))
+    return url.startswith(("redis://", "rediss://", "unix://")) or SentinelUrl.names(url)
 
 
 def _is_amqp(url: str) -> bool:

@@ -1,7 +1,8 @@
 """The queue on Celery: due steps as its messages.
 
 What stands beside agentkit/tasks.py and imports Celery: the tasks execute, this sends. Messages carry a run
-id and a step number, never a prompt, and may be lost, late or doubled: the store decides (docs/how-it-works.md).
+id and a step number, never a prompt, and may be lost, late or doubled: the store decides
+(docs/explanation/how-it-works.md).
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import QueueNotFound
 from kombu.connection import Connection
+from kombu.transport import virtual
 
 from agentkit.core.forks import ForkSafeLock
+from agentkit.core.propagation import traceparent
 from agentkit.core.record import StepKind
-from agentkit.queue.application import NOTIFY, PROBE, TASKS, TIMEOUT, celery_app, is_redis
+from agentkit.queue.application import NOTIFY, PROBE, TASKS, TIMEOUT, argsrepr, celery_app, is_redis
 from agentkit.settings import Settings
 from agentkit.store.protocol import Push
 
@@ -50,21 +54,25 @@ class CeleryQueue:
         self._known_until = 0.0
         self._was_reachable = False
         shared = host is None and settings.broker_url == (settings.redis_url if store_url is None else store_url)
+        self._traces = settings.otel
         self._template = MessageTemplate(self.app) if shared and is_redis(settings.broker_url) else None
 
     def push(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> Push | None:
         if self._template is None or _has_publish_handlers():
             return None
         name = queue or self._default
-        return Push(name, self._template.render(run_id, step, kind, name))
+        return Push(name, self._template.render(run_id, step, kind, name, self._trace_headers(run_id)))
+
+    def _trace_headers(self, run_id: str) -> dict[str, str]:
+        """Return the headers by which what instruments Celery joins the run's trace."""
+        return {"traceparent": traceparent(run_id)} if self._traces else {}
 
     def enqueue(self, run_id: str, step: int, kind: StepKind, queue: str | None = None) -> None:
         # Celery itself routes what the host's task_routes name; a queue in the options would override them.
         def send_step() -> None:
             is_routed = not queue and self._routed(TASKS[kind], run_id, step) is not None
-            send(
-                self.app, run_id, step, kind, **({} if is_routed else {"queue": self._declared(queue or self._default)})
-            )
+            options = {} if is_routed else {"queue": self._declared(queue or self._default)}
+            send(self.app, run_id, step, kind, headers=self._trace_headers(run_id), **options)
 
         self._try(
             send_step,
@@ -184,7 +192,7 @@ def send(app: Celery, run_id: str, step: int, kind: StepKind, **options: Any) ->
     app.send_task(
         TASKS[kind],
         args=(run_id, step),
-        argsrepr=_argsrepr(run_id, step),
+        argsrepr=argsrepr(run_id, step),
         kwargsrepr="{}",
         ignore_result=True,
         confirm_timeout=TIMEOUT,
@@ -195,10 +203,6 @@ def send(app: Celery, run_id: str, step: int, kind: StepKind, **options: Any) ->
 def _has_publish_handlers() -> bool:
     """Whether somebody is to be called for each message, as tracing is: then Celery itself sends it."""
     return bool(signals.before_task_publish.receivers or signals.after_task_publish.receivers)
-
-
-def _argsrepr(run_id: str, step: int) -> str:
-    return f"('{run_id}', {step})"
 
 
 class MessageTemplate:
@@ -213,18 +217,21 @@ class MessageTemplate:
         self._made: dict[tuple[StepKind, str], dict[str, Any]] = {}
         self._tail = ""
 
-    def render(self, run_id: str, step: int, kind: StepKind, queue: str) -> str:
+    def render(
+        self, run_id: str, step: int, kind: StepKind, queue: str, more_headers: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
         message = self._made.get((kind, queue)) or self._make(kind, queue)
         task_id = str(uuid.uuid4())
         current = self._app.current_worker_task
         request = current.request if current else None
-        shown = _argsrepr(run_id, step)
+        shown = argsrepr(run_id, step)
         headers = {
             **message["headers"],
             "id": task_id,
             "root_id": request.root_id if request else task_id,
             "parent_id": request.id if request else None,
             "argsrepr": shown,
+            **more_headers,
         }
         properties = {
             **message["properties"],
@@ -236,14 +243,34 @@ class MessageTemplate:
         return json.dumps({**message, "body": body, "headers": headers, "properties": properties})
 
     def _make(self, kind: StepKind, queue: str) -> dict[str, Any]:
-        """What kombu's virtual transports, of which Redis is one, put into a queue for a step."""
-        in_memory = Connection("memory://")  # type: ignore[no-untyped-call]  # untyped in kombu
-        with in_memory as connection, self._app.amqp.Producer(connection) as producer:
+        """What kombu's virtual transports, of which Redis is one, put into a queue for a step.
+
+        Threads may do it at once, each with a connection of its own.
+        """
+        capture = Connection(transport=_CaptureTransport)  # type: ignore[no-untyped-call]  # untyped in kombu
+        with capture as connection, self._app.amqp.Producer(connection) as producer:
             send(self._app, "", 0, kind, producer=producer, queue=queue)
-            message: dict[str, Any] = connection.default_channel._get(queue)
+            message: dict[str, Any] = connection.default_channel.message
         args, tail = base64.b64decode(message["body"]).decode().split("],", 1)
         if args != '[["", 0':
             raise AssertionError("Celery writes its messages in another way than it used to")
         self._tail = tail
         self._made[kind, queue] = message
         return message
+
+
+class _CaptureChannel(virtual.Channel):
+    """Keeps the message that is published on it. kombu's in-memory one has queues that the whole process shares."""
+
+    message: dict[str, Any]
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        self.message = message
+
+    def _size(self, queue: str) -> int:
+        return 0
+
+
+class _CaptureTransport(virtual.Transport):
+    Channel = _CaptureChannel
+    driver_type = driver_name = "capture"

@@ -11,13 +11,11 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from agentkit.core.audit import AnsweredItem, AnswerEntry, ChainedAnswer, answers_of
 from agentkit.core.inbox import title_of
 from agentkit.core.outbox import OutboxEntry
 from agentkit.core.record import Change, RunState
-from agentkit.core.struct import to_json
+from agentkit.core.struct import convert, to_json
 from agentkit.errors import UnreadableRunError
 from agentkit.runtime.inbox import MAX_READ, InboxFilter
 from agentkit.store.protocol import Store
@@ -49,7 +47,7 @@ class RecordOfAnswers:
     def carry_out(self, run_id: str, entry: OutboxEntry, *, again: bool) -> None:
         """Append the answer to the chain."""
         if self._is_on:
-            self._store.record_answer(msgspec.convert(entry.data, AnswerEntry))
+            self._store.record_answer(convert(entry.data, AnswerEntry))
             if again:
                 log.info("run %s: recovery recorded the answer %s", run_id, entry.data["decisionId"])
 

@@ -12,7 +12,7 @@ import logging
 from agentkit.core.calls import Call
 from agentkit.core.messages import AssistantMessage, Message, text_of
 from agentkit.core.record import Change, ParentCall, RunRecord, RunState, Status
-from agentkit.core.struct import check
+from agentkit.core.struct import decode
 from agentkit.errors import AgentKitError, RunNotFoundError, StoreError, UnreadableRunError
 from agentkit.loop import MAX_DEPTH, begin_run, fail_lost_child, update_from_child
 from agentkit.runtime.commands import abort
@@ -113,8 +113,8 @@ class Children:
         """The text of an ended run's last message."""
         if not record.terminal:
             return ""
-        _, messages = self._committer.store.messages(record.id)
-        last = check(messages[-1], Message) if messages else None
+        found = self._committer.store.messages_from(record.id, record.messages - 1, 0) if record.messages else ()
+        last = decode(found[0], Message) if found else None
         return text_of(last) if isinstance(last, AssistantMessage) else ""
 
     def _fail_lost(self, run_id: str, index: int | None, child: str) -> None:

@@ -67,7 +67,7 @@ def answer(
             seq = known.seq if own else state.last_seq + (not state.record.terminal)
             return receipt_alone(state, key, since=seq - 1)
         agent = committer.bind(state.record)
-        tool = agent.tool(state.record.call(index).name) if agent else None
+        tool = agent.find_tool(state.record.call(index).name) if agent else None
         parallel = agent.agent.parallel_tool_calls if agent else True
         change = loop.resolve(state, index, answer, tool, parallel, committer.now())
         if change is not None:

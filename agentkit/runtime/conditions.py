@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,8 @@ from agentkit.runtime.tool_threads import run_in_tool_thread
 from agentkit.tools import DecisionWhen, Tool, ToolContext
 
 __all__ = ["admit_calls"]
+
+log = logging.getLogger(__name__)
 
 
 def admit_calls(context: StepContext, message: AssistantMessage) -> list[Admission]:
@@ -82,7 +85,9 @@ def _admission(context: StepContext, tool: Tool, get: Callable[[], Any]) -> Admi
     except BaseException as error:
         if context.inline is not None:
             context.inline.on_tool_error(error)
-        return Admission(reason=f"decision_when failed: {context.texts.of(error, f'{what}, and the call waits')}")
+        text = context.texts.of(error)
+        log.error("%s, and the call waits: %s", what, text, exc_info=error, extra=context.info(tool.name).log_fields())
+        return Admission(reason=f"decision_when failed: {text}")
     if value is False:
         return Admission(needs_decision=False)
     if inspect.iscoroutine(value):

@@ -2,7 +2,8 @@
 
 The text of an exception may hold a connection string, a host or a customer's data. So only the errors that are made to
 be read show theirs (`ToolError`, `ProviderError`); of any other one reads its class and a reference, under which the
-worker's log has all of it. `AgentKit(redact=…)` has the last word on every text.
+worker's log has all of it: whoever asks for a text logs it with the exception. `AgentKit(redact=…)` has the last word
+on every text.
 """
 
 from __future__ import annotations
@@ -28,14 +29,11 @@ class ErrorTexts:
     def __init__(self, redact: Redact | None = None) -> None:
         self._redact = redact
 
-    def of(self, error: BaseException, what: str) -> str:
-        """Log an error, and return the text of it that may leave. `what`: what failed, for the log."""
+    def of(self, error: BaseException) -> str:
+        """Return the text of an error that may leave: to be logged with the error, which its reference then finds."""
         if isinstance(error, ToolError | ProviderError):
-            log.error("%s: %s", what, str(error))
             return self.redact(error.message)
-        reference = secrets.token_hex(4)
-        log.error("%s: %s (reference %s)", what, type(error).__name__, reference, exc_info=error)
-        return self.redact(f"{type(error).__name__} (reference {reference})")
+        return self.redact(f"{type(error).__name__} (reference {secrets.token_hex(4)})")
 
     def redact(self, text: str) -> str:
         """Apply the application's `redact`; where that fails, nothing of the text leaves."""

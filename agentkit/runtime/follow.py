@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
+from operator import itemgetter
 from typing import Any
 
 from agentkit.core.sse import event_type
@@ -19,8 +20,10 @@ from agentkit.store.protocol import EventPage, Store, StoredEvent, Subscription
 
 __all__ = ["Opening", "Wakeup", "follow", "follow_batches", "follow_batches_async"]
 
-_PAGE = 500
-_PAGE_BYTES = 1_000_000
+_FIRST_PAGE = 100
+_PAGE = 2000
+"""How many events are read at once: the first time, since nobody knows how long they are, and at the most."""
+_PAGE_BYTES = 500_000
 """A watcher who reads slowly has a page in hand, and there may be thousands of them."""
 _WAKE_SECONDS = 1.0
 
@@ -70,8 +73,14 @@ class Opening:
             self.close()
 
 
-def _page(store: Store, run_id: str, after: int) -> EventPage:
-    return store.events(run_id, after, _PAGE, size=_PAGE_BYTES)
+def _page(store: Store, run_id: str, after: int, limit: int = _FIRST_PAGE) -> EventPage:
+    return store.events(run_id, after, limit, size=_PAGE_BYTES)
+
+
+def _next_limit(events: Sequence[StoredEvent]) -> int:
+    """Say how many events like these a page holds."""
+    length = sum(map(len, map(itemgetter(1), events)))
+    return max(_FIRST_PAGE, min(_PAGE, _PAGE_BYTES * len(events) // length))
 
 
 class _Log:
@@ -84,13 +93,14 @@ class _Log:
         self._run_id = run_id
         self._reset = reset
         self._first = first
+        self._limit = _FIRST_PAGE
         self.after = after
         self.status = ""
 
     def read(self) -> Iterator[Sequence[StoredEvent]]:
         """Read everything that is in the log after this reader's place."""
         while True:
-            page, self._first = self._first or _page(self._store, self._run_id, self.after), None
+            page, self._first = self._first or _page(self._store, self._run_id, self.after, self._limit), None
             if page.first_seq > self.after + 1 and self.after < page.last_seq:
                 snapshot = self._reset()
                 self.after = snapshot.seq
@@ -98,6 +108,7 @@ class _Log:
                 continue
             if page.events:
                 self.after = page.events[-1].seq
+                self._limit = _next_limit(page.events)
                 yield page.events
             if not page.events or self.after >= page.last_seq:
                 self.status = page.status
@@ -115,9 +126,10 @@ class _Follower:
     Until `ended`: take the batches of `advance`, wait for `wait_seconds` at most, and pass what came to `receive`.
     """
 
-    def __init__(self, log: _Log, *, until_pause: bool, tick: float, asked_every: float) -> None:
+    def __init__(self, log: _Log, *, until_pause: bool, pauses_after: int, tick: float, asked_every: float) -> None:
         self._log = log
         self._until_pause = until_pause
+        self._pauses_after = pauses_after
         self._tick = tick
         self._asked_every = asked_every
         self._quiet_since = time.monotonic()
@@ -130,7 +142,7 @@ class _Follower:
         """Give what is new, up to where the stream ends."""
         try:
             for batch in self._log.read() if self.must_read else self._take():
-                last = _last(batch, self._until_pause)
+                last = _last(batch, self._until_pause, self._pauses_after)
                 self.ended = last is not None
                 yield batch if last is None else batch[: last + 1]
                 if self.ended:
@@ -182,6 +194,7 @@ def follow_batches(
     *,
     reset: Callable[[], StoredEvent],
     until_pause: bool = False,
+    pauses_after: int = 0,
     tick: float = 15.0,
     stopped: Callable[[], bool] = lambda: False,
     wakeup: Wakeup | None = None,
@@ -194,11 +207,12 @@ def follow_batches(
 
     It ends after agent_end, when the run is deleted, or when `stopped`, which is asked after all that it gives
     and after `asked_every` seconds of silence; with `until_pause` also after
-    agent_pause, and where the run is paused with nothing more in its log. `reset` makes the stream_reset that
+    agent_pause, and where the run is paused with nothing more in its log; an agent_pause up to the seq `pauses_after`
+    is one that was over when the follower came. `reset` makes the stream_reset that
     stands for events which are no longer kept. `opening`: what was opened for this follower, after the same seq.
     """
     log = _Log(store, run_id, after, reset, opening.page if opening else None)
-    follower = _Follower(log, until_pause=until_pause, tick=tick, asked_every=asked_every)
+    follower = _Follower(log, until_pause=until_pause, pauses_after=pauses_after, tick=tick, asked_every=asked_every)
     subscription = opening.subscription if opening else store.subscribe(run_id)
     wakeup = wakeup or Wakeup()
     wakeup.attach(subscription)
@@ -226,6 +240,7 @@ async def follow_batches_async(
     *,
     reset: Callable[[], StoredEvent],
     until_pause: bool = False,
+    pauses_after: int = 0,
     tick: float = 15.0,
     stopped: Callable[[], bool] = lambda: False,
     wakeup: Wakeup | None = None,
@@ -237,7 +252,7 @@ async def follow_batches_async(
     Closing it, or cancelling the task that waits for it, closes the subscription.
     """
     log = _Log(store, run_id, after, reset, opening.page if opening else None)
-    follower = _Follower(log, until_pause=until_pause, tick=tick, asked_every=asked_every)
+    follower = _Follower(log, until_pause=until_pause, pauses_after=pauses_after, tick=tick, asked_every=asked_every)
     subscription = opening.subscription if opening else await _subscribe(store, run_id)
     ready = asyncio.Event()
     subscription.on_ready(_setter(ready))
@@ -287,12 +302,14 @@ def _setter(ready: asyncio.Event) -> Callable[[], None]:
     return set_ready
 
 
-def _last(batch: Sequence[StoredEvent], until_pause: bool) -> int | None:
+def _last(batch: Sequence[StoredEvent], until_pause: bool, pauses_after: int) -> int | None:
     """Find where in the batch the stream ends."""
+    if b'"agent_' not in b"".join(map(itemgetter(1), batch)):  # a replay is mostly deltas: they are looked at together
+        return None
     for place, event in enumerate(batch):
-        if b'"agent_' not in event.data[:100]:  # the type stands at the beginning, and almost all are deltas
+        if event.data.find(b'"agent_', 0, 100) < 0:  # the type stands at the beginning, and almost all are deltas
             continue
         kind = event_type(event.data)
-        if kind == "agent_end" or (kind == "agent_pause" and until_pause):
+        if kind == "agent_end" or (kind == "agent_pause" and until_pause and event.seq > pauses_after):
             return place
     return None

@@ -78,7 +78,7 @@ def count(store: Store, wanted: InboxFilter) -> PendingCount:
     oldest = items[0].created_at if items else None
     if wanted.may_read is not None:
         return PendingCount(len(items), oldest, None if following is None else True)
-    return PendingCount(store.count_items(wanted.items) if items else 0, oldest)
+    return PendingCount(store.count_items(wanted.items)[0] if items else 0, oldest)
 
 
 def _readable(store: Store, listed: Sequence[ListedItem], wanted: InboxFilter) -> list[InboxItem]:

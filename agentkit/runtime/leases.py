@@ -1,8 +1,9 @@
 """Keeps the leases of a process's steps alive, and learns by that what becomes of their runs.
 
 All leases are renewed in one round trip, every `HEARTBEAT_SECONDS` or thrice a lease time, whichever is
-shorter: the same round trip says that a run is to be aborted, which a step must learn within a second. As
-often it is checked whether the worker is to stop.
+shorter: the same round trip says that a run is to be aborted, which a step must learn within a second. A step that has
+just written, and learned it by that, is left out until a tenth of its lease is over. As often it is checked whether the
+worker is to stop.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentkit.core.calls import Call
 from agentkit.core.cancellation import Cancellation
+from agentkit.core.rates import CallSlot
 from agentkit.core.record import Lease, RunState, Step
 from agentkit.errors import StoreError
 from agentkit.runtime.shutdown import Shutdown
@@ -31,13 +34,22 @@ HEARTBEAT_SECONDS = 0.25
 class Held:
     """A step in execution. `cancel` fires with the reason abort, lost, stop or deadline.
 
-    `waiting`: between two tries of a model call, with nothing under way that a stop would spoil.
+    `waiting`: between two tries of a model call, with nothing under way that a stop would spoil. `slot`: the share that
+    its model call has of what all workers may ask. `next_claim`: of the run's next step, where that was claimed by the
+    commit of this one.
     """
 
     claim: Claim
     cancel: Cancellation = field(default_factory=Cancellation)
     since: float = field(default_factory=time.monotonic)
     waiting: bool = False
+    slot: CallSlot | None = None
+    next_claim: Claim | None = None
+    noted: float = 0.0
+    """When the store was last told who holds it."""
+    observed: float = 0.0
+    """When the store last said what becomes of it."""
+    renewed: float = field(default_factory=time.monotonic)
 
     @property
     def lease(self) -> Lease:
@@ -58,6 +70,7 @@ class Held:
 
     def observe(self, status: LeaseStatus) -> None:
         """Cancel what is executed, where a round trip said that the step is lost or the run is to be aborted."""
+        self.observed = time.monotonic()
         if status is LeaseStatus.LOST:
             self.cancel.cancel("lost")
         elif status is LeaseStatus.ABORT:
@@ -65,7 +78,10 @@ class Held:
 
 
 class LeaseKeeper:
-    """Of one process. `stop`: what asks it to stop; `grace_seconds`: how long model calls may go on then."""
+    """Of one process. `stop`: what asks it to stop; `grace_seconds`: how long model calls may go on then.
+
+    `worker`: the name of the worker that the process is, or belongs to.
+    """
 
     def __init__(
         self,
@@ -74,6 +90,7 @@ class LeaseKeeper:
         lease_seconds: float,
         stop: Shutdown | None = None,
         grace_seconds: float = 0.0,
+        worker: str = "",
     ) -> None:
         self._store = store
         self._timer = timer
@@ -81,6 +98,7 @@ class LeaseKeeper:
         self._period = min(HEARTBEAT_SECONDS, lease_seconds / 3)
         self._stop = stop or Shutdown()
         self._grace_seconds = grace_seconds
+        self._worker = worker
         self._grace_ends: float | None = None
         self._lock = threading.Lock()
         self._held: list[Held] = []
@@ -116,18 +134,34 @@ class LeaseKeeper:
                 return
         started = time.monotonic()
         older = [each for each in held if started - each.since >= self._period]  # most steps are over before that
+        due = [each for each in older if self._is_due(each, started)]
         try:
             if self._stop.requested:
                 self._stop_model_calls(held, started)
-            statuses = self._store.renew([each.lease for each in older], self.lease_ms) if older else []
-            for each, status in zip(older, statuses, strict=True):
+            statuses = self._store.renew([each.lease for each in due], self.lease_ms) if due else []
+            for each, status in zip(due, statuses, strict=True):
+                each.renewed = started
                 _observe(each, status)
+            if slots := [each.slot for each in older if each.slot is not None]:
+                self._store.renew_calls(slots, self.lease_ms)
+            self._note(older, started)
         except StoreError as error:
             log.warning("the leases of %d steps could not be renewed, which is tried again: %s", len(older), error)
         except Exception:
             log.exception("the heartbeat of %d steps failed, which is tried again", len(older))
         finally:
             self._timer.call_later(max(0.02, self._period - (time.monotonic() - started)), self._beat)
+
+    def _is_due(self, held: Held, now: float) -> bool:
+        return now - held.observed >= self._period or now - held.renewed >= self.lease_ms / 10_000
+
+    def _note(self, held: Sequence[Held], now: float) -> None:
+        """Note who holds these steps, thrice a lease time: what is over before the first heartbeat never is."""
+        due = [each for each in held if not each.noted or now - each.noted >= self.lease_ms / 3000]
+        if due:
+            self._store.note_holders([each.lease for each in due], self._worker, self.lease_ms)
+            for each in due:
+                each.noted = now
 
     def _stop_model_calls(self, held: list[Held], now: float) -> None:
         """Stop model calls whose grace is over where they are, so that other workers take them; tools are finished."""

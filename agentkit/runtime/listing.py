@@ -1,6 +1,7 @@
-"""Pages of runs, newest first, by owner, agent and status: a page costs what it shows, not how many runs there are.
+"""Pages of runs, newest first, by owner, agent, status and time: a page costs what it shows, not how many there are.
 
-A text is sought in the runs that these leave: so many are read, `MAX_READ` at the most.
+A text, an error code and metadata are sought in the runs that these leave, which are read for it, `MAX_READ` at the
+most for a page. An error code leaves those of the one status that it can belong to.
 
 The store's lists may hold runs that do not belong there (store/lists.py): each is read and compared before it is shown.
 A run that has left the status of a list a while ago is taken out here, by whoever comes across it.
@@ -8,11 +9,14 @@ A run that has left the status of a list a while ago is taken out here, by whoev
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from agentkit.core.record import RunState, Status, StatusList, status_list
+from agentkit.core.ids import after_ids_of
+from agentkit.core.messages import Json
+from agentkit.core.record import ABORTED_CODES, RunState, Status, StatusList, status_list
 from agentkit.core.run import Run
+from agentkit.core.struct import dumps
 from agentkit.store.protocol import Store
 
 __all__ = ["MAX_READ", "Filter", "page"]
@@ -32,7 +36,9 @@ _SKEW_MS = 60_000
 class Filter:
     """Which runs are wanted; None: any. `where` is asked last, of the runs that have all the rest.
 
-    `since`: created then (ms) or later. `text`: part of the id or of `metadata.title`, whatever the case.
+    `since`: created then (ms) or later; `until`: then or before. `text`: part of the id or of `metadata.title`,
+    whatever the case. `error`: the code of the error with which it ended. `metadata`: values by key; one that is not a
+    string is compared as its JSON.
     """
 
     owner: str | None = None
@@ -41,11 +47,23 @@ class Filter:
     since: int | None = None
     text: str | None = None
     where: Callable[[Run], bool] = lambda run: True
+    until: int | None = None
+    error: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status_list(self) -> StatusList | None:
-        """The list that holds the runs of the wanted status."""
-        return None if self.status is None else status_list(Status(self.status))
+        """The list that holds the runs of the wanted status, or of the only one that the wanted error can have."""
+        if self.status is not None:
+            return status_list(Status(self.status))
+        return None if self.error is None else "aborted" if self.error in ABORTED_CODES else "failed"
+
+    def first_cursor(self, cursor: str | None) -> str | None:
+        """Return the cursor from which on there are wanted runs: those that are too new are not read."""
+        if self.until is None:
+            return cursor
+        newest = after_ids_of(self.until + _SKEW_MS)
+        return newest if cursor is None else min(cursor, newest)
 
     def admits(self, state: RunState) -> Run | None:
         """Return the run, without its messages, if it is wanted."""
@@ -59,12 +77,27 @@ class Filter:
             and self.text.casefold() not in f"{record.id}\n{record.metadata.get('title')}".casefold()
         ):
             return None
+        if self.until is not None and record.created_at > self.until:
+            return None
+        if self.error is not None and (record.error is None or record.error.code != self.error):
+            return None
+        if not _has(record.metadata, self.metadata):
+            return None
         run = Run.of(state, None)
         return run if self.where(run) else None
 
     def is_before(self, state: RunState) -> bool:
         """Whether all runs that are listed after this one are too old."""
         return self.since is not None and state.record.created_at < self.since - _SKEW_MS
+
+
+def _has(metadata: Json, wanted: Mapping[str, str]) -> bool:
+    """Whether metadata have the wanted values."""
+    return all(key in metadata and _text(metadata[key]) == value for key, value in wanted.items())
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else dumps(value)
 
 
 def page(store: Store, wanted: Filter, limit: int, cursor: str | None) -> tuple[list[Run], str | None]:
@@ -78,6 +111,7 @@ def page(store: Store, wanted: Filter, limit: int, cursor: str | None) -> tuple[
     owner, agent, status = wanted.owner, wanted.agent, wanted.status_list
     if (owner is not None or agent is not None or status is not None) and not store.has_lists():
         owner = agent = status = None
+    cursor = wanted.first_cursor(cursor)
     found: list[Run] = []
     read = removed = 0
     while read < MAX_READ:

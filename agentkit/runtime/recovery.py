@@ -12,22 +12,26 @@ time.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 
+import msgspec
+
 from agentkit.agents import BoundAgent
+from agentkit.core.ids import now_ms
 from agentkit.core.record import STATUS_LISTS, Change, RunRecord, RunState, Step
+from agentkit.core.workers import Worker
 from agentkit.errors import AgentKitError, AgentNotFoundError, RunNotFoundError, StoreUnavailableError
 from agentkit.loop import expire, fail, remind
 from agentkit.runtime.answers import AnswerTrim
 from agentkit.runtime.children import Children
 from agentkit.runtime.commit import Committer
 from agentkit.runtime.deadlines import TIME_IS_OVER, time_left
+from agentkit.runtime.forgotten import begin_walk, is_walk, walk_on
 from agentkit.runtime.inbox import repair_items
 from agentkit.runtime.shutdown import StopFlag
 from agentkit.runtime.upgrade import index_items, index_items_of_older, index_runs
+from agentkit.runtime.worker import this_worker
 from agentkit.store.protocol import DueRun
 
 __all__ = ["Recovery"]
@@ -60,12 +64,14 @@ class Recovery:
         lease_seconds: float,
         retention_seconds: int,
         audit_seconds: int,
+        worker: Worker | None = None,
     ) -> None:
         self._store = committer.store
         self._committer = committer
         self._children = children
         self._queue = committer.queue
         self._outbox = committer.outbox
+        self._observers = committer.observers
         self._lease_ms = round(lease_seconds * 1000)
         self._hold_ms = min(_MAX_HOLD_MS, self._lease_ms)  # a taker may die as well
         self._retention_ms = retention_seconds * 1000
@@ -74,7 +80,7 @@ class Recovery:
         self._capacity: dict[str, int] = {}
         self._put_off = 0
         self._stop = StopFlag()
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._worker = worker or this_worker()
 
     def start(self) -> None:
         """Check due runs in a thread of their own, until `stop`; heartbeats have another, so that none is late."""
@@ -87,7 +93,8 @@ class Recovery:
     def _send_heartbeats(self) -> None:
         while not self._stop.is_set():
             try:
-                self._store.heartbeat(self._name, max(5000, round(self._period * 5000)))
+                about = msgspec.structs.replace(self._worker, clock_ms=now_ms() - self._store.now())
+                self._store.heartbeat(about.name, max(5000, round(self._period * 5000)), about)
             except StoreUnavailableError:
                 pass  # `_run` says so
             except Exception:
@@ -100,8 +107,9 @@ class Recovery:
         while not self._stop.is_set():
             try:
                 if away:
-                    away = False
                     self._stop.wait(_HOLDERS_FIRST_SECONDS)
+                    begin_walk(self._store)
+                    away = False
                 if not upgraded:
                     index_runs(self._store)
                     index_items(self._store)
@@ -144,6 +152,9 @@ class Recovery:
         return len(due)
 
     def _check(self, run: DueRun) -> None:
+        if is_walk(run):
+            walk_on(self._committer, run)
+            return
         try:
             state = self._store.load(run.run_id)
         except RunNotFoundError:
@@ -177,10 +188,12 @@ class Recovery:
             if agent is not None and not record.steps:
                 checks += self._check_time(record, agent, now)
         for step in record.steps:
-            if step.at is not None and step.at > now:
-                checks.append(step.at)
+            due = state.waits.get(step.number, step.at)
+            if due is not None and due > now:
+                checks.append(due)
             elif step.number not in state.live:
-                checks.append(now + self._enqueue_again(record, step))
+                begun = step.number in state.claimed and step.number not in state.waits
+                checks.append(now + self._enqueue_again(record, step, begun=begun, waited=due is not None))
         if not checks and run.scheduled:
             checks.append(now + self._lease_ms)  # by then what it was scheduled for is true, or scheduled again
         self._store.reschedule(run, min(checks, default=None))
@@ -199,7 +212,8 @@ class Recovery:
         It entered the list by the commit that made it so, unless a worker of an older version made it.
         """
         self._store.index(record.id, record.owner, agent=record.agent, status=record.status_list)
-        self._store.load(record.id)  # one that was deleted meanwhile is in lists again, and nobody else takes it out
+        if self._store.was_deleted(record.id):  # it is in lists again, and nobody else takes it out
+            raise RunNotFoundError(f"run {record.id} was deleted while it was checked")
         if record.terminal:
             others = [status for status in STATUS_LISTS if status != record.status_list]
             self._store.unindex(record.id, others, record.owner)
@@ -219,8 +233,12 @@ class Recovery:
         self._committer.update(record.id, transition)
         return []
 
-    def _enqueue_again(self, record: RunRecord, step: Step) -> int:
-        """Enqueue a step again, if its queue is not crowded; in how many ms to check it again."""
+    def _enqueue_again(self, record: RunRecord, step: Step, *, begun: bool, waited: bool) -> int:
+        """Enqueue a step again, if its queue is not crowded; in how many ms to check it again.
+
+        `begun`: whether somebody has claimed it and has not given it back. `waited`: whether it has waited for its
+        time, and had no message.
+        """
         queue = self._committer.queue_of(record, step)
         name = self._queue.name(step.kind, queue)
         if name not in self._capacity:
@@ -230,7 +248,9 @@ class Recovery:
             return min(self._lease_ms, round(self._period * 1000) + self._put_off * _SPREAD_MS)
         self._capacity[name] -= 1
         log.info("run %s: step %s was due and nobody had it; enqueued again", record.id, step.number)
-        self._queue.enqueue(record.id, step.number, step.kind, queue)
+        self._committer.enqueue(record, step.number)
+        if begun or not waited:
+            self._observers.recovered(record.id, step.number, step.kind, "worker" if begun else "message")
         return self._lease_ms
 
     def _agent(self, name: str) -> BoundAgent | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from agentkit.core.messages import Json
 from agentkit.core.options import is_coroutine_function
@@ -26,6 +26,8 @@ The run is shown without messages; for "start" it is the one that would begin. O
 pending item for "resume" and "extend", else None. It must return True or False.
 """
 
+_ACTIONS = ("start", "read", "resume", "extend", "abort", "message", "delete")
+
 _Ask = Callable[[str, str, Run, Json | None], object]
 
 
@@ -35,21 +37,29 @@ class Rights:
     Raises ConfigurationError for one that cannot be asked.
     """
 
-    def __init__(self, authenticate: Authenticate | None, may: May | None) -> None:
+    def __init__(
+        self, authenticate: Authenticate | None, may: May | None, operator: Callable[[str], bool] | None = None
+    ) -> None:
         if may is not None and authenticate is None:
             raise ConfigurationError("may needs authenticate: without it nobody is known, and everything would be open")
         if authenticate is not None and is_coroutine_function(authenticate):
             raise ConfigurationError(
                 "authenticate must be a plain function: it returns a principal or None, no coroutine"
             )
+        if operator is not None and is_coroutine_function(operator):
+            raise ConfigurationError("operator must be a plain function: a coroutine is always true")
         self._is_open = authenticate is None
+        self._operator = operator
         self._ask = None if may is None else _of_four(may)
 
     def permit(self, principal: str | None, action: str, run: Run, item: Json | None = None) -> bool:
         """Ask whether a principal may do something to a run, or to its pending item.
 
-        Raises TypeError where `may` returns neither True nor False, so that nothing is allowed by mistake.
+        Raises ValueError for an action that there is not, and TypeError where `may` returns neither True nor False, so
+        that nothing is allowed by mistake.
         """
+        if action not in _ACTIONS:
+            raise ValueError(f"there is no action {action!r}: expected one of {', '.join(_ACTIONS)}")
         if self._is_open or principal is None:
             return self._is_open
         if self._ask is None:
@@ -60,6 +70,20 @@ class Rights:
         if inspect.iscoroutine(verdict):
             verdict.close()
         raise TypeError(f"may must return True or False, not a {type(verdict).__name__}: {action!r} is refused")
+
+    def is_operator(self, principal: str | None) -> bool:
+        """Whether a principal may see what is of no run; raises TypeError where `operator` returns no truth value."""
+        if self._is_open or principal is None or self._operator is None:
+            return self._is_open
+        verdict: object = self._operator(principal)
+        if verdict is True or verdict is False:
+            return verdict
+        raise TypeError(f"operator must return True or False, not a {type(verdict).__name__}")
+
+    @property
+    def answered_by(self) -> Literal["anyone", "owner", "may"]:
+        """Who may answer what a run waits for."""
+        return "anyone" if self._is_open else "owner" if self._ask is None else "may"
 
     @property
     def is_open(self) -> bool:

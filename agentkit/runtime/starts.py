@@ -22,6 +22,7 @@ from agentkit.errors import IdempotencyConflictError, InvalidRequestError, RunNo
 from agentkit.providers.inputs import check_content_for, check_history_for
 from agentkit.runtime.commit import Agents, Committer
 from agentkit.runtime.origins import load_source, read_history
+from agentkit.runtime.quotas import Quotas
 from agentkit.store.protocol import Store
 
 __all__ = ["StartRequest", "Started", "start"]
@@ -41,6 +42,7 @@ class StartRequest:
     owner: str | None = None
     from_run: str | None = None
     turn: int | None = None
+    run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,16 @@ def start(
     request: StartRequest,
     permit: Callable[[Run], None] | None = None,
     permit_source: Callable[[str], None] | None = None,
+    quotas: Quotas | None = None,
 ) -> Started:
     """Make a run, or find the one that the same idempotency key has made.
 
     `permit` is called with the run that would begin, and `permit_source` with the id of the run that it begins from,
-    before that is read; what they raise is passed on, and nothing begins.
+    before that is read; what they raise is passed on, and nothing begins. `quotas`: what its owner is held to.
 
-    Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, RunNotFoundError where the key's run or
-    the one to begin from is not there, RunNotTerminalError where that has not ended, PayloadTooLargeError where it is
-    too long, StoreUnavailableError.
+    Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, QuotaExceededError, RunNotFoundError where
+    the key's run or the one to begin from is not there, RunNotTerminalError where that has not ended,
+    PayloadTooLargeError where it is too long, StoreUnavailableError.
     """
     _check_sources(request)
     metadata, limits = check_metadata(request.metadata), check_limits(request.limits)
@@ -107,7 +110,7 @@ def start(
         state = RunState(change.record, version=1, last_seq=len(change.events))
         return change, Run.of(state, to_json(change.messages))
 
-    run_id = new_id(committer.now())
+    run_id = request.run_id or new_id(committer.now())
     change, run = begin(run_id)
     if permit is not None:
         permit(run)
@@ -115,8 +118,14 @@ def start(
         known_id = key.bind(committer.store, run_id)
         if known_id != run_id:  # made by an earlier request, or bound by one that died before it made the run
             change, run = begin(known_id)
+    if quotas is not None:
+        if (key is not None or request.run_id is not None) and committer.store.loads([run.id]) != [None]:
+            return Started(run.id, None)  # the same request again, whatever the quota is by now
+        quotas.admit(request.owner, run.id)
     if committer.create(change):
         return Started(run.id, run)
+    if quotas is not None and committer.store.was_deleted(run.id):
+        quotas.leave(request.owner, run.id)
     _check_there(committer.store, run.id)
     return Started(run.id, None)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, TypeVar
 
 from agentkit.codec import Codec
 from agentkit.core.audit import AnswerEntry, Chain, ChainedAnswer
@@ -22,7 +22,11 @@ from agentkit.core.ids import random_id
 from agentkit.core.inbox import ItemFilter, ListedItem
 from agentkit.core.messages import Json, ToolResultMessage
 from agentkit.core.outbox import OutboxEntry
+from agentkit.core.quotas import Admission
+from agentkit.core.rates import CallRequest, CallSlot, CallWait, WaitingStep
+from agentkit.core.ready import ReadyStep
 from agentkit.core.record import AbortRequest, Change, Lease, Receipt, RunState, StatusList
+from agentkit.core.workers import Worker
 from agentkit.errors import StoreError, StoreUnavailableError, UnreadableRunError
 from agentkit.store.protocol import (
     Append,
@@ -33,11 +37,16 @@ from agentkit.store.protocol import (
     DueRun,
     EventPage,
     Health,
+    LastCall,
     LeaseStatus,
+    NextClaim,
     Push,
+    StepLease,
     Store,
     StoredResolution,
+    StoredThread,
     Subscription,
+    Totals,
 )
 
 __all__ = ["RetryingStore", "StoreRetry"]
@@ -111,10 +120,13 @@ class RetryingStore:
         lease: Lease | None = None,
         pushes: Sequence[Push] = (),
         *,
+        next_claim: NextClaim | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
         request_id = request_id or random_id()
-        return self._retry.call(lambda: self._store.commit(change, version, lease, pushes, request_id=request_id))
+        return self._retry.call(
+            lambda: self._store.commit(change, version, lease, pushes, next_claim=next_claim, request_id=request_id)
+        )
 
     def commit_call(
         self,
@@ -123,10 +135,13 @@ class RetryingStore:
         outcome: ToolResultMessage | Call,
         events: Sequence[Event] = (),
         *,
+        last: LastCall | None = None,
         request_id: str = "",
     ) -> Commit | Conflict:
         request_id = request_id or random_id()
-        return self._retry.call(lambda: self._store.commit_call(lease, call, outcome, events, request_id=request_id))
+        return self._retry.call(
+            lambda: self._store.commit_call(lease, call, outcome, events, last=last, request_id=request_id)
+        )
 
     def request_abort(self, run_id: str, request: AbortRequest, version: int) -> bool:
         return self._retry.call(lambda: self._store.request_abort(run_id, request, version))
@@ -134,8 +149,8 @@ class RetryingStore:
     def renew(self, leases: Sequence[Lease], lease_ms: int) -> list[LeaseStatus]:
         return self._retry.call(lambda: self._store.renew(leases, lease_ms))
 
-    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False) -> None:
-        self._retry.call(lambda: self._store.release(lease, untouched=untouched, failed=failed))
+    def release(self, lease: Lease, *, untouched: bool = False, failed: bool = False, until: int | None = None) -> None:
+        self._retry.call(lambda: self._store.release(lease, untouched=untouched, failed=failed, until=until))
 
     def resolution(self, run_id: str, *, decision_id: str | None, tool_call_id: str | None) -> StoredResolution | None:
         return self._retry.call(
@@ -202,6 +217,12 @@ class RetryingStore:
     def remembered(self, key: str) -> tuple[str, str] | None:
         return self._retry.call(lambda: self._store.remembered(key))
 
+    def thread(self, name: str, messages: Sequence[str] = ()) -> StoredThread | None:
+        return self._retry.call(lambda: self._store.thread(name, messages))
+
+    def extend_thread(self, name: str, run_id: str, after: str | None, messages: Mapping[str, str]) -> bool:
+        return self._retry.call(lambda: self._store.extend_thread(name, run_id, after, messages))
+
     def index(
         self,
         run_id: str,
@@ -244,8 +265,8 @@ class RetryingStore:
     def items(self, after: str | None, limit: int, wanted: ItemFilter) -> list[ListedItem]:
         return self._retry.call(lambda: self._store.items(after, limit, wanted))
 
-    def count_items(self, wanted: ItemFilter) -> int:
-        return self._retry.call(lambda: self._store.count_items(wanted))
+    def count_items(self, *wanted: ItemFilter) -> list[int]:
+        return self._retry.call(lambda: self._store.count_items(*wanted))
 
     def items_of(self, run_id: str) -> list[ListedItem]:
         return self._retry.call(lambda: self._store.items_of(run_id))
@@ -274,14 +295,75 @@ class RetryingStore:
     def loads(self, run_ids: Sequence[str]) -> list[RunState | UnreadableRunError | None]:
         return self._retry.call(lambda: self._store.loads(run_ids))
 
+    def take_call(self, request: CallRequest, lease_ms: int, wake_ms: int) -> CallSlot | CallWait:
+        return self._retry.call(lambda: self._store.take_call(request, lease_ms, wake_ms))
+
+    def settle_call(self, slot: CallSlot, tokens: int | None, lease_ms: int, wake_ms: int) -> tuple[WaitingStep, ...]:
+        return self._retry.call(lambda: self._store.settle_call(slot, tokens, lease_ms, wake_ms))
+
+    def renew_calls(self, slots: Sequence[CallSlot], lease_ms: int) -> None:
+        self._retry.call(lambda: self._store.renew_calls(slots, lease_ms))
+
+    def is_woken(self, request: CallRequest) -> bool:
+        return self._retry.call(lambda: self._store.is_woken(request))
+
+    def leave_calls(self, request: CallRequest) -> None:
+        self._retry.call(lambda: self._store.leave_calls(request))
+
+    def pause_model(self, model: str, until: int) -> None:
+        self._retry.call(lambda: self._store.pause_model(model, until))
+
+    def paused_models(self) -> Mapping[str, int]:
+        return self._retry.call(self._store.paused_models)
+
+    def admit_run(
+        self, owner: str, run_id: str, day: int, active_runs: int | None, cost_per_day: int | None
+    ) -> Admission:
+        return self._retry.call(lambda: self._store.admit_run(owner, run_id, day, active_runs, cost_per_day))
+
+    def leave_run(self, owner: str, run_id: str) -> None:
+        self._retry.call(lambda: self._store.leave_run(owner, run_id))
+
+    def active_runs(self, owner: str) -> list[tuple[str, int]]:
+        return self._retry.call(lambda: self._store.active_runs(owner))
+
+    def count_cost(self, owner: str, run_id: str, day: int, before: int, after: int) -> None:
+        self._retry.call(lambda: self._store.count_cost(owner, run_id, day, before, after))
+
+    def add_ready(self, queue: str, steps: Sequence[ReadyStep], owner: str, priority: int) -> None:
+        self._retry.call(lambda: self._store.add_ready(queue, steps, owner, priority))
+
+    def take_ready(
+        self, queues: Sequence[str], step: ReadyStep | None
+    ) -> tuple[ReadyStep, str] | Literal["absent"] | None:
+        return self._retry.call(lambda: self._store.take_ready(queues, step))
+
+    def has_ready(self, queues: Sequence[str]) -> bool:
+        return self._retry.call(lambda: self._store.has_ready(queues))
+
     def use_codec(self, codec: Codec) -> None:
         self._store.use_codec(codec)
 
-    def heartbeat(self, worker: str, ttl_ms: int) -> None:
-        self._retry.call(lambda: self._store.heartbeat(worker, ttl_ms))
+    def heartbeat(self, worker: str, ttl_ms: int, about: Worker | None = None) -> None:
+        self._retry.call(lambda: self._store.heartbeat(worker, ttl_ms, about))
 
     def workers(self) -> list[str]:
         return self._retry.call(self._store.workers)
+
+    def about_workers(self) -> list[Worker]:
+        return self._retry.call(self._store.about_workers)
+
+    def note_holders(self, leases: Sequence[Lease], worker: str, ttl_ms: int) -> None:
+        self._retry.call(lambda: self._store.note_holders(leases, worker, ttl_ms))
+
+    def step_leases(self, run_id: str, steps: Sequence[int]) -> list[StepLease]:
+        return self._retry.call(lambda: self._store.step_leases(run_id, steps))
+
+    def next_check(self, run_id: str | None = None) -> int | None:
+        return self._retry.call(lambda: self._store.next_check(run_id))
+
+    def unscheduled(self, run_ids: Sequence[str]) -> list[str]:
+        return self._retry.call(lambda: self._store.unscheduled(run_ids))
 
     def mark_served(self, queue: str, ttl_ms: int) -> None:
         self._retry.call(lambda: self._store.mark_served(queue, ttl_ms))
@@ -294,6 +376,17 @@ class RetryingStore:
 
     def backlog(self) -> tuple[int, int]:
         return self._retry.call(self._store.backlog)
+
+    def count_ended(self) -> int:
+        return self._retry.call(self._store.count_ended)
+
+    def report(
+        self, process: str, number: int, counts: Mapping[str, float], levels: Mapping[str, float], ttl_ms: int
+    ) -> None:
+        self._retry.call(lambda: self._store.report(process, number, counts, levels, ttl_ms))
+
+    def totals(self) -> Totals:
+        return self._retry.call(self._store.totals)
 
     def check(self) -> Health:
         return self._retry.call(self._store.check)

@@ -1,4 +1,4 @@
-"""Logs once, when a process starts, which of the store's settings lose runs; `/readyz` shows them at any time."""
+"""Logs once, when a process starts, what the store is and what in its settings loses runs; `/readyz` tells of that."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _warn(store: Store) -> None:
     while True:
         attempt += 1
         try:
-            warnings = store.check().warnings
+            health = store.check()
         except StoreUnavailableError as error:
             if attempt == 1:
                 log.warning("the store is not there yet, and is checked again: %s", error)
@@ -36,7 +36,9 @@ def _warn(store: Store) -> None:
             log.error("%s", error)
             return
         else:
-            if warnings:
-                log.warning("the store may lose runs: %s", "; ".join(warnings))
+            if health.version:
+                log.info("the store is %s", health.version)
+            if health.warnings:
+                log.warning("the store may lose runs: %s", "; ".join(health.warnings))
             return
         threading.Event().wait(_BACKOFF.delay(attempt))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from httpx_sse import ServerSentEvent
@@ -60,7 +59,7 @@ class MessagesProvider:
             most = _max_pauses(request)
             for _ in range(most + 1):
                 call = self._call(request, body)
-                answer = answer_parts(call, cancel, self._events(call, cancel), partial(decode, decoder=decoder))
+                answer = answer_parts(call, cancel, self._events(call, cancel), decoder)
                 with closing(answer):
                     for part in answer:
                         if not (isinstance(part, Finish) and decoder.paused):
@@ -154,6 +153,7 @@ class AnthropicProvider(MessagesProvider):
             endpoint=endpoint,
             bounds=request.bounds,
             pace=request.pace,
+            reader=request.reader,
             **timeouts(request.options),
         )
 

@@ -23,9 +23,10 @@ from httpx_sse import ServerSentEvent
 from agentkit.core.messages import Json, StopReason, Usage, add_usage
 from agentkit.errors import ProviderError
 from agentkit.providers.anthropic_request import REDACTED, THINKING
-from agentkit.providers.counts import token_count, usage_of_failure
+from agentkit.providers.counts import token_count
+from agentkit.providers.decoding import decoded
 from agentkit.providers.failures import stream_error, vendor_message
-from agentkit.providers.json_events import json_events
+from agentkit.providers.json_events import json_objects
 from agentkit.providers.protocol import BlockEnd, Finish, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["EventDecoder", "decode"]
@@ -33,18 +34,9 @@ __all__ = ["EventDecoder", "decode"]
 _LENGTH_REASONS = {"max_tokens", "model_context_window_exceeded", "pause_turn"}
 
 
-def decode(events: Iterable[ServerSentEvent], vendor: str, decoder: EventDecoder | None = None) -> Iterator[Part]:
-    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short.
-
-    `decoder`: one that has read the answer up to a pause of the vendor's, after `resume`.
-    """
-    decoder = decoder or EventDecoder(vendor)
-    with usage_of_failure(decoder.usage):
-        for name, event in json_events(events, vendor):
-            if name == "error" and event.get("type") != "error":
-                raise stream_error(vendor, event)
-            yield from decoder.feed(event)
-        yield from decoder.finish()
+def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
+    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and where it is cut short."""
+    return decoded(events, EventDecoder(vendor))
 
 
 @dataclass(slots=True)
@@ -70,6 +62,8 @@ class EventDecoder:
     An answer that the vendor has paused goes on in another stream: call `resume()`, and feed its events. Events and
     deltas of unknown types are passed over.
     """
+
+    complete = False  # the end of the stream says when all was read
 
     def __init__(self, vendor: str = "anthropic") -> None:
         self._vendor = vendor
@@ -112,6 +106,13 @@ class EventDecoder:
         """Prepare for the stream in which a paused answer goes on."""
         self._usage_before, self._long_writes_before = self.usage(), self._long_writes()
         self._begin()
+
+    def read(self, event: ServerSentEvent) -> Iterator[Part]:
+        """Yield the parts of one event."""
+        for name, value in json_objects(event, self._vendor):
+            if name == "error" and value.get("type") != "error":
+                raise stream_error(self._vendor, value)
+            yield from self.feed(value)
 
     def feed(self, event: Json) -> list[Part]:
         """Return the parts of one event. Raises ProviderError where it is an error."""

@@ -11,8 +11,9 @@ import base64
 import json
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -38,7 +39,7 @@ try:
 except ImportError as error:
     raise ConfigurationError("bedrock: models need botocore: pip install 'agentkit-celery[bedrock]'") from error
 
-__all__ = ["BedrockProvider", "read_frames"]
+__all__ = ["AwsFrames", "BedrockProvider"]
 
 _CONTENT_TYPE = "application/vnd.amazon.eventstream"
 _VERSION = "bedrock-2023-05-31"
@@ -94,14 +95,13 @@ class BedrockProvider(MessagesProvider):
             endpoint=endpoint,
             bounds=request.bounds,
             pace=request.pace,
+            reader=request.reader,
             **timeouts(request.options),
         )
 
     def _events(self, call: HttpRequest, cancel: Cancellation) -> Answer[ServerSentEvent]:
-        def read(body: AsyncIterable[bytes]) -> AsyncIterator[ServerSentEvent]:
-            return read_frames(body, call.vendor, frame_bytes=call.bounds.model_line_bytes)
-
-        return stream_binary(call, cancel, content_type=_CONTENT_TYPE, read=read, is_last=_is_last)
+        framing = partial(AwsFrames, call.vendor, frame_bytes=call.bounds.model_line_bytes)
+        return stream_binary(call, cancel, content_type=_CONTENT_TYPE, framing=framing, is_last=_is_last)
 
 
 def _bedrock_body(request: ModelRequest, body: Json) -> Json:
@@ -181,28 +181,41 @@ def _credentials() -> ReadOnlyCredentials:
 # -- the framing
 
 
-async def read_frames(pieces: AsyncIterable[bytes], vendor: str, *, frame_bytes: int) -> AsyncIterator[ServerSentEvent]:
-    """Yield the events in the frames of AWS's event stream, whose bytes come in pieces of any size.
+class AwsFrames:
+    """The events in the frames of AWS's event stream.
 
-    Raises ProviderError for a frame that is broken or longer than `frame_bytes`, and for AWS's errors.
+    Feeding it raises ProviderError for a frame that is broken or longer than `frame_bytes`, and for AWS's errors.
     """
-    buffer = bytearray()
-    async for piece in pieces:
+
+    refused = False
+
+    def __init__(self, vendor: str, *, frame_bytes: int) -> None:
+        self._vendor = vendor
+        self._frame_bytes = frame_bytes
+        self._buffer = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
+        """Yield the events that a piece of the body ends."""
+        buffer = self._buffer
         buffer += piece
         while len(buffer) >= _LEAST_FRAME:
             length = int.from_bytes(buffer[:4], "big")
-            if length > frame_bytes:
+            if length > self._frame_bytes:
                 raise ProviderError(
-                    f"{vendor}: a frame of its answer has more than {frame_bytes} bytes",
-                    vendor=vendor,
+                    f"{self._vendor}: a frame of its answer has more than {self._frame_bytes} bytes",
+                    vendor=self._vendor,
                     internal="the bound is AGENTKIT_MODEL_LINE_BYTES",
                 )
             if len(buffer) < max(length, _LEAST_FRAME):
                 break
             frame = bytes(buffer[: max(length, _LEAST_FRAME)])
             del buffer[: len(frame)]
-            if event := _event(frame, vendor):
+            if event := _event(frame, self._vendor):
                 yield event
+
+    def end(self) -> Iterator[ServerSentEvent]:
+        """Yield nothing: a frame that is cut off is none."""
+        yield from ()
 
 
 def _event(frame: bytes, vendor: str) -> ServerSentEvent | None:

@@ -5,12 +5,9 @@ It knows neither the lines' format nor the vendor's.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterator
-
-import httpx
+from collections.abc import Iterator
 
 from agentkit.errors import ProviderError
 
@@ -25,37 +22,34 @@ _SEVERAL_ENDS = (b"\n\n\n", b"\r\n\r\n\r\n", b"\r\r\r")
 _EMPTY_LINES = re.compile(rb"(\r\n|\n|\r)\1{2,}")
 
 
-class BoundedBody(httpx.AsyncByteStream):
-    """The decompressed body of `response`, in which many empty lines are one.
+class BoundedBody:
+    """The decompressed body of an answer, in which many empty lines are one.
 
-    Iterating raises ProviderError beyond `answer_bytes`, of the body as it comes or decompressed, beyond `line_bytes`
-    between two line ends, and for an encoding that was not asked for or is broken. `vendor`: for the errors. Without
-    `line_bytes`, the body is no text: it has no lines, and its bytes stay as they are.
+    `encoding`: its content encoding. Feeding it raises ProviderError beyond `answer_bytes`, of the body as it comes or
+    decompressed, beyond `line_bytes` between two line ends, and for an encoding that was not asked for or is broken.
+    `vendor`: for the errors. Without `line_bytes`, the body is no text: it has no lines, and its bytes stay the same.
     """
 
-    def __init__(self, response: httpx.Response, vendor: str, *, answer_bytes: int, line_bytes: int | None) -> None:
-        self._response = response
+    def __init__(self, encoding: str, vendor: str, *, answer_bytes: int, line_bytes: int | None) -> None:
         self._vendor = vendor
         self._answer_bytes = answer_bytes
         self._has_lines = line_bytes is not None
         self._line_bytes = line_bytes or 0
+        self._decompressor = _decompressor(encoding, vendor)
+        self._received = self._decompressed = self._line = 0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        decompressor = _decompressor(self._response.headers.get("content-encoding", ""), self._vendor)
-        received = decompressed = line = 0
-        async for raw in self._response.aiter_raw():
-            received += len(raw)
-            self._check_answer(received)
-            for piece in decompressor.pieces(raw) if decompressor else (raw,):
-                decompressed += len(piece)
-                self._check_answer(decompressed)
-                if self._has_lines:
-                    line = self._checked_line(line, piece)
-                    if any(ends in piece for ends in _SEVERAL_ENDS):  # looked for first: most pieces have none
-                        piece = _EMPTY_LINES.sub(rb"\1\1", piece)
-                yield piece
-                if decompressor:
-                    await asyncio.sleep(0)  # a few bytes may be many pieces, and other calls share the event loop
+    def feed(self, raw: bytes) -> Iterator[bytes]:
+        """Yield what a piece of the body, as it was sent, stands for."""
+        self._received += len(raw)
+        self._check_answer(self._received)
+        for piece in self._decompressor.pieces(raw) if self._decompressor else (raw,):
+            self._decompressed += len(piece)
+            self._check_answer(self._decompressed)
+            if self._has_lines:
+                self._line = self._checked_line(self._line, piece)
+                if any(ends in piece for ends in _SEVERAL_ENDS):  # looked for first: most pieces have none
+                    piece = _EMPTY_LINES.sub(rb"\1\1", piece)
+            yield piece
 
     def _check_answer(self, size: int) -> None:
         if size > self._answer_bytes:

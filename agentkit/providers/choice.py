@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from agentkit.core.keywords import refuse_unknown_keywords
 from agentkit.errors import ConfigurationError
 from agentkit.providers import ModelObject, resolve
 from agentkit.providers.connection import Connection, HeadersSource, KeySource
-from agentkit.providers.protocol import ManyWires, Provider
+from agentkit.providers.protocol import Provider
 
 __all__ = ["BoundModel", "Model", "ModelChoice", "bind_model", "full_name"]
 
@@ -65,8 +65,9 @@ class BoundModel(NamedTuple):
     @property
     def api(self) -> str:
         """The wire that its answers come on, as things are set now."""
-        provider = self.provider
-        return provider.wire(self.connection, self.name).api if isinstance(provider, ManyWires) else provider.api
+        # Asked for each message: isinstance would compare with the protocol ManyWires anew each time.
+        wire: Callable[[Connection, str], Provider] | None = getattr(self.provider, "wire", None)
+        return self.provider.api if wire is None else wire(self.connection, self.name).api
 
 
 def full_name(choice: ModelChoice) -> str:

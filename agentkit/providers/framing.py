@@ -2,26 +2,26 @@
 
 Many servers send other framing than their content type says, or than the format's standard: JSON in place of a stream,
 `error:` lines, a byte order mark, no empty line between or after events. What can be read without doubt is read. It
-knows no vendor's fields.
+knows no vendor's fields, and does no I/O: it is fed the body in pieces, which may be cut anywhere.
 """
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import json
 import re
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from httpx_sse import ServerSentEvent
 
 from agentkit.providers.json_events import is_done
 
-__all__ = ["NotAStreamError", "json_lines", "sse_events", "text_of_body"]
+__all__ = ["Framing", "JsonLines", "NoFraming", "NotAStreamError", "SseEvents"]
+
+T_co = TypeVar("T_co", covariant=True)
 
 _TEXT_LIMIT = 64 * 1024  # characters of an answer that is no stream
-_TEXT_SECONDS = 10.0
 _FIELD = re.compile(r"(data|event|id|retry|error)?:|(data|event|id|retry)$", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
@@ -34,55 +34,158 @@ class NotAStreamError(Exception):
         self.text = text
 
 
-async def sse_events(body: AsyncIterable[bytes], labelled: bool) -> AsyncIterator[ServerSentEvent]:
-    """Yield the server-sent events of a body.
+class Framing(Protocol[T_co]):
+    """Splits one body into items.
+
+    `refused`: it is no stream of this kind; a little more is read to quote it, then NotAStreamError is raised.
+    """
+
+    @property
+    def refused(self) -> bool: ...
+
+    def feed(self, piece: bytes) -> Iterable[T_co]:
+        """Yield the items that a piece of the body ends. Raises NotAStreamError."""
+        ...
+
+    def end(self) -> Iterable[T_co]:
+        """Yield what the end of the body ends. Raises NotAStreamError."""
+        ...
+
+
+class _Text:
+    """The beginning of an answer that is no stream."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._size = 0
+
+    def add(self, lines: list[str]) -> None:
+        """Keep lines. Raises NotAStreamError when there are enough."""
+        self._lines += lines
+        self._size += sum(map(len, lines))
+        if self._size > _TEXT_LIMIT:
+            raise self.error()
+
+    def error(self) -> NotAStreamError:
+        return NotAStreamError("\n".join(self._lines)[:_TEXT_LIMIT])
+
+
+class SseEvents:
+    """The server-sent events of a body.
 
     JSON in place of a stream is one event, or one for each line that is an object. An `error:` line is an event of that
     name. An event without an empty line after it counts where its data is whole. `labelled`: the content type says that
-    it is a stream; otherwise its first line must look like one. Raises NotAStreamError.
+    it is a stream; otherwise its first line must look like one.
     """
-    pieces = _split(body, _LINE_END)
-    decoder = _EventDecoder()
-    first = ""
-    rest: list[str] = []
-    async for piece in pieces:
-        first, rest = _begun(piece)
-        if first:
-            break
-    lines = _joined(rest, pieces)
-    if first.startswith(("{", "[")) and not is_done(first):
-        async for data in _json_values(first, lines):
-            yield ServerSentEvent(data=data)
-        return
-    if first.startswith("<") or (first and not labelled and not _FIELD.match(first)):
-        raise NotAStreamError(await _text(first, lines))
-    for line in (first, *rest):
-        for event in decoder.feed(line):
-            yield event
-    async for piece in pieces:  # and not `lines`: here every layer is passed for each token
-        for line in piece:
-            for event in decoder.feed(line):
-                yield event
-    for event in decoder.end():
-        yield event
+
+    def __init__(self, labelled: bool) -> None:
+        self._labelled = labelled
+        self._lines = _Lines()
+        self._read: Callable[[list[str]], Iterator[ServerSentEvent]] = self._begin
+        self._decoder = _EventDecoder()
+        self._text: _Text | None = None
+        self._json: list[str] = []
+
+    @property
+    def refused(self) -> bool:
+        return self._text is not None
+
+    def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
+        return self._read(self._lines.feed(piece))
+
+    def end(self) -> Iterator[ServerSentEvent]:
+        yield from self._read(self._lines.end())
+        if self._text is not None:
+            raise self._text.error()
+        if self._json:
+            yield ServerSentEvent(data="\n".join(self._json))
+        yield from self._decoder.end()
+
+    def _begin(self, lines: list[str]) -> Iterator[ServerSentEvent]:
+        first, rest = _begun(lines)
+        if not first:
+            return
+        if first.startswith(("{", "[")) and not is_done(first):
+            self._read = self._json_values if _is_json(first) else self._json_text
+        elif first.startswith("<") or (not self._labelled and not _FIELD.match(first)):
+            self._text = _Text()
+            self._read = self._quote
+        else:
+            self._read = self._decoder.feed
+        yield from self._read([first, *rest])
+
+    def _quote(self, lines: list[str]) -> Iterator[ServerSentEvent]:
+        assert self._text is not None
+        self._text.add(lines)
+        yield from ()
+
+    def _json_values(self, lines: list[str]) -> Iterator[ServerSentEvent]:
+        """Each line is JSON by itself."""
+        for line in lines:
+            if line.strip():
+                yield ServerSentEvent(data=line)
+
+    def _json_text(self, lines: list[str]) -> Iterator[ServerSentEvent]:
+        """The whole is JSON."""
+        self._json += lines
+        yield from ()
 
 
-async def json_lines(body: AsyncIterable[bytes], labelled: bool) -> AsyncIterator[str]:
-    """Yield the lines of a body, of which only a line feed ends one, and none is empty.
+class JsonLines:
+    """The lines of a body, of which only a line feed ends one, and none is empty.
 
-    Lines that are framed as server-sent events are taken out of that frame. Raises NotAStreamError where it is neither.
+    Lines that are framed as server-sent events are taken out of that frame. `labelled`: as for SseEvents.
     """
-    lines = _lines(body, re.compile("\n"))
-    first = await _first(lines)
-    if first and not labelled and not first.startswith(("{", "data:")):
-        raise NotAStreamError(await _text(first, lines))
-    if first.startswith("<"):
-        raise NotAStreamError(await _text(first, lines))
-    if line := _unframed(first):
-        yield line
-    async for following in lines:
-        if line := _unframed(following):
-            yield line
+
+    def __init__(self, labelled: bool) -> None:
+        self._labelled = labelled
+        self._lines = _Lines(by_feeds=True)
+        self._text: _Text | None = None
+        self._has_begun = False
+
+    @property
+    def refused(self) -> bool:
+        return self._text is not None
+
+    def feed(self, piece: bytes) -> Iterator[str]:
+        yield from self._read(self._lines.feed(piece))
+
+    def end(self) -> Iterator[str]:
+        yield from self._read(self._lines.end())
+        if self._text is not None:
+            raise self._text.error()
+
+    def _read(self, lines: list[str]) -> Iterator[str]:
+        if not self._has_begun:
+            first, rest = _begun(lines)
+            if not first:
+                return
+            self._has_begun, lines = True, [first, *rest]
+            if first.startswith("<") or (not self._labelled and not first.startswith(("{", "data:"))):
+                self._text = _Text()
+        if self._text is not None:
+            self._text.add(lines)
+            return
+        for line in lines:
+            if unframed := _unframed(line):
+                yield unframed
+
+
+class NoFraming:
+    """A body of another content type than was asked for, which is to be quoted as a text."""
+
+    def __init__(self) -> None:
+        self._lines = _Lines(by_feeds=True)
+        self._text = _Text()
+        self.refused = True
+
+    def feed(self, piece: bytes) -> Iterable[ServerSentEvent]:
+        self._text.add(self._lines.feed(piece))
+        return ()
+
+    def end(self) -> Iterable[ServerSentEvent]:
+        self._text.add(self._lines.end())
+        raise self._text.error()
 
 
 def _unframed(line: str) -> str:
@@ -99,10 +202,17 @@ class _EventDecoder:
         self._data: list[str] = []
         self._goes_on = False
 
-    def feed(self, line: str) -> list[ServerSentEvent]:
-        """Add a line; return the events that it ends, or is."""
-        if not line:
-            return self._dispatch()
+    def feed(self, lines: list[str]) -> Iterator[ServerSentEvent]:
+        """Add lines; yield the events that they end, or are."""
+        for line in lines:
+            if line.startswith("data: ") and not self._data:  # almost all are that, or empty
+                self._data.append(line[6:])
+            elif line:
+                yield from self._field(line)
+            elif self._data or self._name:
+                yield from self._dispatch()
+
+    def _field(self, line: str) -> list[ServerSentEvent]:
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         match name.lower():
@@ -133,13 +243,7 @@ class _EventDecoder:
 
     def _is_whole(self) -> bool:
         data = "\n".join(self._data)
-        if not data or is_done(data):
-            return bool(data)
-        try:
-            json.loads(data)
-        except (ValueError, RecursionError):
-            return False
-        return True
+        return bool(data) and (is_done(data) or _is_json(data))
 
     def _dispatch(self) -> list[ServerSentEvent]:
         data, name = self._data, self._name
@@ -147,26 +251,12 @@ class _EventDecoder:
         return [ServerSentEvent(event=name or "message", data="\n".join(data))] if data else []
 
 
-async def _json_values(first: str, lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Yield each line where the first is JSON by itself, else the whole."""
+def _is_json(text: str) -> bool:
     try:
-        json.loads(first)
+        json.loads(text)
     except (ValueError, RecursionError):
-        rest = [line async for line in lines]
-        yield "\n".join([first, *rest])
-        return
-    yield first
-    async for line in lines:
-        if line.strip():
-            yield line
-
-
-async def _first(lines: AsyncIterator[str]) -> str:
-    """Return the first line that is not empty, without a byte order mark and blanks before it."""
-    async for line in lines:
-        if text := _begun([line])[0]:
-            return text
-    return ""
+        return False
+    return True
 
 
 def _begun(lines: list[str]) -> tuple[str, list[str]]:
@@ -177,58 +267,38 @@ def _begun(lines: list[str]) -> tuple[str, list[str]]:
     return "", []
 
 
-async def _joined(lines: list[str], pieces: AsyncIterator[list[str]]) -> AsyncIterator[str]:
-    for line in lines:
-        yield line
-    async for piece in pieces:
-        for line in piece:
-            yield line
-
-
-async def text_of_body(body: AsyncIterable[bytes]) -> str:
-    """Return the beginning of a body that should be read as a text."""
-    return await _text("", _lines(body, re.compile("\n")))
-
-
-async def _text(first: str, lines: AsyncIterator[str]) -> str:
-    """Return the beginning of an answer that is no stream."""
-    found, size = [first], len(first)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_TEXT_SECONDS):
-            async for line in lines:
-                found.append(line)
-                size += len(line)
-                if size > _TEXT_LIMIT:
-                    break
-    return "\n".join(found)[:_TEXT_LIMIT]
-
-
-def _lines(body: AsyncIterable[bytes], end: re.Pattern[str]) -> AsyncIterator[str]:
-    return _joined([], _split(body, end))
-
-
-async def _split(body: AsyncIterable[bytes], end: re.Pattern[str]) -> AsyncIterator[list[str]]:
-    """Yield the lines that each piece of a body ends, and the last. The body is UTF-8, whatever the header says.
+class _Lines:
+    """The lines of a body, which is UTF-8 whatever the header says. `by_feeds`: only a line feed ends one.
 
     Not httpx's lines: those also end at U+2028 and others, which JSON allows inside strings.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    begun: list[str] = []  # the pieces of the line so far: adding them up each time takes long where lines are
-    after_return = False
-    async for piece in body:
-        text = decoder.decode(piece)
+
+    def __init__(self, *, by_feeds: bool = False) -> None:
+        self._by_feeds = by_feeds
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._begun: list[str] = []  # the pieces of the line so far: adding up each time takes long where lines are
+        self._after_return = False
+
+    def feed(self, piece: bytes) -> list[str]:
+        """Return the lines that a piece ends."""
+        text = self._decoder.decode(piece)
         if not text:
-            continue
-        if after_return and text.startswith("\n") and end is _LINE_END:
-            text = text[1:]
-        after_return = text.endswith("\r") if text else False
-        *whole, last = end.split(text)
-        if whole and begun:
-            whole[0] = "".join([*begun, whole[0]])
-            begun = []
+            return []
+        if self._by_feeds or ("\r" not in text and not self._after_return):
+            *whole, last = text.split("\n")
+        else:
+            if self._after_return and text.startswith("\n"):
+                text = text[1:]
+            self._after_return = text.endswith("\r")
+            *whole, last = _LINE_END.split(text)
+        if whole and self._begun:
+            whole[0] = "".join([*self._begun, whole[0]])
+            self._begun = []
         if last:
-            begun.append(last)
-        if whole:
-            yield whole
-    if rest := "".join([*begun, decoder.decode(b"", final=True)]):
-        yield [rest]
+            self._begun.append(last)
+        return whole
+
+    def end(self) -> list[str]:
+        """Return the last line, which nothing ended."""
+        rest, self._begun = "".join([*self._begun, self._decoder.decode(b"", final=True)]), []
+        return [rest] if rest else []

@@ -19,12 +19,13 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.connection import Endpoint
-from agentkit.providers.counts import token_count, usage_of_failure
+from agentkit.providers.counts import token_count
+from agentkit.providers.decoding import decoded
 from agentkit.providers.failures import stream_error
 from agentkit.providers.finish_reasons import End, end_of
 from agentkit.providers.google_request import API, TIMEOUTS, build_request
 from agentkit.providers.http import HttpRequest, answer_parts, stream_sse
-from agentkit.providers.json_events import is_done, json_events
+from agentkit.providers.json_events import DONE_MARKS, is_done, json_objects
 from agentkit.providers.protocol import BlockEnd, Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 
 __all__ = ["ChunkDecoder", "GoogleProvider", "build_request", "decode"]
@@ -68,7 +69,8 @@ class GoogleProvider:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
-        yield from answer_parts(call, cancel, stream_sse(call, cancel, is_last=is_done), decode)
+        answer = stream_sse(call, cancel, is_last=is_done, last_marks=DONE_MARKS)
+        yield from answer_parts(call, cancel, answer, ChunkDecoder(self.name))
 
     def _call(self, request: ModelRequest) -> HttpRequest:
         key_setting = self._key_setting
@@ -92,6 +94,7 @@ class GoogleProvider:
             endpoint=endpoint,
             bounds=request.bounds,
             pace=request.pace,
+            reader=request.reader,
             **timeouts,
         )
 
@@ -135,14 +138,8 @@ _OF_TEXT = ("text", "thought", "thoughtSignature", "partMetadata")
 
 
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
-    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
-    decoder = ChunkDecoder(vendor)
-    with usage_of_failure(decoder.usage):
-        for name, chunk in json_events(events, vendor):
-            if name == "error":
-                raise stream_error(vendor, chunk.get("error", chunk))
-            yield from decoder.feed(chunk)
-        yield from decoder.finish()
+    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and where it is cut short."""
+    return decoded(events, ChunkDecoder(vendor))
 
 
 class ChunkDecoder:
@@ -153,6 +150,8 @@ class ChunkDecoder:
     parts that are neither text nor calls, say of tools that Google runs, are the data of a text block without text,
     `parts`. Both are known when the block ends.
     """
+
+    complete = False  # the end of the stream says when all was read
 
     def __init__(self, vendor: str = "google") -> None:
         self._vendor = vendor
@@ -167,6 +166,13 @@ class ChunkDecoder:
         self._signed: list[list[Any]] = []
         self._others: list[Json] = []
         self._data: Json = {}
+
+    def read(self, event: ServerSentEvent) -> Iterator[Part]:
+        """Yield the parts of one event."""
+        for name, chunk in json_objects(event, self._vendor):
+            if name == "error":
+                raise stream_error(self._vendor, chunk.get("error", chunk))
+            yield from self.feed(chunk)
 
     def feed(self, chunk: Json) -> list[Part]:
         """Return the parts of one chunk. Raises ProviderError where it carries an error, or the prompt was blocked."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from agentkit.core.media import is_document_type
+from agentkit.core.message_list import MessageList
 from agentkit.core.messages import (
     AudioBlock,
     ContentBlock,
@@ -55,14 +56,19 @@ def check_history_for(model: str, api: str, messages: Sequence[Message]) -> None
             check_content_for(model, api, message.content, f"messages[{index}].content")
 
 
-def readable_by(model: str, api: str, messages: Sequence[Message]) -> list[Message]:
+def readable_by(model: str, api: str, messages: Sequence[Message]) -> Sequence[Message]:
     """Return the messages with a text in place of whatever the model cannot read in the results of tools."""
-    return [_readable(model, api, each) if isinstance(each, ToolResultMessage) else each for each in messages]
+    messages = MessageList.of(messages)
+    if not messages.media:
+        return messages
+    shown = list(messages)
+    for place in messages.media:
+        shown[place] = _readable(model, api, shown[place])
+    return shown
 
 
-def _readable(model: str, api: str, message: ToolResultMessage) -> ToolResultMessage:
-    if all(isinstance(block, TextBlock) for block in message.content):
-        return message
+def _readable(model: str, api: str, message: Message) -> Message:
+    assert isinstance(message, ToolResultMessage)
     return replace(message, content=[_or_text(model, api, block) for block in message.content])
 
 

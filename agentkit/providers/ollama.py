@@ -30,9 +30,10 @@ from agentkit.core.messages import (
 )
 from agentkit.errors import ProviderError
 from agentkit.providers.counts import token_count
+from agentkit.providers.decoding import decoded
 from agentkit.providers.failures import stream_error
 from agentkit.providers.http import HttpRequest, answer_parts, stream_lines
-from agentkit.providers.protocol import Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
+from agentkit.providers.protocol import NOTHING, Finish, ModelRequest, Part, TextDelta, ThinkingDelta, ToolCallDelta
 from agentkit.providers.replay import prepare
 
 __all__ = ["LineDecoder", "OllamaProvider", "build_request", "decode", "host_url"]
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 _API = "ollama-chat"
 _CONTENT_TYPE = "application/x-ndjson"
+_LAST_MARKS = (b'"done":true', b'"done": true')
 _PORT = "11434"
 _KEY_SETTING = "OLLAMA_API_KEY"
 _URL_SETTING = "OLLAMA_HOST"
@@ -76,13 +78,15 @@ class OllamaProvider:
             endpoint=endpoint,
             bounds=request.bounds,
             pace=request.pace,
+            reader=request.reader,
             **{name: request.options[name] for name in _TIMEOUTS if name in request.options},
         )
         is_empty = True
-        for part in answer_parts(call, cancel, stream_lines(call, cancel, content_type=_CONTENT_TYPE), decode):
+        answer = stream_lines(call, cancel, content_type=_CONTENT_TYPE, last_marks=_LAST_MARKS)
+        for part in answer_parts(call, cancel, answer, LineDecoder(self.name)):
             if isinstance(part, Finish):
                 self._check_context(request, body, part.usage, is_empty)
-            is_empty = False
+            is_empty = is_empty and part is NOTHING
             yield part
 
     def _check_context(self, request: ModelRequest, body: Json, usage: Usage, is_empty: bool) -> None:
@@ -264,26 +268,34 @@ def _images(message: Message) -> list[str]:
 
 
 def decode(lines: Iterable[str], vendor: str = "ollama") -> Iterator[Part]:
-    """Yield the parts of all lines. Raises ProviderError for an error among them, and where the last is missing."""
-    decoder = LineDecoder(vendor)
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise ProviderError(f"{vendor} sent a line that is no JSON object", retryable=True, vendor=vendor)
-        yield from decoder.feed(value)
-    yield from decoder.finish()
+    """Yield the parts of a whole answer. Raises ProviderError for an error in it, and for one that is cut short."""
+    return decoded(lines, LineDecoder(vendor))
 
 
 class LineDecoder:
     """Turns the lines of one answer into parts. `finish()` is due when there are no more lines."""
 
+    complete = False  # the end of the stream says when all was read
+
     def __init__(self, vendor: str = "ollama") -> None:
         self._vendor = vendor
         self._last: Json | None = None
         self._calls = 0
+
+    def read(self, line: str) -> list[Part]:
+        """Return the parts of one line, as it was sent."""
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            message = f"{self._vendor} sent a line that is no JSON object"
+            raise ProviderError(message, retryable=True, vendor=self._vendor)
+        return self.feed(value)
+
+    def usage(self) -> Usage:
+        """Return what the vendor has counted, which comes with the last line."""
+        return Usage.of() if self._last is None else _usage(self._last)
 
     def feed(self, line: Json) -> list[Part]:
         """Return the parts of one line. Raises ProviderError where it is an error."""

@@ -16,7 +16,7 @@ from agentkit.core.messages import Json
 from agentkit.providers.compat import Compat, changed, compat_for
 from agentkit.providers.connection import Endpoint
 from agentkit.providers.http import HttpRequest, answer_parts, stream_sse
-from agentkit.providers.json_events import is_done
+from agentkit.providers.json_events import DONE_MARKS, is_done
 from agentkit.providers.openai_answer import ChunkDecoder, decode
 from agentkit.providers.openai_request import API, TIMEOUTS, build_request
 from agentkit.providers.protocol import ModelRequest, Part
@@ -68,7 +68,8 @@ class OpenAIProvider:
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
-        yield from answer_parts(call, cancel, stream_sse(call, cancel, is_last=is_done), decode)
+        answer = stream_sse(call, cancel, is_last=is_done, last_marks=DONE_MARKS)
+        yield from answer_parts(call, cancel, answer, ChunkDecoder(self.name))
 
     def _call(self, request: ModelRequest) -> HttpRequest:
         endpoint = request.connection.endpoint(
@@ -86,6 +87,7 @@ class OpenAIProvider:
             endpoint=endpoint,
             bounds=request.bounds,
             pace=request.pace,
+            reader=request.reader,
             **timeouts,
         )
 

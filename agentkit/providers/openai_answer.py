@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from httpx_sse import ServerSentEvent
 
 from agentkit.core.messages import Json, StopReason, Usage
 from agentkit.errors import ProviderError
-from agentkit.providers.counts import token_count, usage_of_failure
+from agentkit.providers.counts import token_count
+from agentkit.providers.decoding import decoded
 from agentkit.providers.failures import stream_error
 from agentkit.providers.finish_reasons import end_of
-from agentkit.providers.json_events import is_done, json_events
+from agentkit.providers.json_events import is_done, json_objects
 from agentkit.providers.openai_calls import ToolCalls
 from agentkit.providers.openai_problems import problem_of
 from agentkit.providers.openai_reasoning import ReasoningDetails, thinking_of
@@ -31,21 +33,38 @@ _CONTENT = {"images", "audio"}
 """What is an answer without words. A signature, sources or encrypted reasoning alone are none."""
 
 
+class _PlainDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: str
+    role: Any = None
+
+
+class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    delta: _PlainDelta
+    index: Literal[0]
+    finish_reason: None = None
+    logprobs: msgspec.Raw = msgspec.Raw()
+
+
+class _PlainChunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A chunk that brings a text and nothing else, as almost all are: what else it may have says nothing."""
+
+    choices: tuple[_PlainChoice]
+    model: str
+    object: Literal["chat.completion.chunk"]
+    created: Any = None
+    id: Any = None
+    obfuscation: Any = None
+    service_tier: Any = None
+    system_fingerprint: Any = None
+    usage: None = None
+
+
+_plain_decoder = msgspec.json.Decoder(_PlainChunk)
+
+
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
-    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
-    decoder = ChunkDecoder(vendor)
-
-    def noting_the_end() -> Iterator[ServerSentEvent]:
-        for event in events:
-            decoder.ended = decoder.ended or is_done(event.data)
-            yield event
-
-    with usage_of_failure(decoder.usage):
-        for name, chunk in json_events(noting_the_end(), vendor):
-            if name == "error":
-                raise stream_error(vendor, chunk.get("error", chunk))
-            yield from decoder.feed(chunk)
-        yield from decoder.finish()
+    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and where it is cut short."""
+    return decoded(events, ChunkDecoder(vendor))
 
 
 class ChunkDecoder:
@@ -53,6 +72,8 @@ class ChunkDecoder:
 
     `ended`: the server has said that there are no more.
     """
+
+    complete = False  # the end of the stream says when all was read
 
     def __init__(self, vendor: str = "openai") -> None:
         self.ended = False
@@ -66,6 +87,19 @@ class ChunkDecoder:
         self._message_calls: list[Any] = []
         self._details = ReasoningDetails()
         self._data: Json = {}
+
+    def read(self, event: ServerSentEvent) -> Iterable[Part]:
+        """Return the parts of one event."""
+        if self._model is not None and (text := _plain_text(event, self._model)):
+            return (self._text(text),)
+        return self._read(event)
+
+    def _read(self, event: ServerSentEvent) -> Iterator[Part]:
+        self.ended = self.ended or is_done(event.data)
+        for name, chunk in json_objects(event, self._vendor):
+            if name == "error":
+                raise stream_error(self._vendor, chunk.get("error", chunk))
+            yield from self.feed(chunk)
 
     def feed(self, chunk: Json) -> list[Part]:
         """Return the parts of one chunk. Raises ProviderError where it carries an error."""
@@ -216,6 +250,15 @@ class ChunkDecoder:
     def _thinking(self, text: str) -> ThinkingDelta:
         self._thoughts.append(text)
         return ThinkingDelta(text)
+
+
+def _plain_text(event: ServerSentEvent, model: str) -> str | None:
+    """Return the text of a plain chunk of this model: in C, and all at once. None where there is more to read."""
+    try:
+        chunk = _plain_decoder.decode(event.data)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return chunk.choices[0].delta.content if chunk.model == model and event.event != "error" else None
 
 
 def _rest(text: str, sent: list[str]) -> str:

@@ -16,11 +16,12 @@ from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Json, Usage
 from agentkit.errors import ProviderError
 from agentkit.providers.compat import Compat
-from agentkit.providers.counts import token_count, usage_of_failure
+from agentkit.providers.counts import token_count
+from agentkit.providers.decoding import decoded
 from agentkit.providers.failures import stream_error
 from agentkit.providers.finish_reasons import end_of
 from agentkit.providers.http import answer_parts, stream_sse
-from agentkit.providers.json_events import is_done, json_events
+from agentkit.providers.json_events import DONE_MARKS, is_done, json_objects
 from agentkit.providers.openai import DEFAULT_URL, KEY_SETTING, OpenAIProvider
 from agentkit.providers.openai_output import OutputItems
 from agentkit.providers.openai_problems import problem_of
@@ -61,7 +62,8 @@ class OpenAIResponsesProvider(OpenAIProvider):
     def stream(self, request: ModelRequest, cancel: Cancellation) -> Iterator[Part]:
         """Call the model, as `Provider.stream` has it."""
         call = self._call(request)
-        yield from answer_parts(call, cancel, stream_sse(call, cancel, is_last=is_done, last_events=_ENDS), decode)
+        answer = stream_sse(call, cancel, is_last=is_done, last_events=_ENDS, last_marks=DONE_MARKS)
+        yield from answer_parts(call, cancel, answer, ResponseDecoder(self.name))
 
     def _body(self, request: ModelRequest, compat: Compat) -> Json:
         return build_request(request, self.name, compat)
@@ -71,14 +73,8 @@ class OpenAIResponsesProvider(OpenAIProvider):
 
 
 def decode(events: Iterable[ServerSentEvent], vendor: str) -> Iterator[Part]:
-    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and for a stream cut short."""
-    decoder = ResponseDecoder(vendor)
-    with usage_of_failure(decoder.usage):
-        for name, event in json_events(events, vendor):
-            yield from decoder.feed(event, name)
-            if decoder.ended:
-                break
-        yield from decoder.finish()
+    """Yield the parts of a whole event stream. Raises ProviderError for an error in it, and where it is cut short."""
+    return decoded(events, ResponseDecoder(vendor))
 
 
 class ResponseDecoder:
@@ -92,9 +88,16 @@ class ResponseDecoder:
         self._response: Json | None = None
 
     @property
-    def ended(self) -> bool:
+    def complete(self) -> bool:
         """Whether the event has come after which there is no other."""
         return self._response is not None
+
+    def read(self, event: ServerSentEvent) -> Iterator[Part]:
+        """Yield the parts of one event."""
+        for name, value in json_objects(event, self._vendor):
+            yield from self.feed(value, name)
+            if self.complete:
+                return
 
     def feed(self, event: Json, name: str = "") -> list[Part]:
         """Return the parts of one event; `name` counts where the event itself has no type.

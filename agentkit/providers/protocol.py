@@ -17,12 +17,14 @@ from agentkit.core.messages import Cache, Json, Message, StopReason, Usage
 from agentkit.providers.connection import Connection
 
 __all__ = [
+    "NOTHING",
     "BlockEnd",
     "Finish",
     "ManyWires",
     "ModelRequest",
     "Part",
     "Provider",
+    "Reader",
     "TextDelta",
     "ThinkingDelta",
     "ToolCallDelta",
@@ -47,11 +49,14 @@ class ToolSpec:
 class ModelRequest:
     """One model call. `model` is the name without the provider; `options` are the agent's model options.
 
+    `messages` are read by the run's next steps, too: an adapter changes none of them.
     `instructions_cache` marks the instructions as `ToolSpec.cache` marks a tool; messages and blocks carry their own
     `cache`. With `cache` "auto", the adapter marks what stays the same from call to call. Marks are hints: an adapter
     whose vendor has no such thing ignores them. `bounds`: how much the answer may be, and how long the vendor may be
-    silent. `pace`: asked again and again, how many seconds what has come may wait for more, so that not each piece
-    wakes a thread. `connection`: where the call goes and with which key and headers, where the application declares it.
+    silent. `pace`: asked again and again, how many seconds what has come may wait for more, and texts that came within
+    them be one part, so that not each piece wakes a thread. `reader`: who reads the parts, where that is not to be held
+    while nothing comes. `connection`: where the call goes and with which key and headers, where the application
+    declares it.
     """
 
     model: str
@@ -64,6 +69,7 @@ class ModelRequest:
     bounds: Bounds = field(default_factory=Bounds)
     connection: Connection = field(default_factory=Connection, repr=False)
     pace: Callable[[], float] = field(default=lambda: 0.0, repr=False)
+    reader: Reader | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,29 @@ class Finish:
 
 
 Part = TextDelta | ThinkingDelta | BlockEnd | ToolCallDelta | Finish
+
+NOTHING: Part = TextDelta("")
+"""What an adapter may yield in place of waiting, where the request has a `reader`: nothing has come."""
+
+
+class Reader(Protocol):
+    """Who reads an answer's parts. An adapter need not know of it: it may as well wait in its iterator.
+
+    One that yields NOTHING is asked for the next part, by any thread, after each call of `collected` and `wake`, which
+    come from any thread, and when the time is over that it has said by `idle`.
+    """
+
+    def idle(self, seconds: float) -> None:
+        """Note for how long nothing may be asked for, NOTHING being the next part."""
+        ...
+
+    def collected(self) -> None:
+        """Note that something has come which was collected for the request's pace, and is in no hurry."""
+        ...
+
+    def wake(self) -> None:
+        """Note that something has come which is to be read now."""
+        ...
 
 
 class Provider(Protocol):

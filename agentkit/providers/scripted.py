@@ -87,7 +87,7 @@ class ScriptedModel:
 
     def _turn(self, messages: Sequence[Message]) -> list[AssistantBlock]:
         if callable(self._turns):
-            return _checked(self._turns(to_json(messages)), "the turn")
+            return _checked(self._turns(to_json(list(messages))), "the turn")
         number = _answers_since_user(messages)
         if number >= len(self._turns):
             raise ProviderError(

@@ -72,6 +72,7 @@ class VertexProvider(MessagesProvider):
             endpoint=endpoint,
             bounds=request.bounds,
             pace=request.pace,
+            reader=request.reader,
             **timeouts(request.options),
         )
 

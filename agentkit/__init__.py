@@ -7,6 +7,9 @@ Everything that an application needs is importable from here; the modules below 
 
 from agentkit.agents import Agent, RetryPolicy
 from agentkit.codec import Codec, FernetCodec
+from agentkit.core.json_log import JsonFormatter
+from agentkit.core.quotas import Quota
+from agentkit.core.rates import Rate
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -26,6 +29,7 @@ from agentkit.errors import (
     LeaseLostError,
     PayloadTooLargeError,
     ProviderError,
+    QuotaExceededError,
     RunNotFoundError,
     RunNotPausedError,
     RunNotTerminalError,
@@ -40,7 +44,9 @@ from agentkit.errors import (
     UnsupportedSchemaVersionError,
     ValidationError,
 )
+from agentkit.hooks import Middleware, ModelCall, RunInfo, StepInfo, ToolCall
 from agentkit.kit import AgentKit
+from agentkit.mcp import MCPServer
 from agentkit.providers import register_provider
 from agentkit.providers.choice import Model
 from agentkit.providers.models import register_model
@@ -48,11 +54,10 @@ from agentkit.providers.prices import set_price
 from agentkit.providers.scripted import ScriptedModel
 from agentkit.results import ToolResult
 from agentkit.runs import Run, RunHandle
-from agentkit.runtime.around import StepInfo
 from agentkit.settings import Settings
 from agentkit.tools import Tool, ToolContext, tool
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     # an application
@@ -60,7 +65,10 @@ __all__ = [
     "AgentKit",
     "Codec",
     "FernetCodec",
+    "MCPServer",
     "Model",
+    "Quota",
+    "Rate",
     "RetryPolicy",
     "ScriptedModel",
     "Settings",
@@ -69,10 +77,16 @@ __all__ = [
     "set_price",
     # tools
     "Tool",
-    "StepInfo",
     "ToolContext",
     "ToolResult",
     "tool",
+    # hooks, logs
+    "JsonFormatter",
+    "Middleware",
+    "ModelCall",
+    "RunInfo",
+    "StepInfo",
+    "ToolCall",
     # runs
     "Run",
     "RunHandle",
@@ -95,6 +109,7 @@ __all__ = [
     "LeaseLostError",
     "PayloadTooLargeError",
     "ProviderError",
+    "QuotaExceededError",
     "RunNotFoundError",
     "RunNotPausedError",
     "RunNotTerminalError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from agentkit.core.bounds import Bounds
 from agentkit.core.keywords import refuse_unknown_keywords
 from agentkit.core.limits import Limits
 from agentkit.core.messages import AssistantMessage, Json, TextBlock, Usage
+from agentkit.core.ready import MOST_URGENT
 from agentkit.core.run import Run
 from agentkit.core.struct import Wire, check
 from agentkit.errors import ConfigurationError, InvalidRequestError, ProviderError
@@ -21,9 +23,11 @@ from agentkit.providers.connection import Connection, HeadersSource, KeySource
 from agentkit.providers.models import Capabilities, capabilities
 from agentkit.providers.names import vendor_of
 from agentkit.providers.protocol import Provider, ToolSpec
-from agentkit.tools import DecisionWhen, Tool, bound_tool, check_queue, tool
+from agentkit.tools import DecisionWhen, Tool, ToolSource, bound_tool, check_queue, tool
 
 __all__ = ["Agent", "AgentDefinition", "BoundAgent", "ContextHook", "Limits", "RetryPolicy"]
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -80,7 +84,7 @@ class Agent:
     `name`: 1 to 64 letters, digits, "_", "-" or ".". `model`: a name `provider:model`, a Model, or a provider object
     such as ScriptedModel; or a list of them, of which each is asked when the one before it has failed for good.
     `instructions`: the system prompt, a text or a text block with a `cache` mark. `tools`: functions decorated with
-    `@tool`.
+    `@tool`, and sources of tools such as `MCPServer`.
 
     `cache`: "auto" where what stays the same from call to call is to be marked for the vendor's prompt cache.
     `models`: more names, or Models, that a start may choose from in place of `model`; it may choose no others.
@@ -88,7 +92,8 @@ class Agent:
     `max_tokens`, `max_cost` (US dollars) and `timeout` (seconds, pauses not counted) limit every run; None: no limit.
     `retry`: when a failed model call is tried again, by default as the kit says. `transform_context`: what the model is
     sent in place of the conversation, which stays as it is; see ContextHook. `queue`: the broker's queue that its steps
-    are sent to, by default AGENTKIT_QUEUE; a worker serves those that its `-Q` names.
+    are sent to, by default AGENTKIT_QUEUE; a worker serves those that its `-Q` names. `priority`: from 0 to 9, the most
+    urgent; what a worker executes next is of the highest that waits in the queues that it serves.
 
     What every vendor understands has a parameter here, which each provider spells as its vendor does; None leaves it to
     the vendor: `temperature`, `top_p`, `stop` (texts that end an answer), `tool_choice` ("auto", "none", "required", or
@@ -113,7 +118,7 @@ class Agent:
     name: str
     model: ModelChoice | Sequence[ModelChoice]
     instructions: str | Json = ""
-    tools: Sequence[Tool] = ()
+    tools: Sequence[Tool | ToolSource] = ()
     _: KW_ONLY
     cache: Literal["auto"] | None = None
     models: Sequence[str | Model] = ()
@@ -125,6 +130,7 @@ class Agent:
     retry: RetryPolicy | None = None
     transform_context: ContextHook | None = None
     queue: str | None = None
+    priority: int = 0
     temperature: float | None = None
     top_p: float | None = None
     stop: str | Sequence[str] | None = None
@@ -157,6 +163,11 @@ class Agent:
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise ConfigurationError(f"{what}: retry must be a RetryPolicy, not {self.retry!r}")
         check_queue(self.queue, what)
+        priority = self.priority
+        if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= MOST_URGENT:
+            raise ConfigurationError(
+                f"{what}: priority must be a whole number from 0 to {MOST_URGENT} (most urgent), not {priority!r:.100}"
+            )
         if not isinstance(self.options, Mapping):
             raise ConfigurationError(f"{what}: options must be a mapping of the vendor's options")
         for name in _COMMON_OPTIONS:
@@ -205,6 +216,16 @@ class Agent:
         """Find the provider of a model, with the agent's connection where that is for it."""
         is_ours = vendor_of(full_name(choice).partition(":")[0]) in self._vendors()
         return bind_model(choice, self.connection if is_ours else Connection())
+
+    @property
+    def own_tools(self) -> tuple[Tool, ...]:
+        """The tools that are declared, without those of sources."""
+        return tuple(item for item in self.tools if isinstance(item, Tool))
+
+    @property
+    def tool_sources(self) -> tuple[ToolSource, ...]:
+        """The sources of further tools."""
+        return tuple(item for item in self.tools if not isinstance(item, Tool))
 
     @property
     def limits(self) -> Limits:
@@ -281,17 +302,24 @@ _COMMON_OPTIONS = (
 )
 
 
-def _checked_tools(what: str, tools: Iterable[Tool]) -> tuple[Tool, ...]:
+def _checked_tools(what: str, tools: Iterable[Tool | ToolSource]) -> tuple[Tool | ToolSource, ...]:
     """Return the tools of an agent. Raises ConfigurationError for what is no tool, and for two of one name."""
     tools = tuple(bound_tool(item) for item in tools)
     for item in tools:
-        if not isinstance(item, Tool):
+        if isinstance(item, Tool):
+            item.check_bound()
+        elif not isinstance(item, ToolSource):
             raise ConfigurationError(f"{what}: {item!r} is no tool; decorate the function with @tool")
-        item.check_bound()
     names = [item.name for item in tools]
     duplicates = sorted({n for n in names if names.count(n) > 1})
     if duplicates:
         raise ConfigurationError(f"{what} has two tools named {duplicates[0]!r}")
+    for source in (item for item in tools if not isinstance(item, Tool)):
+        taken = next((name for name in names if name.startswith(f"{source.name}__")), None)
+        if taken is not None:
+            raise ConfigurationError(
+                f"{what}: the name {taken!r} could be that of a tool of {source.name!r}: rename one"
+            )
     return tools
 
 
@@ -371,7 +399,7 @@ class BoundAgent:
         self.options = {**agent.model_options, **options}
         self.retry = agent.retry or retry
         self._models = models
-        self._tools = {item.name: item for item in agent.tools}
+        self._tools = {item.name: item for item in agent.own_tools}
 
     @property
     def choices(self) -> int:
@@ -411,22 +439,51 @@ class BoundAgent:
         return self._models[0].full_name
 
     def tool(self, name: str) -> Tool | None:
-        """Find the tool of that name."""
-        return self._tools.get(name)
+        """Find the tool of that name; one of a source, as this process has last listed it."""
+        source = self._source_of(name)
+        if source is None:
+            return self._tools.get(name)
+        return next((item for item in source.known_tools() if item.name == name), None)
+
+    def find_tool(self, name: str) -> Tool | None:
+        """Find the tool of that name, as its source lists it now.
+
+        Raises ProviderError where that cannot be reached.
+        """
+        source = self._source_of(name)
+        if source is None:
+            return self._tools.get(name)
+        return next((item for item in source.tools() if item.name == name), None)
+
+    def _source_of(self, name: str) -> ToolSource | None:
+        return next((source for source in self.agent.tool_sources if name.startswith(f"{source.name}__")), None)
+
+    def known_tools(self) -> list[Tool]:
+        """List the tools; those of sources, as this process has last listed them."""
+        return [
+            each for item in self.agent.tools for each in ([item] if isinstance(item, Tool) else item.known_tools())
+        ]
 
     def tool_specs(self) -> tuple[ToolSpec, ...]:
-        """List the tools as a model sees them."""
-        return tuple(ToolSpec(t.name, t.description, t.parameters, t.cache) for t in self.agent.tools)
+        """List the tools as a model sees them. Raises ProviderError where a source cannot be reached."""
+        for source in self.agent.tool_sources:
+            source.tools()
+        return tuple(ToolSpec(t.name, t.description, t.parameters, t.cache) for t in self.known_tools())
 
     def definition(self) -> AgentDefinition:
-        """Describe the agent as `GET /agents` shows it."""
+        """Describe the agent as `GET /agents` shows it. A source that cannot be reached shows what it had."""
+        for source in self.agent.tool_sources:
+            try:
+                source.tools()
+            except ProviderError as error:
+                log.warning("the tools of agent %s are not all known: %s", self.name, error)
         return AgentDefinition(
             name=self.name,
             model=self.model_name,
             fallbacks=[model.full_name for model in self._models[1:]],
             models=self.allowed_models,
             capabilities=capabilities(self.model_name),
-            tools=[_definition(item) for item in self.agent.tools],
+            tools=[_definition(item) for item in self.known_tools()],
         )
 
     def empty_message(self, timestamp: int) -> AssistantMessage:

@@ -6,13 +6,14 @@ A codec knows nothing of runs and stores. Which bytes it gets and where its own 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Protocol
 
 from agentkit.errors import ConfigurationError
 
-__all__ = ["KEY_HINT", "Codec", "FernetCodec", "is_fernet_key"]
+__all__ = ["KEY_HINT", "Codec", "FernetCodec", "is_fernet_key", "key_fingerprint"]
 
 KEY_HINT = """python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())\""""
 """Prints a new key."""
@@ -76,3 +77,8 @@ class FernetCodec:
 def is_fernet_key(text: str) -> bool:
     """Whether a text has the form of a Fernet key."""
     return _KEY.fullmatch(text) is not None
+
+
+def key_fingerprint(key: str) -> str:
+    """Return what names a key and does not give it away: the first 12 digits of its SHA-256."""
+    return hashlib.sha256(key.encode()).hexdigest()[:12]

@@ -22,9 +22,11 @@
     │   ├── DecisionValidationError
     │   └── InputValidationError
     ├── PayloadTooLargeError           what was sent is larger than the application takes
+    ├── QuotaExceededError             the principal has all that it may: try again after `retry_after` s
     ├── StoreError
     │   ├── StoreUnavailableError      try again after `retry_after` seconds
     │   └── LeaseLostError             the step belongs to another worker, or is done
+    ├── ExtraMissingError              the server lacks a package that this needs
     ├── TooManyWatchersError           this process is at its limit of streams: try again after `retry_after` s
     ├── UnreadableRunError             what is stored of a run cannot be read here; it was not changed
     │   ├── UnsupportedSchemaVersionError   the record was written by a newer agentkit
@@ -57,6 +59,7 @@ __all__ = [
     "DecisionNotFoundError",
     "DecisionValidationError",
     "DecryptionError",
+    "ExtraMissingError",
     "ForbiddenError",
     "IdempotencyConflictError",
     "InputValidationError",
@@ -65,6 +68,7 @@ __all__ = [
     "LeaseLostError",
     "PayloadTooLargeError",
     "ProviderError",
+    "QuotaExceededError",
     "RunNotFoundError",
     "RunNotPausedError",
     "RunNotTerminalError",
@@ -239,6 +243,16 @@ class PayloadTooLargeError(AgentKitError):
     code = "payload_too_large"
 
 
+class QuotaExceededError(AgentKitError):
+    """The principal has all that its quota allows; try again later."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class StoreError(AgentKitError):
     """The store refused the operation."""
 
@@ -263,6 +277,12 @@ class TooManyWatchersError(AgentKitError):
     def __init__(self, message: str | None = None, *, retry_after: int = 5) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ExtraMissingError(AgentKitError):
+    """There is nothing here, for the server lacks a package that this needs."""
+
+    code = "not_found"
 
 
 class LeaseLostError(StoreError):

@@ -20,15 +20,21 @@ from agentkit.codec import Codec, FernetCodec
 from agentkit.core import event_loop, strictjson
 from agentkit.core.audit import AnsweredItem
 from agentkit.core.calls import ClientResult
-from agentkit.core.events import ItemKind
+from agentkit.core.doctor import Doctor
+from agentkit.core.events import ItemKind, PendingItem
 from agentkit.core.forks import ForkSafeLock
 from agentkit.core.inbox import InboxItem, ItemFilter, PendingCount
 from agentkit.core.messages import Json, check_content, check_text
-from agentkit.core.notifications import NotificationType
+from agentkit.core.notifications import RUN_ENDS, NotificationType
+from agentkit.core.quotas import QuotaFunction
+from agentkit.core.rates import Rate
+from agentkit.core.ready import ReadyStep
 from agentkit.core.record import StepKind
 from agentkit.core.requests import check_extension, check_principal
 from agentkit.core.run import Run
 from agentkit.core.struct import encode, to_json
+from agentkit.core.why import Why
+from agentkit.core.workers import Worker
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
@@ -37,29 +43,36 @@ from agentkit.errors import (
     PayloadTooLargeError,
     RunNotFoundError,
 )
+from agentkit.hooks import AroundStep, Middleware
 from agentkit.loop import Answer, client_result
 from agentkit.providers.prices import require_prices
 from agentkit.queue.protocol import InlineQueue, StepQueue
 from agentkit.runs import RunHandle
 from agentkit.runtime import commands, inbox, listing, tool_loop
 from agentkit.runtime.answers import answers_page
-from agentkit.runtime.around import AroundStep, nothing_around
+from agentkit.runtime.doctor import examine
 from agentkit.runtime.engine import Engine, celery_queue, redis_store
 from agentkit.runtime.error_texts import ErrorTexts, Redact
 from agentkit.runtime.handlers import HandlerFunction, Handlers, check_types
+from agentkit.runtime.hooks import Hooks, run_end_handler
 from agentkit.runtime.idempotency import CallKey, Permit, permitted
 from agentkit.runtime.inbox import InboxFilter
 from agentkit.runtime.inline import Inline, Substitute
+from agentkit.runtime.metrics import Metrics
 from agentkit.runtime.notifications import Recipient
+from agentkit.runtime.quotas import check_quota_function
 from agentkit.runtime.readiness import Prober
 from agentkit.runtime.recovery import Recovery
+from agentkit.runtime.reports import StepOutcome
 from agentkit.runtime.rights import Authenticate, May, Rights
 from agentkit.runtime.shutdown import Shutdown
 from agentkit.runtime.starts import StartRequest, start
-from agentkit.runtime.steps import StepRunner
+from agentkit.runtime.steps import Following, StepRunner
+from agentkit.runtime.why import Inquiry
+from agentkit.runtime.worker import this_worker
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
-from agentkit.store.protocol import Store, StoredResolution
+from agentkit.store.protocol import Claim, Store, StoredResolution
 
 if TYPE_CHECKING:
     from agentkit.testing.models import StandIn
@@ -75,17 +88,25 @@ class AgentKit:
     """An application: its agents and where their runs live.
 
     `agents`: the definitions; unknown models are errors here, not when they run. `settings`: by default
-    those of the environment (docs/settings.md). `store` and `queue` are for tests and for other queues:
+    those of the environment (docs/reference/settings.md). `store` and `queue` are for tests and for other queues:
     by default Redis and Celery, connected on first use. `retry`: the policy of agents that have none.
-    `authenticate` and `may` say who calls over HTTP and what they may do (docs/web.md). What is called from
-    Python is never asked. `client_history`: whether authenticated clients may send assistant messages and tool results.
-    `redact`: a function of every error text that leaves the server, to models, people and clients; it returns the text
-    that may. `codec`: encrypts what the store keeps of what people, models and tools wrote (docs/security.md); without
-    it `AGENTKIT_ENCRYPTION_KEYS` counts. All processes of an installation have the same.
-    `around_step`: makes the context manager within which each model call and each tool is executed, say an
-    application context; see `AroundStep`. `remind_before`: how many seconds before a pending item expires its
-    `decision.expiring` comes (docs/notifications.md); None for never.
+    `authenticate` and `may` say who calls over HTTP and what they may do (docs/how-to/authenticate.md). What is called
+    from Python is never asked. `client_history`: whether authenticated clients may send assistant messages and tool
+    results. `redact`: a function of every error text that leaves the server, to models, people and clients; it returns
+    the text that may. `codec`: encrypts what the store keeps of what people, models and tools wrote
+    (docs/how-to/secure.md); without it `AGENTKIT_ENCRYPTION_KEYS` counts. All processes of an installation have the
+    same. `around_step`: makes the context manager within which each model call and each tool is executed, say an
+    application context; see `AroundStep`. `middleware`: hooks around model calls and tools, the first outermost, within
+    `around_step` (docs/how-to/hooks.md). `remind_before`: how many seconds before a pending item expires its
+    `decision.expiring` comes (docs/how-to/notifications.md); None for never. `rates`: what all workers together
+    may ask of models. `quota`: a function of the principal, None for a run of nobody, that returns the Quota that it is
+    held to, or None; it is asked at each start (docs/how-to/fair-shares.md for both). `operator`: whether a principal
+    may see, over HTTP, workers, queues and the state of the installation; where there is `authenticate`, nobody may
+    without it (docs/how-to/operate.md).
     """
+
+    _needs_agents = True
+    """False for who knows the store alone: its operator."""
 
     def __init__(
         self,
@@ -101,17 +122,25 @@ class AgentKit:
         redact: Redact | None = None,
         codec: Codec | None = None,
         around_step: AroundStep | None = None,
+        middleware: Iterable[Middleware] = (),
         remind_before: float | None = None,
+        rates: Iterable[Rate] = (),
+        operator: Callable[[str], bool] | None = None,
+        quota: QuotaFunction | None = None,
     ) -> None:
+        self.settings = settings or Settings.from_env()
         self._retry = retry
+        self._quota = check_quota_function(quota)
+        self._rates = _checked_rates(rates)
         self.authenticate = authenticate
         self.client_history = client_history
-        self._around = around_step or nothing_around
+        self._hooks = Hooks([*_tracing(self.settings), *middleware], around_step)
         self.texts = ErrorTexts(redact)
         self._handlers = Handlers()
+        for hook in self._hooks.run_ends:
+            self._handlers.add(RUN_ENDS, run_end_handler(hook))
         self._remind_before = _checked_seconds(remind_before, "remind_before")
-        self._rights = Rights(authenticate, may)
-        self.settings = settings or Settings.from_env()
+        self._rights = Rights(authenticate, may, operator)
         self._agents: dict[str, BoundAgent] = {}
         for agent in agents:
             if agent.name in self._agents:
@@ -119,7 +148,8 @@ class AgentKit:
             self._agents[agent.name] = self._bound(agent)
         for agent in [bound.agent for bound in self._agents.values()]:
             self._add_sub_agents(agent)
-        if not self._agents:
+        self._has_priorities = any(bound.agent.priority for bound in self._agents.values())
+        if not self._agents and self._needs_agents:
             raise ConfigurationError("an AgentKit needs at least one agent")
         keys = self.settings.encryption_keys
         self._codec = codec if codec is not None or not keys else FernetCodec(keys)
@@ -130,6 +160,7 @@ class AgentKit:
         self._made: tuple[int, Engine] | None = None
         self._inline: tuple[int, Engine] | None = None
         self._substitute: Substitute | None = None
+        self._worker: Worker | None = None
         self._lock = ForkSafeLock()
         self._stop = Shutdown()
 
@@ -137,7 +168,7 @@ class AgentKit:
 
     def _add_sub_agents(self, agent: Agent) -> None:
         """Agents that others use as tools are the application's too: their runs are carried out like any."""
-        for child in (item.agent for item in agent.tools if item.agent is not None):
+        for child in (item.agent for item in agent.own_tools if item.agent is not None):
             known = self._agents.get(child.name)
             if known is None:
                 self._agents[child.name] = self._bound(child)
@@ -174,7 +205,7 @@ class AgentKit:
     # -- notifications
 
     def on(self, *types: NotificationType) -> Callable[[F], F]:
-        """Have the decorated function called with the events of these types: docs/notifications.md.
+        """Have the decorated function called with the events of these types: docs/how-to/notifications.md.
 
         It takes one event, `{type, id, timestamp, data}`, and may be `async def`. It is called in a worker, at least
         once for each event, with the same `id` each time, and again with backoff for a day while it raises. All
@@ -204,7 +235,10 @@ class AgentKit:
     # -- rights
 
     def permits(self, principal: str | None, action: str, run: Run, item: Json | None = None) -> bool:
-        """Ask whether a principal may do something to a run, or to its pending item; see `May`."""
+        """Ask whether a principal may do something to a run, or to its pending item; see `May`.
+
+        Raises ValueError for an action that `May` does not name.
+        """
         return self._rights.permit(principal, action, run, item)
 
     def find_item(
@@ -229,6 +263,7 @@ class AgentKit:
         turn: int | None = None,
         model: str | None = None,
         idempotency_key: str | None = None,
+        run_id: str | None = None,
         owner: str | None = None,
         permit: Callable[[Run], None] | None = None,
         permit_source: Callable[[str], None] | None = None,
@@ -241,15 +276,19 @@ class AgentKit:
 
         `metadata`: a JSON object up to 16 kB. `limits`: `{maxTurns, maxTokens, maxCost, timeout}`. `model`
         takes the place of the agent's. The same `idempotency_key` with the same arguments gives the same run.
+        `run_id`: the id that it gets, for who must know it before; of a run that is there already, nothing is made.
         `owner`: the principal whose run it is; keys are each owner's own. `permit` is called with the run that would
         begin, and `permit_source` with `from_run` before that is read; what they raise is passed on, and nothing
         begins.
-        Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, StoreUnavailableError; with `from_run`
+        Raises AgentNotFoundError, InvalidRequestError, IdempotencyConflictError, QuotaExceededError,
+        StoreUnavailableError; with `from_run`
         RunNotFoundError, RunNotTerminalError, and PayloadTooLargeError over AGENTKIT_MAX_HISTORY_BYTES.
         """
-        request = StartRequest(agent, input, messages, metadata, limits, model, idempotency_key, owner, from_run, turn)
+        request = StartRequest(
+            agent, input, messages, metadata, limits, model, idempotency_key, owner, from_run, turn, run_id
+        )
         engine = self._engine if from_run is None else self._engine_of(from_run)
-        started = start(engine.committer, request, permit, permit_source)
+        started = start(engine.committer, request, permit, permit_source, engine.quotas)
         self._drain(engine, started.run_id)
         return RunHandle(engine.store, started.run_id, written=started.run)
 
@@ -437,9 +476,23 @@ class AgentKit:
         if parent is not None:
             self._drain(engine, parent)
 
-    def runs(self, status: str | None = None, agent: str | None = None) -> Iterator[Run]:
-        """All runs, newest first, without their messages."""
-        return _all_pages(lambda cursor: self.page(status=status, agent=agent, limit=100, cursor=cursor))
+    def runs(
+        self,
+        status: str | None = None,
+        agent: str | None = None,
+        *,
+        owner: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        text: str | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Iterator[Run]:
+        """All runs, newest first, without their messages; those that `page` selects by the same arguments."""
+        wanted = listing.Filter(
+            owner, agent, status, since, text, until=until, error=error, metadata=dict(metadata or {})
+        )
+        return _all_pages(lambda cursor: listing.page(self._engine.store, wanted, 100, cursor))
 
     def page(
         self,
@@ -452,14 +505,24 @@ class AgentKit:
         owner: str | None = None,
         since: int | None = None,
         text: str | None = None,
+        until: int | None = None,
+        error: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> tuple[list[Run], str | None]:
         """Read up to `limit` runs older than `cursor`, newest first, and the cursor of the next page if there is more.
 
-        `owner`: of this principal alone. `since`: created then (ms since the Unix epoch) or later. `text`: part of the
-        id or of `metadata.title`. A page reads 1,000 runs at the most: where few of many are wanted, it may be short,
-        or empty, and there is more all the same.
+        `owner`: of this principal alone. `since`: created then (ms since the Unix epoch) or later; `until`: then or
+        before. `text`: part of the id or of `metadata.title`. `error`: the code of the error with which it ended.
+        `metadata`: values by key, each as text, or as its JSON where it is not a string.
+
+        Owner, agent, status and times have an index; runs of the rest are sought among those that these leave. A page
+        reads 1,000 runs at the most: where few of many are wanted, it may be short, or empty, and there is more all the
+        same.
         """
-        return listing.page(self._engine.store, listing.Filter(owner, agent, status, since, text, where), limit, cursor)
+        wanted = listing.Filter(
+            owner, agent, status, since, text, where, until=until, error=error, metadata=dict(metadata or {})
+        )
+        return listing.page(self._engine.store, wanted, limit, cursor)
 
     def pending(
         self,
@@ -532,7 +595,9 @@ class AgentKit:
     def testing(
         self, model: StandIn | Mapping[str, StandIn] | None = None, *, raise_tool_errors: bool = False
     ) -> Testing:
-        """Make a context within which this kit needs no Redis, no workers and no provider: docs/testing.md.
+        """Make a context within which this kit needs no Redis, no workers and no provider.
+
+        docs/how-to/test-an-agent.md shows it.
 
         `model`: what answers in place of all models: a ScriptedModel or its turns, or a function of the request; or a
         mapping of them by agent. `raise_tool_errors`: what tools raise is raised in the test, instead of told to the
@@ -550,10 +615,12 @@ class AgentKit:
             self,
             settings,
             texts=self.texts,
-            around=self._around,
+            hooks=self._hooks,
             inline=inline,
             recipients=lambda: self._handlers,
             remind_before=self._remind_before,
+            rates=self._rates,
+            quota=self._quota,
         )
 
     def substitute(self, substitute: Substitute | None) -> None:
@@ -566,7 +633,34 @@ class AgentKit:
                 raise ConfigurationError("this kit is under test already: leave its testing context before another")
             self._substitute = substitute
 
+    # -- for operators
+
+    def why(
+        self, run_id: str, *, may_answer: Callable[[PendingItem], bool] | None = None, operator: bool = True
+    ) -> Why:
+        """Explain what a run waits for, since when, who can act, and what to do next.
+
+        `may_answer`: whether the caller may answer an item. `operator`: whether workers and queues are named. Raises
+        RunNotFoundError.
+        """
+        committer = self._engine_of(run_id).committer
+        answered_by = self._rights.answered_by
+        return Inquiry(committer, bool(self._agents), answered_by, may_answer, operator).why(run_id)
+
+    def doctor(self, env: Mapping[str, str] = os.environ) -> Doctor:
+        """Examine the installation: settings, store, broker, queues, workers, clocks, overdue and unreadable runs."""
+        engine = self._engine
+        return examine(self.settings, engine.store, engine.queue, engine.queues, env)
+
+    def is_operator(self, principal: str | None) -> bool:
+        """Whether a principal may see workers, queues and the state of the installation."""
+        return self._rights.is_operator(principal)
+
     # -- what workers do
+
+    def become_worker(self, node: str = "", pool: str = "", concurrency: int = 0, queues: Sequence[str] = ()) -> None:
+        """Say that this process, and what it forks, is a worker; see `Worker`. Before its engine is first used."""
+        self._worker = this_worker(node, pool, concurrency, queues)
 
     @property
     def store(self) -> Store:
@@ -585,6 +679,13 @@ class AgentKit:
             return None
         item = None if tool is None else bound.tool(tool)
         return (None if item is None else item.queue) or bound.agent.queue
+
+    def priority_of(self, agent: str) -> int | None:
+        """Return the priority of an agent, 0 for one that is not known; None where no agent of the kit has one."""
+        if not self._has_priorities:
+            return None
+        bound = self._agents.get(agent)
+        return 0 if bound is None else bound.agent.priority
 
     def send_by(self, celery_app: Any) -> None:
         """Have a Celery application send this kit's steps; `agentkit.tasks.install` calls it.
@@ -616,12 +717,34 @@ class AgentKit:
         served = store.served(self.queues) if store.workers() else []
         return {queue: queue in served for queue in self.queues}
 
-    def execute(self, run_id: str, step: int, kind: StepKind = "model", queue: str | None = None) -> None:
-        """Execute one step if it is due and nobody else does.
+    def execute(
+        self,
+        run_id: str,
+        step: int,
+        kind: StepKind = "model",
+        queue: str | None = None,
+        following: Following | None = None,
+    ) -> StepOutcome | None:
+        """Execute one step if it is due and nobody else does; see `StepRunner.run`."""
+        return self.runner.run(run_id, step, kind, queue, following)
 
-        `kind`: what its message says that it is. `queue`: the one that the message came from.
+    def queued(self, queue: str) -> int:
+        """Count the messages that wait in a queue; 0 where that is not known."""
+        return self._engine.queue.queued(queue)
+
+    def turns(
+        self, run_id: str, step: int, kind: StepKind, queue: str | None, served: Sequence[str]
+    ) -> Iterator[tuple[ReadyStep, str | None]]:
+        """Yield the steps to execute on a message of a step, each with its queue, until one could be.
+
+        `served`: the queues that this worker serves, of which the kit's own count. See `ReadySteps.turns`.
         """
-        self.runner.run(run_id, step, kind, queue)
+        mine = self.queues
+        return self.runner.turns(run_id, step, kind, queue, [name for name in served if name in mine])
+
+    def claim(self, run_id: str, step: int, kind: StepKind, queue: str | None) -> Claim | None:
+        """Claim a step that is then executed by `execute`, following the claim."""
+        return self.runner.claim(run_id, step, kind, queue)
 
     def probed(self, queue: str) -> None:
         """Execute a probe of `queue`: note that this process serves it, if its event loop answers."""
@@ -647,6 +770,15 @@ class AgentKit:
         """What executes steps in this process; made anew after a fork."""
         return self._engine.runner
 
+    @property
+    def metrics(self) -> Metrics:
+        """What counts for /metrics in this process; made anew after a fork."""
+        return self._engine.metrics
+
+    def queue_lengths(self) -> dict[str, int] | None:
+        """Count the messages that wait in each of `queues`; None where the broker is away."""
+        return self._engine.queue_lengths()
+
     def prober(self) -> Prober:
         """What has the queues probed, for a worker to start."""
         return self._engine.prober()
@@ -665,8 +797,10 @@ class AgentKit:
             return
         with self._lock:
             made, self._made = self._made, None
-        if self._store is None and made is not None and made[0] == os.getpid():
-            made[1].store.close()
+        if made is not None and made[0] == os.getpid():
+            made[1].metrics.close()
+            if self._store is None:
+                made[1].store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -694,9 +828,12 @@ class AgentKit:
                         self._stop,
                         self.texts,
                         lambda: () if self._queue is not None else self._names(queue),
-                        self._around,
+                        self._hooks,
                         recipients=self._recipients,
                         remind_before=self._remind_before,
+                        rates=self._rates,
+                        worker=lambda: self._worker or this_worker(),
+                        quota=self._quota,
                     ),
                 )
             return self._made[1]
@@ -738,9 +875,10 @@ class AgentKit:
                         self,
                         self.settings,
                         texts=self.texts,
-                        around=self._around,
+                        hooks=self._hooks,
                         recipients=lambda: self._handlers,
                         remind_before=self._remind_before,
+                        rates=self._rates,
                     ),
                 )
             return self._inline[1]
@@ -759,11 +897,36 @@ class AgentKit:
             engine.drain(run_id)
 
 
+def _tracing(settings: Settings) -> list[Middleware]:
+    """Make the middleware of AGENTKIT_OTEL, which is outermost. Raises ConfigurationError without its extra."""
+    if not settings.otel:
+        return []
+    from agentkit.hooks.otel_setup import Exporting  # of an extra
+
+    return [Exporting()]
+
+
 def _checked_seconds(value: float | None, name: str) -> float | None:
     """Check an option of a kit that is a number of seconds. Raises ConfigurationError."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**9):
         raise ConfigurationError(f"{name} is a number of seconds above 0, not {value!r:.100}")
     return value
+
+
+def _checked_rates(rates: Iterable[Rate]) -> tuple[Rate, ...]:
+    """Check the rates of a kit. Raises ConfigurationError."""
+    if not isinstance(rates, Iterable):
+        raise ConfigurationError(
+            f"rates must be a list, as in rates=[Rate('openai:*', requests=500)], not {rates!r:.100}"
+        )
+    found: dict[str, Rate] = {}
+    for rate in rates:
+        if not isinstance(rate, Rate):
+            raise ConfigurationError(f"rates must be a list of Rate('openai:*', requests=500) and such: {rate!r:.100}")
+        if rate.name in found:
+            raise ConfigurationError(f"two rates are for {rate.model!r} in {rate.per:g} s: make one of them")
+        found[rate.name] = rate
+    return tuple(found.values())
 
 
 def _webhooks(settings: Settings) -> Sequence[Recipient]:

@@ -32,6 +32,8 @@ from agentkit.errors import InvalidRequestError, SchemaProblem
 
 __all__ = [
     "CheckedResult",
+    "InputRequired",
+    "OutcomeUnknown",
     "ToolResult",
     "error_result",
     "invalid_arguments",
@@ -58,6 +60,29 @@ class ToolResult:
     content: str | Sequence[ContentBlock | Json]
     is_error: bool = False
     details: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequired:
+    """What a tool returns that cannot go on until somebody has answered: its call becomes a pending item.
+
+    `message`: what is asked. `schema`: the JSON Schema of the answer. `memo`: JSON that the tool needs to go on, in
+    whatever process that is: it is called again with the same arguments, `ToolContext.memo` and `ToolContext.reply`.
+    """
+
+    message: str
+    schema: Json
+    memo: Json
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeUnknown:
+    """What a tool of effects "once" returns where nobody can know whether it was executed: a person says so.
+
+    `reason`: what happened.
+    """
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, overload
 
 from agentkit.core.messages import Json
+from agentkit.core.record import Status
 from agentkit.core.run import Run, StreamReset
-from agentkit.core.sse import Encoder, Render, retry
+from agentkit.core.sse import Encoder, Render, StreamEncoder
 from agentkit.core.struct import encode
 from agentkit.runtime.follow import Opening, Wakeup, follow, follow_batches, follow_batches_async
+from agentkit.runtime.threads import in_thread
 from agentkit.runtime.web_server import stopping
 from agentkit.store.protocol import Store, StoredEvent
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "RunHandle"]
 
-RETRY_MS = 1000
 KEEPALIVE_SECONDS = 14.0
 """Streams promise a comment every 15 seconds at the latest, and each takes a moment."""
 _CHECK_SECONDS = 5.0
@@ -58,8 +59,9 @@ class RunHandle:
         """Give the run's events after the seq `after`, as they come, until it ends (or, asked for, pauses).
 
         With `keepalive`, also None after every so many seconds without an event. A route that streams them needs it: it
-        holds its thread until it sends something, which fails where the browser has left (docs/web.md). In a gunicorn
-        or uvicorn process that is being stopped the iteration ends, too, within a second.
+        holds its thread until it sends something, which fails where the browser has left
+        (docs/how-to/stream-to-browsers.md). In a gunicorn or uvicorn process that is being stopped the iteration ends,
+        too, within a second.
         """
         tick = KEEPALIVE_SECONDS if keepalive is None else keepalive
         with closing(self.stored(after, until_pause=until_pause, tick=tick, stopped=stopping)) as events:
@@ -80,6 +82,8 @@ class RunHandle:
         opening: Opening | None = None,
         render: Render | None = None,
         names: bool = False,
+        encoder: StreamEncoder | None = None,
+        pauses_after: int = 0,
     ) -> Generator[bytes, None, None]:
         """Give the run's events as server-sent events, from where the call that made this handle began.
 
@@ -88,15 +92,19 @@ class RunHandle:
 
         They end when `stopped` is true, by default in a gunicorn process that is being stopped. `wakeup` is requested
         when that has become so. Without one it is polled every second, which costs more than all else that an idle
-        stream does. `opening`: from `open(after)`, which the stream closes.
+        stream does. `opening`: from `open(after)`, which the stream closes. `encoder`: makes another wire of the events
+        than server-sent events as they are. `pauses_after`: pauses up to this seq do not end the stream.
         """
         start = self.since if after is None else after
-        options = self._options(until_pause, keepalive, stopped, wakeup, opening)
-        encoder = Encoder(keepalive, render=render, names=names)
-        yield retry(RETRY_MS)
+        options = {**self._options(until_pause, keepalive, stopped, wakeup, opening), "pauses_after": pauses_after}
+        encoder = encoder or Encoder(keepalive, render=render, names=names)
+        if beginning := encoder.begin():
+            yield beginning
         with closing(follow_batches(self._store, self.id, start, **options)) as batches:
             for batch in batches:
-                yield from encoder.encode([(event.seq, event.data) for event in batch])
+                yield from encoder.encode(batch)
+        if not stopped() and (ending := encoder.end()):
+            yield ending
 
     @overload
     def aevents(self, after: int = 0, *, until_pause: bool = False, keepalive: None = None) -> AsyncIterator[Json]: ...
@@ -130,16 +138,24 @@ class RunHandle:
         opening: Opening | None = None,
         render: Render | None = None,
         names: bool = False,
+        encoder: StreamEncoder | None = None,
+        pauses_after: int = 0,
     ) -> AsyncGenerator[bytes, None]:
         """Give what `sse` gives, in an event loop, holding no thread while it waits."""
         start = self.since if after is None else after
-        options = self._options(until_pause, keepalive, stopped, wakeup, opening)
-        encoder = Encoder(keepalive, render=render, names=names)
-        yield retry(RETRY_MS)
+        options = {**self._options(until_pause, keepalive, stopped, wakeup, opening), "pauses_after": pauses_after}
+        encoder = encoder or Encoder(keepalive, render=render, names=names)
+        if beginning := encoder.begin():
+            yield beginning
         async with aclosing(follow_batches_async(self._store, self.id, start, **options)) as batches:
             async for batch in batches:
-                for chunk in encoder.encode([(event.seq, event.data) for event in batch]):
+                chunks: Iterable[bytes] = encoder.encode(batch)
+                if encoder.reads(batch):
+                    chunks = await in_thread(_listed, chunks)
+                for chunk in chunks:
                     yield chunk
+        if not stopped() and (ending := await in_thread(encoder.end)):
+            yield ending
 
     async def astored(
         self,
@@ -175,12 +191,14 @@ class RunHandle:
         subscription = self._store.subscribe(self.id, stops_only=True)
         try:
             while True:
-                run = self.run
-                if run.ended or run.status == "paused":
-                    return run
+                status = self._store.load(self.id).record.status  # without the conversation, which may be long
+                if status not in (Status.QUEUED, Status.RUNNING):
+                    run = self.run
+                    if run.ended or run.status == "paused":
+                        return run
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise TimeoutError(f"run {self.id} is still {run.status} after {timeout} seconds")
+                    raise TimeoutError(f"run {self.id} is still {status} after {timeout} seconds")
                 subscription.get(min(left, _CHECK_SECONDS))
         finally:
             subscription.close()
@@ -225,3 +243,7 @@ class RunHandle:
         """Make the stream_reset that stands for events which are no longer kept."""
         run = self.run
         return StoredEvent(run.last_seq, encode(StreamReset(run)))
+
+
+def _listed(chunks: Iterable[bytes]) -> list[bytes]:
+    return list(chunks)

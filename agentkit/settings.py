@@ -1,7 +1,7 @@
 """The settings that agentkit reads from environment variables: the fields of `Settings`.
 
 A setting's name, type, default and meaning stand in one place; the environment variable is
-`AGENTKIT_` and the field's name in capitals. The table in docs/settings.md is checked against this
+`AGENTKIT_` and the field's name in capitals. The table in docs/reference/settings.md is checked against this
 one. This module reads no file and knows nothing of what the settings are for; the variables of
 model vendors (`OPENAI_API_KEY` and the like) belong to the vendors' adapters.
 """
@@ -22,6 +22,7 @@ from agentkit.codec import KEY_HINT, is_fernet_key
 from agentkit.core.bounds import Bounds
 from agentkit.core.hosts import HostPattern
 from agentkit.core.masking import mask_url
+from agentkit.core.urls import ClusterUrl
 from agentkit.errors import ConfigurationError
 
 __all__ = ["Setting", "Settings", "describe", "parse_setting", "webhook_key"]
@@ -116,12 +117,22 @@ def _webhook_secrets(text: str) -> tuple[str, ...]:
     return secrets
 
 
+def _flag(text: str) -> bool:
+    value = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}.get(text.lower())
+    if value is None:
+        raise ValueError(text)
+    return value
+
+
 _TEXT = Kind("text", "text", str)
+_FLAG = Kind("0 or 1", "1 or 0", _flag)
 _APP = _matching("module:name", "module:name, such as shop.agents:kit", r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _REDIS_URL = _matching(
     "URL",
-    "a redis://, rediss:// or unix:// URL, or redis+sentinel://host:port[,host:port]/service[/db]",
-    r"(?:rediss?|unix)://\S+|redis\+sentinel://(?:[^@/\s]*@)?[^@/?#\s]+/[^/?#\s]+(?:/\d+)?/?",
+    "a redis://, rediss:// or unix:// URL, redis+sentinel://host:port[,host:port]/service[/db], or "
+    "redis+cluster://host:port[,host:port] without a database",
+    r"(?:rediss?|unix)://\S+|rediss?\+sentinel://(?:[^@/\s]*@)?[^@/?#\s]+/[^/?#\s]+(?:/\d+)?/?(?:\?[^#\s]*)?"
+    r"|rediss?\+cluster://(?:[^@/\s]*@)?[^@/?#\s]+(?:/0?)?(?:\?\S*)?",
 )
 _BROKER_URL = _matching("URL", "a broker URL that Celery understands, such as amqp://host", r"[a-z][\w+.-]*://\S*")
 _HTTP_URL = _matching("URL", "an http:// or https:// URL", r"https?://[^\s/]\S*")
@@ -144,6 +155,7 @@ _WEBHOOK_SECRETS = Kind(
     + _WEBHOOK_SECRET_HINT,
     _webhook_secrets,
 )
+_LOG = _matching("word", "text or json", r"text|json")
 _COUNT = _number("whole number", "a whole number of at least 1", int, lambda value: value >= 1)
 _COUNT_OR_NONE = _number("whole number", "a whole number, 0 or more", int, lambda value: value >= 0)
 _SECONDS = _number("seconds", "a number of seconds above 0", float, lambda value: value > 0)
@@ -162,8 +174,8 @@ def _setting(default: object, kind: Kind, meaning: str, *, secret: bool = False)
 class Settings:
     """The settings of one process. Read them once, with `from_env`, when it starts.
 
-    An empty `broker_url` becomes `redis_url`, and an empty `queue` what `key_prefix` makes it. docs/settings.md
-    describes the fields.
+    An empty `broker_url` becomes `redis_url`, and an empty `queue` what `key_prefix` makes it.
+    docs/reference/settings.md describes the fields.
     """
 
     app: str | None = _setting(None, _APP, "The application: the module and the name of its `AgentKit`.")
@@ -171,7 +183,10 @@ class Settings:
         "redis://127.0.0.1:6379/0",
         _REDIS_URL,
         "The store of runs, and the broker where `AGENTKIT_BROKER_URL` is unset. Behind Sentinel: "
-        "`redis+sentinel://[user:password@]host:port[,host:port]/service[/db]`. "
+        "`redis+sentinel://[user:password@]host:port[,host:port]/service[/db]`. A Redis Cluster: "
+        "`redis+cluster://[user:password@]host:port[,host:port]`, beside an `AGENTKIT_BROKER_URL` "
+        "([On a Redis Cluster](../how-to/redis-cluster.md)). With TLS `rediss://`, `rediss+sentinel://` or "
+        "`rediss+cluster://` ([Encrypted connections](../how-to/secure.md#encrypted-connections)). "
         "`agentkit dev` starts its own server where this is unset.",
         secret=True,
     )
@@ -206,13 +221,21 @@ class Settings:
     audit_seconds: int = _setting(
         31_536_000,
         _COUNT_OR_NONE,
-        "How long the record of answers keeps an entry, which outlives its run ([decisions.md]"
-        "(decisions.md#the-record-of-answers)). The default is a year; 0 keeps none.",
+        "How long the record of answers keeps an entry, which outlives its run ([The record of "
+        "answers](../how-to/approvals.md#the-record-of-answers)). The default is a year; 0 keeps none.",
     )
     max_events: int = _setting(
         100_000,
         _COUNT,
         "Events kept per run. Older ones are trimmed, and a reader who asks for them gets `stream_reset`.",
+    )
+    steps_per_message: int = _setting(
+        1,
+        _COUNT,
+        "How many steps of a run a worker executes for one message of the queue, one after the other and each as a "
+        "task of its own, as long as nothing else waits "
+        "([Several steps per message](../explanation/how-it-works.md#several-steps-per-message)). "
+        "With 1 each goes through the broker; more costs less.",
     )
     max_attempts: int = _setting(5, _COUNT, "Attempts of one step before its run fails with `step_failed`.")
     flush_seconds: float = _setting(
@@ -226,6 +249,12 @@ class Settings:
         _SECONDS_OR_NONE,
         "The same where nobody follows the run. Whoever begins to gets the log at once, and what comes next after "
         "this at the latest.",
+    )
+    otel: bool = _setting(
+        False,
+        _FLAG,
+        "1: traces and metrics of runs by OpenTelemetry, exported as the standard variables `OTEL_…` say "
+        "(extra `[otel]`; [Traces by OpenTelemetry](../how-to/tracing.md)).",
     )
     stop_grace_seconds: float = _setting(
         5.0,
@@ -328,8 +357,8 @@ class Settings:
         (),
         _ENCRYPTION_KEYS,
         "Encrypts what people, models and tools wrote, in the store and in what is published "
-        "([security.md](security.md#encryption-at-rest)). Fernet keys separated by spaces, the newest first: that one "
-        "encrypts, each decrypts. The same in all processes. Needs the extra `[crypto]`.",
+        "([Encryption at rest](../how-to/secure.md#encryption-at-rest)). Fernet keys separated by spaces, "
+        "the newest first: that one encrypts, each decrypts. The same in all processes. Needs the extra `[crypto]`.",
         secret=True,
     )
     login_url: str | None = _setting(
@@ -342,7 +371,7 @@ class Settings:
         (),
         _WEBHOOKS,
         "URLs, separated by spaces, that get notifications by POST as Standard Webhooks has it "
-        "([notifications.md](notifications.md#webhooks)).",
+        "([Webhooks](../how-to/notifications.md#webhooks)).",
         secret=True,
     )
     webhook_secret: tuple[str, ...] = _setting(
@@ -353,8 +382,22 @@ class Settings:
         secret=True,
     )
     stream_token_seconds: int = _setting(300, _COUNT, "How long a stream token opens its run's streams.")
+    log: str = _setting(
+        "text",
+        _LOG,
+        "How the workers and web processes that agentkit's own commands start write their logs: `text` or `json`, a "
+        "line for each record with the ids of its step ([Logs](../how-to/logs.md)).",
+    )
 
     def __post_init__(self) -> None:
+        if ClusterUrl.names(self.broker_url or self.redis_url):
+            which = (
+                "AGENTKIT_BROKER_URL names" if self.broker_url else "AGENTKIT_BROKER_URL is not set, and the store is"
+            )
+            raise ConfigurationError(
+                f"{which} a Redis Cluster, which Celery cannot use as its broker; set AGENTKIT_BROKER_URL to a "
+                "RabbitMQ (amqp://…), or to a Redis that is no Cluster"
+            )
         if not self.broker_url:
             object.__setattr__(self, "broker_url", self.redis_url)
         if self.secret_key is not None and len(self.secret_key.encode()) < _SECRET_BYTES:
@@ -401,7 +444,7 @@ class Setting:
 
 
 def describe() -> tuple[Setting, ...]:
-    """Describe every setting, in the order of the table in docs/settings.md."""
+    """Describe every setting, in the order of the table in docs/reference/settings.md."""
     return tuple(
         Setting(
             variable=PREFIX + field.name.upper(),
@@ -431,4 +474,4 @@ def _parse(variable: str, field: dataclasses.Field[Any], text: str) -> object:
 def _as_text(default: object) -> str | None:
     if default in (None, "", ()):
         return None
-    return f"{default:g}" if isinstance(default, float) else str(default)
+    return f"{default:g}" if isinstance(default, float | bool) else str(default)

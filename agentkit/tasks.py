@@ -26,20 +26,26 @@ from celery.concurrency import prefork, solo, thread
 from celery.local import Proxy
 from celery.worker import state as worker_state
 
+from agentkit.core.json_log import use_json
 from agentkit.core.messages import Json
+from agentkit.core.metrics import WORKER_SLOTS, WORKER_TASKS
 from agentkit.core.record import StepKind
 from agentkit.errors import (
     AgentKitError,
     AgentNotFoundError,
     ConfigurationError,
+    QuotaExceededError,
     RunNotFoundError,
     StoreUnavailableError,
 )
 from agentkit.kit import AgentKit, load_app
 from agentkit.queue.application import NOTIFY, PROBE, START, TASKS, configured_by, differing_brokers
+from agentkit.queue.series import current_series, next_task
 from agentkit.queue.transport import stop_reading
 from agentkit.runtime.failpoints import failpoint
+from agentkit.runtime.reports import StepOutcome
 from agentkit.runtime.shutdown import StopFlag
+from agentkit.runtime.steps import Following
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.settings import Settings
 
@@ -146,32 +152,79 @@ def _matches(pattern: str, key: str) -> bool:
     return re.fullmatch(expression, key) is not None
 
 
+class StepError(Exception):
+    """A step failed; the worker's log says how."""
+
+
 class StepTask(Task):
-    """The one base of all steps' tasks: what a step raises is logged here and shown to Celery without its text."""
+    """The one base of all steps' tasks: Celery sees that a step failed, and nothing of its text.
+
+    Such a task is a failure to Flower, and to Celery's signals and events. Error trackers are told by the log, once:
+    to them, and to Celery's own log, the exception is expected (`throws`).
+    """
 
     typing = True
     ignore_result = True
+    throws = (StepError,)
+    Strategy = "agentkit.queue.requests:step_strategy"
 
     def __call__(self, run_id: str, step: int) -> None:
         if not _is_step(run_id, step):
             log.error("a message of task %s names no step of a run, and was dropped", self.name)
             return
         failpoint("before step")
+        queue = _queue_of(self.app, self.request)
         try:
-            queue = _queue_of(self.app, self.request)
-            _kit_of(_kits(self.app), run_id, queue).execute(run_id, step, _KINDS[self.name], queue)
-        except StoreUnavailableError as error:
-            log.warning("step %s of run %s waits for the store: %s", step, run_id, error)
+            kit = _kit_of(_kits(self.app), run_id, queue)
         except AgentKitError as error:
-            log.error("step %s of run %s: %s", step, run_id, error)
+            log.warning("run %s: step %s is left to recovery: %s", run_id, step, error)
+            return
+        try:
+            outcome = self._execute(kit, run_id, step, queue)
+        except AgentKitError:
+            return  # it is logged, and recovery has the step executed again
         except Exception:
-            log.exception("step %s of run %s failed and will be executed again", step, run_id)
             raise StepError(run_id, step) from None
         failpoint("after step")
+        if outcome in ("error", "failed") and not self.request.is_eager:  # there the exception would be the caller's
+            raise StepError(run_id, step)
 
+    def _execute(self, kit: AgentKit, run_id: str, step: int, queue: str | None) -> StepOutcome | None:
+        """Execute the step whose turn it is; another one than the message's in a task of its own, where that can be."""
+        series, kind = current_series(), _KINDS[self.name]
+        if series is not None and series.claim is not None:
+            return self._execute_own(kit, run_id, step, queue)
+        served = tuple(self.app.amqp.queues.consume_from)
+        for turn, its_queue in kit.turns(run_id, step, kind, queue, served):
+            if (turn.run_id, turn.number) == (run_id, step):
+                outcome = self._execute_own(kit, run_id, step, queue)
+            elif series is None:
+                outcome = kit.execute(turn.run_id, turn.number, turn.kind, its_queue)
+            elif (claim := kit.claim(turn.run_id, turn.number, turn.kind, its_queue)) is not None:
+                series.follow(next_task(self.app, TASKS[turn.kind], turn.run_id, turn.number, claim=claim))
+                return None
+            else:
+                continue
+            if outcome is not None:
+                return outcome
+        return None
 
-class StepError(Exception):
-    """A step failed; the worker's log says how."""
+    def _execute_own(self, kit: AgentKit, run_id: str, step: int, queue: str | None) -> StepOutcome | None:
+        """Execute the task's own step; what its commit has claimed follows in a task of its own, where that can be."""
+        series, kind, most = current_series(), _KINDS[self.name], kit.settings.steps_per_message
+        if series is None:
+            return kit.execute(run_id, step, kind, queue)
+
+        def allows() -> bool:
+            return series.may_follow(most) and not (series.is_deaf() and kit.queued(queue or ""))
+
+        following = Following(allows if most > 1 else None, series.claim)
+        try:
+            return kit.execute(run_id, step, kind, queue, following)
+        finally:
+            if (claim := following.claim) is not None:
+                name = TASKS["model" if claim.call is None else "tool"]
+                series.follow(next_task(self.app, name, run_id, claim.lease.step, claim=claim))
 
 
 def _add_tasks(celery_app: Celery) -> None:
@@ -210,7 +263,10 @@ def _add_tasks(celery_app: Celery) -> None:
                 exc_info=None if known else error,
             )
 
-    @celery_app.task(name=START, shared=False, bind=True, max_retries=None, retry_backoff_max=60)
+    # A quota that is used up is no error of the task's: Celery logs it in one line, and tries nothing again.
+    @celery_app.task(
+        name=START, shared=False, bind=True, max_retries=None, retry_backoff_max=60, throws=(QuotaExceededError,)
+    )
     def start(
         self: Task,
         agent: str | None = None,
@@ -282,10 +338,20 @@ def _worker_kits() -> Sequence[AgentKit]:
 
 
 @signals.celeryd_init.connect
-def _add_queues(instance: Any, options: dict[str, Any], **_: Any) -> None:
-    """Have a worker that no -Q tells what to serve serve the kits' queues beside the application's own."""
+def _prepare(instance: Any, options: dict[str, Any], **_: Any) -> None:
+    """Have a worker that no -Q tells what to serve serve the kits' queues beside the application's own.
+
+    One of our own application logs as AGENTKIT_LOG says; another's logging is its own.
+    """
     if not options.get("queues"):
         _serve_queues(instance.app)
+    if instance.app is app and _settings().log == "json":
+        signals.after_setup_logger.connect(_log_json)
+        signals.after_setup_task_logger.connect(_log_json)
+
+
+def _log_json(logger: Any, **_: Any) -> None:
+    use_json(logger.handlers)
 
 
 def _serve_queues(celery_app: Celery) -> None:
@@ -307,8 +373,10 @@ def _load(sender: Any, **_: Any) -> None:
         raise SystemExit(f"agentkit: {error}") from error
     if sender.app.amqp.queues._consume_from is None:  # no -Q; a worker of celery.contrib.testing sends no celeryd_init
         _serve_queues(sender.app)
+    for kit in kits:
+        kit.become_worker()  # what a pool forks from now on knows whose it is
     if kits:
-        os.register_at_fork(after_in_child=_forget_signals)
+        _guard_forks()
 
 
 def _check_worker(celery_app: Celery, kit: AgentKit) -> None:
@@ -344,7 +412,10 @@ def _start(sender: Any, **_: Any) -> None:
         return
     _consumers.append(sender)
     for kit in kits:
+        kit.metrics.show_level(WORKER_SLOTS, _slots)
+        kit.metrics.show_level(WORKER_TASKS, lambda: len(worker_state.reserved_requests))
         warn_of_store(kit.store)
+        kit.become_worker(**_described(sender))
         for part in (kit.recovery(), kit.prober()):
             part.start()
             _background.append(part)
@@ -353,7 +424,31 @@ def _start(sender: Any, **_: Any) -> None:
     _listen()
 
 
+def _described(consumer: Any) -> dict[str, Any]:
+    """Describe a worker from its consumer, for `AgentKit.become_worker`."""
+    controller = consumer.controller
+    pool = getattr(controller, "pool_cls", None)
+    return {
+        "node": str(consumer.hostname or ""),
+        "pool": getattr(pool, "__module__", "").rpartition(".")[2],
+        "concurrency": getattr(controller, "concurrency", None) or 0,
+        "queues": sorted(consumer.app.amqp.queues.consume_from),
+    }
+
+
+def _slots() -> int:
+    """Count the tasks that this worker executes at once; none where it is to stop."""
+    return 0 if _stopping.is_set() else sum(consumer.pool.num_processes for consumer in _consumers)
+
+
 # -- stopping
+
+
+@signals.worker_process_shutdown.connect
+def _report_metrics(**_: Any) -> None:
+    """Report what a process of a prefork pool has counted in its last second: it ends without Python's own exit."""
+    for kit in _worker_kits():
+        kit.metrics.close()
 
 
 @signals.worker_shutting_down.connect
@@ -411,15 +506,39 @@ def _pass_on_reserved() -> None:
 # -- what a worker forks
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_before_fork = threading.local()
+
+
+@functools.cache
+def _guard_forks() -> None:
+    """Once in a process, however many workers start in it: a second hook would keep the first one's mask for ever."""
+    os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_pass, after_in_child=_forget_signals)
+
+
+def _hold_signals() -> None:
+    """Have a signal that comes while a tool forks wait until the new process has handlers of its own.
+
+    Without, a worker's handler would take it there, whose work Python drops after a fork: a `multiprocessing.Pool`
+    that is ended as soon as it was started would wait for ever for a process that never heard of it.
+    """
+    _before_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _let_signals_pass() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _before_fork.mask)
+
+
 def _forget_signals() -> None:
     """Let a process that a tool forks die of its signals, instead of doing with them what a worker does.
 
     A process of Celery's own pool sets its handlers after this.
     """
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in _SIGNALS:
         handler = signal.getsignal(number)
         if _is_workers(handler):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    _let_signals_pass()
 
 
 def _is_workers(handler: Any) -> bool:

@@ -11,11 +11,11 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType, FunctionType, MethodType
-from typing import Any, Literal, overload
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 from agentkit.core import strictjson
 from agentkit.core.events import Vote
@@ -34,7 +34,7 @@ from agentkit.schema.check import MAX_PROBLEMS, Schema, compile_schema
 from agentkit.schema.conversion import ConversionError
 from agentkit.schema.signatures import Signature, read_signature
 
-__all__ = ["DecisionWhen", "Tool", "ToolContext", "bound_tool", "check_queue", "tool"]
+__all__ = ["DecisionWhen", "Tool", "ToolContext", "ToolSource", "bound_tool", "check_queue", "tool"]
 
 _QUEUE = re.compile(r"[\x21-\x7e]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -51,14 +51,15 @@ none; read from the class or an object without that, it is "misnamed".
 class ToolContext:
     """What a running tool may know and do; passed to functions that have a `ctx` parameter.
 
-    `run_id`, `tool_call_id`: the run and the call of it that the tool answers. `idempotency_key`: the same text in
-    every attempt of one tool call, for systems that recognise a repeated request by it. `attempt`: which execution of
-    the call this is, from 1. `decision`: the JSON that a person decided, None where the tool asks for none. `metadata`:
-    the run's, JSON, which its client wrote. `agent`: the run's. `owner`: the principal that started the run, None where
-    the application names nobody. `decided_by` and `decided_at` (ms): who gave the decision that let this call execute,
-    and when; None where there was none or nobody was named. `votes`: who gave it alike, and when, where several had to.
-    `parent_run_id`: the run whose call this run answers, None where it is no sub-agent's. `on_update` and `is_aborted`
-    belong to the runtime: use `update` and `aborted`.
+    `run_id`, `tool_call_id`: the run and the call of it that the tool answers. `step`, `turn`: their numbers in the
+    run, from 1. `idempotency_key`: the same text in every attempt of one tool call, for systems that recognise a
+    repeated request by it. `attempt`: which execution of the call this is, from 1. `decision`: the JSON that a person
+    decided, None where the tool asks for none. `metadata`: the run's, JSON, which its client wrote. `agent`: the run's.
+    `owner`: the principal that started the run, None where the application names nobody. `decided_by` and `decided_at`
+    (ms): who gave the decision that let this call execute, and when; None where there was none or nobody was named.
+    `votes`: who gave it alike, and when, where several had to. `parent_run_id`: the run whose call this run answers,
+    None where it is no sub-agent's. `memo` and `reply`: where the tool returned an InputRequired before, its memo and
+    what somebody answered. `on_update` and `is_aborted` belong to the runtime: use `update` and `aborted`.
     """
 
     run_id: str
@@ -73,6 +74,10 @@ class ToolContext:
     decided_at: int | None = None
     votes: tuple[Vote, ...] = ()
     parent_run_id: str | None = None
+    step: int = 0
+    turn: int = 0
+    memo: Mapping[str, Any] | None = None
+    reply: Any = None
     on_update: Callable[[Any], None] = field(default=lambda _partial: None, repr=False)
     is_aborted: Callable[[], bool] = field(default=lambda: False, repr=False)
 
@@ -187,6 +192,29 @@ class Tool:
         if self.wants_decision:
             kwargs["decision"] = ctx.decision
         return self.fn(**kwargs)
+
+
+@runtime_checkable
+class ToolSource(Protocol):
+    """Lists tools, and may list others later. Its methods are called by many threads.
+
+    `name`: its tools are named `name__tool`. `queue`: the broker's queue that the calls of its tools are sent to, by
+    default the agent's.
+    """
+
+    name: str
+    queue: str | None
+
+    def tools(self) -> Sequence[Tool]:
+        """List the tools as of now, or as of some time ago; this may ask another system, and block.
+
+        Raises ProviderError where they cannot be listed, `retryable` where they may be later.
+        """
+        ...
+
+    def known_tools(self) -> Sequence[Tool]:
+        """List the tools as this process has last listed them, none where it never did. Never blocks."""
+        ...
 
 
 def bound_tool(item: Any) -> Any:

@@ -1,7 +1,7 @@
 """The web side: `gunicorn 'agentkit.web:create_app()' -k gthread --threads 64`, or `init_app` for an application's own.
 
-Puts the pieces of agentkit/server together. It holds nothing between requests but counters: any number of web
-processes serve the same runs.
+Puts the pieces of agentkit/server together. It holds nothing between requests: any number of web processes
+serve the same runs.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from agentkit.core.json_log import log_json
 from agentkit.errors import ConfigurationError
 from agentkit.kit import AgentKit, load_app
 from agentkit.runtime.store_warnings import warn_of_store
 from agentkit.runtime.web_server import end_server, gunicorn_worker
 from agentkit.server import access, decisions, origins, page, problems, runs, system, websocket
 from agentkit.server.greenlets import in_own_greenlet
+from agentkit.server.metrics import count_response
 from agentkit.server.state import WebState, states
 from agentkit.server.streams import sse_response, warn_of_sync_workers
 from agentkit.settings import Settings
+from agentkit.wires import routes as wires
 
 __all__ = ["create_app", "init_app", "load", "make_app", "sse_response"]
 
 _PAGE_PATHS = ("/",)
-_SYSTEM_PATHS = ("/healthz", "/readyz", "/metrics")
+_SYSTEM_PATHS = ("/healthz", "/readyz", "/metrics", "/doctor")
 _HOST = "agentkit_host"
 """The variable of our rules that takes the host, in an application that matches hosts."""
 
@@ -57,7 +60,7 @@ def init_app(app: Flask, kit: AgentKit, *, url_prefix: str = "", page: bool = Tr
     """Put the protocol's HTTP interface to the runs of `kit` into an existing Flask application.
 
     `url_prefix`: the path below which it is, say "/agents"; several kits stand below several prefixes. `page`: whether
-    to serve the chat page. `system`: whether to serve `/healthz`, `/readyz` and `/metrics`.
+    to serve the chat page. `system`: whether to serve `/healthz`, `/readyz`, `/metrics` and `/doctor`.
 
     The application's own routes, error pages, session, limits and extensions answer as before. In `authenticate` and
     `may` the request is one of the application's: its session, `g` and extensions can be used. Where Flask-WTF's
@@ -118,7 +121,7 @@ def _add(
 def _blueprint(web: WebState, check_origin: Callable[[], None]) -> Blueprint:
     """Make the blueprint of a kit, with what is done before and after every request of its routes."""
     blueprint = Blueprint(web.name, __name__)
-    for part in (runs.blueprint, decisions.blueprint, system.agents, websocket.blueprint):
+    for part in (runs.blueprint, decisions.blueprint, system.agents, websocket.blueprint, wires.blueprint):
         blueprint.register_blueprint(part)
     if not web.left_out.issuperset(_SYSTEM_PATHS):
         blueprint.register_blueprint(system.blueprint)
@@ -189,7 +192,7 @@ def _is_ours(app: Flask, web: WebState, error: HTTPException) -> bool:
 
 def _finished(web: WebState, response: Response) -> Response:
     """Count the response, and set the headers that all have."""
-    web.requests.add(request.method, response.status_code)
+    count_response(web.kit, request.method, response.status_code)
     response.headers["X-Content-Type-Options"] = "nosniff"
     if request.method == "OPTIONS" and not response.data:
         response.headers.pop("Content-Type", None)  # Flask's own answer: a list of methods and no HTML
@@ -202,7 +205,10 @@ def load(settings: Settings | None) -> AgentKit:
     Raises ConfigurationError outside one.
     """
     try:
-        return load_app((settings or Settings.from_env()).app)
+        settings = settings or Settings.from_env()
+        if settings.log == "json":
+            log_json()
+        return load_app(settings.app)
     except ConfigurationError as error:
         end_server(f"agentkit: {error}")
         raise

@@ -44,7 +44,7 @@ def create_app(
     kit = web.load(settings) if kit is None else kit
     settings = settings or kit.settings
     app = web.make_app(kit, settings=settings, page=page, system=system)
-    return AsgiApp(app.wsgi_app, settings.max_body_bytes)
+    return AsgiApp(app.wsgi_app, settings.max_body_bytes, on_stop=lambda: kit.metrics.report())
 
 
 def sse_response(

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from agentkit.asgi.sockets import serve
 from agentkit.runtime.threads import in_thread
+from agentkit.runtime.web_server import stopping
 from agentkit.server.frames import STALL_SECONDS
 from agentkit.server.streams import EventStream
 from agentkit.server.websocket import RunSocket, SocketBody
@@ -32,6 +33,7 @@ from agentkit.server.websocket import RunSocket, SocketBody
 __all__ = ["AsgiApp", "EventStreamResponse", "environ_of"]
 
 _BODY_BYTES_IN_MEMORY = 1_000_000
+_STOP_CHECK_SECONDS = 1.0
 _HANDSHAKE = {
     "HTTP_CONNECTION": "Upgrade",
     "HTTP_UPGRADE": "websocket",
@@ -44,11 +46,17 @@ Environ = dict[str, Any]
 
 
 class AsgiApp:
-    """An ASGI application that answers as a WSGI application does. `max_body_bytes`: what that takes of a body."""
+    """An ASGI application that answers as a WSGI application does. `max_body_bytes`: what that takes of a body.
 
-    def __init__(self, wsgi: Callable[[Environ, Any], Iterable[bytes]], max_body_bytes: int) -> None:
+    `on_stop` is called in a thread when the server stops, where the server says so: not to a mounted application.
+    """
+
+    def __init__(
+        self, wsgi: Callable[[Environ, Any], Iterable[bytes]], max_body_bytes: int, on_stop: Callable[[], None]
+    ) -> None:
         self._wsgi = wsgi
         self._max_body_bytes = max_body_bytes
+        self._on_stop = on_stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -56,9 +64,19 @@ class AsgiApp:
         elif scope["type"] == "websocket":
             await self._shake_hands(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await _live(receive, send)
+            await self._live(receive, send)
         else:
             raise RuntimeError(f"agentkit serves http and websocket, not {scope['type']}")
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Take part in the server's start and stop, of which the application needs little."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await in_thread(self._on_stop)
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         environ = environ_of(scope)
@@ -134,11 +152,31 @@ class EventStreamResponse(StreamingResponse):
         try:
             async with aclosing(aiter(self._stream)) as chunks:
                 async for chunk in chunks:
-                    async with asyncio.timeout(STALL_SECONDS):
-                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    async with asyncio.timeout(STALL_SECONDS) as limit:
+                        with _ends_on_stop(limit):
+                            await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except TimeoutError:
             return  # without an end: the server closes the connection, and the client goes on from the log
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@contextmanager
+def _ends_on_stop(limit: asyncio.Timeout) -> Iterator[None]:
+    """Let a timeout end within a second once this process stops: a client that reads nothing holds up no stop."""
+    loop = asyncio.get_running_loop()
+    checks: list[asyncio.TimerHandle] = []
+
+    def check() -> None:
+        if stopping():
+            limit.reschedule(loop.time())
+        else:
+            checks[:] = [loop.call_later(_STOP_CHECK_SECONDS, check)]
+
+    checks.append(loop.call_later(_STOP_CHECK_SECONDS, check))
+    try:
+        yield
+    finally:
+        checks[0].cancel()
 
 
 def environ_of(scope: Scope) -> Environ:
@@ -220,12 +258,3 @@ async def _read_body(environ: Environ, receive: Receive, body: IO[bytes], limit:
     environ.setdefault("CONTENT_LENGTH", str(body.tell()))
     body.seek(0)
     return True
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Take part in the server's start and stop, of which the application needs nothing."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -8,13 +8,14 @@ from typing import NoReturn
 
 import click
 
+from agentkit.cli import answering, showing
 from agentkit.cli import audit as audit_work
-from agentkit.cli import runs as run_commands
+from agentkit.cli.backend import Backend
 from agentkit.cli.options import answer_options, print_status, read_answer, server_options
 from agentkit.cli.terminal import Terminal
 from agentkit.cli.text import inline
-from agentkit.client import Client
 from agentkit.core.audit import BrokenChainError
+from agentkit.core.words import counted
 from agentkit.settings import Settings
 
 __all__ = ["audit", "decisions"]
@@ -34,7 +35,7 @@ def decisions() -> None:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
 @server_options
 def list_decisions(
-    client: Client,
+    backend: Backend,
     state: str,
     kind: str | None,
     agent: str | None,
@@ -44,7 +45,7 @@ def list_decisions(
 ) -> None:
     """List pending items, the oldest first, or with `--state resolved` answers, the newest first."""
     filters = {"kind": kind, "agent": agent, "tool": tool, "owner": owner}
-    run_commands.list_decisions(client, Terminal(), state, filters, limit)
+    showing.list_decisions(backend, Terminal(), state, filters, limit)
 
 
 @decisions.command("answer")
@@ -52,7 +53,7 @@ def list_decisions(
 @answer_options
 @server_options
 def answer_decision(
-    client: Client,
+    backend: Backend,
     decision_id: str,
     decision: str | None,
     reject: str | None,
@@ -73,7 +74,7 @@ def answer_decision(
     if asks and (input is not None or remember):
         raise click.UsageError("--input and --remember need the decision beside them, in JSON")
     answer = None if asks else read_answer(decision, reject, result, input, remember)
-    print_status(run_commands.answer_decision(client, decision_id, answer, Terminal()))
+    print_status(answering.answer_decision(backend, decision_id, answer, Terminal()))
 
 
 @click.group()
@@ -117,7 +118,8 @@ def verify(file: Path) -> None:
         _fail(error)
     count = chain.last - chain.first + 1
     Terminal().line(
-        f"the chain holds: {count} entries, {chain.first} to {chain.last}; the hash of the last is {chain.head}"
+        f"the chain holds: {counted(count, 'entry', 'entries')}, {chain.first} to {chain.last}; "
+        f"the hash of the last is {chain.head}"
     )
     if chain.first > 1:
         Terminal().line(f"it begins after entry {chain.first - 1}, whose hash was {chain.anchor}")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agentkit.cli.stack import Plan, Stack, StartError, data_folder, free_port
+from agentkit.cli.demo import run_demo
+from agentkit.cli.stack import Plan, Stack, StartError, check_port, data_folder, free_port
 from agentkit.cli.supervisor import StoppedError, Supervisor
 from agentkit.cli.terminal import Terminal
 from agentkit.cli.text import inline
@@ -15,15 +19,20 @@ from agentkit.errors import AgentKitError
 from agentkit.kit import load_app
 from agentkit.settings import Settings
 
-__all__ = ["check_app", "run_dev"]
+__all__ = ["check_app", "run_dev", "this_program"]
 
 EXAMPLE = "agentkit.cli.example:kit"
 _COLORS = {"store": "blue", "worker": "magenta", "web": "cyan"}
 _IGNORED_LINES = ("worker: Warm shutdown (MainProcess)",)
 
 
-def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: bool, terminal: Terminal) -> int:
-    """Start the stack, print how to use it, and keep it running until a signal. Returns the exit status."""
+def run_dev(
+    app: str | None, host: str, port: int, data: Path | None, verbose: bool, terminal: Terminal, *, demo: bool = False
+) -> int:
+    """Start the stack, print how to use it, and keep it running until a signal. Returns the exit status.
+
+    With `demo` that is played first, where nothing is known by then that would stop the stack from starting.
+    """
     settings = Settings.from_env()
     name = app or settings.app or EXAMPLE
     folder = (data or Path(settings.data_dir)).absolute()
@@ -47,6 +56,10 @@ def run_dev(app: str | None, host: str, port: int, data: Path | None, verbose: b
         terminal.line(terminal.style(f"dev    │ {inline(line)}", fg="yellow"))
 
     with data_folder(folder) as lock:
+        if demo:
+            check_port(plan.host, plan.port)
+            if status := run_demo(terminal):
+                return status
         try:
             with Supervisor(report, note) as supervisor:
                 stack = Stack(plan, supervisor, lock)
@@ -102,16 +115,26 @@ def _banner(plan: Plan, stack: Stack, pids: dict[str, int], agents: list[str], t
 
 
 def _suggestions(plan: Plan, agent: str) -> list[str]:
-    text = "Please refund order A-1001" if plan.app == EXAMPLE else "Hello"
+    text = other = "Hello"
+    if plan.app == EXAMPLE:  # an order is refunded once, and README's session takes the first two
+        text, other = "Please refund order A-1003", "Please refund order A-1004"
     url = "" if plan.url == Settings.url else f" --url {plan.url}"
     return [
-        f'agentkit run {agent} "{text}"{url}',
+        f'{this_program()} run {agent} "{text}"{url}',
         "",
         f"curl -N {plan.url}/runs -H 'Accept: text/event-stream' \\",
-        f"  -H 'Content-Type: application/json' -d {json.dumps({'agent': agent, 'input': text})!r}",
+        f"  -H 'Content-Type: application/json' -d {json.dumps({'agent': agent, 'input': other})!r}",
         f"curl {plan.url}/runs/ID/resume \\",
         """  -H 'Content-Type: application/json' -d '{"decision": {"approved": true}}'""",
     ]
+
+
+def this_program() -> str:
+    """Return how a shell calls this program: by its path where `agentkit` is not on PATH, as in a closed venv."""
+    script = Path(sys.argv[0])
+    if script.name != "agentkit" or shutil.which("agentkit") is not None:
+        return "agentkit"
+    return shlex.quote(str(script.absolute()))
 
 
 def _without_password(url: str) -> str:

@@ -11,13 +11,19 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from agentkit.cli import runs as run_commands
+from agentkit.cli import answering
 from agentkit.cli.approvals import audit, decisions
-from agentkit.cli.options import answer_options, print_status, read_answer, server_options
+from agentkit.cli.backend import Backend, Direct, place_of
+from agentkit.cli.doctor import show_doctor
+from agentkit.cli.export import export_runs, import_runs
+from agentkit.cli.filters import Wanted, filter_options
+from agentkit.cli.options import server_options, store_option
+from agentkit.cli.runs import runs
 from agentkit.cli.terminal import Terminal
 from agentkit.cli.text import inline, json_text
-from agentkit.client import Client, ServerUnreachableError
-from agentkit.errors import AgentKitError
+from agentkit.cli.why import show_why
+from agentkit.client import ServerUnreachableError
+from agentkit.errors import AgentKitError, ConfigurationError
 
 __all__ = ["cli", "main"]
 
@@ -56,11 +62,6 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _watch_option(command: F) -> F:
-    text = "Print its events and ask for its decisions, as `agentkit run` does."
-    return click.option("--watch", is_flag=True, help=text)(command)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("agentkit-celery"), message="agentkit %(version)s")
 def cli() -> None:
@@ -71,6 +72,10 @@ def cli() -> None:
     agentkit run support "Please refund order A-1001"  a run in the terminal
     agentkit runs ls                                   the runs of the server
     agentkit decisions ls                              what waits for people
+    agentkit why RUN                                   what a run waits for, and what to do
+    agentkit mcp                                       an MCP server over the runs, on standard input and output
+    agentkit doctor                                    whether store, broker, queues and workers are well
+    agentkit export backup.jsonl                       all runs of the store into a file, for `agentkit import`
     """
 
 
@@ -79,8 +84,9 @@ def cli() -> None:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the web server listens.")
 @click.option("--data", metavar="DIR", type=click.Path(path_type=Path), help="[default: AGENTKIT_DATA_DIR, .agentkit]")
+@click.option("--demo", is_flag=True, help="Play `agentkit demo` first.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what worker and web server log, not only warnings.")
-def dev(app: str | None, port: int, host: str, data: Path | None, verbose: bool) -> int:
+def dev(app: str | None, port: int, host: str, data: Path | None, demo: bool, verbose: bool) -> int:
     """Start store, worker and web server together; Ctrl-C stops them all.
 
     The store is an embedded Valkey server that keeps its data in the data folder, or the server that
@@ -88,7 +94,7 @@ def dev(app: str | None, port: int, host: str, data: Path | None, verbose: bool)
     """
     from agentkit.cli.dev import run_dev
 
-    return run_dev(app, host, port, data, verbose, Terminal())
+    return run_dev(app, host, port, data, verbose, Terminal(), demo=demo)
 
 
 @cli.command()
@@ -107,7 +113,7 @@ def demo() -> int:
 @click.argument("input")
 @click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
 @server_options
-def run(client: Client, agent: str, input: str, model: str | None) -> int:
+def run(backend: Backend, agent: str, input: str, model: str | None) -> int:
     """Run AGENT on INPUT, print its events, and ask for its decisions.
 
     A decision is asked for field by field; one line of JSON answers all fields, and `/reject REASON` refuses.
@@ -116,162 +122,98 @@ def run(client: Client, agent: str, input: str, model: str | None) -> int:
     \b
     Exit status: 0 completed, 1 failed or aborted, 3 paused without an answer.
     """
-    return run_commands.watch(client, client.start(agent, input, model=model), Terminal())
+    return answering.watch(backend, backend.start(agent, input, model=model), Terminal())
 
 
-@cli.group()
-def runs() -> None:
-    """List, show, follow, answer, abort, retry, fork and delete runs."""
-
-
-@runs.command("ls")
-@click.option("--status", type=click.Choice(["queued", "running", "paused", "completed", "failed", "aborted"]))
-@click.option("--agent", metavar="NAME")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
+@cli.command()
 @server_options
-def ls(client: Client, status: str | None, agent: str | None, limit: int) -> None:
-    """List runs, newest first."""
-    run_commands.list_runs(client, Terminal(), status, agent, limit)
+def mcp(backend: Backend) -> None:
+    """Be an MCP server on standard input and output, for programs that start one: a desktop client, an editor.
+
+    Its tools start runs, follow them, and list and answer what waits, with the rights of the token; with --direct or
+    --app, all rights.
+    """
+    try:
+        from agentkit.wires.mcp_tools import make_server
+    except ImportError as error:
+        raise ConfigurationError("`agentkit mcp` needs the MCP SDK: pip install 'agentkit-celery[mcp]'") from error
+    make_server(lambda: backend).run()
 
 
-@runs.command("show")
-@click.argument("run_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print the run as the server returns it.")
+@cli.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="Print it as the server returns it.")
 @server_options
-def show(client: Client, run_id: str, as_json: bool) -> None:
-    """Show one run and its conversation."""
-    found = client.get(run_id)
+def why(backend: Backend, run_id: str, as_json: bool) -> None:
+    """Say what a run waits for, since when, who can act, and what to do next.
+
+    \b
+    agentkit why ID
+    agentkit why ID --direct       without a web server
+    """
+    found = backend.why(run_id)
     if as_json:
         click.echo(json_text(found, indent=2))
     else:
-        run_commands.show_run(found, Terminal())
+        show_why(found, Terminal())
 
 
-@runs.command("events")
-@click.argument("run_id", metavar="ID")
-@click.option("--after", default=0, type=click.IntRange(0), metavar="N", help="Only events with a higher seq.")
-@click.option("--follow/--no-follow", default=True, help="Wait for further events.  [default: follow]")
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as the server returns it.")
 @server_options
-def events(client: Client, run_id: str, after: int, follow: bool) -> None:
-    """Print a run's events, one line of JSON each, until it ends."""
-    last = client.get(run_id)["lastSeq"]
-    client.retry_seconds = float("inf") if follow else 0
-    if not follow and after >= last:
-        return
-    for event in client.events(run_id, after):
-        click.echo(json_text(event))
-        if not follow and event.get("seq", last) >= last:
-            return
+def doctor(backend: Backend, as_json: bool) -> int:
+    """Examine the installation: settings, store, broker, queues, workers, clocks, overdue and unreadable runs.
 
-
-@runs.command("abort")
-@click.argument("run_id", metavar="ID")
-@click.option("--reason", metavar="TEXT")
-@server_options
-def abort(client: Client, run_id: str, reason: str | None) -> None:
-    """Abort a run. Does nothing to a run that has ended."""
-    print_status(client.abort(run_id, reason))
-
-
-@runs.command("retry")
-@click.argument("run_id", metavar="ID")
-@click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
-@_watch_option
-@server_options
-def retry(client: Client, run_id: str, model: str | None, watch: bool) -> int | None:
-    """Try a failed or aborted run once more, as a new run.
-
-    It begins with the messages of the old one up to the end of its last whole turn, and has its agent and metadata.
-    """
-    return _started(client, run_commands.retry(client, run_id, model), watch)
-
-
-@runs.command("fork")
-@click.argument("run_id", metavar="ID")
-@click.argument("input", metavar="[INPUT]", required=False)
-@click.option(
-    "--turn", type=click.IntRange(0), metavar="N", help="The last turn to keep.  [default: the last whole one]"
-)
-@click.option("--agent", metavar="NAME", help="Agent to use in place of the run's.")
-@click.option("--model", metavar="PROVIDER:MODEL", help="Model to use in place of the agent's.")
-@_watch_option
-@server_options
-def fork(
-    client: Client,
-    run_id: str,
-    input: str | None,
-    turn: int | None,
-    agent: str | None,
-    model: str | None,
-    watch: bool,
-) -> int | None:
-    """Start a new run with the messages of a run that has ended, up to the end of a turn, and then INPUT.
-
-    Without INPUT the model goes on from there.
+    Over HTTP it is the web process that looks; with --direct or --app this one does.
 
     \b
-    agentkit runs fork ID --turn 2 "Take the train instead"
+    Exit status: 0 all is well, perhaps with warnings, 1 something fails.
     """
-    return _started(client, run_commands.fork(client, run_id, input, turn, agent, model), watch)
+    click.echo(f"Asking {inline(place_of(backend))} …", err=True)
+    found = backend.doctor()
+    if as_json:
+        click.echo(json_text(found, indent=2))
+    else:
+        show_doctor(found, Terminal())
+    return 1 if found["status"] == "fail" else 0
 
 
-@runs.command("rm")
-@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--force", is_flag=True, help="Abort what has not ended first.")
-@server_options
-def remove(client: Client, run_ids: Sequence[str], force: bool) -> None:
-    """Delete runs that have ended, each with the runs of its sub-agents."""
-    for run_id in run_ids:
-        client.delete(run_id, force=force)
-        Terminal().line(f"{inline(run_id)}  deleted")
+@cli.command("export")
+@click.argument("file", default="-", metavar="[FILE]")
+@click.option("--run", "run_ids", metavar="ID", multiple=True, help="Only this run; repeatable.")
+@filter_options
+@store_option
+def export_command(backend: Direct, file: str, run_ids: Sequence[str], wanted: Wanted) -> int:
+    """Write the runs of the store into FILE, or to the standard output, as `agentkit import` takes them.
 
-
-@runs.command("extend")
-@click.argument("run_id", metavar="ID")
-@click.option("--decision-id", metavar="ID", help="The item; may be left out where only one expires.")
-@click.option("--by", required=True, type=float, metavar="SECONDS", help="Seconds to add to the item's expiry.")
-@server_options
-def extend(client: Client, run_id: str, decision_id: str | None, by: float) -> None:
-    """Move the expiry of a pending item.
+    Without options these are all runs, each as it is at one moment, and the record of answers. Workers may go on
+    meanwhile. What is encrypted in the store is so in the file, and anybody who reads the file can read the rest.
 
     \b
-    agentkit runs extend ID --by 3600
+    agentkit export backup.jsonl
+    (umask 077; agentkit export --owner ann | gzip > ann.jsonl.gz)
     """
-    print_status(run_commands.extend(client, run_id, decision_id, by))
+    return export_runs(backend, file, run_ids, wanted)
 
 
-@runs.command("resume")
-@click.argument("run_id", metavar="ID")
-@answer_options
-@click.option("--tool-call-id", metavar="ID", help="The item, where several are pending.")
-@click.option("--decision-id", metavar="ID", help="The item, where several are pending.")
-@server_options
-def resume(
-    client: Client,
-    run_id: str,
-    decision: str | None,
-    reject: str | None,
-    result: str | None,
-    input: str | None,
-    remember: bool,
-    tool_call_id: str | None,
-    decision_id: str | None,
-) -> None:
-    """Answer a pending item of a run; JSON is the decision.
+@cli.command("import")
+@click.argument("file", metavar="FILE")
+@click.option("--dry-run", is_flag=True, help="Only read the file, and say what would be done.")
+@click.option("--skip-existing", is_flag=True, help="Leave out runs that are in the store already.")
+@store_option
+def import_command(backend: Direct, file: str, dry_run: bool, skip_existing: bool) -> int:
+    """Put the runs of FILE, or with - of the standard input, into the store: they go on where they were.
+
+    A run that is in the store already stays as it is: then nothing is imported, and it is said which. What was
+    interrupted goes on when the same command is given again.
 
     \b
-    agentkit runs resume ID '{"approved": true}'
-    agentkit runs resume ID --reject "too much"
+    agentkit import backup.jsonl --dry-run
+    agentkit import backup.jsonl
     """
-    answer = read_answer(decision, reject, result, input, remember)
-    print_status(run_commands.resume(client, run_id, answer, Terminal(), tool_call_id, decision_id))
+    return import_runs(backend, file, skip_existing=skip_existing, dry_run=dry_run)
 
 
-def _started(client: Client, run: dict[str, Any], watch: bool) -> int | None:
-    """Print the run that was started, and watch it where that is wanted; the exit status of that."""
-    print_status(run)
-    return run_commands.watch(client, run, Terminal()) if watch else None
-
-
+cli.add_command(runs)
 cli.add_command(decisions)
 cli.add_command(audit)

@@ -25,7 +25,7 @@ from agentkit.client import Client
 from agentkit.core.hosts import HostPattern
 from agentkit.errors import AgentKitError, ConfigurationError
 
-__all__ = ["Plan", "Stack", "StartError", "data_folder", "free_port"]
+__all__ = ["Plan", "Stack", "StartError", "check_port", "data_folder", "free_port"]
 
 _START_SECONDS = 45.0
 
@@ -83,7 +83,7 @@ class Stack:
         """
         plan = self.plan
         _require("gunicorn")
-        _check_port(plan.host, plan.port)
+        check_port(plan.host, plan.port)
         if plan.redis_url is None:
             self._supervisor.start(self._store())
             if not self._supervisor.wait(self._store_answers, _START_SECONDS, every=0.02):
@@ -255,7 +255,8 @@ def _valkey_binary() -> str:
         raise StartError(f"{error} Start a Redis server yourself and set AGENTKIT_REDIS_URL.") from error
 
 
-def _check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int) -> None:
+    """Check that a program can listen there. Raises StartError with the reason."""
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(info[0], info[1]) as probe:
@@ -273,7 +274,7 @@ def _check_port(host: str, port: int) -> None:
 
 def _check_redis(url: str) -> None:
     parts = urlsplit(url)
-    if parts.scheme in ("unix", "redis+sentinel"):
+    if parts.scheme in ("unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"):
         return
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), timeout=3.0).close()

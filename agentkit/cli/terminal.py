@@ -134,6 +134,10 @@ class RunView:
         line += f"attempt {event['attempt']} of {event['maxAttempts']} in {seconds:g} s)"
         self._terminal.line(self._terminal.style(line, fg="yellow"))
 
+    def _on_model_wait(self, event: Json) -> None:
+        line = f"(the model call waits: {one_line(event['reason'], 100)})"
+        self._terminal.line(self._terminal.style(line, fg="yellow"))
+
     def _on_tool_execution_start(self, event: Json) -> None:
         self.call(event["toolName"], event["args"])
 

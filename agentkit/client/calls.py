@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ __all__ = [
     "count_decisions",
     "decisions",
     "delete",
+    "doctor",
     "events",
     "extend",
     "get",
@@ -46,6 +48,7 @@ __all__ = [
     "runs",
     "send",
     "start",
+    "why",
 ]
 
 _SILENCE_SECONDS = 40.0
@@ -87,12 +90,33 @@ def get(server: Server, run_id: str) -> Plan[Json]:
     return (yield from _json(server, Request("GET", _path(run_id))))
 
 
-def runs(server: Server, status: str | None = None, agent: str | None = None) -> Plan[None]:
-    """Iterate over all runs, newest first, without their messages. `status` and `agent` select some.
+def why(server: Server, run_id: str) -> Plan[Json]:
+    """Return what a run waits for, since when, who can act, and what to do next. Raises ApiError `run_not_found`."""
+    return (yield from _json(server, Request("GET", _path(run_id, "/why"))))
 
-    They are read page by page, 100 at a time.
+
+def runs(
+    server: Server,
+    status: str | None = None,
+    agent: str | None = None,
+    *,
+    owner: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
+    text: str | None = None,
+    error: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Plan[None]:
+    """Iterate over all runs, newest first, without their messages. The arguments select some.
+
+    `since`, `until`: when they were created, in ms since the Unix epoch. `text`: part of the id or of
+    `metadata.title`. `error`: the code of the error with which they ended. `metadata`: values by key, each as text, or
+    as its JSON where it is not a string. They are read page by page, 100 at a time.
     """
-    yield from _pages(server, "/runs", _without_none(status=status, agent=agent, limit="100"), "runs")
+    times = {name: str(at) for name, at in (("since", since), ("until", until)) if at is not None}
+    params = _without_none(status=status, agent=agent, owner=owner, text=text, error=error, **times, limit="100")
+    params |= {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
+    yield from _pages(server, "/runs", params, "runs")
 
 
 def decisions(
@@ -213,6 +237,11 @@ def agents(server: Server) -> Plan[list[Json]]:
     answer: Any = yield from _json(server, Request("GET", "/agents"))
     found: list[Json] = answer["agents"] if isinstance(answer, dict) else answer
     return found
+
+
+def doctor(server: Server) -> Plan[Json]:
+    """Return the state of the installation. Raises ApiError `forbidden` where the caller is no operator."""
+    return (yield from _json(server, Request("GET", "/doctor")))
 
 
 def ready(server: Server) -> Plan[Literal[True] | str]:

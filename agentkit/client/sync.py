@@ -84,6 +84,7 @@ class Client(Server):
 
     start = _call(calls.start)
     get = _call(calls.get)
+    why = _call(calls.why)
     runs = _iteration(calls.runs)
     decisions = _iteration(calls.decisions)
     count_decisions = _call(calls.count_decisions)
@@ -93,6 +94,7 @@ class Client(Server):
     abort = _call(calls.abort)
     delete = _call(calls.delete)
     agents = _call(calls.agents)
+    doctor = _call(calls.doctor)
     ready = _call(calls.ready)
     events = _iteration(calls.events)
 

@@ -1,6 +1,6 @@
 """agentkit in a Django project: `path("agents/", include(urls(kit)))`. Needs the extra `[django]`.
 
-docs/in-your-app.md shows all of it. Nothing outside this package knows Django.
+docs/how-to/django.md shows all of it. Nothing outside this package knows Django.
 """
 
 from __future__ import annotations

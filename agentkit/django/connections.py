@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connections
 
-from agentkit.runtime.around import StepInfo
+from agentkit.hooks import StepInfo
 
 __all__ = ["around_step", "release_connections"]
 

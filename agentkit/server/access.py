@@ -14,9 +14,11 @@ import msgspec
 from flask import Blueprint, Flask, g, request
 from itsdangerous import BadSignature, URLSafeSerializer
 
+from agentkit.core.events import PendingItem
 from agentkit.core.messages import Json
 from agentkit.core.requests import TokenScope
 from agentkit.core.run import Run
+from agentkit.core.why import Why
 from agentkit.errors import (
     ConfigurationError,
     ForbiddenError,
@@ -39,14 +41,17 @@ __all__ = [
     "check_forced",
     "check_history",
     "check_item",
+    "check_operator",
     "check_source",
     "check_start",
+    "explained",
     "principal",
     "stream_token",
 ]
 
 ACTIONS: Mapping[str, str] = {
     "runs.get_run": "read",
+    "runs.explain_run": "read",
     "runs.run_events": "read",
     "runs.new_stream_token": "read",
     "runs.resume_run": "resume",
@@ -158,6 +163,23 @@ def check_item(run_id: str, action: str, *, tool_call_id: str | None, decision_i
     if not allows(action, run, item):
         raise ForbiddenError(f"{principal()!r} may read run {run_id}, but not {action} this item of run {run.id}")
     return decision_id if item is None else str(item["decisionId"])
+
+
+def explained(run_id: str) -> Why:
+    """Explain a run to the current request's caller: what it may do itself, and workers and queues if it operates."""
+    kit = state().kit
+
+    def may_answer(item: PendingItem) -> bool:
+        run, shown = kit.find_item(run_id, decision_id=item.decision_id)
+        return allows("resume", run, shown)
+
+    return kit.why(run_id, may_answer=may_answer, operator=kit.is_operator(principal()))
+
+
+def check_operator() -> None:
+    """Check that the caller may see the state of the installation. Raises ForbiddenError."""
+    if not state().kit.is_operator(principal()):
+        raise ForbiddenError(f"{principal()!r} is no operator here: AgentKit(operator=…) says who is")
 
 
 def check_forced(run_id: str) -> None:

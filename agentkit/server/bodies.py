@@ -20,7 +20,7 @@ from agentkit.loop import Answer
 from agentkit.server import access
 from agentkit.server.state import state
 
-__all__ = ["answer_of", "parse", "read"]
+__all__ = ["answer_of", "parse", "read", "read_json"]
 
 T = TypeVar("T", bound=RequestBody)
 
@@ -30,15 +30,20 @@ def read(type: type[T], *, optional: bool = False) -> T:
 
     Raises UnsupportedMediaType, RequestEntityTooLarge and InvalidRequestError.
     """
+    return check(read_json(optional=optional), type)
+
+
+def read_json(*, optional: bool = False) -> Json:
+    """Read the current request's body as a JSON object; see `read`."""
     is_json = request.mimetype == "application/json"
     if not is_json and not optional:
         raise UnsupportedMediaType(_WANTED)
     data = _limited()
     if optional and not data:
-        return check({}, type)
+        return {}
     if not is_json:
         raise UnsupportedMediaType(_WANTED)
-    return check(parse(data), type)
+    return parse(data)
 
 
 _WANTED = "send the body as Content-Type: application/json"

@@ -13,12 +13,14 @@ from agentkit.server.schemas import ref, schemas
 
 __all__ = ["document"]
 
+_EXTRA = "not_found"
+"""Where the package of an extra is missing."""
 _BODY = ("invalid_request", "payload_too_large", "unsupported_media_type")
 
 
 def document(version: str, left_out: Collection[str] = ()) -> Json:
     """Make the document. `version` is agentkit's; `left_out`: paths that are not served."""
-    paths = {**_runs(), **_decisions(), **_one_run(), **_system()}
+    paths = {**_runs(), **_decisions(), **_one_run(), **_wires(), **_system()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -27,7 +29,7 @@ def document(version: str, left_out: Collection[str] = ()) -> Json:
             "description": "Durable agent runs: start them, follow their events, answer what they ask.",
         },
         "servers": [{"url": "./"}],
-        "tags": [{"name": "runs"}, {"name": "decisions"}, {"name": "system"}],
+        "tags": [{"name": "runs"}, {"name": "decisions"}, {"name": "wires"}, {"name": "system"}],
         "paths": {path: operations for path, operations in paths.items() if path not in left_out},
         "components": {
             "schemas": schemas(),
@@ -45,8 +47,14 @@ def _runs() -> Json:
     key = _key("The same key and body again answer with the same run, another body with 409.")
     listing = [
         _parameter("status", "query", ref("Status")),
-        *(_parameter(name, "query", {"type": "string"}) for name in ("agent", "owner", "text")),
-        _parameter("since", "query", {"type": "integer", "minimum": 0}),
+        *(_parameter(name, "query", {"type": "string"}) for name in ("agent", "owner", "text", "error")),
+        *(_parameter(name, "query", {"type": "integer", "minimum": 0}) for name in ("since", "until")),
+        {
+            **_parameter("metadata", "query", {"type": "object", "additionalProperties": {"type": "string"}}),
+            "style": "deepObject",
+            "explode": True,
+            "description": "Values by key, as in `metadata[customer]=42`; one that is not a string is given as JSON.",
+        },
         *_PAGING,
     ]
     return {
@@ -58,7 +66,7 @@ def _runs() -> Json:
                 {"202": _run("The run is accepted."), "200": _stream("The run's events from seq 1.")},
                 (
                     *(*_BODY, "forbidden", "agent_not_found", "run_not_found", "run_not_terminal"),
-                    *("idempotency_conflict", "too_many_watchers"),
+                    *("idempotency_conflict", "quota_exceeded", "too_many_watchers"),
                 ),
                 parameters=[key],
                 body="StartBody",
@@ -66,9 +74,10 @@ def _runs() -> Json:
             "get": _operation(
                 "runs",
                 "listRuns",
-                f"Runs, newest first, without messages. `status` is one of {', '.join(Status)}. `since`: when "
-                "the oldest was created, in ms since the Unix epoch. `text`: part of the id or of `metadata.title`. "
-                "A page may be short and carry `nextCursor`.",
+                f"Runs, newest first, without messages. `status` is one of {', '.join(Status)}. `since`, `until`: when "
+                "the oldest and the newest was created, in ms since the Unix epoch. `text`: part of the id or of "
+                "`metadata.title`. `error`: the code of the error with which it ended. A page may be short and carry "
+                "`nextCursor`.",
                 {"200": _json("A page of runs.", "RunPage")},
                 ("invalid_request",),
                 parameters=listing,
@@ -151,6 +160,16 @@ def _one_run() -> Json:
                 ("invalid_request", "forbidden", "run_not_found", "run_not_terminal"),
                 parameters=[force],
             ),
+        },
+        "/runs/{runId}/why": {
+            "get": _operation(
+                "runs",
+                "explainRun",
+                "What the run waits for, since when, who can act, and what to do next. Which worker holds a step, and "
+                "the queues, are shown to operators alone.",
+                {"200": _json("The explanation.", "Why")},
+                ("run_not_found",),
+            )
         },
         "/runs/{runId}/events": {
             "get": _operation(
@@ -238,6 +257,83 @@ def _one_run() -> Json:
     return {path: {"parameters": [{"$ref": "#/components/parameters/runId"}], **item} for path, item in paths.items()}
 
 
+def _wires() -> Json:
+    begins = (
+        *("agent_not_found", "run_not_found", "run_not_terminal", "idempotency_conflict", "quota_exceeded"),
+        "too_many_watchers",
+    )
+    answers = (
+        *("decision_not_found", "run_not_paused", "tool_not_registered", "decision_conflict", "decision_expired"),
+        *("decision_invalid", "input_invalid"),
+    )
+    refusals = (*_BODY, "forbidden", *begins, *answers)
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    ag_ui = {"description": "AG-UI events up to the next pause or the end.", "content": stream}
+    chunks = {"description": "A UI message stream (v1) up to the next pause or the end.", "content": stream}
+    idle = {"description": "Nothing runs or waits."}
+    told = {"description": "AgentCapabilities.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    message = {"description": "Its answer.", "content": {"application/json": {"schema": {"type": "object"}}}}
+    ag_ui_input = _inline_body("RunAgentInput of AG-UI 1.0.", ["threadId", "runId", "messages"])
+    chat = _inline_body("What `useChat` of the AI SDK sends: the chat's id and its UI messages.", ["id", "messages"])
+    agent = _in_path("agent")
+    return {
+        "/ag-ui/{agent}": {
+            "parameters": [agent],
+            "post": {
+                **_operation(
+                    "wires", "runAgUi", "Run an agent for an AG-UI client.", {"200": ag_ui}, (*refusals, _EXTRA)
+                ),
+                "requestBody": ag_ui_input,
+            },
+        },
+        "/ag-ui/{agent}/capabilities": {
+            "parameters": [agent],
+            "get": _operation(
+                "wires",
+                "getAgUiCapabilities",
+                "What an agent can do, as AG-UI has it.",
+                {"200": told},
+                ("unauthenticated", "agent_not_found", _EXTRA),
+                of_runs=False,
+            ),
+        },
+        "/mcp": {
+            "post": {
+                **_operation(
+                    "wires",
+                    "serveMcp",
+                    "One message of an MCP client (streamable HTTP without sessions).",
+                    {"200": message, "202": {"description": "A notification was taken."}},
+                    (*_BODY, "unauthenticated", "forbidden", _EXTRA),
+                    of_runs=False,
+                ),
+                "requestBody": _inline_body("A message of JSON-RPC.", ["jsonrpc"]),
+            },
+        },
+        "/ai-sdk/{agent}": {
+            "parameters": [agent],
+            "post": {
+                **_operation("wires", "runAiSdk", "Run an agent for a chat of the AI SDK.", {"200": chunks}, refusals),
+                "requestBody": chat,
+            },
+        },
+        "/ai-sdk/{agent}/{chatId}/stream": {
+            "parameters": [agent, _in_path("chatId")],
+            "get": _operation(
+                "wires",
+                "reconnectAiSdk",
+                "The chat's run from its beginning, where it runs or waits.",
+                {"200": chunks, "204": idle},
+                ("invalid_request", "agent_not_found", "run_not_found", "too_many_watchers"),
+            ),
+        },
+    }
+
+
+_OF_CALLERS = {"/agents": ("unauthenticated",), "/doctor": ("unauthenticated", "forbidden")}
+"""What refuses callers of paths that are of no run."""
+
+
 def _system() -> Json:
     page = {"description": "A page for people.", "content": {"text/html": {"schema": {"type": "string"}}}}
     metrics = {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -248,15 +344,12 @@ def _system() -> Json:
         ("/agents", "listAgents", "Names, models and tools.", {"200": _json("The agents.", "AgentList")}),
         ("/healthz", "getHealth", "Whether the process is alive.", {"200": _json("It is.", "Health")}),
         ("/readyz", "getReadiness", "Whether store, broker and a worker are there.", ready),
-        ("/metrics", "getMetrics", "Requests and streams are those of one web process.", {"200": metrics}),
+        ("/doctor", "getDoctor", "The state of the installation, for operators.", {"200": _json("It.", "Doctor")}),
+        ("/metrics", "getMetrics", "Of the whole installation, whichever web process is asked.", {"200": metrics}),
         ("/openapi.json", "getOpenApi", "The OpenAPI document.", {"200": this}),
     )
     return {
-        path: {
-            "get": _operation(
-                "system", name, summary, answers, ("unauthenticated",) if path == "/agents" else (), of_runs=False
-            )
-        }
+        path: {"get": _operation("system", name, summary, answers, _OF_CALLERS.get(path, ()), of_runs=False)}
         for path, name, summary, answers in rows
     }
 
@@ -287,6 +380,15 @@ def _operation(
     return operation
 
 
+def _inline_body(description: str, required: list[str]) -> Json:
+    schema = {"type": "object", "required": required, "description": description}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
 def _problems(codes: list[str]) -> Json:
     by_status: dict[str, list[str]] = {}
     for code in codes:
@@ -299,7 +401,7 @@ def _problems(codes: list[str]) -> Json:
         }
         if status == "401":
             responses[status]["headers"] = _header("WWW-Authenticate", {"type": "string"})
-        if status == "503":
+        if status in ("429", "503"):
             responses[status]["headers"] = _header("Retry-After", {"type": "integer", "description": "Seconds."})
     return responses
 

@@ -25,6 +25,7 @@ from agentkit.errors import (
     AgentKitError,
     DecryptionError,
     InvalidRequestError,
+    QuotaExceededError,
     SchemaProblem,
     StoreUnavailableError,
     TooManyWatchersError,
@@ -61,6 +62,7 @@ STATUSES: Mapping[str, int] = {
     "unsupported_media_type": 415,
     "decision_invalid": 422,
     "input_invalid": 422,
+    "quota_exceeded": 429,
     "internal_error": 500,
     "unsupported_schema_version": 500,
     "decryption_failed": 500,
@@ -119,7 +121,7 @@ def from_error(error: Exception) -> Response:
 
 
 def _headers(error: AgentKitError) -> dict[str, str]:
-    if isinstance(error, StoreUnavailableError | TooManyWatchersError):
+    if isinstance(error, QuotaExceededError | StoreUnavailableError | TooManyWatchersError):
         return {"Retry-After": str(error.retry_after)}
     return {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthenticatedError) else {}
 

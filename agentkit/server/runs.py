@@ -27,6 +27,8 @@ blueprint = Blueprint("runs", __name__)
 MAX_LIMIT = 200
 DEFAULT_LIMIT = 50
 
+_FILTERS = ("status", "agent", "owner", "since", "until", "text", "error")
+_METADATA = re.compile(r"metadata\[(.+)\]", re.DOTALL)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,14}")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """The ids of runs and items."""
@@ -58,24 +60,25 @@ def start_run() -> Response:
 
 @blueprint.get("/runs")
 def list_runs() -> Response:
-    known_parameters(("status", "agent", "owner", "since", "text", "limit", "cursor"))
+    metadata = _metadata()
+    known_parameters((*_FILTERS, *(f"metadata[{key}]" for key in metadata), "limit", "cursor"))
     status = request.args.get("status")
     if status is not None and status not in list(Status):
         raise InvalidRequestError(f"status must be one of {', '.join(Status)}")
     cursor = request.args.get("cursor")
     if cursor is not None and not ID.fullmatch(cursor):
         raise InvalidRequestError("cursor must be the nextCursor of another page")
-    since = request.args.get("since")
-    if since is not None and not _NUMBER.fullmatch(since):
-        raise InvalidRequestError("since must be a time in milliseconds since the Unix epoch")
     owner, only = request.args.get("owner"), state().kit.only_owner(access.principal())
     if only is not None and owner not in (None, only):
         return json_response(RunPage([], None))
     page, following = state().kit.page(
         status=status,
         agent=request.args.get("agent"),
-        since=None if since is None else int(since),
+        since=_time("since"),
+        until=_time("until"),
         text=request.args.get("text"),
+        error=request.args.get("error"),
+        metadata=metadata,
         limit=limit(),
         cursor=cursor,
         where=lambda run: access.allows("read", run),
@@ -84,9 +87,28 @@ def list_runs() -> Response:
     return json_response(RunPage(list(page), following))
 
 
+def _time(name: str) -> int | None:
+    """Read a time of the query, in ms."""
+    text = request.args.get(name)
+    if text is not None and not _NUMBER.fullmatch(text):
+        raise InvalidRequestError(f"{name} must be a time in milliseconds since the Unix epoch")
+    return None if text is None else int(text)
+
+
+def _metadata() -> dict[str, str]:
+    """Read the wanted metadata of the query, `metadata[key]=value`."""
+    found = ((_METADATA.fullmatch(name), value) for name, value in request.args.items())
+    return {name[1]: value for name, value in found if name is not None}
+
+
 @blueprint.get("/runs/<run_id>")
 def get_run(run_id: str) -> Response:
     return json_response(state().kit.get(run_id))
+
+
+@blueprint.get("/runs/<run_id>/why")
+def explain_run(run_id: str) -> Response:
+    return json_response(access.explained(run_id))
 
 
 @blueprint.get("/runs/<run_id>/events")

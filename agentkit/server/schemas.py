@@ -22,6 +22,7 @@ from typing import Any, get_args
 import msgspec
 
 from agentkit.core.calls import Rejection
+from agentkit.core.doctor import Doctor
 from agentkit.core.events import AssistantMessageEvent, Event
 from agentkit.core.inbox import PendingCount
 from agentkit.core.messages import AssistantBlock, ContentBlock, Json, Message
@@ -41,6 +42,7 @@ from agentkit.core.requests import (
     StreamTokenBody,
 )
 from agentkit.core.run import Run, StreamReset
+from agentkit.core.why import Why
 from agentkit.providers.models import Capabilities
 from agentkit.server.answers import (
     AgentList,
@@ -77,7 +79,19 @@ _CLOSED = {cls.__name__ for cls in (*_REQUESTS, FromRun, Limits, Rejection)}
 _RUN_ALONE = ("messages", "queued")
 _WITH_DEFAULTS = {Capabilities.__name__}
 """Structures that are sent with the fields that have their defaults."""
-_ANSWERS = (RunPage, DecisionPage, AnswerPage, PendingCount, StreamToken, AgentList, Health, Readiness, Problem)
+_ANSWERS = (
+    RunPage,
+    Why,
+    Doctor,
+    DecisionPage,
+    AnswerPage,
+    PendingCount,
+    StreamToken,
+    AgentList,
+    Health,
+    Readiness,
+    Problem,
+)
 _ALL = (*_UNIONS.values(), Status, Run, Origin, *_REQUESTS, Limits, *_ANSWERS)
 
 _UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (

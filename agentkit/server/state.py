@@ -1,21 +1,18 @@
-"""What the routes of one kit share in an application: the kit, the settings and the counters of this process."""
+"""What the routes of one kit share in an application: the kit, its settings, and where they are."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from flask import Flask, Response, current_app, request
 
-from agentkit.core.forks import ForkSafeLock
 from agentkit.core.struct import dumps
 from agentkit.kit import AgentKit
 from agentkit.settings import Settings
 
 __all__ = [
     "EXTENSION",
-    "RequestCounter",
     "WebState",
     "endpoint",
     "json_response",
@@ -26,24 +23,6 @@ __all__ = [
 
 EXTENSION = "agentkit"
 """The key in `app.extensions` of the kits' states, by the names of their blueprints."""
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-class RequestCounter:
-    """Counts answered requests by method and status. Thread-safe; one per application and process."""
-
-    def __init__(self) -> None:
-        self._lock = ForkSafeLock()
-        self._counts: Counter[tuple[str, int]] = Counter()
-
-    def add(self, method: str, status: int) -> None:
-        with self._lock:  # a client can invent methods: unknown ones share one label
-            self._counts[method if method in _METHODS else "other", status] += 1
-
-    def items(self) -> list[tuple[tuple[str, int], int]]:
-        with self._lock:
-            return sorted(self._counts.items())
 
 
 @dataclass(frozen=True)
@@ -60,7 +39,6 @@ class WebState:
     kit: AgentKit
     settings: Settings
     left_out: frozenset[str] = frozenset()
-    requests: RequestCounter = field(default_factory=RequestCounter)
 
 
 def states(app: Flask) -> dict[str, WebState]:

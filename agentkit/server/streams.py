@@ -20,7 +20,7 @@ from typing import Any
 from flask import Response, request
 
 from agentkit.core.forks import ForkSafeLock
-from agentkit.core.sse import Render
+from agentkit.core.sse import Render, StreamEncoder
 from agentkit.errors import StoreUnavailableError, TooManyWatchersError
 from agentkit.runs import KEEPALIVE_SECONDS, RunHandle
 from agentkit.runtime.follow import Opening, Wakeup
@@ -119,6 +119,8 @@ def sse_response(
     keepalive: float | None = None,
     slot: StreamSlot | None = None,
     opening: Opening | None = None,
+    encoder: StreamEncoder | None = None,
+    pauses_after: int = 0,
 ) -> Response:
     """Make a streaming response of the run's events: after the seq `after`, or from where `handle` began.
 
@@ -129,7 +131,7 @@ def sse_response(
 
     It ends after agent_end, and with `until_pause` after agent_pause. Closing it closes the subscription. `slot`: the
     slot that it takes over; without one it takes a new one, and raises TooManyWatchersError where none is free.
-    `opening`: from `handle.open(after)`; it is taken over too.
+    `opening`: from `handle.open(after)`; it is taken over too. `encoder`, `pauses_after`: of `RunHandle.sse`.
     """
     if request.method == "HEAD":
         if opening:
@@ -149,6 +151,8 @@ def sse_response(
         opening=opening,
         render=render,
         names=names,
+        encoder=encoder,
+        pauses_after=pauses_after,
     )
     # Passed on as it is: werkzeug must not touch the chunks, and the server closes it itself.
     return Response(stream, headers=HEADERS, content_type="text/event-stream", direct_passthrough=True)
@@ -193,7 +197,8 @@ class EventStream:
                     yield piece
                     _sending.pop(self._wakeup, None)
                 if stopping():
-                    return
+                    break
+            yield from self._cut()
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         with self._in_slot():
@@ -202,7 +207,15 @@ class EventStream:
                     for piece in _pieces(chunk):
                         yield piece
                     if stopping():
-                        return
+                        break
+                for piece in self._cut():
+                    yield piece
+
+    def _cut(self) -> Iterator[bytes]:
+        """Say that the stream is cut, where this process stops and the wire has words for it."""
+        encoder: StreamEncoder | None = self._options.get("encoder")
+        if encoder is not None and stopping() and (ending := encoder.cut()):
+            yield ending
 
     @contextmanager
     def _in_slot(self) -> Iterator[None]:

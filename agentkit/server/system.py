@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from agentkit import __version__
 from agentkit.core.struct import dumps
 from agentkit.errors import StoreUnavailableError
 from agentkit.server import access
 from agentkit.server.answers import AgentList, Checks, Health, Readiness
+from agentkit.server.metrics import render
 from agentkit.server.openapi import document
 from agentkit.server.state import json_response, state
-from agentkit.server.streams import open_streams
 
 __all__ = ["agents", "blueprint"]
 
@@ -56,6 +55,13 @@ def ready() -> Response:
     return json_response(body, 200 if is_ready else 503)
 
 
+@blueprint.get("/doctor")
+def doctor() -> Response:
+    """Report on the installation, for operators."""
+    access.check_operator()
+    return json_response(state().kit.doctor())
+
+
 @agents.get("/openapi.json")
 def openapi() -> Response:
     return Response(_document(state().left_out), content_type="application/json")
@@ -63,42 +69,9 @@ def openapi() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Serve metrics in Prometheus text format 0.0.4. Requests and streams are counted per process: sum them."""
-    text = "\n".join(_metrics()) + "\n"
-    return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _metrics() -> Iterator[str]:
-    yield from _metric("agentkit_info", "The version of agentkit.", f'{{version="{__version__}"}} 1')
-    store = state().kit.store
-    try:
-        due, overdue = store.backlog()
-        workers = len(store.workers())
-    except StoreUnavailableError:
-        yield from _metric("agentkit_store_up", "1 where the store answers, 0 where it does not.", " 0")
-    else:
-        yield from _metric("agentkit_store_up", "1 where the store answers, 0 where it does not.", " 1")
-        yield from _metric(
-            "agentkit_runs_due", "Runs that have not ended, each with the time of its next check.", f" {due}"
-        )
-        yield from _metric(
-            "agentkit_runs_overdue", "Runs whose check is overdue: no worker has taken them yet.", f" {overdue}"
-        )
-        yield from _metric("agentkit_workers", "Workers whose heartbeat is recent.", f" {workers}")
-    yield from _metric("agentkit_event_streams", "Event streams open in this web process.", f" {open_streams()}")
-    yield from _metric(
-        "agentkit_http_requests_total",
-        "HTTP requests answered by this web process.",
-        *(f'{{method="{method}",status="{status}"}} {count}' for (method, status), count in state().requests.items()),
-        kind="counter",
-    )
-
-
-def _metric(name: str, help_text: str, *values: str, kind: str = "gauge") -> Iterator[str]:
-    yield f"# HELP {name} {help_text}"
-    yield f"# TYPE {name} {kind}"
-    for value in values:
-        yield name + value
+    """Serve the installation's metrics for Prometheus: each web process answers with those of all processes."""
+    body, content_type = render(state().kit, request.headers.get("Accept", ""))
+    return Response(body, content_type=content_type)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A run over a WebSocket: its events out, answers, messages and aborts in (docs/web.md).
+"""A run over a WebSocket: its events out, answers, messages and aborts in (docs/reference/http.md).
 
 What can be refused is refused before the handshake, as an HTTP problem. The request then ends like any other, and with
 it the application's context and what was taken from its pools: the WebSocket is the response's body. Each message of a

@@ -1,0 +1,1 @@
+import{V as e,h as t,z as n}from"./index-CJ9siJtd.js";var r=e(),i=n();function a({children:e}){let{place:n}=t(),a=(0,r.useRef)(null),o=(0,r.useRef)(n.visit>0);return(0,r.useEffect)(()=>{o.current&&a.current?.focus({preventScroll:!0})},[]),(0,i.jsx)(`h1`,{tabIndex:-1,ref:a,children:e})}export{a as t};

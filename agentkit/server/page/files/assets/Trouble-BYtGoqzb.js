@@ -1,0 +1,1 @@
+import{S as e,z as t}from"./index-CJ9siJtd.js";var n=t();function r({failure:t,onClear:r}){return(0,n.jsxs)(`div`,{className:`trouble`,role:`alert`,children:[(0,n.jsx)(`p`,{children:t===400?`The server does not take these filters.`:e(t)}),t===400&&r&&(0,n.jsx)(`button`,{type:`button`,onClick:r,children:`Show all`})]})}export{r as t};

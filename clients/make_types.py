@@ -83,7 +83,11 @@ def _object(schema: Json, indent: str) -> str:
     lines = ""
     for name, field in schema["properties"].items():
         mark = "" if name in schema["required"] else "?"
-        lines += f"{_comment(field, indent + '  ')}{indent}  {name}{mark}: {' | '.join(_members(field))}\n"
+        members = _members(field)
+        line = f"{indent}  {name}{mark}: {' | '.join(members)}"
+        if len(line) > _WIDTH and "\n" not in line:
+            line = f"{indent}  {name}{mark}:" + "".join(f"\n{indent}    | {each}" for each in members)
+        lines += f"{_comment(field, indent + '  ')}{line}\n"
     return f"{{\n{lines}{indent}}}"
 
 

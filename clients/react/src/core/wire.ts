@@ -20,6 +20,7 @@ export type Event =
   | MessageEnd
   | MessageDiscard
   | ModelRetry
+  | ModelWait
   | ToolExecutionStart
   | ToolExecutionUpdate
   | ToolExecutionEnd
@@ -344,6 +345,20 @@ export interface ModelRetry {
   maxAttempts: number
   delayMs: number
   error: string
+  seq: number
+  /** Milliseconds since the Unix epoch. */
+  timestamp: number
+}
+
+/**
+ * A model call waits for others: what all workers may ask of the model is used up. It holds no worker.
+ *
+ * It asks again in `delayMs` milliseconds at the latest, and as soon as its turn has come.
+ */
+export interface ModelWait {
+  type: "model_wait"
+  reason: string
+  delayMs: number
   seq: number
   /** Milliseconds since the Unix epoch. */
   timestamp: number
@@ -710,6 +725,156 @@ export interface RunPage {
   nextCursor?: string
 }
 
+/**
+ * What a run waits for, since when, who can act, and what to do next. Times are ms since the Unix epoch.
+ *
+ * `summary` and `todo` say it in words. `since`: when the run last changed. `nextCheckAt`: when a worker
+ * looks at it again, whatever happens. `errors`: the last of them, the newest first. Operators alone see
+ * `nextCheckAt` and `queues`.
+ */
+export interface Why {
+  runId: string
+  agent: string
+  status: Status
+  since: number
+  /** Milliseconds since the Unix epoch. */
+  checkedAt: number
+  waitsFor:
+    | "abort"
+    | "execution"
+    | "lease"
+    | "nothing"
+    | "people"
+    | "queue"
+    | "rate"
+    | "retry"
+    | "sub_agents"
+    | "worker"
+  summary: string
+  todo: string
+  steps: WhyStep[]
+  items: WhyItem[]
+  children: WhyChild[]
+  errors: WhyError[]
+  owner?: string
+  error?: RunError
+  /** Milliseconds since the Unix epoch. */
+  nextCheckAt?: number
+  queues?: WhyQueue[]
+}
+
+/**
+ * An open step. Times are ms since the Unix epoch.
+ *
+ * `attempt`: how often it was begun. `state`: leased, as long as `leaseUntil` says; delayed, to be tried
+ * again at `dueAt`; held_back by a rate, until then at the most; due. `tries`: how often its model was
+ * called in vain. `queue`: where it is sent, null where this process does not know the agent. `worker`:
+ * who holds it, where that is known, and `workerAlive` whether that one sends heartbeats; these two are
+ * for operators.
+ */
+export interface WhyStep {
+  number: number
+  kind: "model" | "tool"
+  attempt: number
+  state: "delayed" | "due" | "held_back" | "leased"
+  toolName?: string
+  leaseUntil?: number
+  /** Milliseconds since the Unix epoch. */
+  dueAt?: number
+  tries?: number
+  queue?: string
+  worker?: string
+  workerAlive?: boolean
+}
+
+/**
+ * A pending item, and who may answer it.
+ *
+ * `answeredBy`: anyone, where the server asks nobody who they are; the run's owner alone; or those that
+ * the application's `may` allows. `mayAnswer`: whether the caller may, where somebody calls.
+ */
+export interface WhyItem {
+  item: PendingItem
+  answeredBy: "anyone" | "may" | "owner"
+  mayAnswer?: boolean
+}
+
+/** The run of a sub-agent that a call waits for. `status` is null where it is not there yet, or no more. */
+export interface WhyChild {
+  runId: string
+  toolName: string
+  status?: Status
+  agent?: string
+}
+
+/** Something that went wrong lately. `event`: the type of the event that says so. */
+export interface WhyError {
+  at: number
+  event: string
+  message: string
+}
+
+/**
+ * A queue that open steps are sent to; for operators. `served`: whether something of it was executed
+ * lately.
+ *
+ * `messages`: how many wait in it. `workers`: those that consume it.
+ */
+export interface WhyQueue {
+  name: string
+  served: boolean
+  messages: number
+  workers: string[]
+}
+
+/**
+ * The state of an installation, as one process sees it. `status`: that of the worst finding.
+ *
+ * `version`: of agentkit in that process. `workers`: those whose heartbeat is recent.
+ */
+export interface Doctor {
+  status: "fail" | "ok" | "warn"
+  version: string
+  /** Milliseconds since the Unix epoch. */
+  checkedAt: number
+  findings: Finding[]
+  workers: Worker[]
+}
+
+/**
+ * What was found about one part. `todo`: what to do about it, where that is anything.
+ *
+ * warn: it works, and may not for long. fail: runs are not carried out, or may be lost.
+ */
+export interface Finding {
+  name: string
+  status: "fail" | "ok" | "warn"
+  text: string
+  todo?: string
+}
+
+/**
+ * A worker as its last heartbeat had it. Versions may say more or less: unknown fields are passed over.
+ *
+ * `name`: host and process id. `node`: Celery's name of it. `version`: of agentkit. `schemaVersion`: of
+ * the records that it writes. `queues`: those that it consumes, `MAX_QUEUES` at the most. `startedAt`: ms
+ * since the Unix epoch. `clockMs`: by how much its machine's clock is ahead of the store's.
+ */
+export interface Worker {
+  name: string
+  node?: string
+  host?: string
+  pid?: number
+  version?: string
+  schemaVersion?: number
+  pool?: string
+  concurrency?: number
+  queues?: string[]
+  /** Milliseconds since the Unix epoch. */
+  startedAt?: number
+  clockMs?: number
+}
+
 /** A page of pending items, oldest first. `nextCursor` is there where more follow. */
 export interface DecisionPage {
   decisions: InboxItem[]
@@ -909,8 +1074,8 @@ export interface Problem {
    * One of invalid_request, invalid_last_event_id, unauthenticated, forbidden, not_found, run_not_found,
    * agent_not_found, decision_not_found, method_not_allowed, run_not_paused, run_not_terminal,
    * tool_not_registered, decision_conflict, decision_ambiguous, idempotency_conflict, decision_expired,
-   * payload_too_large, unsupported_media_type, decision_invalid, input_invalid, internal_error,
-   * unsupported_schema_version, decryption_failed, store_unavailable, too_many_watchers.
+   * payload_too_large, unsupported_media_type, decision_invalid, input_invalid, quota_exceeded,
+   * internal_error, unsupported_schema_version, decryption_failed, store_unavailable, too_many_watchers.
    */
   code: string
   errors?: SchemaProblem[]

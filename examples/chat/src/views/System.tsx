@@ -75,9 +75,7 @@ function Health({ ready, metrics }: { ready: Readiness; metrics: ReadonlyMap<str
         {overdue ?? "unknown"}
         {!!overdue && ": no worker has taken them yet. Where this does not fall, start more workers"}
       </Fact>
-      <Fact name="Event streams">
-        {metrics.get("agentkit_event_streams") ?? "unknown"} in this web process
-      </Fact>
+      <Fact name="Event streams">{metrics.get("agentkit_event_streams") ?? "unknown"}</Fact>
     </dl>
   )
 }

@@ -1,7 +1,10 @@
-"""Measure what a page of runs costs a principal that has few, beside few and beside many of others.
+"""Measure what a page of runs costs beside few and beside many of them, for their owner and for one that has none.
 
-`python -m bench.listing [--runs 20000]` starts a Valkey of its own and prints the median of each page in milliseconds,
-and the ratio. It exits with 1 where a ratio is 2 or more.
+    python -m bench.listing [--runs 50000] [--rounds 3]
+
+Two Valkey servers of its own have 20 runs and so many; each page is asked for from one and the other in turn, so that a
+slow moment of the machine meets both. Shown are the medians in milliseconds, and the median of the rounds' ratios,
+whose goal is 1.2. It exits with 1 where a ratio is 2 or more.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import statistics
 import sys
 import time
 from dataclasses import replace
+
+from msgspec import structs
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.ids import new_id
@@ -23,52 +28,59 @@ from tests.servers import ValkeyServer
 
 PAGES = ("?status=paused&limit=1", "?limit=1", "?agent=other&limit=1")
 FEW = 20
+GOAL = 1.2
 TIMES = 200
 
 
-def add(store: RedisStore, count: int) -> None:
-    """Add completed runs of ann."""
-    for _ in range(count):
-        run_id = new_id()
-        store.index(run_id, "ann", agent="a", status=status_list(Status.COMPLETED))
-        change = first_change(run_id, owner="ann")
-        store.create(replace(change, record=replace(change.record, status=Status.COMPLETED)))
+class Installation:
+    """A store with so many completed runs of ann, and the web application that lists them."""
 
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20_000)
-    many = parser.parse_args().runs
-    with ValkeyServer() as server:
-        store = RedisStore(server.url)
+    def __init__(self, url: str, runs: int) -> None:
+        self.store = RedisStore(url)
         kit = AgentKit(
             [Agent("a", ScriptedModel(["x"]))],
             settings=Settings(),
-            store=store,
+            store=self.store,
             queue=FakeQueue(),
             authenticate=lambda request: request.headers["X-Name"],
         )
-        web = create_app(kit).test_client()
+        self._web = create_app(kit).test_client()
+        for _ in range(runs):
+            run_id = new_id()
+            self.store.index(run_id, "ann", agent="a", status=status_list(Status.COMPLETED))
+            change = first_change(run_id, owner="ann")
+            self.store.create(replace(change, record=structs.replace(change.record, status=Status.COMPLETED)))
 
-        def median(page: str, name: str) -> float:
-            took = []
-            for _ in range(TIMES):
-                began = time.perf_counter()
-                assert web.get(f"/runs{page}", headers={"X-Name": name}).status_code == 200
-                took.append(time.perf_counter() - began)
-            return statistics.median(took) * 1000
+    def milliseconds(self, page: str, name: str) -> float:
+        began = time.perf_counter()
+        assert self._web.get(f"/runs{page}", headers={"X-Name": name}).status_code == 200
+        return (time.perf_counter() - began) * 1000
 
-        pages = [(name, page) for name in ("bob", "ann") for page in PAGES]
-        add(store, FEW)
-        few = [median(page, name) for name, page in pages]
-        add(store, many - FEW)
+
+def medians(few: Installation, many: Installation, page: str, name: str) -> tuple[float, float]:
+    took = [(few.milliseconds(page, name), many.milliseconds(page, name)) for _ in range(TIMES)]
+    return statistics.median(a for a, _ in took), statistics.median(b for _, b in took)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with ValkeyServer() as server, ValkeyServer() as large:
+        few, many = Installation(server.url, FEW), Installation(large.url, options.runs)
         worst = 0.0
-        print(f"{'page':<34} {FEW:>10} runs {many:>10} runs   ratio")
-        for (name, page), before in zip(pages, few, strict=True):
-            after = median(page, name)
-            worst = max(worst, after / before)
-            print(f"{name} {page:<30} {before:>12.2f} ms {after:>12.2f} ms {after / before:>7.2f}")
-        store.close()
+        print(f"{'page':<34} {FEW:>10} runs {options.runs:>10} runs   ratio")
+        for name in ("bob", "ann"):
+            for page in PAGES:
+                rounds = [medians(few, many, page, name) for _ in range(options.rounds)]
+                before, after = (statistics.median(each) for each in zip(*rounds, strict=True))
+                ratio = statistics.median(b / a for a, b in rounds)
+                worst = max(worst, ratio)
+                verdict = "met" if ratio <= GOAL else "NOT MET"
+                print(f"{name} {page:<30} {before:>12.2f} ms {after:>12.2f} ms {ratio:>7.2f}  {verdict}")
+        for each in (few, many):
+            each.store.close()
     return int(worst >= 2)
 
 

@@ -1,38 +1,47 @@
-"""What a streamed token costs: many answers at once, read, stored and published, beside clients that only read them.
+"""What a streamed token costs: many answers at once, read, stored and published, beside others that read them.
 
     make bench-tokens     or     python -m bench.tokens [--answers 100] [--rounds 3]
 
 A local server (bench/token_server.py) streams each answer at 50 deltas a second. agentkit reads them in one worker
 process of threads, writes them into the log of a Valkey server and publishes them; its CPU is that of the worker and
-of the server. Beside it, the `openai` package and httpx read the same answers and do nothing else. Lateness is the
-time from a delta's sending to its arrival at the reader, or, for agentkit, at a watcher in another process.
+of the server. LangGraph reads them by langchain-openai in one process, with checkpoints in Postgres, and its CPU is
+that of both. The `openai` package and httpx read the same answers and do nothing else. Lateness is the time from a
+delta's sending to its arrival at the reader, or, for agentkit, at a watcher in another process. LangGraph is left out
+where its environment is not installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psutil
-
-from agentkit import AgentKit
-from bench.token_readers import stamps_of
+from agentkit import AgentKit, RunHandle
+from bench import rivals
+from bench.celery_worker import CeleryWorker
+from bench.figures import Goal, cpu_seconds, percentile, show_goals
+from bench.rivals.token_readers import stamps_of
 from tests.servers import ValkeyServer, free_port
 from tests.waiting import wait_until
 
 TOKENS = 600
 WATCHED, UNWATCHED, OPENAI, HTTPX = "agentkit, watched", "agentkit, nobody watching", "openai alone", "httpx alone"
-GOALS = ((WATCHED, OPENAI, 0.5), (UNWATCHED, OPENAI, 0.35))
-LATE_GOAL = 4.0
+LANGGRAPH = "LangGraph, Postgres"
+GOALS = [
+    Goal(f"CPU of {WATCHED} / {OPENAI}", "cpu_ms", WATCHED, OPENAI, 0.5),
+    Goal(f"CPU of {UNWATCHED} / {OPENAI}", "cpu_ms", UNWATCHED, OPENAI, 0.35),
+    Goal(f"CPU of {WATCHED} / {LANGGRAPH}", "cpu_ms", WATCHED, LANGGRAPH, 0.25),
+    Goal(f"lateness p99 at a watcher / {HTTPX}", "late_p99", WATCHED, HTTPX, 4, below=100),
+]
 
 
 @dataclass
@@ -44,12 +53,8 @@ class Result:
     late_p99: float
 
 
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else float("nan")
-
-
-def result(cpu_seconds: float, answers: int, late: list[float]) -> Result:
-    return Result(cpu_seconds * 1e6 / (answers * TOKENS), percentile(late, 0.5), percentile(late, 0.99))
+def result(cpu: float, answers: int, late: list[float]) -> Result:
+    return Result(cpu * 1e6 / (answers * TOKENS), percentile(late, 0.5), percentile(late, 0.99))
 
 
 @contextmanager
@@ -65,62 +70,66 @@ def token_server() -> Iterator[str]:
 
 
 def _listens(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def bench_reader(kind: str, url: str, answers: int) -> Result:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.token_readers", kind, url, str(answers)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    read = json.loads(done.stdout)
+    command = [sys.executable, "-m", "bench.rivals.token_readers", kind, url, str(answers)]
+    read = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return result(read["cpu_seconds"], answers, read["late"])
+
+
+def bench_langgraph(answers: int) -> Result:
+    from bench.rivals.langgraph import LangGraph
+    from bench.rivals.postgres import PostgresServer
+
+    with PostgresServer() as postgres, LangGraph("tokens", postgres, processes=1) as worker:
+        worker.wait(worker.start(), "done")  # warm up
+        cpu = cpu_seconds(worker.pids())
+        runs = [worker.start() for _ in range(answers)]
+        late = [each for run in runs for each in worker.wait(run, "done")["late"]]
+        assert len(late) == answers * TOKENS
+        return result(cpu_seconds(worker.pids()) - cpu, answers, late)
 
 
 def bench_agentkit(store: ValkeyServer, answers: int, watched: bool) -> Result:
     from bench.token_kit import kit
 
-    env = {**os.environ, "AGENTKIT_APP": "bench.token_kit:kit"}
-    command = [sys.executable, "-m", "celery", "-A", "agentkit.tasks", "worker", "-P", "threads", "-c", str(answers)]
-    worker = subprocess.Popen(
-        [*command, "-l", "error", "--without-gossip", "--without-mingle"], env=env, stdout=subprocess.DEVNULL
-    )
-    try:
+    with CeleryWorker("agentkit.tasks", threads=answers) as worker:
         wait_until(lambda: kit.store.workers(), timeout=30, what="the worker")
         kit.start("tokens", "warm up").wait(60)
+        cpu = cpu_seconds([worker.pid, store.pid])
+        runs: list[RunHandle] = []
         late: list[float] = []
-        cpu = _cpu(worker.pid, store.pid)
-        runs = [kit.start("tokens", "go").id for _ in range(answers)]
-        threads = [threading.Thread(target=_watch, args=(kit, run, late)) for run in runs] if watched else []
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        if watched:
+            asyncio.run(_start_and_watch(kit, answers, runs, late))
+        else:
+            runs += [kit.start("tokens", "go") for _ in range(answers)]
         for run in runs:
-            ended = kit.handle(run).wait(120)
+            ended = run.wait(120)
             assert ended.status == "completed", ended.error
             assert ended.usage["output"] == TOKENS
-        return result(_cpu(worker.pid, store.pid) - cpu, answers, late)
-    finally:
-        worker.terminate()
-        worker.wait(30)
+        cpu = cpu_seconds([worker.pid, store.pid]) - cpu
+    wait_until(lambda: not kit.store.workers(), timeout=30, what="the worker to be forgotten")
+    return result(cpu, answers, late)
 
 
-def _watch(kit: AgentKit, run: str, late: list[float]) -> None:
-    for event in kit.handle(run).events():
-        if event["type"] == "message_update":
-            update = event["assistantMessageEvent"]
-            if update["type"] == "text_delta":
-                late.extend(stamps_of(update["delta"], time.monotonic_ns() / 1000))
+async def _start_and_watch(kit: AgentKit, answers: int, runs: list[RunHandle], late: list[float]) -> None:
+    """Start the runs one after the other, and watch each from its start on."""
 
+    async def watch(run: RunHandle) -> None:
+        async for event in run.aevents():
+            if event["type"] == "message_update":
+                update = event["assistantMessageEvent"]
+                if update["type"] == "text_delta":
+                    late.extend(stamps_of(update["delta"], time.monotonic_ns() / 1000))
 
-def _cpu(*pids: int) -> float:
-    return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids)
+    async with asyncio.TaskGroup() as watchers:
+        for _ in range(answers):
+            run = await asyncio.to_thread(kit.start, "tokens", "go")
+            runs.append(run)
+            watchers.create_task(watch(run))
 
 
 def main() -> None:
@@ -128,30 +137,38 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=100, help="answers at once (default 100)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind; medians are shown")
     options = parser.parse_args()
-    results: dict[str, list[Result]] = {WATCHED: [], UNWATCHED: [], OPENAI: [], HTTPX: []}
-    with token_server() as url, ValkeyServer() as store:
+    answers = options.answers
+    with token_server() as url, ValkeyServer(options={"appendonly": "yes", "appendfsync": "everysec"}) as store:
         os.environ.update(
-            AGENTKIT_REDIS_URL=store.url, OPENAI_BASE_URL=url, OPENAI_API_KEY="none", BENCH_TOKENS=str(TOKENS)
+            AGENTKIT_REDIS_URL=store.url,
+            AGENTKIT_APP="bench.token_kit:kit",
+            OPENAI_BASE_URL=url,
+            OPENAI_API_KEY="none",
+            BENCH_TOKENS=str(TOKENS),
         )
+        kinds = {
+            WATCHED: lambda: bench_agentkit(store, answers, watched=True),
+            UNWATCHED: lambda: bench_agentkit(store, answers, watched=False),
+            OPENAI: lambda: bench_reader("openai", url, answers),
+            HTTPX: lambda: bench_reader("httpx", url, answers),
+        }
+        if rivals.missing():
+            print(rivals.missing(), file=sys.stderr)
+        else:
+            kinds[LANGGRAPH] = lambda: bench_langgraph(answers)
+        results: dict[str, list[Result]] = {name: [] for name in kinds}
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds} ...", file=sys.stderr)
-            results[WATCHED].append(bench_agentkit(store, options.answers, watched=True))
-            results[UNWATCHED].append(bench_agentkit(store, options.answers, watched=False))
-            results[OPENAI].append(bench_reader("openai", url, options.answers))
-            results[HTTPX].append(bench_reader("httpx", url, options.answers))
-    print(f"{f'{options.answers} answers at once':32}{'CPU ms per 1,000 tokens':>26}{'late p50 ms':>14}{'p99 ms':>10}")
+            for name, kind in kinds.items():
+                results[name].append(kind())
+        from bench.token_kit import kit
+
+        kit.close()
+    print(f"{f'{answers} answers at once':32}{'CPU ms per 1,000 tokens':>26}{'late p50 ms':>14}{'p99 ms':>10}")
     for name, rounds in results.items():
         row = [statistics.median(getattr(one, field) for one in rounds) for field in Result.__annotations__]
         print(f"{name:32}{row[0]:>26.1f}{row[1]:>14.2f}{row[2]:>10.2f}")
-    for ours, rival, goal in GOALS:
-        _ratio(f"CPU of {ours} / {rival}", results[ours], results[rival], "cpu_ms", goal)
-    _ratio("lateness p99 at a watcher / httpx alone", results[WATCHED], results[HTTPX], "late_p99", LATE_GOAL)
-
-
-def _ratio(name: str, ours: list[Result], theirs: list[Result], field: str, goal: float) -> None:
-    ratios = [getattr(a, field) / getattr(b, field) for a, b in zip(ours, theirs, strict=True)]
-    shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    print(f"  {name}: {statistics.median(ratios):.2f} (goal: at most {goal:g}; rounds {shown})")
+    show_goals(GOALS, results)
 
 
 if __name__ == "__main__":

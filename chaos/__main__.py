@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     seed = arguments.seed or secrets.token_hex(4)
     separate_broker = arguments.broker == "other" if arguments.broker else Random(f"{seed} broker").random() < 0.5
+    separate_broker = separate_broker or arguments.cluster
     folder = arguments.folder or _RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-seed-{seed}"
     folder.mkdir(parents=True)
     options = Options(
@@ -43,11 +44,17 @@ def main(argv: list[str] | None = None) -> int:
         separate_broker,
         POOLS.get(arguments.pool, arguments.pool),
         arguments.prefixes,
+        arguments.steps_per_message,
+        arguments.cluster,
     )
     broker = "other" if separate_broker else "same"
     size = (
         f"{arguments.runs} runs at once, {arguments.workers} workers ({options.pool}), {arguments.webs} web processes"
     )
+    if arguments.steps_per_message > 1:
+        size += f", up to {arguments.steps_per_message} steps for a message"
+    if arguments.cluster:
+        size += ", the store a cluster"
     if arguments.prefixes > 1:
         size += f", of each of {arguments.prefixes} prefixes"
     print(
@@ -90,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         "--pool", default="threads", help=f'{", ".join(POOLS)}, or Celery\'s options, such as "-P prefork -c 2"'
     )
     parser.add_argument("--prefixes", type=int, default=1, help="installations on the same servers (default 1)")
+    parser.add_argument("--steps-per-message", type=int, default=1, help="AGENTKIT_STEPS_PER_MESSAGE (default 1)")
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help="the store is a Redis Cluster, of three masters and three replicas; masters die and slots move",
+    )
     parser.add_argument("--folder", type=Path, help="a new folder for data and logs; kept even where all checks pass")
     return parser
 

@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import resources
 from typing import Any
 
@@ -19,6 +19,7 @@ import redis
 
 from agentkit.core.audit import BrokenChainError
 from agentkit.core.messages import text_of_json
+from agentkit.store.connection import connect
 from agentkit.store.redis import RedisStore
 from agentkit.testing.store_audit_contract import check_chain
 from chaos.app import ANSWER, CALLS
@@ -174,7 +175,7 @@ def _wrong_notifications(stage: Stage, runs: list[Played]) -> Iterator[str]:
 
 
 def _outboxes(stage: Stage) -> list[bytes]:
-    with redis.Redis.from_url(stage.store.url) as client:
+    with closing(connect(stage.store.url)) as client:
         return list(client.scan_iter("*}:o", count=1000))
 
 
@@ -201,7 +202,7 @@ def _keys(stage: Stage, _runs: list[Played]) -> Iterator[str]:
     names = re.findall(r"^--\s+P([\w:{}]+)\s.*permanent", text, re.MULTILINE)
     patterns = [re.escape(prefix + name).replace("NAME", ".*") for prefix in stage.prefixes for name in names]
     permanent = re.compile("|".join(patterns))
-    client = redis.Redis.from_url(stage.store.url)
+    client = connect(stage.store.url)
     try:
         for raw in client.scan_iter(count=1000):
             key = raw.decode()

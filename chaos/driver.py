@@ -40,6 +40,8 @@ class Options:
     separate_broker: bool = False
     pool: str = "-P threads -c 8"
     prefixes: int = 1
+    steps_per_message: int = 1
+    cluster: bool = False
 
 
 def play(options: Options, log_line: Callable[[str], None]) -> Report:
@@ -55,10 +57,12 @@ def play(options: Options, log_line: Callable[[str], None]) -> Report:
         options.workers * options.prefixes,
         options.webs * options.prefixes,
         int(options.separate_broker),
+        cluster=options.cluster,
     )
     stage = Stage(
         options.folder, report, workers=options.workers, webs=options.webs, lease=options.lease,
         separate_broker=options.separate_broker, pool=options.pool, prefixes=options.prefixes,
+        steps_per_message=options.steps_per_message, cluster=options.cluster,
     )  # fmt: skip
     try:
         stage.start()

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-__all__ = ["MESSAGES", "PROCESSES", "Fault", "draw"]
+__all__ = ["MESSAGES", "MOVE", "PROCESSES", "Fault", "draw"]
 
 PROCESSES = ("kill", "stop", "freeze")
 """SIGKILL; SIGSTOP for less than a lease; SIGSTOP that outlives the lease, then SIGCONT: a zombie."""
+MOVE = ("move", "store")
+"""In a cluster: a slot that is in use goes to another master. There `kill` and `stop` hit a master."""
 MESSAGES = ("drop", "double", "delay")
 """What is done to Celery messages in the broker's queue."""
 
@@ -41,13 +43,16 @@ class Fault:
     count: int = 1
 
 
-def draw(random: Random, seconds: float, lease: float, workers: int, webs: int, brokers: int) -> list[Fault]:
+def draw(
+    random: Random, seconds: float, lease: float, workers: int, webs: int, brokers: int, *, cluster: bool = False
+) -> list[Fault]:
     """Draw the faults of `seconds` seconds. Each kind comes once in every shuffled round, so also in a short time.
 
-    `brokers`: 1 where the broker is a server of its own, 0 where the store is the broker. What was hit is left
-    alone for a moment after it is restored.
+    `brokers`: 1 where the broker is a server of its own, 0 where the store is the broker. `cluster`: the store is one.
+    What was hit is left alone for a moment after it is restored.
     """
     kinds = [kind_and_group for kind_and_group in _FAULT_KINDS if brokers or kind_and_group[1] != "broker"]
+    kinds += [MOVE] * (2 * cluster)
     groups = {"worker": workers, "web": webs}
     busy: dict[str, float] = {}
     faults: list[Fault] = []

@@ -17,18 +17,22 @@ from chaos.report import Report
 from chaos.schedule import Fault
 from tests.acceptance.ledger import Ledger
 from tests.acceptance.stack import Process, WebProcess, WorkerProcess, environment
-from tests.servers import ValkeyServer
+from tests.servers import ClusterServers, ValkeyServer
 
 __all__ = ["Stage"]
 
 _MESSAGE_SECONDS = 2.0
+_MOVE_SECONDS = 0.05
+"""Between two helpings of keys of a slot that moves."""
+_CLUSTER = {"cluster-node-timeout": 2500}
+"""Ms: over the longest stop. What a master accepts that was replaced while it was stopped is lost."""
 
 
 class Stage:
     """A store that keeps what it accepted, a broker that loses everything when killed, workers and web processes.
 
-    Where `separate_broker` is false, the store is the broker. `workers` and `webs` are those of each installation;
-    `prefixes`: how many installations share the servers.
+    Where `separate_broker` is false, the store is the broker. `cluster`: it is a Redis Cluster, beside a broker.
+    `workers` and `webs` are those of each installation; `prefixes`: how many installations share the servers.
     """
 
     def __init__(
@@ -42,24 +46,28 @@ class Stage:
         separate_broker: bool,
         pool: str,
         prefixes: int,
+        steps_per_message: int,
+        cluster: bool,
     ) -> None:
         self.report = report
         self.ledger = Ledger(folder / "ledger.jsonl")
         self.notifications = Ledger(folder / "notifications.jsonl")
         self.finishing = threading.Event()  # set: faults restore at once what they took away
-        self.servers = {"store": ValkeyServer(folder / "store")}
+        self.cluster = ClusterServers(folder / "store", options=_CLUSTER) if cluster else None
+        self.servers = {} if cluster else {"store": ValkeyServer(folder / "store")}
         if separate_broker:
             self.servers["broker"] = ValkeyServer()
-        for server in self.servers.values():
+        self.store = self.cluster or self.servers["store"]
+        self.broker = self.servers["broker" if separate_broker else "store"]
+        for server in self._all_servers:
             server.start()
-        self.store = self.servers["store"]
-        self.broker = self.servers.get("broker", self.store)
         env = environment(
             AGENTKIT_APP="chaos.app:kit",
             AGENTKIT_REDIS_URL=self.store.url,
             AGENTKIT_LEASE_SECONDS=f"{lease:g}",
             AGENTKIT_MAX_ATTEMPTS="1000",  # a step may be killed any number of times, and its run must still complete
             AGENTKIT_KEEPALIVE_SECONDS="1",
+            AGENTKIT_STEPS_PER_MESSAGE=str(steps_per_message),
             CHAOS_LEDGER=str(self.ledger.path),
             CHAOS_NOTIFICATIONS=str(self.notifications.path),
             HOME=str(folder),  # gunicorn puts a control socket there
@@ -76,7 +84,11 @@ class Stage:
         ]
         self.webs = [WebProcess(f"web-{n + 1}", envs[n % prefixes], folder) for n in range(webs * prefixes)]
         self.processes: dict[str, Process] = {each.name: each for each in (*self.workers, *self.webs)}
-        self._locks = {name: threading.Lock() for name in (*self.processes, *self.servers)}
+        self._locks = {name: threading.Lock() for name in (*self.processes, *self.servers, "store")}
+
+    @property
+    def _all_servers(self) -> list[ValkeyServer | ClusterServers]:
+        return [*self.servers.values(), *([] if self.cluster is None else [self.cluster])]
 
     def webs_of(self, number: int) -> list[WebProcess]:
         """The web processes of the installation that run `number` belongs to."""
@@ -91,7 +103,7 @@ class Stage:
     def end(self) -> None:
         for process in self.processes.values():
             process.kill()
-        for server in self.servers.values():
+        for server in self._all_servers:
             server.stop()
 
     def watch(self) -> None:
@@ -121,7 +133,9 @@ class Stage:
             self.report.count("skipped")
             return
         try:
-            if fault.kind == "kill":
+            if self.cluster is not None and fault.target == "store":
+                self._change(self.cluster, fault)
+            elif fault.kind == "kill":
                 self._kill(fault)
             else:
                 self._stop(fault)
@@ -147,6 +161,24 @@ class Stage:
                 if not attempts_left:
                     raise
                 time.sleep(0.25)
+
+    def _change(self, cluster: ClusterServers, fault: Fault) -> None:
+        """Hit a master of the cluster, or move a slot that it has; the cluster is whole again afterwards."""
+        masters = cluster.masters()
+        master, other = (masters[(fault.count + more) % len(masters)] for more in (0, 1))
+        if fault.kind == "move":
+            slot = cluster.used_slot(master)
+            if slot is not None:
+                cluster.move_slot(slot, other, pause=lambda: self.finishing.wait(_MOVE_SECONDS))
+        elif fault.kind == "kill":
+            cluster.fail_over(master)
+            self.finishing.wait(fault.seconds)
+            master.start()
+        else:
+            master.suspend()
+            self.finishing.wait(fault.seconds)
+            master.resume()
+        cluster.wait_until_whole()
 
     def _stop(self, fault: Fault) -> None:
         """SIGSTOP, later SIGCONT. Our children lead process groups, the servers are single processes."""

@@ -1,9 +1,8 @@
-"""What bench/tokens.py measures beside agentkit: the same answers read by a client of the vendor's wire alone.
+"""Clients of a vendor's wire that only read: many answers at once, through httpx or the `openai` package.
 
-    python -m bench.token_readers httpx|openai URL ANSWERS
+    python -m bench.rivals.token_readers httpx|openai URL ANSWERS
 
-Reads that many answers at once, prints "ready" when all have begun and, for each delta, nothing: at the end a line of
-JSON with the lateness of each delta in ms.
+Prints a line of JSON: the CPU seconds of the process while it read, and the lateness of each delta in ms.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Build what would be published and try it as a stranger would: `make release-check`.
 
-The source distribution is built, the wheel from it, and both are checked by twine. The wheel is installed into a clean
-environment of each Python 3.11 to 3.14 that this machine has, where a run pauses and completes; the npm package is
-packed and built into fresh applications. What could not be tried here is said, and is a failure with `--all`. Nothing
-is uploaded.
+Package, npm package, manifests, changelog and tag name one version (release/agreement.py). The source distribution is
+built, the wheel from it; both hold what the repository does (release/contents.py), and twine checks them. The README is
+rendered as on the package's page. The wheel is installed into a clean environment of each Python that is supported and
+here, where a run pauses and completes; the npm package is packed and built into fresh applications; the image is built.
+What could not be tried here is said, and is a failure with `--all`. Nothing is uploaded.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
+
+from release.agreement import differences
+from release.contents import read_metadata, sdist_faults, wheel_faults
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -59,17 +62,56 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def build(folder: Path) -> Path:
-    """Build both distributions; the wheel, which is made from the source distribution."""
+def stop_for(faults: list[str]) -> None:
+    if faults:
+        sys.exit("\n".join(["not ready to release:", *(f"- {fault}" for fault in faults)]))
+
+
+def check_version() -> str:
+    """Check that one version is named everywhere; that version."""
+    stop_for(differences(ROOT, run("git", "tag", "--points-at", "HEAD").split()))
+    version = re.findall(r'^__version__ = "(.+)"$', (ROOT / "agentkit" / "__init__.py").read_text(), re.MULTILINE)[0]
+    say(f"version {version} is named everywhere")
+    return str(version)
+
+
+def build(folder: Path, version: str) -> Path:
+    """Build both distributions and check what they hold; the wheel, which is made from the source distribution."""
     say("building the source distribution, and the wheel from it")
+    tracked = run("git", "ls-files").splitlines()
     uv("build", "--quiet", "--out-dir", folder)
     uv("tool", "run", "--quiet", "twine", "check", "--strict", *sorted(folder.glob("agentkit_celery-*")))
-    (wheel,) = folder.glob("*.whl")
-    metadata = next(name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
-    text = zipfile.ZipFile(wheel).read(metadata).decode()
-    if relative := re.findall(r"\]\((?!https?:|#|mailto:)([^)]+)\)", text):
-        sys.exit(f"the README on the package's page would have links that lead nowhere: {relative}")
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    faults, readme = read_metadata(wheel, version, PYTHONS)
+    stop_for([*faults, *sdist_faults(sdist, tracked), *wheel_faults(wheel, tracked), *readme_faults(readme, folder)])
+    say(f"they hold the {len(tracked)} files of the repository, and the package")
     return wheel
+
+
+def readme_faults(text: str, folder: Path) -> list[str]:
+    """Render the README as the package's page does, which twine does not, and follow its links into the repository."""
+    source, page = folder / "README.md", folder / "readme.html"
+    source.write_text(text)
+    uv(
+        "run",
+        "--quiet",
+        "--no-project",
+        "--with",
+        "readme-renderer[md]",
+        "python",
+        "-m",
+        "readme_renderer",
+        source,
+        "-o",
+        page,
+    )
+    html = page.read_text()
+    faults = [f"the README on the package's page has no {tag}" for tag in ("<table", "<pre", "<h2") if tag not in html]
+    for link in re.findall(r'(?:href|src)="([^"#][^"]*)"', html):
+        inside = re.match(r"https://\S+?/agentkit-celery/agentkit/(?:(?:blob|tree)/)?main/([^#]*)", link)
+        if not link.startswith(("https://", "http://localhost")) or (inside and not (ROOT / inside[1]).exists()):
+            faults.append(f"the README on the package's page has a link that leads nowhere: {link}")
+    return faults
 
 
 def find_python(version: str) -> Path | None:
@@ -107,6 +149,20 @@ def try_npm() -> bool:
     return True
 
 
+def try_image(version: str) -> bool:
+    """Build the image and ask it for its version; False where no Docker daemon answers."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "info"], capture_output=True).returncode:
+        say("image: NOT TRIED, no Docker daemon answers")
+        return False
+    image = f"agentkit:{version}"
+    run(docker, "build", "--quiet", "-f", "deploy/Dockerfile", "-t", image, ".")
+    if version not in run(docker, "run", "--rm", "--read-only", image, "agentkit", "--version"):
+        sys.exit(f"the image {image} has another version")
+    say(f"image: {image} works")
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="fail where something could not be tried on this machine")
@@ -114,8 +170,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        wheel = build(folder)
-        tried = [*(try_on(version, wheel, folder) for version in PYTHONS), try_npm()]
+        version = check_version()
+        wheel = build(folder, version)
+        tried = [*(try_on(python, wheel, folder) for python in PYTHONS), try_npm(), try_image(version)]
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             for path in folder.glob("agentkit_celery-*"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from agentkit import Agent, AgentKit, RetryPolicy, ScriptedModel
+from agentkit import Agent, AgentKit, Middleware, Rate, RetryPolicy, ScriptedModel
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.messages import Usage
 from agentkit.core.record import StepKind
@@ -67,6 +67,8 @@ class App:
         store: Store | None = None,
         retry: RetryPolicy | None = None,
         remind_before: float | None = None,
+        rates: Sequence[Rate] = (),
+        middleware: Sequence[Middleware] = (),
         **settings: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
@@ -75,6 +77,8 @@ class App:
         self._settings = Settings(**{"flush_seconds": 0.0, **settings})
         self._retry = retry
         self._remind_before = remind_before
+        self._rates = rates
+        self.middleware = list(middleware)
         self.another_worker()
 
     def another_worker(self) -> App:
@@ -86,6 +90,8 @@ class App:
             queue=self.queue,
             retry=self._retry,
             remind_before=self._remind_before,
+            rates=self._rates,
+            middleware=self.middleware,
         )
         return self
 

@@ -30,7 +30,7 @@ def rabbitmq() -> Iterator[RabbitServer]:
         if os.environ.get("CI"):
             pytest.fail("CI needs RabbitMQ, which .ci/run installs: Debian's package rabbitmq-server", pytrace=False)
         pytest.skip("RabbitMQ is not installed (Debian: rabbitmq-server)")
-    server = RabbitServer(("stack", "crashes", "messages"), Settings().queue, bare="new")
+    server = RabbitServer(("stack", "crashes", "messages", "fair"), Settings().queue, bare="new")
     try:
         server.start()
         yield server

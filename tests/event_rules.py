@@ -92,7 +92,13 @@ class _Log:
             self.seq = event["seq"]
             assert isinstance(event["timestamp"], int)
         if self.open is not None:
-            assert kind in ("message_update", "message_end", "message_discard", "model_retry"), "a message is open"
+            assert kind in (
+                "message_update",
+                "message_end",
+                "message_discard",
+                "model_retry",
+                "model_wait",
+            ), "a message is open"
         handler: Callable[[Json], None] = getattr(self, f"_{kind}", self._pending if kind in _PENDING else self._other)
         handler(event)
 
@@ -244,6 +250,11 @@ class _Log:
 
     def _model_retry(self, event: Json) -> None:
         assert self.in_turn
+
+    def _model_wait(self, event: Json) -> None:
+        assert self.in_turn
+        assert event["reason"]
+        assert event["delayMs"] >= 0
 
     # -- tools
 

@@ -17,7 +17,7 @@ __all__ = ["ALWAYS", "Call", "FlakyStore"]
 ALWAYS = math.inf
 """As many times as a method is called."""
 
-_METHODS = frozenset(name for name, value in vars(Store).items() if callable(value) and not name.startswith("_"))
+_METHODS = frozenset(name for name in dir(Store) if callable(getattr(Store, name)) and not name.startswith("_"))
 
 
 class Call(NamedTuple):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from agentkit.core.calls import Call
 from agentkit.core.events import PendingItem
 from agentkit.core.ids import new_id
@@ -34,7 +36,7 @@ def add(
         for n in range(count)
     ]
     calls = tuple(Call(item.tool_call_id, "t", {}, "pending", item=item) for item in items)
-    record = replace(change.record, agent=agent, status=status, calls=calls, steps=())
+    record = structs.replace(change.record, agent=agent, status=status, calls=calls, steps=())
     store.index(run_id, owner, agent=agent, status=record.status_list)
     store.list_items(listed_items(record, items))
     store.create(replace(change, record=record, opened=()))

@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from msgspec.structs import replace
+
 from agentkit.agents import Agent, BoundAgent
 from agentkit.core.cancellation import Cancellation
 from agentkit.core.events import AssistantMessageEvent, Event, MessageUpdate
@@ -39,6 +41,7 @@ from agentkit.loop import (
     find_pending,
     finish_model,
     finish_tool,
+    next_turn,
     park,
     resolve,
     result_message,
@@ -51,7 +54,7 @@ from agentkit.providers.protocol import ModelRequest
 from agentkit.providers.scripted import ScriptedModel
 from agentkit.results import error_result, to_result
 from agentkit.store.memory import MemoryStore
-from agentkit.store.protocol import Claim, Commit, Conflict, Store
+from agentkit.store.protocol import Claim, Commit, Conflict, LastCall, Store
 from agentkit.testing.store_changes import append
 from agentkit.tools import Tool
 from tests.event_rules import check_log, shape
@@ -215,14 +218,20 @@ class Driver:
         return self.commit_call(claim, result, executed=executed)
 
     def commit_call(self, claim: Claim, result: ToolResultMessage, *, executed: bool) -> bool:
-        index = next(step.call for step in claim.state.record.steps if step.number == claim.lease.step)
+        before, number = self.state, claim.lease.step
+        index = next(step.call for step in claim.state.record.steps if step.number == number)
         assert claim.call is not None
         assert index is not None
         end = call_end(claim.call, result, executed)
-        outcome = self.store.commit_call(claim.lease, index, result, () if end is None else (end,))
+        follows = None if claim.complete else next_turn(claim.state, self.agent, number, self.now)
+        last = None if follows is None else LastCall(follows, claim.state.version)
+        outcome = self.store.commit_call(claim.lease, index, result, () if end is None else (end,), last=last)
         if isinstance(outcome, Conflict):
             return False
-        self.claims.pop(claim.lease.step, None)
+        if outcome.was_last:
+            whole = finish_tool(before, self.agent, number, result, self.now, executed=executed).record
+            assert self.record == replace(whole, updated_at=self.record.updated_at), "as a transition has it"
+        self.claims.pop(number, None)
         return True
 
     def result(self, claim: Claim, text: str, *, is_error: bool = False) -> ToolResultMessage:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-from agentkit.providers.framing import json_lines
+from agentkit.providers.framing import JsonLines
+from tests.sse_cuts import items_of
 
 __all__ = ["lines_of"]
 
 
 def lines_of(*pieces: bytes, labelled: bool = True) -> list[str]:
-    """The lines of a body that arrives in `pieces`, as the adapter's HTTP side decodes them."""
-
-    async def body() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece
-
-    async def read() -> list[str]:
-        return [line async for line in json_lines(body(), labelled)]
-
-    reading = read()
-    try:
-        reading.send(None)  # nothing in it waits, so it needs no event loop
-    except StopIteration as end:
-        return list(end.value)
-    raise AssertionError("reading lines waited for something")
+    """The lines of a body that arrives in `pieces`."""
+    return list(items_of(JsonLines(labelled), *pieces))

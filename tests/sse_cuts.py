@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from typing import TypeVar
 
 from httpx_sse import ServerSentEvent
 
-from agentkit.providers.framing import sse_events
+from agentkit.providers.framing import Framing, SseEvents
 
-__all__ = ["events_of"]
+__all__ = ["events_of", "items_of"]
+
+T = TypeVar("T")
 
 
 def events_of(*pieces: bytes, labelled: bool = True) -> Iterator[ServerSentEvent]:
-    """The events of a body that arrives in `pieces`, as the adapter's HTTP side decodes them.
+    """The events of a body that arrives in `pieces`. `labelled`: its content type is that of a stream."""
+    return items_of(SseEvents(labelled), *pieces)
 
-    `labelled`: its content type is that of a stream.
-    """
 
-    async def body() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece
-
-    async def collected() -> list[ServerSentEvent]:
-        return [event async for event in sse_events(body(), labelled)]
-
-    try:
-        collected().send(None)  # nothing in it waits, so it needs no event loop
-    except StopIteration as ended:
-        events: list[ServerSentEvent] = ended.value
-        return iter(events)
-    raise AssertionError("the decoder waits for something")
+def items_of(framing: Framing[T], *pieces: bytes) -> Iterator[T]:
+    """The items of a body that arrives in `pieces`."""
+    for piece in pieces:
+        yield from framing.feed(piece)
+    yield from framing.end()

@@ -1,9 +1,9 @@
-"""What agentkit does with each vendor, and the test that shows it: the table in docs/providers.md.
+"""What agentkit does with each vendor, and the test that shows it: the table in docs/reference/providers.md.
 
     python -m tests.vendor_features
 
-prints the table, for docs/providers.md; tests/unit/test_vendor_features.py sees that both agree and that each test is
-there. A cell without a test is "untested": nothing is claimed about it.
+prints the table, for docs/reference/providers.md; tests/unit/test_vendor_features.py sees that both agree and that each
+test is there. A cell without a test is "untested": nothing is claimed about it.
 """
 
 from __future__ import annotations

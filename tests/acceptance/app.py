@@ -130,7 +130,7 @@ def meet(ctx: ToolContext) -> str:
     """Wait for another call of this turn to be executed at the same time."""
     _record("meet", ctx)
     ledger = Ledger(os.environ["ACCEPTANCE_LEDGER"])
-    wait_until(lambda: len(ledger.entries(run=ctx.run_id, tool="meet")) == 2, what="the other call")
+    wait_until(lambda: len(ledger.entries(run=ctx.run_id, tool="meet")) >= 2, what="the other call")
     return "met"
 
 
@@ -177,7 +177,10 @@ kit = AgentKit(
     [
         Agent("boss", model="openai:test-model", tools=[support.as_tool()]),
         Agent("desk", model="openai:test-model", tools=[ask, presume, insist, photo, file, stamp, wait, meet, look_up]),
-        Agent("retrying", model="openai:test-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
+        # Their models are theirs alone: a 429 pauses a model for all.
+        Agent("retrying", model="openai:busy-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
+        Agent("patient", model="openai:full-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
+        Agent("unhurried", model="openai:booked-model", retry=RetryPolicy(attempts=3, base=0.1, cap=0.2, deadline=60)),
         support,
         Agent("office", model="openai:test-model", tools=[survey, charge]),
         Agent("till", model="openai:test-model", tools=[look_up, pay, approve, fatal, hold]),

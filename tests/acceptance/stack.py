@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import psutil
@@ -23,7 +23,7 @@ import psutil
 from tests.acceptance.ledger import Ledger
 from tests.brokers import Broker, ValkeyBroker
 from tests.event_rules import check_log
-from tests.servers import ValkeyServer, free_port
+from tests.servers import ClusterServers, ValkeyServer, free_port
 from tests.waiting import wait_until
 
 __all__ = [
@@ -76,6 +76,10 @@ class Process:
         self._log = folder / f"{name}.log"
         self._launched_at = 0
         self.process: subprocess.Popen[bytes] | None = None
+
+    def use(self, env: dict[str, str], cwd: Path) -> None:
+        """Have the next start take another environment and another working folder."""
+        self._env, self._cwd = env, cwd
 
     @property
     def pid(self) -> int:
@@ -285,7 +289,8 @@ class Stack:
     """A Valkey that keeps its data, two workers, two web processes and a model.
 
     `settings`: variables for all of agentkit's processes; `web_settings`: for the web processes, over these.
-    `broker`: a running one, where it is not the store. `pool`: of the workers.
+    `broker`: a running one, where it is not the store. `pool`: of the workers. `store`: another server in place of the
+    Valkey, or, beside a broker, a cluster.
     """
 
     def __init__(
@@ -295,12 +300,13 @@ class Stack:
         web_settings: dict[str, str] | None = None,
         broker: Broker | None = None,
         pool: tuple[str, ...] = ("-P", "threads", "-c", "8"),
+        store: ValkeyServer | ClusterServers | None = None,
     ) -> None:
         self.folder = folder
         self.ledger = Ledger(folder / "ledger.jsonl")
-        self.store = ValkeyServer(folder / "valkey")
+        self.store: ValkeyServer | ClusterServers = store or ValkeyServer(folder / "valkey")
         self.store.start()
-        self._store_broker = ValkeyBroker(self.store)
+        self._store_broker = ValkeyBroker(cast(ValkeyServer, self.store))  # a cluster is started and killed alike
         self.broker: Broker = broker or self._store_broker
         self.model = ModelProcess(environment(), folder, self.ledger)
         self.env = environment(

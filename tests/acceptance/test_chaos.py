@@ -27,9 +27,21 @@ KEYS = "no key is left without a time to live"
 
 
 @pytest.mark.timeout(240)
-def test_every_run_ends_right_whatever_is_killed_stopped_lost_and_doubled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps_per_message", [1, 32])
+def test_every_run_ends_right_whatever_is_killed_stopped_lost_and_doubled(
+    tmp_path: Path, steps_per_message: int
+) -> None:
     lines: list[str] = []
-    report = play(Options("everyday-1", SECONDS, tmp_path, runs=6, workers=2, separate_broker=True), lines.append)
+    options = Options(
+        "everyday-1",
+        SECONDS,
+        tmp_path,
+        runs=6,
+        workers=2,
+        separate_broker=True,
+        steps_per_message=steps_per_message,
+    )
+    report = play(options, lines.append)
     assert not report.violations, "\n".join([*report.violations, *lines])
     assert len(report.runs) > 6
     assert report.ended() == len(report.runs)
@@ -41,11 +53,23 @@ def test_every_run_ends_right_whatever_is_killed_stopped_lost_and_doubled(tmp_pa
 @pytest.mark.timeout(240)
 def test_nothing_is_lost_on_prefork_pools_of_two_installations_on_one_redis(tmp_path: Path) -> None:
     lines: list[str] = []
-    options = Options("everyday-2", 8, tmp_path, runs=6, workers=2, webs=1, pool="-P prefork -c 2", prefixes=2)
+    options = Options(
+        "everyday-2", 8, tmp_path, runs=6, workers=2, webs=1, pool="-P prefork -c 2", prefixes=2, steps_per_message=32
+    )
     report = play(options, lines.append)
     assert not report.violations, "\n".join([*report.violations, *lines])
     assert report.ended() == len(report.runs)
     assert {run.number % 2 for run in report.runs} == {0, 1}
+
+
+@pytest.mark.timeout(240)
+def test_nothing_is_lost_where_masters_of_a_cluster_die_and_slots_move(tmp_path: Path) -> None:
+    lines: list[str] = []
+    options = Options("everyday-36", 12, tmp_path, runs=6, workers=2, webs=1, separate_broker=True, cluster=True)
+    report = play(options, lines.append)
+    assert not report.violations, "\n".join([*report.violations, *lines])
+    assert report.ended() == len(report.runs)
+    assert {"fault kill store", "fault move store"} <= report.counts.keys()
 
 
 def test_a_seed_is_a_schedule() -> None:

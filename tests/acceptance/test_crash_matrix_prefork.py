@@ -15,13 +15,13 @@ from tests.acceptance.model import script
 from tests.acceptance.stack import WebProcess, WorkerProcess
 from tests.acceptance.test_crash_matrix import (
     MAX_ATTEMPTS,
-    SIDE_BY_SIDE,
     SUB_AGENT,
     WORK,
     CrashStack,
     around,
     check_work,
     do_work,
+    meet,
 )
 from tests.turns import call
 from tests.waiting import wait_until
@@ -62,9 +62,7 @@ def prefork_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 @pytest.fixture
 def shared_stack(prefork_stack: Shared) -> Iterator[Shared]:
     """Arms nothing; after the test, what the other installation was given meanwhile is done, and done once."""
-    prefork_stack.revive()
-    prefork_stack.worker_fault.write_text("")
-    prefork_stack.web_fault.write_text("")
+    prefork_stack.recover()
     message = script([call("look_up", order_id="N-1")], "Here next door.")
     run_id = prefork_stack.neighbour.begin("till", message)
     yield prefork_stack
@@ -85,10 +83,9 @@ def test_a_process_of_a_pool_dies_and_then_the_worker_that_recovers(shared_stack
     check_work(shared_stack, do_work(shared_stack, "before claim 2", point))
 
 
-def test_a_process_of_a_pool_dies_with_two_tool_calls_side_by_side(shared_stack: Shared) -> None:
-    run = do_work(shared_stack, "after commit_call 1", message=SIDE_BY_SIDE)
-    results = [m["content"][0]["text"] for m in run["messages"] if m["role"] == "toolResult"]
-    assert results == ["A-1 was delivered", "A-2 was delivered"]
+@pytest.mark.parametrize("point", ["after commit_call 1", "after commit_call 2"])
+def test_a_process_of_a_pool_dies_with_two_tool_calls_side_by_side(shared_stack: Shared, point: str) -> None:
+    meet(shared_stack, point)
 
 
 def test_a_process_of_a_pool_dies_between_a_run_and_its_sub_agent(shared_stack: Shared) -> None:

@@ -69,7 +69,9 @@ def keys_of(stack: Stack) -> set[str]:
     with redis.Redis.from_url(stack.store.url, decode_responses=True) as client:
         client_: Any = client
         ours = {key for key in client_.scan_iter("agentkit:{*") if not key.endswith(":x")}
-        keys = {key for key in ours if not key.startswith(("agentkit:{audit}", "agentkit:{inbox}"))}
+        keys = {
+            key for key in ours if not key.startswith(("agentkit:{audit}", "agentkit:{inbox}", "agentkit:{metrics}"))
+        }
         for name in client_.scan_iter("agentkit:runs*"):
             keys |= set(client_.zrange(name, 0, -1))
         return keys | set(client_.zrange("agentkit:due", 0, -1)) | (set(client_.hkeys("agentkit:listed")) - {""})

@@ -26,8 +26,8 @@ POOLS = {
     "gevent": ("-P", "gevent", "-c", "4"),
 }
 ANSWER = "It takes a while to say all this, but not so long that a worker which is to stop could not say it to its end."
-AT_ONCE_SECONDS = 1.5
-"""A heartbeat, and what a busy machine adds to it. The leases of these workers last 30 seconds."""
+AT_ONCE_SECONDS = 10.0
+"""A heartbeat, and what a busy machine adds to it: far from the 30 seconds that the leases of these workers last."""
 
 
 class Workers:
@@ -57,6 +57,16 @@ def workers(stack: Stack, tmp_path: Path) -> Iterator[Workers]:
     workers.kill()
 
 
+@pytest.fixture(params=["1", "32"])
+def steps_per_message(stack: Stack, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """How many steps the stack's workers execute for one message."""
+    stack.kill_workers()
+    monkeypatch.setitem(stack.env, "AGENTKIT_STEPS_PER_MESSAGE", request.param)
+    stack.repair()
+    yield request.param
+    stack.kill_workers()
+
+
 def signal_process(process: Process, number: int) -> None:
     assert process.process is not None
     process.process.send_signal(number)
@@ -81,7 +91,11 @@ COLD: tuple[dict[str, int], dict[str, str]] = (
 )
 
 
-@pytest.mark.parametrize(("signals", "settings"), [WARM, COLD], ids=["warm", "cold"])
+SERIES: tuple[dict[str, int], dict[str, str]] = (WARM[0], {**WARM[1], "AGENTKIT_STEPS_PER_MESSAGE": "32"})
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("signals", "settings"), [WARM, COLD, SERIES], ids=["warm", "cold", "warm-32-steps"])
 def test_every_pool_hands_its_model_call_to_the_next_worker_at_once(
     stack: Stack, workers: Workers, signals: dict[str, int], settings: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
@@ -110,9 +124,9 @@ def test_every_pool_hands_its_model_call_to_the_next_worker_at_once(
 def test_an_answer_that_ends_within_the_grace_is_kept_and_what_waits_in_the_worker_is_passed_on(
     stack: Stack, workers: Workers
 ) -> None:
-    worker = workers.start("stopping", ("-P", "threads", "-c", "1"), AGENTKIT_STOP_GRACE_SECONDS="20")
+    worker = workers.start("stopping", ("-P", "threads", "-c", "1"), AGENTKIT_STOP_GRACE_SECONDS="40")
     message = script(
-        [{"type": "text", "text": ANSWER}, call("look_up", order_id="A-1")], "Done.", name="slow", delay=0.2
+        [{"type": "text", "text": ANSWER}, call("look_up", order_id="A-1")], "Done.", name="slow", delay=0.9
     )
     slow = stack.web_a.begin("support", message)
     with closing(stack.web_b.follow(slow)) as watching:
@@ -177,7 +191,10 @@ def decide(stack: Stack, run_id: str, first: int) -> None:
         return
 
 
-def test_a_rolling_restart_under_load_loses_no_run_no_event_and_no_decision(stack: Stack) -> None:
+@pytest.mark.timeout(180)
+def test_a_rolling_restart_under_load_loses_no_run_no_event_and_no_decision(
+    stack: Stack, steps_per_message: str
+) -> None:
     started: list[str] = []
     watchers: list[Future[list[dict[str, Any]]]] = []
     deciders: list[Future[None]] = []
@@ -185,7 +202,9 @@ def test_a_rolling_restart_under_load_loses_no_run_no_event_and_no_decision(stac
 
         def begin(count: int, by: WebProcess) -> None:
             for _ in range(count):
-                run_id = by.begin("support", script(*TURNS, name=f"rolling {len(started)}", delay=0.05))
+                run_id = by.begin(
+                    "support", script(*TURNS, name=f"rolling {steps_per_message}.{len(started)}", delay=0.05)
+                )
                 watchers.append(clients.submit(watch, stack, run_id, len(started) % 2))
                 deciders.append(clients.submit(decide, stack, run_id, len(started) % 2))
                 started.append(run_id)
@@ -201,6 +220,6 @@ def test_a_rolling_restart_under_load_loses_no_run_no_event_and_no_decision(stac
     for number, run_id in enumerate(started):
         assert stack.checked(run_id) == seen[number]
         assert "message_discard" not in [event["type"] for event in seen[number]], "every answer ended within the grace"
-        assert len(stack.ledger.entries(model=f"rolling {number}")) == len(TURNS)
+        assert len(stack.ledger.entries(model=f"rolling {steps_per_message}.{number}")) == len(TURNS)
         tools = [(entry["tool"], entry["attempt"]) for entry in stack.ledger.entries(run=run_id)]
         assert sorted(tools) == [("look_up", 1), ("look_up", 1), ("refund", 1)]

@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from agentkit.client import Client
+from tests.fences import ROOT, blocks
 from tests.servers import free_port
 from tests.waiting import wait_until
 from tests.wire import fold
@@ -34,10 +35,10 @@ def environment(**more: str) -> dict[str, str]:
 class Dev:
     """A running `agentkit dev`."""
 
-    def __init__(self, data: Path, port: int, log: Path) -> None:
+    def __init__(self, data: Path, port: int, log: Path, *options: str) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
-        words = [*AGENTKIT, "dev", "--port", str(port), "--data", str(data)]
+        words = [*AGENTKIT, "dev", "--port", str(port), "--data", str(data), *options]
         with log.open("wb") as out:
             self.process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=environment())
 
@@ -50,7 +51,7 @@ class Dev:
             assert self.process.poll() is None, self.output
             return "Ctrl-C stops everything" in self.output
 
-        wait_until(ready, timeout=30, what="agentkit dev's banner")
+        wait_until(ready, timeout=90, what="agentkit dev's banner")
 
     def pid(self, name: str) -> int:
         """The pid that was printed last for a program."""
@@ -77,8 +78,8 @@ class Dev:
 def start_dev(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
     started: list[Dev] = []
 
-    def start(data: str = "data") -> Dev:
-        dev = Dev(tmp_path / data, free_port(), tmp_path / f"dev-{len(started)}.log")
+    def start(data: str = "data", *options: str) -> Dev:
+        dev = Dev(tmp_path / data, free_port(), tmp_path / f"dev-{len(started)}.log", *options)
         started.append(dev)
         dev.wait_until_ready()
         return dev
@@ -181,7 +182,7 @@ def test_a_run_completes_though_its_worker_is_killed_while_it_streams(start_dev:
 def test_one_signal_stops_everything(start_dev: Callable[..., Dev], number: signal.Signals) -> None:
     dev = start_dev()
     dev.run_until_paused()
-    with all_gone(dev, within=10):
+    with all_gone(dev, within=30):
         dev.process.send_signal(number)
     assert dev.process.returncode == 0
     assert dev.output.endswith("stopped\n")
@@ -221,12 +222,22 @@ def test_a_second_dev_on_the_same_data_or_port_says_so_and_leaves_the_first_alon
     for words, said in (
         (["--data", str(tmp_path / "data"), "--port", str(free_port())], f"(pid {dev.process.pid}) uses the data"),
         (["--data", str(tmp_path / "other"), "--port", port], f"port {port} is in use"),
+        (["--data", str(tmp_path / "other"), "--port", port, "--demo"], f"port {port} is in use"),
     ):
         second = dev.cli("dev", *words)
         assert second.returncode == 1
         assert said in second.stderr
         assert second.stderr.count("\n") == 1
+        assert "A run that survives" not in second.stdout
     assert dev.cli("runs", "ls").returncode == 0
+
+
+def test_the_demo_may_be_played_first(start_dev: Callable[..., Dev]) -> None:
+    dev = start_dev("data", "--demo")
+    demo, _, after = dev.output.partition("The demo took")
+    assert "✗" not in demo
+    assert f"Open {dev.url}/" in after
+    assert dev.cli("runs", "ls").stdout == "No runs.\n"
 
 
 def test_an_application_that_does_not_start_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -250,3 +261,23 @@ def test_a_worker_that_does_not_start_is_one_line_and_leaves_nothing_behind(tmp_
     assert done.stderr.count("\n") == 1
     left = [process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(process.info["cmdline"])]
     assert left == []
+
+
+def test_its_store_is_exported_beside_it_as_the_page_says(start_dev: Callable[..., Dev], tmp_path: Path) -> None:
+    dev = start_dev(".agentkit")
+    paused = dev.run_until_paused()
+    page = [block.text for block in blocks("docs/how-to/back-up.md") if block.language == "sh"]
+    [zipped] = [text for text in page if "gzip" in text]
+    [beside] = [text for text in page if "valkey.conf" in text]
+    done = subprocess.run(
+        ["bash", "-euc", f"umask 022\n{beside}{zipped}"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT), PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert paused in done.stderr, done.stderr  # the rehearsal finds it in the store already
+    for name in ("backup.jsonl", "backup.jsonl.gz"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert paused in (tmp_path / "backup.jsonl").read_text()

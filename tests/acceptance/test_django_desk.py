@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, expect
 from websockets.sync.client import connect
 
 from tests.acceptance.stack import ROOT, Process, environment, events_of
+from tests.metrics import value
 from tests.servers import ValkeyServer, free_port
 from tests.waiting import wait_until
 
@@ -319,18 +320,17 @@ def test_uvicorn_serves_the_same_project_and_ends_its_streams(desk: Desk, tmp_pa
     run_id = clerk.draft(1)[-1]["runId"]
     assert clerk.http.post(f"{API}/{run_id}/resume", json={"decision": {"approved": True}}).status_code == 403
 
-    def open_streams() -> str:
-        [line] = re.findall(r"^agentkit_event_streams (\d+)$", clerk.http.get("/agents/metrics").text, re.MULTILINE)
-        return str(line)
+    def open_streams() -> float | None:
+        return value(clerk.http.get("/agents/metrics").text, "agentkit_event_streams")
 
     with ExitStack() as streams:
         opened = [streams.enter_context(clerk.http.stream("GET", f"{API}/{run_id}/events")) for _ in range(20)]
         lines = [stream.iter_lines() for stream in opened]
         assert all(next(each).startswith("retry: ") for each in lines)
-        assert open_streams() == "20"
+        assert open_streams() == 20
         for stream in opened[10:]:
             stream.close()
-        wait_until(lambda: open_streams() == "10", timeout=20, what="the streams of clients that left to end")
+        wait_until(lambda: open_streams() == 10, timeout=20, what="the streams of clients that left to end")
         resumed = manager.http.post(f"{API}/{run_id}/resume", json={"decision": {"approved": True}})
         assert resumed.status_code == 202, resumed.text
         for each in lines[:10]:

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, expect
 from websockets.sync.client import connect
 
 from tests.acceptance.stack import ROOT, Process, environment
+from tests.metrics import value
 from tests.servers import ValkeyServer, free_port
 from tests.waiting import wait_until
 
@@ -241,7 +242,9 @@ def test_only_a_supervisor_answers_and_neither_strangers_nor_foreign_pages_get_a
             for _ in range(60)
         ]
         sockets = [stack.enter_context(connect(url, additional_headers=headers, proxy=None)) for _ in range(60)]
-        wait_until(lambda: "agentkit_event_streams 120\n" in nobody.get("/agents/metrics").text, what="all to watch")
+        wait_until(
+            lambda: value(nobody.get("/agents/metrics").text, "agentkit_event_streams") == 120, what="all to watch"
+        )
         assert psutil.Process(service.web.pid).num_threads() - before < 90, "two bounded pools, of 40 each"
         sockets[0].send(json.dumps({"type": "resume", "decision": {"approved": False, "note": "too much"}}))
         for socket in sockets:

@@ -1,10 +1,9 @@
-"""docs/first-refund.md, applied to the application that it begins with and executed line by line."""
+"""docs/tutorial/first-refund.md, applied to the application that it begins with and executed line by line."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -14,26 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.stack import ROOT, Process, environment
+from tests.acceptance.program import Program
+from tests.acceptance.stack import ROOT, environment
 from tests.servers import ValkeyServer, free_port
 from tests.waiting import wait_until
 
-PAGE = (ROOT / "docs" / "first-refund.md").read_text()
+PAGE = (ROOT / "docs" / "tutorial" / "first-refund.md").read_text()
 FILES = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 DIFFS = re.findall(r"^```diff\n--- (\w+\.py)\n (.*?)\n(\+.*?)\n```$", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-
-
-class Program(Process):
-    """A command of the page. It is ready when its log has `mark`."""
-
-    def __init__(self, command: str, mark: str, env: dict[str, str], folder: Path) -> None:
-        words = shlex.split(command)
-        super().__init__(words[0], words, env, folder, folder)
-        self._mark = mark
-
-    def is_ready(self) -> bool:
-        return self._mark in self.log(self._launched_at)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ SENTENCE = "This is said slowly enough that one can watch it being said."
 
 def test_a_message_is_answered_while_one_watches(stack: Stack, tab: Tab) -> None:
     thought = {"type": "thinking", "thinking": "Slowly, then."}
-    run_id = tab.begin("support", script([thought, {"type": "text", "text": SENTENCE}], delay=0.05))
+    run_id = tab.begin("support", script([thought, {"type": "text", "text": SENTENCE}], delay=0.5))
     expect(tab.answer).to_contain_text("This is said")
     expect(tab.answer).not_to_contain_text("being said")
     expect(tab.page.get_by_role("button", name="Stop")).to_be_visible()

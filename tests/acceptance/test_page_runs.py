@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from playwright.sync_api import Browser, Page, expect
 
 from agentkit.core.ids import new_id
@@ -94,7 +95,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 run_id, owner = new_id(), "ann" if number % 2 else "bob"
                 change = first_change(run_id, owner=owner)
                 metadata = {"title": f"Number {number}"}
-                record = replace(change.record, agent="support", status=Status.COMPLETED, metadata=metadata, steps=())
+                record = structs.replace(
+                    change.record, agent="support", status=Status.COMPLETED, metadata=metadata, steps=()
+                )
                 store.index(run_id, owner, agent="support", status=status_list(Status.COMPLETED))
                 store.create(replace(change, record=record, opened=()))
         finally:

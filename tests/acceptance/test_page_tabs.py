@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from time import monotonic
 
@@ -13,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from tests.acceptance.chat_page import Tab
 from tests.acceptance.model import script
 from tests.acceptance.stack import Stack
+from tests.metrics import value
 from tests.turns import call
 from tests.waiting import wait_until
 
@@ -33,8 +33,7 @@ class Browsing:
 
     def streams(self) -> int:
         """How many event streams the server has open. It notices only after a while that one has been left."""
-        metrics = httpx.get(f"{self._server}/metrics").text
-        return int(re.findall(r"^agentkit_event_streams (\d+)$", metrics, re.M)[0])
+        return int(value(httpx.get(f"{self._server}/metrics").text, "agentkit_event_streams") or 0)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Redis users with the rights that docs/redis-acl.md gives them, and no others: agentkit does all that it does."""
+"""Redis users with the rights of docs/reference/redis-acl.md, and no others: agentkit does all that it does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.servers import ValkeyServer, free_port
 from tests.turns import call
 from tests.waiting import wait_until
 
-PAGE = ROOT / "docs" / "redis-acl.md"
+PAGE = ROOT / "docs" / "reference" / "redis-acl.md"
 ROLES = ("worker", "web", "flower")
 WORK = script(
     [call("look_up", order_id="A-1"), call("look_up", order_id="A-2")],

@@ -39,7 +39,7 @@ def test_a_long_wait_outlives_every_worker(stack: Stack) -> None:
 
 
 def test_abort_ends_a_long_wait(stack: Stack) -> None:
-    run_id = stack.web_a.begin("retrying", script("Never.", name="never", busy=1, retry_after=40))
+    run_id = stack.web_a.begin("patient", script("Never.", name="never", busy=1, retry_after=40))
     wait_until(lambda: stack.web_a.get(run_id)["lastSeq"] >= 7, what="the wait to be written down")
     assert stack.web_b.abort(run_id).json()["status"] == "aborted"
     assert len(stack.ledger.entries(model="never")) == 1

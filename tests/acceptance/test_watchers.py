@@ -14,11 +14,14 @@ from websockets.sync.client import connect
 from agentkit.client import Client
 from tests.acceptance.model import script
 from tests.acceptance.stack import THREADS, UVICORN, Stack, WebProcess
+from tests.metrics import value
 from tests.nginx import Nginx
 from tests.turns import call
 from tests.waiting import wait_until
 
 GEVENT = ("-k", "gevent")
+FADED = 60
+"""Seconds after which what a killed process of another test served counts no more (runtime/metrics.py), and some."""
 H11 = (*UVICORN, "--http", "h11")
 """uvicorn's other implementation answers HTTP/1.0 in chunks."""
 
@@ -40,8 +43,7 @@ def web(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., WebProcess]]:
 
 
 def open_streams(server: WebProcess) -> int:
-    line = next(line for line in server.http.get("/metrics").text.splitlines() if line.startswith("agentkit_event_str"))
-    return int(line.split()[-1])
+    return int(value(server.http.get("/metrics").text, "agentkit_event_streams") or 0)
 
 
 def paused_run(server: WebProcess) -> str:
@@ -64,7 +66,7 @@ def test_gone_watchers_are_let_go_within_two_keepalives(
     run_id = paused_run(server)
     stack.wait_for(run_id, "paused")
     watchers = [watch(server, run_id) for _ in range(20)]
-    wait_until(lambda: open_streams(server) == 20, what="all to watch")
+    wait_until(lambda: open_streams(server) == 20, timeout=FADED, what="all to watch")
     for watcher in watchers:
         watcher.close()
     wait_until(lambda: open_streams(server) == 0, timeout=5, what="the gone to be let go")
@@ -108,7 +110,7 @@ def test_a_watcher_who_does_not_read_holds_up_no_stop(
     stack.wait_for(run_id, "completed")
     with slow_reader(server.port, run_id) as slow:
         assert slow.recv(12)[8:] == b" 200"
-        wait_until(lambda: open_streams(server) == 1, what="the stream to be open")
+        wait_until(lambda: open_streams(server) == 1, timeout=FADED, what="the stream to be open")
         assert server.stop() < 8, server.log()
     assert "Traceback" not in server.log()
 
@@ -148,7 +150,7 @@ def test_behind_a_proxy_a_restarted_web_process_costs_a_watcher_nothing(
                 server.kill()
                 server.start()
                 client.resume(run_id, decision={"approved": True})
-        wait_until(lambda: open_streams(server) == 0, timeout=5, what="the proxy to hang up as its client did")
+        wait_until(lambda: open_streams(server) == 0, timeout=FADED, what="the proxy to hang up as its client did")
     stack.wait_for(run_id, "completed")
     assert events == stack.checked(run_id)
 

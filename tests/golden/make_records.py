@@ -19,11 +19,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import redis
+from msgspec import structs
 
 from agentkit.core.record import SCHEMA_VERSION, Change, RunRecord
 from agentkit.core.struct import to_json
@@ -110,7 +110,9 @@ RUNS: dict[str, Callable[[], Driver]] = {
 
 def stored(run: Driver) -> dict[str, Any]:
     """The run as the store keeps it, its halves parsed so that a diff can be read."""
-    record = replace(run.record, updated_at=run.now)  # a store sets it by its own clock where a call ends by itself
+    record = structs.replace(
+        run.record, updated_at=run.now
+    )  # a store sets it by its own clock where a call ends by itself
     return {**written(record), "messages": run.messages}
 
 

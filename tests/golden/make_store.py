@@ -112,7 +112,11 @@ def dump(client: redis.Redis) -> dict[str, Any]:
         "zset": lambda key: [list(each) for each in cast(list[Any], client.zrange(key, 0, -1, withscores=True))],
     }
     kinds = {key: cast(str, client.type(key)) for key in sorted(client.scan_iter())}
-    return {key: {"type": kind, "value": read[kind](key), "ttl": client.pttl(key)} for key, kind in kinds.items()}
+    return {
+        key: {"type": kind, "value": read[kind](key), "ttl": client.pttl(key)}
+        for key, kind in kinds.items()
+        if kind != "none"  # it has expired since it was listed
+    }
 
 
 def restore(client: redis.Redis, keys: Mapping[str, Any]) -> None:

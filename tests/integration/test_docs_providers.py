@@ -1,19 +1,22 @@
-"""Runs the code of docs/providers.md: the provider that it writes passes the contract it is given there."""
+"""Runs the code of the pages on providers: the provider that it writes passes the contract it is given there."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 from agentkit.providers import resolve
 from agentkit.providers.compat import compat_for
+from tests.fences import blocks
 
-PAGE = Path(__file__).parents[2] / "docs" / "providers.md"
-CODE = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE))
+CODE = "\n\n".join(
+    block.text
+    for page in ("docs/reference/providers.md", "docs/how-to/write-a-provider.md")
+    for block in blocks(page)
+    if block.language == "python" and block.not_executed is None
+)
 
 page: dict[str, Any] = {"__name__": __name__}
-exec(compile(CODE, str(PAGE), "exec"), page)
+exec(compile(CODE, "providers", "exec"), page)
 
 TestAcmeProvider = page["TestAcmeProvider"]
 

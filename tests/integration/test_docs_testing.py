@@ -1,4 +1,4 @@
-"""The tests of docs/testing.md pass, in a pytest that has agentkit's plugin and nothing else of agentkit loaded."""
+"""The tests of docs/how-to/test-an-agent.md pass, in a pytest that has loaded agentkit's plugin and no more of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "testing.md"
+PAGE = ROOT / "docs" / "how-to" / "test-an-agent.md"
 
 
 def run_pytest(directory: Path, *args: str) -> subprocess.CompletedProcess[str]:

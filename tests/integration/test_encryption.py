@@ -92,7 +92,7 @@ class Place:
 
     def value(self, key: bytes) -> bytes:
         read: dict[bytes, Callable[[], Any]] = {
-            b"hash": lambda: self.client.hgetall(key),
+            b"hash": lambda: sorted(self.client.hgetall(key).items()),
             b"list": lambda: self.client.lrange(key, 0, -1),
             b"stream": lambda: self.client.xrange(key),
             b"string": lambda: self.client.get(key),

@@ -12,7 +12,7 @@ import redis
 from agentkit.runtime.follow import follow
 from agentkit.store.connection import connect
 from agentkit.store.protocol import StoredEvent
-from agentkit.store.pubsub import Hub, HubSubscription
+from agentkit.store.pubsub import Hub, HubSubscription, Server
 from agentkit.store.redis import RedisStore
 from agentkit.testing.store_changes import append, claimed, event, new_run, step_done
 from tests.apps import in_background
@@ -41,7 +41,7 @@ def store(client: redis.Redis) -> Iterator[RedisStore]:
 
 @pytest.fixture
 def hub(store: RedisStore) -> Iterator[Hub]:
-    hub = Hub(connect(store.url))
+    hub = Hub(Server(connect(store.url)))
     yield hub
     hub.close()
 
@@ -169,6 +169,23 @@ def test_a_thread_that_cannot_be_started_costs_one_watcher_and_not_those_who_com
     client.publish("run", b"1\n{}")
     assert subscription.get(5) == [StoredEvent(1, b"{}")]
     subscription.close()
+
+
+def test_a_follower_may_leave_as_garbage_in_the_thread_that_is_being_started(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, begin = HubSubscription(hub, "gone"), threading.Thread._set_ident  # type: ignore[attr-defined]
+
+    def collect_garbage(thread: threading.Thread) -> None:
+        begin(thread)
+        if thread.name == "agentkit-hub":
+            gone.close()
+
+    monkeypatch.setattr(threading.Thread, "_set_ident", collect_garbage)
+    subscribing = threading.Thread(target=lambda: hub.subscribe("run"), daemon=True)
+    subscribing.start()
+    subscribing.join(20)
+    assert not subscribing.is_alive()
 
 
 def test_a_url_that_asks_for_resp3_loses_no_events(store: RedisStore) -> None:

@@ -62,7 +62,8 @@ def permanent() -> set[str]:
     text = (resources.files("agentkit.store") / "scripts" / "common.lua").read_text()
     found = {PREFIX + name for name in re.findall(r"^--\s+P([\w{}]+)\s.*permanent", text, re.MULTILINE)}
     assert found == {
-        f"{PREFIX}{name}" for name in ("due", "listed", "refused", "runs", "{inbox}", "{audit}", "{audit}NAME")
+        f"{PREFIX}{name}"
+        for name in ("due", "listed", "refused", "runs", "{inbox}", "{audit}", "{audit}NAME", "{metrics}")
     }
     return found
 
@@ -223,7 +224,9 @@ def test_a_run_deleted_by_force_leaves_marks_that_expire_and_no_run_of_its_sub_a
         app.redis.zadd(f"{PREFIX}due", {due: 0})
     app.kit.recovery().sweep()
     left = app.keys().keys() - {f"{PREFIX}listed", f"{PREFIX}{{inbox}}"}
-    assert {key for key in left if not key.endswith(":x") and not key.startswith(f"{PREFIX}idem:")} == set()
+    # Where a step takes longer than a heartbeat, it is noted for a while who holds it.
+    left = {key for key in left if not key.endswith(":x") and ":h:" not in key}
+    assert {key for key in left if not key.startswith(f"{PREFIX}idem:")} == set()
     for name in ("listed", "{inbox}"):
         assert app.redis.hgetall(f"{PREFIX}{name}").keys() <= {b""}
     check_keys(app)

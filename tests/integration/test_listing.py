@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec import structs
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
 from agentkit.core.ids import new_id
@@ -39,7 +40,7 @@ class Server:
         run_id = new_id()
         self.store.index(run_id, owner, agent=agent, status=status_list(status))
         change = first_change(run_id, owner=owner)
-        self.store.create(replace(change, record=replace(change.record, status=status, agent=agent)))
+        self.store.create(replace(change, record=structs.replace(change.record, status=status, agent=agent)))
         return run_id
 
     def commands(self) -> int:
@@ -50,11 +51,16 @@ class Server:
         )
 
     def get(self, who: str, path: str) -> tuple[Any, int]:
-        """What is answered, and how many commands it took."""
-        before = self.commands()
-        response = self.web.get(path, headers={"X-Name": who})
-        assert response.status_code == 200
-        return response.json, self.commands() - before
+        """What is answered, and how many commands it took: the fewest of three times, since the server counts all that
+        is sent to it, and a thread of this process may ask it something of its own meanwhile.
+        """
+        costs = []
+        for _ in range(3):
+            before = self.commands()
+            response = self.web.get(path, headers={"X-Name": who})
+            assert response.status_code == 200
+            costs.append(self.commands() - before)
+        return response.json, min(costs)
 
     def page(self, who: str, query: str) -> tuple[list[str], int]:
         """The ids of a page, and how many commands it took."""
@@ -114,7 +120,7 @@ def test_the_inbox_and_its_count_cost_the_same_beside_thousands_of_items(server:
             for who in ("ann", "bob")
             for path in ("/decisions?limit=5&tool=t", "/decisions/count")
         ]
-        assert [len(asked[0][0]["decisions"]), asked[1][0]["pending"]] == [5, server.store.count_items(OF_ANN)]
+        assert [len(asked[0][0]["decisions"]), asked[1][0]["pending"]] == [5, *server.store.count_items(OF_ANN)]
         assert [item["runId"] for item in asked[2][0]["decisions"]] == [mine]
         assert asked[3][0]["pending"] == 1
         return [commands for _, commands in asked]

@@ -25,11 +25,11 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from agentkit.core.messages import ThinkingBlock, text_of, tool_calls_of
 from agentkit.errors import ProviderError
 from agentkit.providers import anthropic, google, openai, openai_responses
-from agentkit.providers.bedrock import read_frames
+from agentkit.providers.bedrock import AwsFrames
 from agentkit.providers.protocol import Finish, Part
 from agentkit.testing.provider_contract import build
 from tests import bedrock_server
-from tests.sse_cuts import events_of
+from tests.sse_cuts import events_of, items_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CORPUS = os.environ.get("AGENTKIT_WIRE_CORPUS", "")
@@ -190,17 +190,7 @@ def frames_of(body: bytes) -> bytes:
 
 
 def bedrock_events(body: bytes) -> Any:
-    async def pieces() -> Any:
-        yield body
-
-    async def collected() -> list[Any]:
-        return [event async for event in read_frames(pieces(), "bedrock", frame_bytes=10**6)]
-
-    try:
-        collected().send(None)
-    except StopIteration as ended:
-        return ended.value
-    raise AssertionError("the frames wait for something")
+    return items_of(AwsFrames("bedrock", frame_bytes=10**6), body)
 
 
 def ours(parts: Callable[[], Iterator[Part]]) -> Reading:

@@ -92,6 +92,7 @@ EVERYTHING: dict[str, Any] = {
     "retry": RetryPolicy(attempts=2),
     "transform_context": lambda messages, run: messages,
     "queue": "slow",
+    "priority": 7,
     "temperature": 0.2,
     "top_p": 0.9,
     "stop": ["END"],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings, StepInfo, tool
-from agentkit.runtime.around import AroundStep
+from agentkit.hooks import AroundStep
 from agentkit.store.memory import MemoryStore
 from tests.apps import FakeQueue
 from tests.turns import call

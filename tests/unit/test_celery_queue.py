@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from celery import signals
 
 from agentkit import Agent, AgentKit, ScriptedModel
-from agentkit.queue.application import celery_app, differing_brokers
-from agentkit.queue.celery import CeleryQueue
+from agentkit.queue import celery as celery_queue
+from agentkit.queue.application import TASKS, celery_app, differing_brokers
+from agentkit.queue.celery import CeleryQueue, send
 from agentkit.settings import Settings
 from agentkit.store.memory import MemoryStore
+from tests.apps import in_background
 
 HOSTS_URL = "redis://:hunter2@one:1/3"
 
@@ -39,6 +43,27 @@ def test_the_queue_is_the_prefix_without_its_last_colon_unless_it_is_named(
     assert push is not None
     assert push.queue == queue
     assert json.loads(push.message)["properties"]["delivery_info"]["routing_key"] == queue
+
+
+def test_threads_that_send_their_first_steps_at_once_name_each_the_task_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = threading.Barrier(2)
+
+    def send_together(*args: Any, **options: Any) -> None:
+        send(*args, **options)
+        both.wait(30)
+
+    monkeypatch.setattr(celery_queue, "send", send_together)
+    for _ in range(12):  # of two messages in one queue, each thread may find its own by chance
+        queue = CeleryQueue(Settings())
+        first = [in_background(functools.partial(queue.push, "r", 1, kind)) for kind in TASKS]
+        for thread in first:
+            thread.join(30)
+        for kind, task in TASKS.items():
+            push = queue.push("r", 1, kind)
+            assert push is not None
+            assert json.loads(push.message)["headers"]["task"] == task
 
 
 def test_the_environment_names_the_queue() -> None:

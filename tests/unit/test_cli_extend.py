@@ -10,8 +10,8 @@ import click
 import httpx
 import pytest
 
+from agentkit.cli.answering import extend
 from agentkit.cli.main import main
-from agentkit.cli.runs import extend
 from agentkit.client import Client
 
 

@@ -16,6 +16,7 @@ from agentkit.errors import ProviderError
 from agentkit.store.memory import MemoryStore
 from agentkit.web import create_app
 from tests.apps import FakeQueue
+from tests.cli import BACKENDS, cli_of
 from tests.tools import look
 from tests.turns import call
 
@@ -25,11 +26,11 @@ Cli = Callable[..., tuple[int, str, str]]
 class Shop:
     """A server with two agents. `down`: how often the vendor refuses the answer after a tool call."""
 
-    def __init__(self) -> None:
+    def __init__(self, **hooks: Any) -> None:
         self.down = 0
         self.queue = FakeQueue()
         agents = [Agent("shop", ScriptedModel(self._answer), tools=[look]), Agent("other", ScriptedModel(["other"]))]
-        self.kit = AgentKit(agents, settings=Settings(), store=MemoryStore(), queue=self.queue)
+        self.kit = AgentKit(agents, settings=Settings(), store=MemoryStore(), queue=self.queue, **hooks)
 
     def _answer(self, messages: list[Any]) -> Any:
         if messages[-1]["role"] == "user":
@@ -123,6 +124,20 @@ def test_what_cannot_be_is_one_clear_line(shop: Shop, cli: Cli) -> None:
         assert err.count("\n") == 1
     assert cli("fork", source, "x", "--turn", "first")[0] == 2
     assert cli("fork")[0] == 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("command", ["retry", "fork"])
+def test_what_goes_on_is_the_callers_and_without_a_server_the_owners(
+    backend: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = Shop(authenticate=lambda request: "ops", may=lambda principal, action, run: True)
+    shop.down = 1
+    source = shop.ended(owner="ann")
+    assert cli_of(shop.kit, backend, monkeypatch, capsys)("runs", command, source)[0] == 0
+    run = shop.newest()
+    assert run.origin == {"runId": source, "turn": 1}
+    assert run.owner == {"server": "ops", "direct": "ann"}[backend]
 
 
 def test_a_run_shows_where_it_is_from(shop: Shop, cli: Cli) -> None:

@@ -12,9 +12,11 @@ from typing import Any, cast
 
 import pytest
 
+from agentkit import Agent, AgentKit, ScriptedModel, Settings
+from agentkit.cli.answering import resume, watch
+from agentkit.cli.backend import Direct, place_of
 from agentkit.cli.decisions import Answer
 from agentkit.cli.main import main
-from agentkit.cli.runs import resume, watch
 from agentkit.cli.terminal import RunView, Terminal
 from agentkit.client import ApiError, Client
 
@@ -116,11 +118,25 @@ def test_ctrl_c_leaves_the_run_running_and_says_how_to_rejoin(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Interrupted(FakeClient):
-        def get(self, run_id: str) -> dict[str, Any]:
+        def events(self, *_: Any, **__: Any) -> Iterator[dict[str, Any]]:
             raise KeyboardInterrupt
 
     assert watched(Interrupted(), "", monkeypatch)[0] == 130
     assert "agentkit runs events r1" in capsys.readouterr().err
+
+
+def test_ctrl_c_where_an_answer_is_asked_for_says_how_to_give_it_later(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(io.StringIO):
+        def readline(self, *_: Any) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Interrupted())
+    assert watch(cast(Client, FakeClient(pending())), {"id": "r1"}, Terminal(io.StringIO())) == 130
+    err = capsys.readouterr().err
+    assert """agentkit runs resume r1 '{"approved": true}'""" in err
+    assert "agentkit runs events" not in err
 
 
 def shown(*events: dict[str, Any], color: bool = False) -> str:
@@ -347,6 +363,13 @@ def test_a_discarded_answer_is_reported() -> None:
     assert "the answer so far is discarded: worker lost" in shown(
         delta("text", "He"), {"type": "message_discard", "reason": "worker lost"}
     )
+
+
+def test_a_place_is_named_without_its_passwords() -> None:
+    assert place_of(Client("http://ann:secret@shop.test/kit/")) == "the server http://***@shop.test/kit"
+    kit = AgentKit((Agent("a", ScriptedModel(["x"])),), settings=Settings(redis_url="redis://:secret@store.test:1/2"))
+    with Direct(kit) as direct:
+        assert place_of(direct) == "the store redis://***@store.test:1/2"
 
 
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,6 +182,21 @@ def test_runs_are_read_page_by_page(client_of: Callable[..., Any]) -> None:
         assert [run["id"] for run in client.runs(status="paused")] == ["1", "2", "3"]
 
 
+def test_runs_are_selected_by_what_they_have(client_of: Callable[..., Any]) -> None:
+    asked: list[dict[str, str]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(dict(request.url.params))
+        return httpx.Response(200, json={"runs": []})
+
+    with client_of(handler) as client:
+        assert (
+            list(client.runs(owner="ann", since=1, until=2, text="t", error="aborted", metadata={"a b": "c=d"})) == []
+        )
+    filters = {"owner": "ann", "since": "1", "until": "2", "text": "t", "error": "aborted", "metadata[a b]": "c=d"}
+    assert asked == [{**filters, "limit": "100"}]
+
+
 def test_what_waits_is_read_page_by_page_and_counted(client_of: Callable[..., Any]) -> None:
     filters = {"kind": "decision", "agent": "a", "tool": "t", "owner": "ann"}
 

@@ -1,4 +1,4 @@
-"""The handlers of docs/notifications.md get what the page says."""
+"""The handlers of docs/how-to/notifications.md get what the page says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from agentkit.core.notifications import NOTIFICATION_TYPES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "notifications.md").read_text()
 
 
 def test_the_example_of_the_page_asks_and_reminds_and_pages() -> None:

@@ -1,4 +1,4 @@
-"""The code of docs/tools.md runs, and does what the page says."""
+"""The code of docs/how-to/tools.md runs, and does what the page says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from agentkit import ToolContext
 
-PAGE = Path(__file__).parents[2] / "docs" / "tools.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "tools.md"
 CTX = ToolContext(run_id="r", tool_call_id="c", idempotency_key="k")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +13,20 @@ from typing import Any
 import pytest
 
 import agentkit
-from agentkit import Agent, AgentKit, ScriptedModel, providers, tool
+from agentkit import Agent, AgentKit, ScriptedModel, providers, tasks, tool
 from agentkit.core import event_loop, ids
 from agentkit.core.forks import ForkSafeLock
+from agentkit.core.metrics import HTTP_REQUESTS
 from agentkit.runtime import tool_loop, tool_threads
+from agentkit.runtime.metrics import Metrics
 from agentkit.server import streams
-from agentkit.server.state import RequestCounter
 from agentkit.store.memory import MemoryStore
 from tests.apps import FakeQueue
 from tests.turns import call
 
 KIT = AgentKit([Agent("a", ScriptedModel(["x"]))], store=MemoryStore(), queue=FakeQueue())
 KIT.start("a", "first")
-COUNTER = RequestCounter()
+METRICS = Metrics(MemoryStore())
 
 
 async def _nothing() -> str:
@@ -48,7 +50,8 @@ HOLDERS: dict[str, tuple[Any, Callable[[], object]]] = {
     "a kit": (KIT._lock, lambda: KIT.start("a", "go")),
     "an engine": (KIT._engine._lock, lambda: KIT._engine.runner),
     "streams": (streams._lock, lambda: streams.StreamSlot(5).release()),
-    "counted requests": (COUNTER._lock, lambda: COUNTER.add("GET", 200)),
+    "metrics": (METRICS._lock, lambda: METRICS.add(HTTP_REQUESTS, "GET", "200")),
+    "a report of metrics": (METRICS._report_lock, METRICS.report),
 }
 
 
@@ -79,11 +82,17 @@ OF_ONE_PROCESS = {
     "core/forks.py",
     "runtime/event_buffer.py",
     "runtime/flusher.py",
+    "runtime/hooked_tool.py",
+    "runtime/hooks.py",
     "runtime/leases.py",
     "runtime/notifications.py",
+    "runtime/reading.py",
+    "runtime/side_by_side.py",
+    "runtime/taps.py",
     "runtime/timer.py",
     "runtime/turn_taking.py",
     "server/read_watcher.py",
+    "store/client.py",  # a pool makes another queue in a child
     "store/memory_index.py",
     "store/pubsub.py",
 }
@@ -127,3 +136,15 @@ def test_a_kit_runs_in_memory_also_in_a_child_and_keeps_the_runs_that_there_were
         assert kit.run("a", "again").status == "completed"
 
     assert in_child(act)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_signals_that_are_held_over_a_fork_pass_again_in_both_processes_also_where_two_workers_started() -> None:
+    for _ in range(2):
+        tasks._guard_forks()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from agentkit.providers.framing import NotAStreamError, json_lines, sse_events
+from agentkit.providers.framing import Framing, JsonLines, NotAStreamError, SseEvents
 from tests.ndjson_cuts import lines_of
-from tests.sse_cuts import events_of
+from tests.sse_cuts import events_of, items_of
 
 ONE, TWO = b'{"text": "Gr\xc3\xbc\xc3\x9fe \xe2\x80\xa8 \xf0\x9f\x91\x8b"}', b'{"end": true}'
 
@@ -80,22 +78,17 @@ def test_one_json_answer_in_place_of_a_stream_is_one_event(labelled: bool) -> No
         assert json.loads(data) in (whole, [whole])
 
 
-def refused(read: Callable[..., AsyncIterator[Any]], text: bytes, labelled: bool) -> str:
-    async def body() -> AsyncIterator[bytes]:
-        yield text
-
-    async def collected() -> list[Any]:
-        return [item async for item in read(body(), labelled)]
-
+def refused(framing: Framing[Any], text: bytes) -> str:
     with pytest.raises(NotAStreamError) as caught:
-        asyncio.run(collected())
+        list(items_of(framing, text))
+    assert framing.refused
     return caught.value.text
 
 
 def test_what_is_no_stream_is_told_with_its_beginning() -> None:
-    assert refused(sse_events, b"Service\nunavailable", False) == "Service\nunavailable"
-    assert refused(sse_events, b"<html>" + b"x" * 100_000, True).startswith("<html>")
-    assert len(refused(sse_events, b"<html>" + b"x" * 100_000, True)) < 70_000
+    assert refused(SseEvents(labelled=False), b"Service\nunavailable") == "Service\nunavailable"
+    assert refused(SseEvents(labelled=True), b"<html>" + b"x" * 100_000).startswith("<html>")
+    assert len(refused(SseEvents(labelled=True), b"<html>" + b"x" * 100_000)) < 70_000
     assert data_of(b"", labelled=False) == []
 
 
@@ -124,4 +117,4 @@ def test_lines_are_read_in_every_framing(body: bytes, labelled: bool) -> None:
 
 @pytest.mark.parametrize(("body", "labelled"), [(b"<html>", True), (b"Bad gateway", False)])
 def test_what_are_no_lines_of_json_is_told(body: bytes, labelled: bool) -> None:
-    assert refused(json_lines, body, labelled) == body.decode()
+    assert refused(JsonLines(labelled), body) == body.decode()

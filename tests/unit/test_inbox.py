@@ -169,8 +169,7 @@ class Dying(MemoryStore):
         version: int,
         lease: Lease | None = None,
         pushes: Sequence[Push] = (),
-        *,
-        request_id: str = "",
+        **options: Any,
     ) -> Commit | Conflict:
         pends = bool(own_items(change.record))
         if pends and self.fails == "before":
@@ -178,7 +177,7 @@ class Dying(MemoryStore):
         if pends and self.fails == "lost":
             self.fails = ""
             raise LeaseLostError
-        outcome = super().commit(change, version, lease, pushes, request_id=request_id)
+        outcome = super().commit(change, version, lease, pushes, **options)
         if self.fails == "after":
             raise ZeroDivisionError
         return outcome

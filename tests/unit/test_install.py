@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from celery import Celery, signals
+from celery import Celery, current_task, signals
 from celery.contrib.testing.worker import start_worker
 from kombu import Exchange, Queue
 from kombu.transport.memory import Channel
 
-from agentkit import Agent, AgentKit, ConfigurationError, ScriptedModel, Settings
+from agentkit import Agent, AgentKit, ConfigurationError, ScriptedModel, Settings, StepInfo
 from agentkit.errors import StoreUnavailableError
 from agentkit.store.memory import MemoryStore
 from agentkit.tasks import install
@@ -136,9 +137,9 @@ def test_a_queue_is_known_by_whatever_key_it_is_bound(binding: str, monkeypatch:
     came_from: list[str | None] = []
     execute = kit.execute
 
-    def noted(run_id: str, step: int, kind: Any, queue: str | None) -> None:
+    def noted(run_id: str, step: int, kind: Any, queue: str | None, *following: Any) -> Any:
         came_from.append(queue)
-        execute(run_id, step, kind, queue)
+        return execute(run_id, step, kind, queue, *following)
 
     monkeypatch.setattr(kit, "execute", noted)
     _complete(app, kit)
@@ -235,3 +236,23 @@ def test_a_message_that_names_no_notification_is_dropped(arguments: Any, caplog:
     install(app := _app(), _kit())
     app.tasks["agentkit.notify"](*arguments)
     assert "names no notification" in caplog.text
+
+
+def test_a_step_that_is_executed_in_anothers_stead_is_a_task_of_its_own() -> None:
+    executed: list[tuple[str, str, list[Any]]] = []
+
+    @contextmanager
+    def note(step: StepInfo) -> Iterator[None]:
+        request = current_task.request
+        executed.append((step.run_id, request.id, list(request.args)))
+        yield
+
+    model = ScriptedModel(["Hello."])
+    kit = AgentKit([Agent("hello", model=model)], settings=Settings(), store=MemoryStore(), around_step=note)
+    install(app := _app(), kit)
+    runs = [kit.start("hello", "hi", owner=owner) for owner in ("ann", "ann", "ann", "bob")]
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        assert [run.wait(20).status for run in runs] == ["completed"] * 4
+    assert [run_id for run_id, _, _ in executed] == [runs[number].id for number in (0, 3, 1, 2)]
+    assert all(args == [run_id, 1] for run_id, _, args in executed)
+    assert len({task_id for _, task_id, _ in executed}) == 4

@@ -51,7 +51,7 @@ def test_a_kit_that_nobody_has_any_more_is_gone(use: str) -> None:
         gc.collect()
         return all(reference() is None for reference in references)
 
-    wait_until(gone, what="the last heartbeat of the kits")
+    wait_until(gone, timeout=60, what="the last heartbeat of the kits")
 
 
 def test_a_timer_without_calls_ends_its_thread_and_starts_another(monkeypatch: pytest.MonkeyPatch) -> None:

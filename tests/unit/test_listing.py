@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agentkit import Agent, AgentKit, ScriptedModel, Settings
+from agentkit.core.events import RunError
 from agentkit.core.ids import new_id
 from agentkit.core.record import Status, StatusList, status_list
 from agentkit.runtime.listing import MAX_READ
@@ -32,12 +34,22 @@ class Counting(MemoryStore):
         return super().loads(run_ids)
 
 
-def add(store: Any, owner: str | None = None, agent: str = "a", status: Status = Status.QUEUED, **fields: Any) -> str:
-    """A run that is in its lists, and has had its status for years."""
+def add(
+    store: Any,
+    owner: str | None = None,
+    agent: str = "a",
+    status: Status = Status.QUEUED,
+    at: int | None = None,
+    **fields: Any,
+) -> str:
+    """A run that is in its lists, was created at `at` (ms), and has had its status for years."""
     run_id = new_id()
+    if at is not None:
+        fields["created_at"] = at
+        run_id = f"{at:012x}"[:8] + "-" + f"{at:012x}"[8:] + run_id[13:]
     store.index(run_id, owner, agent=agent, status=status_list(status))
     change = first_change(run_id, owner=owner)
-    store.create(replace(change, record=replace(change.record, agent=agent, status=status, **fields)))
+    store.create(replace(change, record=structs.replace(change.record, agent=agent, status=status, **fields)))
     return run_id
 
 
@@ -92,10 +104,61 @@ def test_a_page_may_be_of_the_runs_with_a_text_in_their_title_or_id() -> None:
         assert [run["id"] for run in body["runs"]] == found
 
 
-@pytest.mark.parametrize("since", ["", "-1", "soon", "1.5"])
-def test_a_time_that_is_none_is_refused(since: str) -> None:
+def test_a_page_may_be_of_the_runs_until_a_time_and_newer_ones_are_not_read() -> None:
+    store = Counting()
+    old = [add(store, "ann", at=1_000_000 + n) for n in range(3)]
+    for n in range(1500):
+        add(store, "ann", at=3_000_000 + n)
+    body, read = page(store, "ann", "?until=1000001")
+    assert ([run["id"] for run in body["runs"]], read) == (old[1::-1], 3)
+    body, read = page(store, "ann", "?until=1000001&limit=1")
+    body, read = page(store, "ann", f"?until=1000001&cursor={body['nextCursor']}")
+    assert ([run["id"] for run in body["runs"]], body.get("nextCursor"), read) == ([old[0]], None, 1)
+
+
+def test_a_page_may_be_of_the_runs_that_ended_with_an_error() -> None:
+    store = Counting()
+    cut, slow = (
+        add(store, "ann", status=Status.FAILED, error=RunError(code, "x")) for code in ("limit_turns", "provider_error")
+    )
+    late = add(store, "ann", status=Status.ABORTED, error=RunError("expired", "x"))
+    for _ in range(500):
+        add(store, "ann", status=Status.COMPLETED)
+    for query, found in (
+        ("error=limit_turns", [cut]),
+        ("error=provider_error&status=failed", [slow]),
+        ("error=expired", [late]),
+        ("error=expired&status=failed", []),
+        ("error=unheard_of", []),
+    ):
+        body, read = page(store, "ann", f"?{query}")
+        assert [run["id"] for run in body["runs"]] == found
+        assert read <= 2  # those that failed, or were aborted
+
+
+def test_a_page_may_be_of_the_runs_with_some_metadata_and_reads_a_bounded_number() -> None:
+    store = Counting()
+    wanted = add(store, "ann", metadata={"customer": 42, "vip": True, "at": {"b": 1}})
+    for _ in range(MAX_READ):
+        add(store, "ann", metadata={"customer": "43"})
+    assert page(store, "ann", "?metadata[customer]=43&limit=200")[1] <= 300
+    body, read = page(store, "ann", "?metadata[customer]=42&metadata[vip]=true")
+    assert (body["runs"], read) == ([], MAX_READ)
+    cursor = body["nextCursor"]
+    for query, found in (
+        ("metadata[customer]=42&metadata[vip]=true", [wanted]),
+        ('metadata[at]={"b":1}', [wanted]),
+        ("metadata[customer]=42&metadata[vip]=false", []),
+        ("metadata[vip]=", []),
+        ("metadata[gone]=null", []),
+    ):
+        assert [run["id"] for run in page(store, "ann", f"?{query}&cursor={cursor}")[0]["runs"]] == found
+
+
+@pytest.mark.parametrize("query", ["since=", "since=-1", "since=soon", "until=1.5", "metadata=a", "metadata[]=a"])
+def test_a_filter_that_is_none_is_refused(query: str) -> None:
     kit = AgentKit([Agent("a", ScriptedModel(["x"]))], settings=Settings(), store=MemoryStore(), queue=FakeQueue())
-    assert create_app(kit).test_client().get(f"/runs?since={since}").json["code"] == "invalid_request"  # type: ignore[index]
+    assert create_app(kit).test_client().get(f"/runs?{query}").json["code"] == "invalid_request"  # type: ignore[index]
 
 
 def test_a_principal_sees_its_own_among_many() -> None:
@@ -229,7 +292,7 @@ def test_a_run_that_comes_back_while_it_is_taken_out_is_put_back() -> None:
             super().unindex(run_id, statuses, owner)
             change = first_change(run_id, owner=owner)
             state = self.load(run_id)
-            record = replace(state.record, status=Status.RUNNING)
+            record = structs.replace(state.record, status=Status.RUNNING)
             self.commit(replace(change, before=state.record, record=record, opened=()), state.version)
 
     store = Quick()

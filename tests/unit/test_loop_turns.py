@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
+from msgspec import structs
 
 from agentkit import tool
-from agentkit.core.calls import Call
+from agentkit.core.calls import Call, OtherCalls
 from agentkit.core.events import MessageDiscard, ToolExecutionEnd, ToolExecutionResult
 from agentkit.core.messages import Cost, Message, TextBlock, ToolResultMessage, Usage, UserMessage, text_of
 from agentkit.core.record import TERMINAL, TRANSITIONS, Status
 from agentkit.core.struct import check, encode, to_json
 from agentkit.errors import LeaseLostError, RunNotPausedError
-from agentkit.loop import call_end, finish_tool
+from agentkit.loop import call_end, finish_tool, next_turn
 from agentkit.testing.store_changes import append
 from tests.loop_driver import Driver, texts_of
 from tests.tools import look, refund
@@ -161,16 +163,61 @@ def test_calls_that_end_beside_others_leave_the_same_log_as_by_transitions(order
         return run
 
     beside, whole = started(), started()
-    for call_id in order[:-1]:
+    for call_id in order:
         assert beside.tool_beside_others(call_id)
         beside.check()
-    assert not beside.tool_beside_others(order[-1]), "what follows the last open step is a transition's to say"
-    beside.tool(order[-1]).model("done").check()
+    beside.model("done").check()
     for call_id in order:
         whole.tool(call_id)
     whole.model("done").check()
     assert beside.shape() == whole.shape()
     assert beside.messages == whole.messages
+
+
+def sends(when: Literal["steer", "followUp"]) -> Callable[[Driver], object]:
+    return lambda run: run.send("wait", when)
+
+
+@pytest.mark.parametrize(
+    ("limits", "happens", "follows"),
+    [
+        ({}, sends("followUp"), True),
+        ({}, sends("steer"), False),
+        ({"maxTurns": 2}, None, True),
+        ({"maxTurns": 1}, None, False),
+        ({"timeout": 60}, lambda run: run.expire(61), False),
+    ],
+    ids=["a follow-up", "a steer", "more turns", "no turn more", "time"],
+)
+def test_that_a_turn_follows_the_last_call_is_said_from_one_call_where_nothing_else_does(
+    limits: Any, happens: Callable[[Driver], object] | None, follows: bool
+) -> None:
+    run = Driver(look).start(limits=limits).model([call("look", "one"), call("look", "two")])
+    if happens is not None:
+        happens(run)
+    claims = [run.claim("tool", call_id) for call_id in ("one", "two")]
+    change = next_turn(claims[1].state, run.agent, claims[1].lease.step, run.now)
+    assert (change is not None) == follows
+    assert run.tool_beside_others("one")
+    assert run.tool_beside_others("two") == follows
+    if follows:
+        run.model("done")
+    else:
+        run.tool("two")
+    run.check()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [OtherCalls(0, 1, 0, 0), OtherCalls(1, 1, 1, 0), OtherCalls(1, 1, 0, 1)],
+    ids=["unknown", "asked", "works"],
+)
+def test_what_follows_the_last_call_is_not_said_where_the_others_have_not_just_steps(others: OtherCalls) -> None:
+    run = Driver(look).start().model([call("look", "one"), call("look", "two")])
+    claim = run.claim("tool", "one")
+    assert next_turn(claim.state, run.agent, claim.lease.step, run.now) is not None
+    state = replace(claim.state, record=structs.replace(claim.state.record, others=others))
+    assert next_turn(state, run.agent, claim.lease.step, run.now) is None
 
 
 def test_results_that_were_there_before_a_pending_call_follow_it_in_the_calls_order() -> None:

@@ -146,7 +146,9 @@ def test_a_parked_item_of_an_older_record_executes_nothing_unasked() -> None:
     run = Driver(expiring({"approved": True})).start().model([call("ask")]).decide(YES)
     step = run.claim("tool", "ask").lease.step
     [asked] = run.record.calls
-    old = replace(run.state, record=replace(run.record, calls=(msgspec.structs.replace(asked, on_expire=None),)))
+    old = replace(
+        run.state, record=msgspec.structs.replace(run.record, calls=(msgspec.structs.replace(asked, on_expire=None),))
+    )
     [again] = park(old, step, run.now, "gone").record.calls
     assert again.on_expire == "reject"
 

@@ -16,6 +16,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
 from agentkit.core.calls import ItemAnswer
 from agentkit.core.events import MessageDiscard, MessageStart
@@ -52,8 +53,8 @@ def check_alone(
     if others is None:
         return
     if step is not None:
-        record = replace(state.record, steps=(Step(step, "tool", index),))
-        state = replace(state, record=replace(record, others=replace(others, steps=others.steps - 1)))
+        record = structs.replace(state.record, steps=(Step(step, "tool", index),))
+        state = replace(state, record=structs.replace(record, others=replace(others, steps=others.steps - 1)))
     try:
         alone = transition(state)
     except WholeRecordNeededError:
@@ -67,7 +68,7 @@ def check_alone(
         assert (change.opened, change.messages, change.on_claim, change.orphans) == ((), (), (), ())
     assert (alone.closed, alone.resolutions) == (whole.closed, whole.resolutions)
     kept = {"calls": (), "first_call": 0, "others": None, "steps": (), "queued": ()}
-    assert replace(alone.record, **kept) == replace(whole.record, **kept)
+    assert structs.replace(alone.record, **kept) == structs.replace(whole.record, **kept)
 
 
 def without_ids(value: Any) -> str:

@@ -9,9 +9,8 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -23,13 +22,14 @@ from agentkit.core.struct import encode, to_json
 from agentkit.errors import ProviderError
 from agentkit.providers import anthropic, google, ollama, openai, openai_responses
 from agentkit.providers.anthropic_request import continued
-from agentkit.providers.bedrock import read_frames
+from agentkit.providers.bedrock import AwsFrames
 from agentkit.providers.builder import MessageBuilder
+from agentkit.providers.decoding import Decoder
 from agentkit.providers.http import Answer, HttpRequest, answer_parts
-from agentkit.providers.protocol import ModelRequest, Part
+from agentkit.providers.protocol import ModelRequest
 from tests.histories import result
 from tests.ndjson_cuts import lines_of
-from tests.sse_cuts import events_of
+from tests.sse_cuts import events_of, items_of
 from tests.unit.test_anthropic_server_tools import ASK, CITED, FOUND, SAVE, SEARCH, THOUGHT, TOLD, TOOLS, events
 from tests.vendor_mutations import RECORDED, SEED, Recorded, mutated, pieces_of
 
@@ -44,8 +44,9 @@ class Items:
     def __init__(self, read_items: Callable[[], Iterable[Any]]) -> None:
         self._read_items = read_items
 
-    def __iter__(self) -> Iterator[Any]:
-        yield from self._read_items()  # raises where the items are read
+    def batches(self) -> Iterator[list[Any]]:
+        for item in self._read_items():  # raises where the items are read
+            yield [item]
 
     def close(self) -> None:
         pass
@@ -55,18 +56,7 @@ class Items:
 
 
 def frames_of(*pieces: bytes) -> list[Any]:
-    async def body() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece
-
-    async def collected() -> list[Any]:
-        return [event async for event in read_frames(body(), "vendor", frame_bytes=10**6)]
-
-    try:
-        collected().send(None)
-    except StopIteration as ended:
-        return cast(list[Any], ended.value)
-    raise AssertionError("reading frames waited for something")
+    return list(items_of(AwsFrames("vendor", frame_bytes=10**6), *pieces))
 
 
 @dataclass(frozen=True)
@@ -74,23 +64,30 @@ class Wire:
     api: str
     provider: str
     read_items: Callable[..., Iterable[Any]]
-    decode: Callable[..., Iterator[Part]]
+    decoder: Callable[[str], Decoder[Any]]
     build_request: Callable[[ModelRequest], Any]
     options: dict[str, Any]
 
 
 _CLAUDE = Wire(
-    "anthropic-messages", "anthropic", events_of, anthropic.decode, anthropic.build_request, {"tools": TOOLS}
+    "anthropic-messages", "anthropic", events_of, anthropic.EventDecoder, anthropic.build_request, {"tools": TOOLS}
 )
 WIRES = {
-    "openai-completions": Wire("openai-completions", "openai", events_of, openai.decode, openai.build_request, {}),
+    "openai-completions": Wire(
+        "openai-completions", "openai", events_of, openai.ChunkDecoder, openai.build_request, {}
+    ),
     "openai-responses": Wire(
-        "openai-responses", "openai-responses", events_of, openai_responses.decode, openai_responses.build_request, {}
+        "openai-responses",
+        "openai-responses",
+        events_of,
+        openai_responses.ResponseDecoder,
+        openai_responses.build_request,
+        {},
     ),
     "anthropic": _CLAUDE,
-    "bedrock": Wire(_CLAUDE.api, "anthropic", frames_of, _CLAUDE.decode, _CLAUDE.build_request, _CLAUDE.options),
-    "google": Wire(google.GoogleProvider.api, "google", events_of, google.decode, google.build_request, {}),
-    "ollama": Wire(ollama.OllamaProvider.api, "ollama", lines_of, ollama.decode, ollama.build_request, {}),
+    "bedrock": Wire(_CLAUDE.api, "anthropic", frames_of, _CLAUDE.decoder, _CLAUDE.build_request, _CLAUDE.options),
+    "google": Wire(google.GoogleProvider.api, "google", events_of, google.ChunkDecoder, google.build_request, {}),
+    "ollama": Wire(ollama.OllamaProvider.api, "ollama", lines_of, ollama.LineDecoder, ollama.build_request, {}),
 }
 
 
@@ -115,11 +112,11 @@ def recorded(name: str) -> Recorded:
 CASES = [(name, answer) for name in WIRES for answer in recorded(name).answers]
 
 
-def message_of(wire: Wire, decode: Callable[..., Iterator[Part]], pieces: list[bytes]) -> AssistantMessage:
+def message_of(wire: Wire, decoder: Decoder[Any], pieces: list[bytes]) -> AssistantMessage:
     """The message as it is read again from the store."""
     builder = MessageBuilder(api=wire.api, provider=wire.provider, model="m", timestamp=0)
     items = cast(Answer[Any], Items(lambda: wire.read_items(*pieces)))
-    for part in answer_parts(CALL, Cancellation(), items, decode):
+    for part in answer_parts(CALL, Cancellation(), items, decoder):
         for update in builder.feed(part):
             to_json(update)
     builder.finish()
@@ -142,14 +139,13 @@ def test_a_changed_answer_is_a_message_that_can_be_sent_back_or_a_provider_error
     rng, wire, outcomes = random.Random(f"{SEED} {name} {answer}"), WIRES[name], Counter[str]()
     for _ in range(ROUNDS):
         body = mutated(recorded(name), answer, rng)
-        decoder = anthropic.EventDecoder("vendor")
-        decode = partial(wire.decode, decoder=decoder) if wire.api == "anthropic-messages" else wire.decode
+        decoder = wire.decoder("vendor")
         try:
-            message = message_of(wire, decode, pieces_of(body, rng))
+            message = message_of(wire, decoder, pieces_of(body, rng))
             usage = message.usage
             assert min(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.total_tokens) >= 0
             check_sent_back(wire, message)
-            if wire.api == "anthropic-messages":
+            if isinstance(decoder, anthropic.EventDecoder):
                 asked = {"messages": [{"role": "user", "content": "hi"}]}
                 json.dumps(continued(asked, decoder.content, decoder.container), allow_nan=False).encode()
         except ProviderError as error:
@@ -169,7 +165,7 @@ def test_the_changes_leave_answers_and_break_answers(name: str) -> None:
     whole = 0
     for body in bodies:
         try:
-            message_of(wire, wire.decode, [body])
+            message_of(wire, wire.decoder("vendor"), [body])
             whole += 1
         except ProviderError:
             pass

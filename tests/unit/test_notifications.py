@@ -94,7 +94,8 @@ def test_a_run_that_pauses_and_completes_notifies_in_order() -> None:
     assert place.types == ["decision.pending", "run.paused", "run.completed"]
     completed = place.events[-1]
     assert completed.keys() == {"type", "id", "timestamp", "data"}
-    assert completed["data"] == {"runId": run_id, "agent": "a", "owner": None}
+    usage = place.app.kit.get(run_id).to_json()["usage"]
+    assert completed["data"] == {"runId": run_id, "agent": "a", "owner": None, "turn": 2, "usage": usage}
     assert completed["timestamp"] == place.app.kit.get(run_id).ended_at
     ids = [event["id"] for event in place.events]
     assert ids == sorted(set(ids))
@@ -116,6 +117,8 @@ def test_an_event_names_owner_title_and_error() -> None:
         "owner": "ann",
         "title": "Order 7",
         "error": {"code": "aborted", "message": "enough"},
+        "turn": 1,
+        "usage": place.app.kit.get(run.id).to_json()["usage"],
     }
     assert all(event["data"]["title"] == "Order 7" for event in place.events)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from httpx_sse import ServerSentEvent
 
 from agentkit.core.messages import (
     ImageBlock,
@@ -269,6 +270,40 @@ def test_a_golden_transcript_decodes_the_same_wherever_it_is_cut(name: str) -> N
     check(name, *(body[at : at + 1] for at in range(len(body))))
     for at in range(1, len(body)):
         check(name, body[:at], body[at:])
+
+
+PLAIN = {
+    "object": "chat.completion.chunk",
+    "model": "m",
+    "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}],
+}
+
+
+@pytest.mark.parametrize("more_of_delta", [{}, {"reasoning": "hm"}, {"refusal": "no"}, {"role": "assistant"}])
+@pytest.mark.parametrize(
+    "more_of_choice", [{}, {"index": 1}, {"index": None}, {"finish_reason": "stop"}, {"usage": {"prompt_tokens": 3}}]
+)
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"usage": {"completion_tokens": 2}}, {"citations": ["x"]}, {"model": "other"}, {"error": {"message": "no"}}],
+)
+def test_a_chunk_that_brings_more_than_a_text_is_read_whole_wherever_it_comes(
+    monkeypatch: pytest.MonkeyPatch, more_of_delta: Any, more_of_choice: Any, more: Any
+) -> None:
+    [choice] = PLAIN["choices"]
+    odd = {**PLAIN, "choices": [{**choice, **more_of_choice, "delta": {"content": "b", **more_of_delta}}], **more}
+    events = [ServerSentEvent(data=json.dumps(chunk)) for chunk in (PLAIN, PLAIN, odd, PLAIN)]
+    events += [ServerSentEvent(data='{"choices": [{"finish_reason": "stop"}]}'), ServerSentEvent(data="[DONE]")]
+
+    def outcome() -> list[Any] | str:
+        try:
+            return list(decode(events, "openai"))
+        except ProviderError as error:
+            return error.message
+
+    quickly = outcome()
+    monkeypatch.setattr("agentkit.providers.openai_answer._plain_text", lambda *_: None)
+    assert quickly == outcome()
 
 
 def test_a_transcript_that_ends_before_its_finish_is_a_retryable_error() -> None:

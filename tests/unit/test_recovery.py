@@ -8,10 +8,15 @@ import pytest
 
 from agentkit import Agent, AgentKit, ScriptedModel, tool
 from agentkit.core.ids import new_id, now_ms
+from agentkit.errors import StoreUnavailableError
+from agentkit.runtime import forgotten
+from agentkit.runtime.forgotten import begin_walk, is_walk
 from agentkit.store.memory import MemoryStore
+from agentkit.store.protocol import DueRun
 from agentkit.testing.store_changes import new_run
 from tests.apps import App, die
 from tests.event_rules import shape
+from tests.flaky_store import FlakyStore
 from tests.tools import YES, look, refund_with
 from tests.turns import call
 from tests.waiting import wait_until
@@ -296,3 +301,63 @@ def test_workers_that_lack_the_agent_use_up_no_attempts() -> None:
     for _ in range(5):
         stranger.execute(run_id, 1)
     assert app.work().check(run_id).status == "completed"
+
+
+def test_after_an_outage_the_runs_that_the_index_has_lost_are_found() -> None:
+    """What a failover of a cluster's master may lose: an entry of the index, and not the run that it is of."""
+    store = FlakyStore()
+    app = app_of([call("ask")], "done", tools=[ask], store=store)
+    expires, lost = app.run(), app.start()
+    store._due.clear()
+    app.queue.enqueued.clear()
+    recovery = app.kit.recovery()
+    store.fail["due"] = 1
+    recovery.start()
+    try:
+        wait_until(lambda: (lost, 1) in app.queue.enqueued, timeout=20, what="the lost message to be made up for")
+        wait_until(lambda: app.kit.get(expires).status != "paused", timeout=20, what="the item to expire")
+    finally:
+        recovery.stop()
+
+
+def walk(app: App) -> None:
+    """Have a worker take what there is of walks, and only that."""
+    due: dict[str, float] = app.store._due
+    runs = {run_id: due.pop(run_id) for run_id in list(due) if not is_walk(DueRun(run_id, 0))}
+    due.update(dict.fromkeys(due, 0))
+    try:
+        app.kit.recovery().sweep()
+    finally:
+        due.update(runs)
+
+
+def test_runs_that_have_ended_or_wait_for_people_alone_are_not_missed_in_the_index() -> None:
+    app = app_of([call("refund")], "done", tools=[refund_with()])
+    app.run()
+    ended = app_of("hello", store=app.store)
+    ended.run()
+    active = ended.start()
+    app.store._due.clear()
+    begin_walk(app.store)
+    walk(app)
+    assert set(app.store._due) == {active}
+    walk(app)
+    assert set(app.store._due) == {active}, "a walk ends"
+
+
+def test_where_the_worker_that_looks_for_lost_runs_dies_another_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forgotten, "_BATCH", 1)
+    monkeypatch.setattr(forgotten, "_WALK_SECONDS", 0)
+    store = FlakyStore()
+    app = app_of([call("ask")], "done", tools=[ask], store=store)
+    runs = [app.start() for _ in range(3)]
+    store._due.clear()
+    begin_walk(store)
+    walk(app)
+    assert store.unscheduled(runs) == runs[:2], "the newest first"
+    store.fail["loads"] = 1
+    with pytest.raises(StoreUnavailableError):
+        walk(app)
+    for _ in range(4):
+        walk(app)
+    assert set(store._due) == set(runs)

@@ -121,7 +121,7 @@ def test_an_event_of_an_unknown_shape_is_a_provider_error(event: Any) -> None:
 def test_an_event_of_an_unknown_type_is_passed_over(event: Any) -> None:
     decoder = ResponseDecoder()
     assert decoder.feed(event) == []
-    assert not decoder.ended
+    assert not decoder.complete
 
 
 @pytest.mark.parametrize("output", [[], [REASONING], [REASONING, REASONING], [{"type": "message", "content": []}]])

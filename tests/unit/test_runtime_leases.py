@@ -99,13 +99,52 @@ def test_a_flush_that_met_a_lost_lease_cancels_the_step() -> None:
 
 def test_steps_whose_windows_end_together_are_written_in_one_round_trip() -> None:
     store = FlakyStore()
-    flusher = Flusher(store, 0.2, 0.2)
+    flusher = Flusher(store, 1.0, 1.0)
     buffers = [EventBuffer(store, Held(claimed(store, new_run(store))), flusher) for _ in range(5)]
     for buffer in buffers:
         buffer.emit(delta("a"))
         buffer.emit(delta("b"))
     wait_until(lambda: len(appends_of(store)) == 10, what="the trailing flush")
     assert [len(call.args[0]) for call in store.calls if call.method == "append"] == [1, 1, 1, 1, 1, 5]
+
+
+def test_what_was_collected_elsewhere_is_pulled_when_it_is_written_and_not_by_another_write() -> None:
+    store = FlakyStore()
+    buffer, _ = buffer_on(store, 0.02)
+    collected: list[str] = []
+
+    def emit_collected() -> None:
+        texts, collected[:] = list(collected), []
+        buffer.emit(*map(delta, texts))
+
+    buffer.pull_from(emit_collected)
+    collected += ["a", "b"]
+    buffer.collected()
+    wait_until(lambda: appended(store) == [["ab"]], what="the write")
+    collected += ["c"]
+    buffer.collected()
+    wait_until(lambda: appended(store) == [["ab"], ["c"]], what="the next write")
+    assert buffer.drain() == ()
+
+
+def test_what_is_collected_during_a_write_is_written_after_it() -> None:
+    late = ["late"]
+
+    class Collecting(MemoryStore):
+        def append(self, appends: Sequence[Append]) -> list[Appended | StoreError]:
+            if deltas(appends[0].events) == ["first"]:
+                buffer.collected()
+            return super().append(appends)
+
+    def emit_collected() -> None:
+        while late:
+            buffer.emit(delta(late.pop()))
+
+    store = FlakyStore(Collecting())
+    buffer, _ = buffer_on(store, 0.02)
+    buffer.pull_from(emit_collected)
+    buffer.emit(delta("first"))
+    wait_until(lambda: appended(store) == [["first"], ["late"]], what="the write of what came late")
 
 
 def test_a_run_that_nobody_follows_is_written_seldom_and_at_once_to_whoever_comes() -> None:
@@ -191,6 +230,23 @@ def test_a_kept_lease_is_renewed_and_a_lost_one_cancels_the_step() -> None:
     wait_until(lambda: held.cancel.reason == "lost", what="the loss to be noticed")
     keeper.drop(held)
     assert keeper.busy() == 0
+
+
+def test_a_step_that_has_just_written_is_not_asked_for_and_its_lease_is_renewed_in_time() -> None:
+    store = FlakyStore()
+    keeper = LeaseKeeper(store, Timer(), 30)
+    writing, silent = (keeper.hold(claimed(store, new_run(store))) for _ in range(2))
+    writing.observed = float("inf")  # it writes again and again
+
+    def renewed() -> list[str]:
+        return [lease.run_id for call in store.calls if call.method == "renew" for lease in call.args[0]]
+
+    wait_until(lambda: len(renewed()) >= 2, what="two heartbeats")
+    assert set(renewed()) == {silent.lease.run_id}
+    writing.renewed -= 3
+    wait_until(lambda: writing.lease.run_id in renewed(), what="the renewal")
+    for held in (writing, silent):
+        keeper.drop(held)
 
 
 def test_a_keeper_cancels_the_step_of_an_aborted_run() -> None:

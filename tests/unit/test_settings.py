@@ -8,7 +8,7 @@ import pytest
 from agentkit.errors import ConfigurationError
 from agentkit.settings import Settings, describe
 
-DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -134,4 +134,4 @@ def test_the_table_in_the_docs_is_true() -> None:
         default = f"`{row.default}`" if row.default is not None else "–"
         expected.append(f"| `{row.variable}` | {row.type} | {default} | {row.meaning} |")
     table = "\n".join(expected)
-    assert table in DOCS.read_text(encoding="utf-8"), f"docs/settings.md should hold this table:\n\n{table}\n"
+    assert table in DOCS.read_text(encoding="utf-8"), f"docs/reference/settings.md should hold this table:\n\n{table}\n"

@@ -108,6 +108,34 @@ def test_a_sentinel_url_names_sentinels_service_login_and_database() -> None:
     assert SentinelUrl.read("redis://one/0") is None
 
 
+def test_a_sentinel_url_of_tls_has_the_options_of_tls_and_the_sentinels_own_login() -> None:
+    url = SentinelUrl.read(
+        "rediss+sentinel://:s%40e@one/runs?sentinel_username=watch&sentinel_password=h%26r&ssl_ca_certs=/ca.pem"
+        "&ssl_check_hostname=false"
+    )
+    assert url is not None
+    assert (url.password, url.tls) == ("s@e", {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False})
+    tls = {"ssl": True, "ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False}
+    assert url.sentinel_options() == {"username": "watch", "password": "h&r", **tls}
+    assert "h&r" not in repr(url)
+    plain = SentinelUrl.read("redis+sentinel://one/runs?sentinel_password=x")
+    assert plain is not None
+    assert (plain.sentinel_options(), plain.tls) == ({"username": None, "password": "x"}, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis+sentinel://one/runs?ssl_ca_certs=x", "TLS has the scheme rediss"),
+        ("rediss+sentinel://one/runs?sentinel_pasword=hunter2", "'sentinel_pasword' is no option"),
+    ],
+)
+def test_an_option_that_a_sentinel_url_does_not_have_is_named(url: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text) as caught:
+        SentinelUrl.read(url)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "url", ["one:1", "one:1/", "one/runs/x", "/runs", "one:x/runs", "a,,b/runs", "one:1/runs?db=1"]
 )
@@ -123,6 +151,14 @@ def test_the_broker_behind_sentinel_is_named_as_celery_wants_it_and_takes_pushed
     assert app.conf.broker_url == "sentinel://:s%40e@one:1/4;sentinel://:s%40e@two:2/4"
     assert app.conf.broker_transport_options["master_name"] == "runs"
     assert CeleryQueue(Settings(redis_url=url)).push("r", 1, "model") is not None
+
+
+def test_the_broker_behind_a_sentinel_of_tls_is_asked_by_tls_and_with_its_password() -> None:
+    conf = celery_app(Settings(redis_url="rediss+sentinel://:p@one/runs?sentinel_password=q&ssl_ca_certs=/ca")).conf
+    assert conf.broker_url == "sentinel://:p@one:26379/0"
+    assert conf.broker_use_ssl == {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca"}
+    asking = conf.broker_transport_options["sentinel_kwargs"]
+    assert (asking["password"], asking["ssl"], asking["ssl_ca_certs"]) == ("q", True, "/ca")
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,19 @@ def test_may_lets_others_do_what_it_names_and_nothing_else(build: Callable[..., 
     assert_problem(web.client.get(f"/runs/{run_id}", headers=EVE), 404, "run_not_found")
 
 
+@pytest.mark.parametrize(
+    "hooks", [{}, {"authenticate": by_name}, {"authenticate": by_name, "may": lambda principal, action, run: True}]
+)
+def test_an_action_that_there_is_not_is_an_error_and_no_permission(
+    build: Callable[..., Web], hooks: dict[str, Any]
+) -> None:
+    web = build(hooks=hooks)
+    run = web.kit.get(begin(web, ADA))
+    assert web.kit.permits("ada", "resume", run)
+    with pytest.raises(ValueError, match="no action 'answer': expected one of start, read, resume"):
+        web.kit.permits("ada", "answer", run)
+
+
 def test_an_idempotency_key_is_its_owners_own(build: Callable[..., Web]) -> None:
     web = build()
     adas = [begin(web, ADA, Idempotency_Key="k") for _ in range(2)]

@@ -22,6 +22,10 @@ def components() -> dict[str, Any]:
     return schemas()
 
 
+NAMES = {"run_id": "runId", "chat_id": "chatId"}
+"""The document's names of the routes' variables."""
+
+
 def _document(web: Web) -> dict[str, Any]:
     document: dict[str, Any] = web.client.get("/openapi.json").json
     return document
@@ -42,7 +46,7 @@ def test_every_route_is_in_the_document_and_nothing_else(web: Web) -> None:
     for rule in web.app.url_map.iter_rules():
         if rule.endpoint == "agentkit.page.asset":
             continue  # what the page is made of: its own business
-        path = re.sub(r"<run_id>", "{runId}", rule.rule)
+        path = re.sub(r"<(\w+)>", lambda name: f"{{{NAMES.get(name[1], name[1])}}}", rule.rule)
         routes |= {(path, method.lower()) for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
     described = {
         (path, method)
@@ -60,7 +64,7 @@ def test_every_change_may_be_refused_to_a_page_of_another_origin(web: Web) -> No
         for method, operation in item.items()
         if method in ("post", "delete")
     }
-    assert len(changes) == 7
+    assert len(changes) == 10
     for (path, method), responses in changes.items():
         assert "`forbidden`" in responses["403"]["description"], (method, path)
 
@@ -136,7 +140,7 @@ def test_every_event_of_the_protocol_is_described(web: Web) -> None:
     described = set(_document(web)["components"]["schemas"]["Event"]["discriminator"]["mapping"])
     assert described == {
         *("agent_start", "agent_resume", "agent_pause", "agent_end", "turn_start", "turn_end"),
-        *("message_start", "message_update", "message_end", "message_discard", "model_retry"),
+        *("message_start", "message_update", "message_end", "message_discard", "model_retry", "model_wait"),
         *("tool_execution_start", "tool_execution_update", "tool_execution_end"),
         *(
             "tool_decision_pending",

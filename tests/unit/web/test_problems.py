@@ -348,6 +348,7 @@ def test_every_code_of_the_protocol_has_its_status() -> None:
         413: {"payload_too_large"},
         415: {"unsupported_media_type"},
         422: {"decision_invalid", "input_invalid"},
+        429: {"quota_exceeded"},
         503: {"store_unavailable", "too_many_watchers"},
     }
     for status, codes in table.items():

@@ -147,8 +147,8 @@ class Clients:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def open(self, runs: list[str], each: int = 1, after: int = FIRST) -> None:
-        refusals = self._ask("open", runs=runs, each=each, after=after)["refusals"]
+    def open(self, runs: list[str], each: int = 1, *, timed: bool = True) -> None:
+        refusals = self._ask("open", runs=runs, each=each, after=FIRST, timed=timed)["refusals"]
         assert not refusals, f"{len(refusals)} watchers were refused, with {refusals[0]!r}"
 
     def expect(self, seq: int, seconds: float = 60, among: list[str] | None = None) -> int:
@@ -261,7 +261,7 @@ class Measurement:
         live, replay = [], []
         for _ in range(times):
             run, other = self.runs(2)
-            self._clients.open([run.id])
+            self._clients.open([run.id], timed=False)
             began = time.monotonic_ns()
             for _ in range(events // at_once):
                 run.write(at_once)
@@ -269,7 +269,7 @@ class Measurement:
             self.restart()
             self._clients.open([other.id])  # the first request of a process costs more
             began = time.monotonic_ns()
-            self._clients.open([run.id])
+            self._clients.open([run.id], timed=False)
             self.figures["lost"] += self._clients.expect(FIRST + events, among=[run.id])
             replay.append(events / (self._tally()["last_ns"] - began) * 1e9)
             self.restart()

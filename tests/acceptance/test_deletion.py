@@ -79,8 +79,13 @@ def keys_of(stack: Stack) -> set[str]:
 
 @pytest.fixture
 def empty_stack(stack: Stack) -> Stack:
-    for run_id in listed(stack):
-        stack.web_a.http.delete(f"/runs/{run_id}", params={"force": 1})
+    def is_empty() -> bool:
+        runs = listed(stack)  # a page of them: tests before may have left more
+        for run_id in runs:
+            stack.web_a.http.delete(f"/runs/{run_id}", params={"force": 1})
+        return not runs
+
+    wait_until(is_empty, timeout=60, what="the runs of other tests to be deleted")
     wait_until(lambda: keys_of(stack) == set(), timeout=20, what="the runs of other tests to be gone")
     return stack
 

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.brokers("redis", "rabbitmq")
 
-WITHIN_SECONDS = 1.5
+WITHIN_SECONDS = 3.0
 """The protocol's second, and what a busy machine adds to it."""
 
 
@@ -48,7 +48,7 @@ def assert_ended_for_good(stack: Stack, run_id: str) -> None:
         assert (again.status_code, again.json()) == (202, run)
         refused = web.resume(run_id, decision={"approved": True})
         assert (refused.status_code, refused.json()["code"]) == (409, "run_not_paused")
-    assert stack.queued() == 0
+    wait_until(lambda: stack.queued() == 0, what="the queue to be empty")
 
 
 def test_a_silent_model_is_cut_off_within_a_second(stack: Stack) -> None:

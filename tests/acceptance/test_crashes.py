@@ -97,6 +97,6 @@ def test_a_run_whose_message_was_lost_is_found_within_the_lease_time(stack: Stac
     stack.workers[0].start()
     began = time.monotonic()
     stack.wait_for(run_id, "completed")
-    assert time.monotonic() - began < LEASE_SECONDS + 1
+    assert time.monotonic() - began < LEASE_SECONDS + 2, "and what a busy machine adds to it"
     stack.checked(run_id)
-    assert stack.queued() == 0
+    wait_until(lambda: stack.queued() == 0, what="the queue to be empty")

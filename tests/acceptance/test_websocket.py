@@ -271,4 +271,4 @@ def test_a_client_that_answers_no_ping_is_let_go(capped: WebProcess) -> None:
         assert silent.recv(12) == b"HTTP/1.1 101"
         while silent.recv(4096):
             pass
-    assert open_streams(capped) == 0
+    wait_until(lambda: open_streams(capped) == 0, what="the slot to be free")

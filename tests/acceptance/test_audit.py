@@ -111,7 +111,7 @@ def test_a_web_process_dies_between_the_answer_and_its_record(stack: Recorded, p
     stack.web_fault.write_text(point)
     with pytest.raises(httpx.TransportError):
         stack.web_a.resume(run_id, decision=YES)
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     stack.revive()
     assert stack.web_b.resume(run_id, decision=YES, decisionId=decision_id).status_code == 202
     entry = stack.recorded(decision_id)
@@ -126,7 +126,7 @@ def test_a_worker_dies_between_an_expiry_and_its_record(stack: Recorded, point: 
     run_id, decision_id = stack.paused(EXPIRING, "desk")
     entry = stack.recorded(decision_id)
     assert (entry["runId"], entry["outcome"]) == (run_id, "expired")
-    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.worker_fault.read_text(), what="somebody to come to the point")
     assert stack.times(decision_id) == 1
     listed = stack.web_b.http.get("/decisions", params={"state": "resolved", "tool": "ask"}).json()["decisions"]
     assert [item["decisionId"] for item in listed].count(decision_id) == 1

@@ -204,7 +204,7 @@ def do_work(stack: CrashStack, *faults: str, agent: str = "till", message: str =
     run = stack.finish(run_id)
     events = stack.check(run_id)
     assert events_of(watching.result(timeout=10)) == events
-    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.worker_fault.read_text(), what="somebody to come to the point")
     return run
 
 
@@ -265,7 +265,7 @@ def test_a_worker_dies_while_it_hands_its_step_back(shared_stack: CrashStack, po
     run = stack.finish(run_id)
     stack.check(run_id)
     assert run["messages"][-1]["content"] == [{"type": "text", "text": ANSWER}]
-    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.worker_fault.read_text(), what="somebody to come to the point")
 
 
 @pytest.mark.parametrize("point", START_POINTS)
@@ -275,7 +275,7 @@ def test_a_web_process_dies_while_it_starts_a_run(shared_stack: CrashStack, poin
     body = {"agent": "till", "input": script("Here I am.")}
     stack.web_fault.write_text(point)
     run_id = stack.ask("/runs", body, key)["id"]
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     assert stack.ask("/runs", body, key)["id"] == run_id
     stack.finish(run_id)
     stack.check(run_id)
@@ -290,7 +290,7 @@ def test_a_web_process_dies_while_it_starts_a_run_from_another(shared_stack: Cra
     body = {"from": {"runId": source, "turn": 1}}
     stack.web_fault.write_text(point)
     run_id = stack.ask("/runs", body, key)["id"]
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     assert stack.ask("/runs", body, key)["id"] == run_id
     run = stack.finish(run_id)
     stack.check(run_id)
@@ -306,7 +306,7 @@ def test_a_web_process_dies_while_it_takes_an_answer(shared_stack: CrashStack, p
     wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
     stack.web_fault.write_text(point)
     stack.finish(run_id)
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     stack.check(run_id)
     assert len(stack.ledger.entries(run=run_id, tool="approve")) == 1
 
@@ -318,7 +318,7 @@ def test_a_web_process_dies_while_it_takes_an_answer_for_a_sub_agent(shared_stac
     wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
     stack.web_fault.write_text(point)
     stack.finish(run_id)
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     events = stack.check(run_id)
     [child] = [e["partialResult"]["runId"] for e in events if e["type"] == "tool_execution_update"]
     stack.check(child)
@@ -332,7 +332,7 @@ def test_a_web_process_dies_while_it_aborts_a_run(shared_stack: CrashStack, poin
     wait_until(lambda: stack.web_b.get(run_id)["status"] == "paused", what="the pause")
     stack.web_fault.write_text(point)
     stack.ask(f"/runs/{run_id}/abort", {})
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     wait_until(lambda: stack.web_b.get(run_id)["status"] == "aborted", what="the end")
     stack.check(run_id, "aborted")
 
@@ -347,7 +347,7 @@ def test_a_web_process_dies_while_it_deletes_a_run_and_its_sub_agents(shared_sta
     stack.web_fault.write_text(point)
     with pytest.raises(httpx.TransportError):
         stack.web_a.http.delete(f"/runs/{run_id}", params={"force": 1})
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     again = stack.web_b.http.delete(f"/runs/{run_id}", params={"force": 1})
     assert again.status_code == (404 if point == "after delete 2" else 204), again.text
     assert [stack.web_b.http.get(f"/runs/{each}").status_code for each in (run_id, child)] == [404, 404]
@@ -369,7 +369,7 @@ def pause_with_messages(stack: CrashStack, web_fault: str = "") -> str:
     stack.web_fault.write_text(web_fault)
     for when in ("followUp", "steer"):
         stack.ask(f"/runs/{run_id}/messages", {"message": SENT[when], "when": when}, key=new_id())
-        assert not stack.web_fault.read_text(), "nobody came to the point"
+        wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     return run_id
 
 
@@ -394,7 +394,7 @@ def test_a_worker_dies_while_a_turn_takes_what_was_sent(shared_stack: CrashStack
     run_id = pause_with_messages(stack)
     stack.worker_fault.write_text(point)
     run = stack.finish(run_id)
-    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.worker_fault.read_text(), what="somebody to come to the point")
     check_sent(stack, run)
 
 
@@ -404,7 +404,7 @@ def test_a_web_process_dies_while_it_ends_a_run_in_which_messages_wait(shared_st
     run_id = pause_with_messages(stack)
     stack.web_fault.write_text(point)
     stack.ask(f"/runs/{run_id}/abort", {})
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     wait_until(lambda: stack.web_b.get(run_id)["status"] == "aborted", what="the end")
     end = stack.check(run_id, "aborted")[-1]
     assert [each["message"] for each in end["unsent"]] == [SENT["followUp"], SENT["steer"]]
@@ -419,7 +419,7 @@ def test_a_web_process_dies_between_the_abort_of_a_run_and_of_its_sub_agents(sha
         wait_until(lambda: client.zscore("agentkit:due", child) is None, what="recovery to let go of who waits")
     stack.web_fault.write_text("after commit 1")
     stack.ask(f"/runs/{run_id}/abort", {})
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     wait_until(lambda: stack.web_b.get(child)["status"] == "aborted", what="the end of the sub-agent's run")
     stack.check(run_id, "aborted")
     stack.check(child, "aborted")

@@ -105,7 +105,7 @@ def test_a_worker_dies_in_the_step_that_asks_and_what_was_committed_counts(
             answer(stack.web_b, run_id, "ann", {"decision": YES, "decisionId": item["decisionId"]}).status_code == 202
         )
         assert item not in stack.web_b.get(run_id)["pending"]
-    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.worker_fault.read_text(), what="somebody to come to the point")
     events = stack.checked(run_id)
     assert [entry["verdict"] for entry in stack.ledger.entries(condition=run_id, call="one")] == asked
     pending = [event["toolCallId"] for event in events if event["type"] == "tool_decision_pending"]
@@ -125,7 +125,7 @@ def test_a_remembered_answer_outlives_the_worker_that_applies_it(stack: Bank, po
     stack.outlive(run_id, "paused")
     assert answer(stack.web_a, run_id, "ann", {"decision": YES, "remember": True}).status_code == 202
     stack.outlive(run_id, "completed")
-    assert not stack.worker_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.worker_fault.read_text(), what="somebody to come to the point")
     events = stack.checked(run_id)
     resolved = [event for event in events if event["type"] == "tool_decision_resolved"]
     assert [(event["toolCallId"], event.get("remembered")) for event in resolved] == [
@@ -185,7 +185,7 @@ def test_a_web_process_dies_while_it_takes_a_vote(stack: Bank, point: str, befor
     stack.web_fault.write_text(point)
     with pytest.raises(httpx.TransportError):
         answer(stack.web_a, run_id, "fred", key="k")
-    assert not stack.web_fault.read_text(), "nobody came to the point"
+    wait_until(lambda: not stack.web_fault.read_text(), what="somebody to come to the point")
     assert answer(stack.web_b, run_id, "fred", key="k").status_code == 202
     for who in PEOPLE[before:2]:
         assert answer(stack.web_b, run_id, who).status_code == 202

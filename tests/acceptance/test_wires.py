@@ -26,7 +26,7 @@ SCRIPTS = {
     "hello": script("Hello."),
     "refund": script([call("refund", cents=500)], "It is done."),
     "both": script([call("locate")], [call("refund", cents=500)], "All done."),
-    "assign": script([call("assign")], "She has it."),
+    "assign": script([call("assign")], "She has it.", delay=0.3),  # a run that is over has no stream to go on with
     "slow": script(SLOW, name="slow", delay=0.06),
     "slowAnswer": SLOW,
 }

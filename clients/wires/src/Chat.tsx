@@ -58,7 +58,12 @@ export function Chat({ url, id }: { url: string; id: string }) {
             if (part.type === "text") return <p key={key}>{part.text}</p>
             if (part.type === "data-decision" && part.data.state === "pending") {
               return (
-                <button key={key} type="button" onClick={() => assign(part.data.decisionId, "ada")}>
+                <button
+                  key={key}
+                  type="button"
+                  disabled={chat.status !== "ready"}
+                  onClick={() => assign(part.data.decisionId, "ada")}
+                >
                   To Ada
                 </button>
               )

@@ -87,7 +87,9 @@ describe.skipIf(!URL)("the example", () => {
   test("a decision that is more than yes or no goes to the ordinary route", async () => {
     open(crypto.randomUUID())
     say(SCRIPTS.assign ?? "")
-    fireEvent.click(await screen.findByText("To Ada", {}, WAIT))
+    const button = await screen.findByText("To Ada", {}, WAIT)
+    await ready()
+    fireEvent.click(button)
     await screen.findByText("She has it.", {}, WAIT)
     await ready()
     expect(said()).toHaveLength(1)

@@ -59,7 +59,7 @@ class Opening:
         self.after = after
         self.subscription = store.subscribe(run_id)
         try:
-            self.page = _page(store, run_id, after)
+            self.page = _page(store, run_id, after, _PAGE)
         except BaseException:
             self.subscription.close()
             raise
@@ -73,8 +73,8 @@ class Opening:
             self.close()
 
 
-def _page(store: Store, run_id: str, after: int) -> EventPage:
-    return store.events(run_id, after, _PAGE, size=_PAGE_BYTES)
+def _page(store: Store, run_id: str, after: int, limit: int) -> EventPage:
+    return store.events(run_id, after, limit, size=_PAGE_BYTES)
 
 
 class _Log:
@@ -92,8 +92,9 @@ class _Log:
 
     def read(self) -> Iterator[Sequence[StoredEvent]]:
         """Read everything that is in the log after this reader's place."""
+        limit = _PAGE
         while True:
-            page, self._first = self._first or _page(self._store, self._run_id, self.after), None
+            page, self._first = self._first or _page(self._store, self._run_id, self.after, limit), None
             if page.first_seq > self.after + 1 and self.after < page.last_seq:
                 snapshot = self._reset()
                 self.after = snapshot.seq
@@ -101,6 +102,7 @@ class _Log:
                 continue
             if page.events:
                 self.after = page.events[-1].seq
+                limit = min(_PAGE, 2 * len(page.events))  # of large ones the store would read many in vain
                 yield page.events
             if not page.events or self.after >= page.last_seq:
                 self.status = page.status

@@ -18,7 +18,7 @@ from agentkit.runtime.follow import Wakeup, follow_batches, follow_batches_async
 from agentkit.runtime.follow import follow as follow_in_thread
 from agentkit.runtime.threads import MAX_THREADS
 from agentkit.store.memory import MemoryStore
-from agentkit.store.protocol import Store, StoredEvent
+from agentkit.store.protocol import EventPage, Store, StoredEvent
 from agentkit.testing.store_changes import append, claimed, ended, event, new_run, step_done
 from tests.apps import App, in_background
 from tests.flaky_store import FlakyStore
@@ -240,6 +240,28 @@ def test_a_reader_of_large_events_has_few_of_them_in_hand_at_a_time(batches_of: 
     batches = list(batches_of(store, run_id, 0, reset=no_reset))
     assert [e.seq for batch in batches for e in batch] == list(range(1, store.load(run_id).last_seq + 1))
     assert max(sum(len(e.data) for e in batch) for batch in batches) <= 1_000_000
+
+
+def test_a_reader_of_large_events_has_the_store_read_few_in_vain(
+    batches_of: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked = MemoryStore(), []
+    events = store.events
+
+    def counted(run_id: str, after: int, limit: int, *, size: int | None = None) -> EventPage:
+        page = events(run_id, after, limit, size=size)
+        asked.append((min(limit, page.last_seq - after), len(page.events)))
+        return page
+
+    monkeypatch.setattr(store, "events", counted)
+    run_id = new_run(store)
+    claim = claimed(store, run_id)
+    large = tuple(event("x", text="y" * 20_000) for _ in range(1000))
+    store.commit(step_done(claim, events=(*large, event("agent_end"))), claim.state.version, claim.lease)
+    given = sum(len(batch) for batch in batches_of(store, run_id, 0, reset=no_reset))
+    assert given > 1000
+    assert sum(read for read, _ in asked[1:]) <= 2.5 * given
+    assert len(asked) < 100
 
 
 @pytest.mark.parametrize("after", [0, 3])
